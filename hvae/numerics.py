@@ -1,0 +1,133 @@
+"""Arithmetic that holds at the extremes: means of weights given by their logarithms, divergences, intervals.
+
+Weights `w = exp(log_weight)` never leave the logarithm, since `exp` underflows at -104 in float32 and
+-745 in float64; -inf is a legal zero weight, nan and +inf are passed on and never made a number.
+Divergences take log-variances and logits, because a variance or a probability that has rounded to 0 or
+1 has lost the answer. All divergences and logarithms are natural: nats.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+FloatArray = NDArray[np.float64]
+
+
+def log_mean_exp(x: Tensor, dim: int) -> Tensor:
+    """The logarithm of a mean of exponentials, `log 1/n sum_i exp x_i`, over one axis."""
+    return torch.logsumexp(x, dim) - math.log(x.shape[dim])
+
+
+def ess(log_weight: Tensor, dim: int) -> Tensor:
+    """Effective sample size `(sum_k w_k)^2 / sum_k w_k^2`: K for equal weights, 1 for a single one, 0 for none.
+
+    Kong 1992; Owen 2013, "Monte Carlo theory, methods and examples", equation 9.13.
+    """
+    return _ess(torch.logsumexp(log_weight, dim), torch.logsumexp(2 * log_weight, dim))
+
+
+def _ess(log_sum: Tensor, log_sum_of_squares: Tensor) -> Tensor:
+    size = (2 * log_sum - log_sum_of_squares).exp()
+    return torch.where(log_sum == -math.inf, torch.zeros_like(size), size)
+
+
+class StreamingLogMeanExp:
+    """`log_mean_exp` and `ess` over the leading axis of chunks `[k, B]` that come one after another.
+
+    Holds three numbers a datum, in float64, however many chunks it has seen.
+    """
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._log_sum = torch.tensor(-math.inf, dtype=torch.float64)
+        self._log_sum_of_squares = torch.tensor(-math.inf, dtype=torch.float64)
+
+    def update(self, log_weight: Tensor) -> None:
+        """Take in `k` more log-weights a datum."""
+        log_weight = log_weight.detach().double()
+        self.n_samples += log_weight.shape[0]
+        self._log_sum = torch.logaddexp(self._log_sum.to(log_weight.device), log_weight.logsumexp(0))
+        self._log_sum_of_squares = torch.logaddexp(
+            self._log_sum_of_squares.to(log_weight.device), (2 * log_weight).logsumexp(0)
+        )
+
+    @property
+    def value(self) -> Tensor:
+        """`log 1/K sum_k w_k` over the K log-weights seen so far."""
+        if self.n_samples == 0:
+            raise ValueError("A mean of no log-weights was asked for; update() with at least one first.")
+        return self._log_sum - math.log(self.n_samples)
+
+    @property
+    def ess(self) -> Tensor:
+        """Effective sample size of the log-weights seen so far."""
+        return _ess(self._log_sum, self._log_sum_of_squares)
+
+
+def gaussian_kl(mean_a: Tensor, log_var_a: Tensor, mean_b: Tensor, log_var_b: Tensor) -> Tensor:
+    """KL(N(mean_a, exp log_var_a) || N(mean_b, exp log_var_b)), unit by unit.
+
+    `1/2 [exp d - 1 - d + (mean_a - mean_b)^2 / exp log_var_b]` with `d = log_var_a - log_var_b`
+    (Kingma and Welling 2014, appendix B, where b is N(0, I)). No variance is formed, hence no logarithm of
+    one that underflowed; the result is finite wherever it fits the dtype.
+    """
+    d = log_var_a - log_var_b
+    distance = (mean_a - mean_b) * torch.exp(-0.5 * log_var_b)
+    return 0.5 * (torch.expm1(d) - d + distance.square())
+
+
+def bernoulli_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+    """KL between Bernoulli laws, unit by unit: `sum_{v in 0, 1} a(v) [log a(v) - log b(v)]`.
+
+    Both outcomes by `log sigmoid`: logit 1000 against -1000 gives 1000 nats, where a form in probabilities
+    saturates near 16 (float32) or turns infinite.
+    """
+    on = logits_a.sigmoid() * (functional.logsigmoid(logits_a) - functional.logsigmoid(logits_b))
+    off = (-logits_a).sigmoid() * (functional.logsigmoid(-logits_a) - functional.logsigmoid(-logits_b))
+    return on + off
+
+
+def categorical_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+    """KL between categorical laws, summed over the states on the last axis."""
+    log_a, log_b = logits_a.log_softmax(-1), logits_b.log_softmax(-1)
+    return (log_a.exp() * (log_a - log_b)).sum(-1)
+
+
+def _bootstrap_means(values: FloatArray, n_bootstrap: int, seed: int) -> FloatArray:
+    """Means `[..., n_bootstrap]` of `values [..., B]` over data drawn with replacement, the same draws in every row."""
+    n_data = values.shape[-1]
+    if n_data == 0:
+        raise ValueError("A bootstrap over no data was asked for; give at least one datum.")
+    counts = np.random.default_rng(seed).multinomial(n_data, np.full(n_data, 1 / n_data), size=n_bootstrap)
+    with np.errstate(invalid="ignore"):
+        means: FloatArray = values @ (counts.T / n_data)
+    return means
+
+
+def bootstrap_interval(values: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95) -> FloatArray:
+    """(low, middle, high) `[..., 3]` of the mean over data, the last axis of `values [..., B]`.
+
+    Middle is the mean, the ends are percentiles of its bootstrap (Efron and Tibshirani 1993, section 13.3).
+    One seed draws the same data everywhere, so differences of rows are paired. A row with a nan or an infinity
+    has no interval.
+    """
+    return bootstrap_bounds(values, values, n_bootstrap, seed, level)
+
+
+def bootstrap_bounds(
+    lower: FloatArray, upper: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95
+) -> FloatArray:
+    """(low, middle, high) `[..., 3]` of a mean over data known only between two bounds, each `[..., B]`.
+
+    Low is the low percentile of the bootstrap of the lower bound's mean, high the high one of the upper's,
+    middle the midpoint of the two means: the estimator's own gap, widened by the chance of the data.
+    """
+    lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    tail = 100 * (1 - level) / 2
+    low = np.percentile(_bootstrap_means(lower, n_bootstrap, seed), tail, axis=-1)
+    high = np.percentile(_bootstrap_means(upper, n_bootstrap, seed), 100 - tail, axis=-1)
+    return np.stack([low, (lower.mean(-1) + upper.mean(-1)) / 2, high], axis=-1)

@@ -1,0 +1,55 @@
+"""Draws as a function of a key, so that there is no random state to store.
+
+A key is (seed, purpose, step). The same key gives the same numbers on the same device and torch
+version, in whatever order keys are asked for: a run that is killed and resumed at step t sees the
+noise that an uninterrupted run sees. Different purposes never share numbers.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hvae.shapes import Noise
+
+NoiseKind = Literal["normal", "uniform"]
+NoiseSpecs = Mapping[str, tuple[NoiseKind, int]]
+"""variable -> (kind of noise, numbers per draw)"""
+
+
+def generator(seed: int, purpose: str, step: int = 0, *, device: str = "cpu") -> torch.Generator:
+    """A fresh generator for one key: its seed is the first 8 bytes of SHA-256 of the key's text."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def noise(
+    specs: NoiseSpecs,
+    n_samples: int,
+    n_data: int,
+    *,
+    seed: int,
+    purpose: str,
+    step: int = 0,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Noise]:
+    """Noise ``[K, B, width]`` for every variable of ``specs``, from one key.
+
+    One stream serves all variables, in the order of ``specs``, so the noise of a variable depends
+    on K, B and the variables before it.
+    """
+    source = generator(seed, purpose, step, device=device)
+
+    def draw(kind: NoiseKind, width: int) -> Tensor:
+        sampler = torch.randn if kind == "normal" else torch.rand
+        return sampler(n_samples, n_data, width, generator=source, device=device, dtype=dtype)
+
+    return {name: draw(kind, width) for name, (kind, width) in specs.items()}
+
+
+def permutation(n: int, *, seed: int, purpose: str, step: int = 0, device: str = "cpu") -> Tensor:
+    """A random order of ``n`` things, from one key."""
+    return torch.randperm(n, generator=generator(seed, purpose, step, device=device), device=device)

@@ -1,0 +1,82 @@
+"""Schedules: a number that changes with the optimisation step, and nothing more.
+
+A schedule is a frozen record that is called with a step and answers a float. It has no hidden
+counter, so a run that is resumed at step t sees what an uninterrupted run would have seen.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same ``value`` at every step."""
+
+    value: float
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class LinearWarmup:
+    """From ``start`` to ``stop`` in a straight line over ``warmup_steps``, then ``stop``.
+
+    ``start + (stop - start) * min(step / warmup_steps, 1)``; the deterministic warm-up of
+    Sønderby et al. 2016 (section 2.2) is ``start=0, stop=1``.
+    """
+
+    warmup_steps: int
+    start: float = 0.0
+    stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 1:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; give at least 1 step.")
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.stop - self.start) * min(step / self.warmup_steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Cyclical:
+    """A linear warm-up that starts again every ``period_steps`` (Fu et al. 2019, equation 6).
+
+    Within a cycle the value rises from ``start`` to ``stop`` over the first ``rising`` fraction and
+    stays at ``stop`` for the rest.
+    """
+
+    period_steps: int
+    rising: float = 0.5
+    start: float = 0.0
+    stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.period_steps < 1:
+            raise ValueError(f"period_steps is {self.period_steps}; give at least 1 step.")
+        if not 0.0 < self.rising <= 1.0:
+            raise ValueError(f"rising is {self.rising}; give a fraction of the period in (0, 1].")
+
+    def __call__(self, step: int) -> float:
+        phase = (step % self.period_steps) / self.period_steps
+        return self.start + (self.stop - self.start) * min(phase / self.rising, 1.0)
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """``start`` times ``factor`` after every ``every_steps`` steps: a learning-rate staircase."""
+
+    every_steps: int
+    factor: float
+    start: float
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1:
+            raise ValueError(f"every_steps is {self.every_steps}; give at least 1 step.")
+        if not 0.0 < self.factor <= 1.0:
+            raise ValueError(f"factor is {self.factor}; give a number in (0, 1].")
+
+    def __call__(self, step: int) -> float:
+        return float(self.start * self.factor ** (step // self.every_steps))
+
+
+Schedule = Constant | LinearWarmup | Cyclical | StepDecay

@@ -1,0 +1,24 @@
+"""The legend of shapes, as annotations.
+
+``R`` replicas (seeds trained together), ``K`` samples, ``B`` data, ``D`` units, ``L`` latent layers.
+Values are ``[K, B, D]`` and log-probabilities ``[K, B]``, always, also for K = 1. An axis of length
+1 stands for "the same for all": x is ``[1, B, D]``, and a law that does not depend on the sample
+gives ``[1, B]`` until it meets a value. Only the trainer and what is recorded know ``R``.
+"""
+
+from typing import Annotated
+
+from torch import Tensor
+
+Value = Annotated[Tensor, "K B D"]
+"""a draw or an observation: one number per sample, datum and unit"""
+Noise = Annotated[Tensor, "K B D"]
+"""what a draw is made of: standard normal or uniform numbers"""
+Outputs = Annotated[Tensor, "... n_outputs"]
+"""what a net says of a law: its parameters before the family reads them"""
+LogProb = Annotated[Tensor, "K B"]
+"""nats"""
+UnitLogProb = Annotated[Tensor, "K B D"]
+"""nats, one term per unit of a factorised law"""
+PerDatum = Annotated[Tensor, "B"]
+Scalar = Annotated[Tensor, ""]

@@ -1,0 +1,104 @@
+"""Plain values, as JSON and YAML know them, to frozen dataclasses: strictly typed, every key known.
+
+Written here because the usual libraries guess: a string becomes a number, an unknown key at the
+outermost level passes, and a union of dataclasses is stuck with the kind of its default.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """Bad input of any kind; the message is one sentence that names the thing, the value and the remedy."""
+
+
+def read(kind: type[T], values: object, where: str = "") -> T:
+    """`values` as a `kind`. `where` is the key that they stand under, for the message of a `ConfigError`."""
+    result = _read(kind, values, where)
+    assert isinstance(result, kind)
+    return result
+
+
+def _read(kind: Any, value: object, where: str) -> Any:
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _read_record((kind,), value, where)
+    if origin in (Union, types.UnionType):
+        return _read_record(get_args(kind), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(get_args(kind)[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
+    if origin is Literal and isinstance(value, str) and value in get_args(kind):
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ConfigError(f"{where or 'The configuration'} is {_show(value)}; give {describe(kind)}.")
+
+
+def _read_record(kinds: tuple[Any, ...], value: object, where: str) -> Any:
+    """The first dataclass that has all the keys of `value` and misses none that it needs."""
+    if len(kinds) > 1 and not isinstance(value, Mapping):
+        value = {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where or 'The configuration'} is {_show(value)}; give {describe(kinds)}.")
+    keys = {str(key) for key in value}
+    for kind in kinds:
+        if _needed(kind) <= keys <= _hints(kind).keys():
+            prefix = f"{where}." if where else ""
+            entries = {key: _read(_hints(kind)[key], value[key], f"{prefix}{key}") for key in value}
+            try:
+                return kind(**entries)
+            except ConfigError:
+                raise
+            except ValueError as error:
+                raise ConfigError(f"{prefix}{error}") from None
+    raise ConfigError(_refusal(kinds, keys, where))
+
+
+def _refusal(kinds: tuple[Any, ...], keys: set[str], where: str) -> str:
+    if len(kinds) > 1:
+        return f"{where} has the keys {', '.join(sorted(keys)) or '(none)'}; give {describe(kinds)}."
+    prefix = f"{where}." if where else ""
+    known = _hints(kinds[0]).keys()
+    for key in sorted(keys - known):
+        close = difflib.get_close_matches(key, known, n=1)
+        remedy = f"did you mean {prefix}{close[0]}?" if close else f"known are {', '.join(known)}."
+        return f"{prefix}{key} is no setting; {remedy}"
+    return f"{where} misses {', '.join(sorted(_needed(kinds[0]) - keys))}."
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
+def _needed(kind: Any) -> set[str]:
+    missing = dataclasses.MISSING
+    return {f.name for f in dataclasses.fields(kind) if f.default is missing and f.default_factory is missing}
+
+
+def describe(kind: Any) -> str:
+    """What to give for a `kind`, in words: "a whole number"."""
+    if isinstance(kind, tuple):
+        tables = (f"{{{', '.join(sorted(_needed(k)))}}}" for k in kind)
+        return "a table of settings" if len(kind) == 1 else f"a number or one of the tables {', '.join(tables)}"
+    if get_origin(kind) is tuple:
+        return f"a list, each entry {describe(get_args(kind)[0])}"
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
+    return names.get(kind, "a table of settings")
+
+
+def _show(value: object) -> str:
+    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,171 @@
+"""Configurations: strict where they are read, equal where they mean the same."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig, per_layer
+from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule, StepDecay
+
+SCHEDULES = [
+    Constant(0.5),
+    LinearWarmup(600),
+    LinearWarmup(3, start=0.25, stop=2.0),
+    Cyclical(100, rising=0.3),
+    StepDecay(200, factor=0.5, start=1e-3),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_json_round_trip_for_every_schedule(schedule: Schedule) -> None:
+    config = RunConfig(
+        objective=ObjectiveConfig(beta=schedule), training=TrainingConfig(learning_rate=schedule, seeds=(7,))
+    )
+    again = RunConfig.from_json(config.to_json())
+    assert again == config
+    assert again.digest == config.digest
+    assert type(again.objective.beta) is type(schedule)
+
+
+def test_round_trip_of_linear_layers_and_every_default() -> None:
+    config = RunConfig(model=ModelConfig(latents=(4,), hidden=((),)))
+    assert RunConfig.from_json(config.to_json()) == config
+    assert RunConfig.from_dict({}) == RunConfig()
+
+
+@given(
+    st.lists(st.integers(1, 99), min_size=1, max_size=5),
+    st.floats(1e-6, 1.0),
+    st.lists(st.integers(0, 2**31), min_size=1, max_size=4, unique=True),
+)
+def test_round_trip_of_any_numbers(latents: list[int], rate: float, seeds: list[int]) -> None:
+    config = RunConfig(
+        model=ModelConfig(latents=tuple(latents), hidden=((8, 8),)),
+        training=TrainingConfig(learning_rate=Constant(rate), seeds=tuple(seeds)),
+    )
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_equal_configurations_share_a_digest() -> None:
+    whole = RunConfig(objective=ObjectiveConfig(beta=Constant(1), free_nats=(0,)))
+    assert whole == RunConfig()
+    assert whole.digest == RunConfig().digest
+
+
+def test_digest_sees_every_knob_of_what_is_trained_and_none_of_how_it_is_measured() -> None:
+    n_seen = 0
+    for section in dataclasses.fields(RunConfig):
+        record = getattr(RunConfig(), section.name)
+        for field in dataclasses.fields(record):
+            value = getattr(record, field.name)
+            if type(value) is int:
+                changed = dataclasses.replace(record, **{field.name: value + 3})
+                config = dataclasses.replace(RunConfig(), **{section.name: changed})
+                assert (config.digest == RunConfig().digest) == (section.name == "evaluation"), field.name
+                assert config.to_json() != RunConfig().to_json()
+                n_seen += 1
+    assert n_seen > 12
+
+
+def test_digest_is_pinned() -> None:
+    """A default that was released never changes its meaning: a new digest here needs a changelog entry."""
+    assert RunConfig().digest == "29b8250a"
+
+
+def test_a_number_is_a_constant_schedule() -> None:
+    assert RunConfig.from_dict({"training": {"learning_rate": 1e-3}}).training.learning_rate == Constant(1e-3)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"modle": {}}, "did you mean model?"),
+    ({"model": {"latent": [1]}}, "model.latent is no setting; did you mean model.latents?"),
+    ({"model": {"zzz": 1}}, "model.zzz is no setting; known are latents"),
+    ({"model": {"latents": []}}, "model.latents is empty"),
+    ({"model": {"latents": "16"}}, "model.latents is '16'"),
+    ({"model": {"latents": 16}}, "model.latents is 16; give a list, each entry a whole number."),
+    ({"model": {"latents": [1.5]}}, "model.latents[0] is 1.5"),
+    ({"model": {"latents": [4, -1], "hidden": [[4]]}}, "every layer needs at least 1 unit"),
+    ({"model": {"hidden": []}}, "model.hidden is empty"),
+    ({"model": {"hidden": [[1], [2]]}}, "model.hidden has 2 entries for 3 latent layers"),
+    ({"model": {"hidden": [64]}}, "model.hidden[0] is 64"),
+    ({"model": {"order": "sideways"}}, "model.order is 'sideways'; give bottom-up or top-down."),
+    ({"model": {"activation": ["swish"]}}, "model.activation[0] is 'swish'"),
+    ({"model": {"batch_norm": ["yes"]}}, "model.batch_norm[0] is 'yes'; give true or false."),
+    ({"model": None}, "model is nothing"),
+    ({"model": [1]}, "model is [1]"),
+    ({"data": {"name": 3}}, "data.name is 3; give text."),
+    ({"data": {"name": ""}}, "data.name is empty"),
+    ({"data": {"n_train": -1}}, "data.n_train is -1"),
+    ({"training": {"n_steps": "many"}}, "training.n_steps is 'many'; give a whole number."),
+    ({"training": {"n_steps": "300"}}, "training.n_steps is '300'"),
+    ({"training": {"n_steps": True}}, "training.n_steps is true"),
+    ({"training": {"n_steps": -3}}, "training.n_steps is -3"),
+    ({"training": {"seeds": []}}, "training.seeds is empty"),
+    ({"training": {"seeds": [1, 1]}}, "repeats a seed"),
+    ({"training": {"learning_rate": -1e-3}}, "training.learning_rate"),
+    ({"training": {"learning_rate": {"value": -1.0}}}, "training.learning_rate"),
+    ({"training": {"learning_rate": {"warmup_steps": 10, "stop": -1.0}}}, "training.learning_rate"),
+    ({"training": {"clip_norm": float("nan")}}, "training.clip_norm is nan; give a finite number."),
+    ({"training": {"ema_decay": 1.0}}, "training.ema_decay is 1.0"),
+    ({"objective": {"beta": {"warmup_steps": 0}}}, "objective.beta.warmup_steps is 0"),
+    ({"objective": {"beta": {"warmup": 3}}}, "objective.beta has the keys warmup; give a number or one of the tables"),
+    ({"objective": {"beta": {"value": "x"}}}, "objective.beta.value is 'x'"),
+    ({"objective": {"beta": -1}}, "objective.beta falls to -1.0"),
+    ({"objective": {"beta": {"class_path": "subprocess.Popen", "init_args": {"args": "ls"}}}}, "objective.beta"),
+    ({"objective": {"layer_beta": [-0.5]}}, "objective.layer_beta"),
+    ({"objective": {"free_nats": []}}, "objective.free_nats is empty"),
+    ({"evaluation": {"epsilon_nats": 0}}, "evaluation.epsilon_nats"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD, ids=lambda value: str(value)[:50])
+def test_bad_input_is_one_sentence_that_names_the_key(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_dict(values)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message and len(message) < 250
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 5000])
+def test_text_that_is_no_table_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"here\.json"):
+        RunConfig.from_json(text, "here.json")
+
+
+def test_every_key_of_the_json_is_needed_by_nobody_and_known() -> None:
+    """Dropping any one knob takes its default; adding any unknown one is refused, at every level."""
+    values = json.loads(RunConfig().to_json())
+    for section, record in values.items():
+        for knob in record:
+            shorter = {**values, section: {k: v for k, v in record.items() if k != knob}}
+            assert RunConfig.from_dict(shorter) == RunConfig()
+        with pytest.raises(ConfigError, match="is no setting"):
+            RunConfig.from_dict({**values, section: {**record, "unheard_of": 1}})
+
+
+def test_per_layer() -> None:
+    assert per_layer("x", (1,), 3) == (1, 1, 1)
+    assert per_layer("x", (1, 2), 2) == (1, 2)
+    with pytest.raises(ConfigError, match="x has 2 entries for 3"):
+        per_layer("x", (1, 2), 3)
+
+
+def test_discrete_layers_need_two_samples() -> None:
+    with pytest.raises(ConfigError, match="leave-one-out"):
+        RunConfig(model=ModelConfig(families=("bernoulli",)))
+    RunConfig(model=ModelConfig(families=("bernoulli",)), objective=ObjectiveConfig(n_samples=2))
+
+
+def test_a_ladder_refuses_full_covariance() -> None:
+    with pytest.raises(ConfigError, match="precision-weighted"):
+        ModelConfig(order="top-down", families=("full-gaussian",))
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DataConfig().seed = 3  # type: ignore[misc]
