@@ -1,0 +1,127 @@
+"""Evidence: what p and q say of the same draws. The only place where the two meet.
+
+Along draws z ~ q(z|x), with every term in nats and of shape ``[K, B]``:
+
+    rate_l      log q(z_l | ·) - log p(z_l | ·)
+    distortion  -log p(x | z1)
+    log_weight  log p(x, z) - log q(z | x) = -distortion - Σ_l rate_l
+
+The mean of `log_weight` is the ELBO; the log of the mean of its exponential estimates log p(x).
+A rate is one term of a sum, not a divergence, and bottom-up it may well be negative.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from hvae.families import kl, unit_kl
+from hvae.network import BeliefNetwork, Trace
+from hvae.posterior import Posterior
+from hvae.rng import NoiseSpecs
+from hvae.shapes import LogProb, Noise, UnitLogProb, Value
+
+
+class ClosedFormError(ValueError):
+    """A closed-form KL was asked for where it would be wrong."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The p-trace and the q-trace of the same draws."""
+
+    p: Trace
+    q: Trace
+    prior_parents: Mapping[str, tuple[str, ...]]
+    """parents of each latent in the decoder"""
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        """Latents, z1 first."""
+        return tuple(name for name in reversed(tuple(self.p)) if name in self.q)
+
+    def rate(self, name: str) -> LogProb:
+        """``log q(z_l|·) - log p(z_l|·)`` along the draws."""
+        return self.q[name].log_prob - self.p[name].log_prob
+
+    def unit_rate(self, name: str) -> UnitLogProb:
+        """The terms of `rate`, one per unit; factorised laws only."""
+        return self.q[name].unit_log_prob - self.p[name].unit_log_prob
+
+    @property
+    def distortion(self) -> LogProb:
+        """``-log p(x | z)``."""
+        return -self.p["x"].log_prob
+
+    @property
+    def log_weight(self) -> LogProb:
+        """``log p(x, z) - log q(z | x)`` from *sampled* log-densities, summed in float64.
+
+        Closed-form rates never enter: ``exp(log p(x|z) - Σ KL)`` is not a weight, and its mean is
+        no bound (DESIGN: +7.4 nats at 50 dimensions).
+        """
+        return sum((-self.rate(name).double() for name in self.q), start=-self.distortion.double())
+
+    def kl(self, name: str) -> LogProb:
+        """``KL(q(z_l|·) ‖ p(z_l|·))`` in closed form, ``[K, B]``, given what was drawn before z_l.
+
+        Right only if every parent of z_l in the decoder is visited before z_l: top-down, and for a
+        layer without parent. Bottom-up, z_{l+1} was drawn *from* z_l and the formula answers 3.00 nats
+        where the truth is 0.72; there it raises `ClosedFormError`.
+        """
+        self._check_closed_form(name)
+        return kl(self.q[name].law, self.p[name].law).expand(self.q[name].value.shape[:-1])
+
+    def unit_kl(self, name: str) -> UnitLogProb:
+        """The terms of `kl`, one per unit; factorised laws only."""
+        self._check_closed_form(name)
+        value = self.q[name].value
+        terms = unit_kl(self.q[name].law, self.p[name].law)
+        return terms.expand(*value.shape[:-1], terms.shape[-1])
+
+    def closed_form(self, name: str) -> bool:
+        """Whether `kl` is right for this layer."""
+        order = tuple(self.q)
+        return set(self.prior_parents[name]) <= set(order[: order.index(name)])
+
+    def _check_closed_form(self, name: str) -> None:
+        if not self.closed_form(name):
+            parents = ", ".join(self.prior_parents[name])
+            raise ClosedFormError(
+                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior draws "
+                f"from {name}; use the sampled rate."
+            )
+
+
+class HVAE(nn.Module):
+    """A decoder p and a posterior q over the same latents; called, it weighs them on the same draws."""
+
+    def __init__(self, decoder: BeliefNetwork, posterior: Posterior) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.posterior = posterior
+        latents = {name for name in decoder.variables if name != "x"}
+        if latents != set(posterior.order):
+            raise ValueError(f"decoder and posterior disagree on the latents: {sorted(latents)} against {posterior.order}.")
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        """Latents, z1 first."""
+        return tuple(name for name in reversed(self.decoder.variables) if name != "x")
+
+    def noise_specs(self) -> NoiseSpecs:
+        """The noise that one visit of the latents takes."""
+        return self.posterior.noise_specs()
+
+    def infer(self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None) -> Trace:
+        """Visit the latents by q, given x ``[1, B, D]`` and any latents that are fixed."""
+        return self.posterior.walk(self.decoder, {**(given or {}), "x": x}, noise)
+
+    def forward(self, x: Value, noise: Mapping[str, Noise]) -> Evidence:
+        """Draw z ~ q(z|x) from ``noise`` and weigh: x is ``[1, B, D]``, the noise ``[K, B, ·]``."""
+        return self.weigh(self.infer(x, noise), x)
+
+    def weigh(self, q: Trace, x: Value) -> Evidence:
+        """Score the draws of ``q``, and x, under the decoder."""
+        p = self.decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
+        return Evidence(p, q, {name: self.decoder[name].parents for name in q})

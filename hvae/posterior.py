@@ -1,0 +1,89 @@
+"""Posteriors: ways to visit the latents given x.
+
+    bottom-up   q(z1|x) q(z2|z1) … q(zL|z_{L-1})             the layered encoder of the lecture
+    top-down    q(zL|x) q(z_{L-1}|zL, x) … q(z1|z2, x)       the ladder of Sønderby et al. 2016
+
+Any belief network over the latents is a posterior (`NetworkPosterior`); the ladder merges an
+upward pass with the decoder's own conditionals, so it is handed the decoder at every visit.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import nn
+
+from hvae.network import BeliefNetwork, Site, Trace
+from hvae.rng import NoiseSpecs
+from hvae.shapes import Noise, Value
+
+
+class Posterior(nn.Module, ABC):
+    """q(z | x)."""
+
+    @property
+    @abstractmethod
+    def order(self) -> tuple[str, ...]:
+        """Latents in the order in which they are visited."""
+
+    @abstractmethod
+    def noise_specs(self) -> NoiseSpecs:
+        """The noise that a visit takes."""
+
+    @abstractmethod
+    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        """Visit the latents: ``given`` holds x, and any latents that are to be scored instead of drawn."""
+
+
+class NetworkPosterior(Posterior):
+    """A belief network over the latents with x among its parents, such as the bottom-up encoder."""
+
+    def __init__(self, network: BeliefNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        return self.network.variables
+
+    def noise_specs(self) -> NoiseSpecs:
+        return self.network.noise_specs()
+
+    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        return self.network.walk(given, noise)
+
+
+class Ladder(Posterior):
+    """``q(z_l | z_{l+1}, x) ∝ u_l(z_l; x) · p(z_l | z_{l+1})`` (Sønderby et al. 2016, equations 12 to 18).
+
+    ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its laws u_l
+    meet the decoder's conditionals in a normalised product: precision-weighted for Gaussians,
+    added logits for discrete layers. A variable without parent (the top) has u_L alone, as in the paper.
+    """
+
+    def __init__(self, upward: BeliefNetwork) -> None:
+        super().__init__()
+        self.upward = upward
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        return tuple(reversed(self.upward.variables))
+
+    def noise_specs(self) -> NoiseSpecs:
+        return {name: self.upward.noise_specs()[name] for name in self.order}
+
+    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        means: dict[str, Value] = {"x": given["x"]}
+        upward_laws = {}
+        for name in self.upward.variables:
+            upward_laws[name] = self.upward[name](means)
+            means[name] = self.upward[name].family.mean(upward_laws[name])
+        values = dict(given)
+        trace: dict[str, Site] = {}
+        for name in self.order:
+            family, law = self.upward[name].family, upward_laws[name]
+            if decoder[name].parents:
+                law = family.product(law, decoder[name](values))
+            if name not in given:
+                values[name] = family.draw(law, noise[name])
+            trace[name] = Site(values[name], law, family)
+        return trace
