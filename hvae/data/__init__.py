@@ -1,0 +1,20 @@
+"""Named data sets as tensors; the split and the binarisation are part of the name.
+
+    from hvae.data import load
+    data = load("mnist-dynamic", n_train=10000, seed=0)
+
+Reading order (each file imports only what stands above it):
+
+    images      Dataset; grey, dynamic, threshold; random subsets
+    idx         the file format of MNIST
+    files       where files are, checksums, downloads
+    synthetic   data from known stacks, with their parameters
+    names       what each name means
+    user        a user's own .npy / .npz
+    access      load, catalogue, get, verify
+"""
+
+from hvae.data.access import Record, catalogue, get, load, verify
+from hvae.data.images import Dataset
+
+__all__ = ["Dataset", "Record", "catalogue", "get", "load", "verify"]

@@ -1,0 +1,94 @@
+"""The verbs of the data room: load a data set, list, get and verify files. They answer records and say nothing."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvae.config import ConfigError
+from hvae.data.files import State, data_folder, fetch, require, state
+from hvae.data.images import Dataset, Purpose, as_labels, as_rows, subset_rows
+from hvae.data.names import CATALOGUE, Entry, files_of
+from hvae.data.user import is_user_file, read_user_file
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of `hvae data list`."""
+
+    name: str
+    description: str
+    shape: tuple[int, ...]
+    n_train: int
+    n_test: int
+    status: State
+
+
+def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_dir: Path | None = None) -> Dataset:
+    """A named data set, or a user's own file (see `hvae.data.user`), as tensors.
+
+    `n_train` and `n_test` items are drawn at random with `seed`; 0 takes all. The seed also draws the
+    test images of dynamic sets and the test part of a file without one. Files are checked against
+    their SHA-256. Raises `ConfigError` for an unknown name, a missing, truncated or altered file.
+    """
+    for knob, value in (("n_train", n_train), ("n_test", n_test), ("seed", seed)):
+        if value < 0:
+            raise ConfigError(f"data.{knob} is {value}; give 0 or more.")
+    if is_user_file(name):
+        split, image_shape, present = read_user_file(name, seed=seed)
+    else:
+        entry, folder = _entry(name), data_folder(data_dir)
+        split = entry.read([require(file, folder, name=name) for file in entry.files])
+        image_shape, present = entry.image_shape, entry.present
+    shown = present(split, seed)
+    train_rows, test_rows = (
+        subset_rows(n, len(items), seed=seed, purpose=purpose, what=f"data.{knob} of {name}")
+        for n, items, purpose, knob in (
+            (n_train, shown.train, Purpose.TRAIN_SUBSET, "n_train"),
+            (n_test, shown.test, Purpose.TEST_SUBSET, "n_test"),
+        )
+    )
+    return Dataset(
+        name=name,
+        train=as_rows(shown.train, train_rows),
+        test=as_rows(shown.test, test_rows),
+        image_shape=image_shape,
+        kind=shown.kind,
+        dynamic=shown.dynamic,
+        train_labels=as_labels(split.train_labels, train_rows),
+        test_labels=as_labels(split.test_labels, test_rows),
+    )
+
+
+def catalogue(data_dir: Path | None = None) -> list[Record]:
+    """Every name, with the state of its files: the worst of them, damaged before missing."""
+    states = dict(zip(files_of(CATALOGUE), (found for _, found in verify(data_dir)), strict=True))
+    records = []
+    for name, entry in CATALOGUE.items():
+        found = {states[file] for file in entry.files}
+        status: State = "damaged" if "damaged" in found else "missing" if "missing" in found else "present"
+        records.append(Record(name, entry.description, entry.image_shape, entry.n_train, entry.n_test, status))
+    return records
+
+
+def get(name: str, data_dir: Path | None = None, *, progress: bool = False) -> list[Path]:
+    """Downloads the files of a name that are missing or damaged; answers where they all are.
+
+    Raises `ConfigError` when one cannot be had; then nothing of it is left behind.
+    """
+    folder = data_folder(data_dir)
+    return [fetch(file, folder, progress=progress) for file in _entry(name).files]
+
+
+def verify(data_dir: Path | None = None) -> list[tuple[Path, State]]:
+    """Compares every file of the catalogue with its SHA-256."""
+    folder = data_folder(data_dir)
+    return [(folder / file.path, state(file, folder)) for file in files_of(CATALOGUE)]
+
+
+def _entry(name: str) -> Entry:
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    alike = [known for known in CATALOGUE if name and known.startswith(name)]
+    alike = alike or difflib.get_close_matches(name, CATALOGUE, n=3)
+    hint = f"perhaps {' or '.join(alike)} is meant" if alike else "see `hvae data list`, or give a .npy or .npz file"
+    raise ConfigError(f"{name!r} is not the name of a data set; {hint}.")

@@ -1,0 +1,149 @@
+"""Where data files are, whether they are the right ones, and how to fetch them.
+
+The data folder is the argument `data_dir`, else `$HVAE_DATA`, else a cache folder of the user. Every
+file is known by its SHA-256. `$HVAE_DATA_MIRROR` names a server with the layout of the data folder
+that takes the place of the public addresses.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pooch
+
+from hvae.config import ConfigError
+
+State = Literal["present", "missing", "damaged"]
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file: its place below the data folder, its SHA-256 and its public address."""
+
+    path: str
+    sha256: str
+    url: str | None = None
+    origin: str = ""
+    """what the file is made from, when it has no public address"""
+
+    def address(self) -> str | None:
+        """The URL it is fetched from: on the mirror if one is set, else the public one."""
+        mirror = os.environ.get("HVAE_DATA_MIRROR", "")
+        if not mirror:
+            return self.url
+        if not mirror.startswith(("http://", "https://")):
+            raise ConfigError(f"HVAE_DATA_MIRROR is {mirror!r}; give an address that begins with http:// or https://.")
+        return f"{mirror.rstrip('/')}/{self.path}"
+
+
+def data_folder(data_dir: Path | None = None) -> Path:
+    """The argument, else `$HVAE_DATA`, else the cache folder of the user."""
+    chosen = data_dir or os.environ.get("HVAE_DATA") or pooch.os_cache("hvae")
+    return Path(chosen).expanduser()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); make it readable, or fetch it again.") from None
+
+
+def state(file: DataFile, folder: Path) -> State:
+    """Whether the file is there, and is the right one."""
+    path = folder / file.path
+    if not path.exists():
+        return "missing"
+    return "present" if path.is_file() and sha256(path) == file.sha256 else "damaged"
+
+
+def require(file: DataFile, folder: Path, *, name: str) -> Path:
+    """The path of a file that is there and unaltered, or a `ConfigError` with the remedy."""
+    path = folder / file.path
+    if not path.exists():
+        raise ConfigError(
+            f"{path} is missing; {_remedy(file, path, name)}, or set HVAE_DATA (or --data-dir) to the folder "
+            f"that holds {file.path}."
+        )
+    found = sha256(path)
+    if found != file.sha256:
+        raise ConfigError(
+            f"{path} is truncated or altered (SHA-256 {found[:12]}…, expected {file.sha256[:12]}…); "
+            f"{_remedy(file, path, name)}."
+        )
+    return path
+
+
+def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
+    """Downloads the file unless it is there already; a download that fails leaves nothing behind.
+
+    It goes to a scratch folder on the same disk, is checked against its SHA-256 there, and only then
+    takes its name. With `progress` a bar is drawn on stderr.
+    """
+    path = folder / file.path
+    try:
+        if state(file, folder) == "present":
+            return path
+        address = file.address()
+        if address is None:
+            raise ConfigError(f"{file.path} has no public address; {_own_copy(file, path)}.")
+        downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+        with tempfile.TemporaryDirectory(dir=_nearest_folder(path), prefix=".hvae-") as scratch, _quiet_pooch():
+            known = f"sha256:{file.sha256}"
+            fetched = _retrieve(address, known_hash=known, fname=path.name, path=scratch, downloader=downloader)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.chmod(fetched, 0o644)  # pooch leaves it readable by its owner only
+            os.replace(fetched, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); give another folder with HVAE_DATA or --data-dir."
+        ) from None
+    return path
+
+
+def _retrieve(address: str, *, known_hash: str, fname: str, path: str, downloader: pooch.HTTPDownloader) -> str:
+    try:
+        return str(pooch.retrieve(address, known_hash=known_hash, fname=fname, path=path, downloader=downloader))
+    except OSError as error:
+        raise ConfigError(
+            f"{address} cannot be downloaded ({' '.join(str(error).split())}); check the connection, or set "
+            "HVAE_DATA_MIRROR to a server that has the file."
+        ) from None
+    except ValueError:
+        raise ConfigError(
+            f"{address} sent something else than {fname} (expected {known_hash[:19]}…), which was thrown away; "
+            "try again later, or set HVAE_DATA_MIRROR to a server that has the file."
+        ) from None
+
+
+def _remedy(file: DataFile, path: Path, name: str) -> str:
+    return f"run `hvae data get {name}`" if file.address() else _own_copy(file, path)
+
+
+def _own_copy(file: DataFile, path: Path) -> str:
+    return f"{file.origin}: put a copy at {path}, or set HVAE_DATA_MIRROR to a server that has it"
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+@contextmanager
+def _quiet_pooch() -> Iterator[None]:
+    """pooch announces every download on stderr, where only our own sentences belong."""
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,54 @@
+"""The real files, where HVAE_DATA holds them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hvae.data import load, verify
+from hvae.data.files import state
+from hvae.data.names import CATALOGUE
+
+FOLDER = Path(os.environ.get("HVAE_DATA") or "/nonexistent")
+
+
+def needs(name: str) -> None:
+    if not all(state(file, FOLDER) == "present" for file in CATALOGUE[name].files):
+        pytest.skip(f"HVAE_DATA does not hold {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "train_mean", "test_mean"),
+    [
+        ("mnist-grey", 33.3184 / 255, 33.7912 / 255),
+        ("fashion-grey", 72.9404 / 255, 73.1466 / 255),
+        ("mnist-static", 0.130562, 0.132512),
+        ("omniglot-grey", 0.0827, 0.0826),
+    ],
+)
+def test_mean_pixel(name: str, train_mean: float, test_mean: float) -> None:
+    """The published means, to the digits they are given with."""
+    needs(name)
+    data, entry = load(name, data_dir=FOLDER), CATALOGUE[name]
+    assert (len(data.train), len(data.test), data.image_shape) == (entry.n_train, entry.n_test, (28, 28))
+    half_digit = 5.1e-5 if "omniglot" in name else 5.1e-7 if "static" in name else 5.1e-5 / 255
+    assert abs(data.train.double().mean().item() - train_mean) < half_digit
+    assert abs(data.test.double().mean().item() - test_mean) < half_digit
+    assert data.train.min() == 0 and data.train.max() == 1
+    if name == "mnist-grey":
+        assert data.train_labels is not None and data.train_labels[0] == 5
+        histogram = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+        assert data.train_labels.bincount().tolist() == histogram
+
+
+def test_static_test_is_sorted_but_its_subset_is_not() -> None:
+    needs("mnist-static")
+    whole, part = load("mnist-static", data_dir=FOLDER), load("mnist-static", n_test=200, data_dir=FOLDER)
+    assert whole.test_labels is not None and whole.test_labels[:200].unique().tolist() == [0]
+    assert part.test_labels is not None and len(part.test_labels.unique()) == 10
+
+
+def test_nothing_is_damaged() -> None:
+    if not FOLDER.is_dir():
+        pytest.skip("HVAE_DATA is not set")
+    assert "damaged" not in {found for _, found in verify(FOLDER)}

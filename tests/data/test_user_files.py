@@ -1,0 +1,213 @@
+"""A user's own .npy or .npz, and every bad one."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hvae.config import ConfigError
+from hvae.data import load, user
+
+GREY = np.random.default_rng(0).random((50, 4, 5))
+LABELS = np.arange(50)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., str]:
+    def write(**arrays: np.ndarray) -> str:
+        np.savez(tmp_path / "my.npz", **arrays)
+        return str(tmp_path / "my.npz")
+
+    return write
+
+
+Save = Callable[..., str]
+
+
+def test_train_and_test(save: Save) -> None:
+    name = save(train=GREY, test=GREY[:7], train_labels=LABELS, test_labels=LABELS[:7])
+    data = load(name)
+    assert torch.equal(data.train, torch.from_numpy(GREY.reshape(50, 20).astype(np.float32)))
+    assert torch.equal(data.test, data.train[:7])
+    assert (data.image_shape, data.kind, data.dynamic, data.name) == ((4, 5), "grey", False, name)
+    assert data.train_labels is not None and torch.equal(data.train_labels, torch.arange(50))
+    assert data.test_labels is not None and torch.equal(data.test_labels, torch.arange(7))
+
+
+@pytest.mark.parametrize(
+    "keys", [("x_train", "x_test", "y_train"), ("train", "x_test", "labels"), ("faces", "test", "y")]
+)
+def test_other_keys(save: Save, keys: tuple[str, str, str]) -> None:
+    data = load(save(**{keys[0]: GREY, keys[1]: GREY[:7], keys[2]: LABELS}))
+    assert (len(data.train), len(data.test), data.test_labels) == (50, 7, None)
+    assert data.train_labels is not None and torch.equal(data.train_labels, torch.arange(50))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_without_test_a_random_tenth(tmp_path: Path, ending: str) -> None:
+    path, values = tmp_path / f"my{ending}", np.arange(100.0).reshape(50, 2)
+    (np.save if ending == ".npy" else np.savez)(path, values)
+    data, again, other = load(str(path)), load(str(path)), load(str(path), seed=1)
+    assert (len(data.train), len(data.test), data.kind, data.image_shape) == (45, 5, "real", (2,))
+    assert sorted(torch.cat([data.train, data.test])[:, 0].tolist()) == list(range(0, 100, 2))
+    assert torch.equal(data.test, again.test) and not torch.equal(data.test, other.test)
+    assert data.test[:, 0].tolist() != list(range(0, 10, 2))
+
+
+def test_labels_follow_the_split(save: Save) -> None:
+    data = load(save(x=np.arange(50.0)[:, None], y=LABELS), n_train=20)
+    assert data.train_labels is not None and torch.equal(data.train_labels.float(), data.train[:, 0])
+    assert data.test_labels is not None and torch.equal(data.test_labels.float(), data.test[:, 0])
+
+
+BITS = (GREY > 0.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "largest"),
+    [
+        (np.round(GREY * 255).astype(np.uint8), "grey", np.round(GREY * 255).max() / 255),
+        (BITS * np.uint8(255), "binary", 1),
+        (BITS, "binary", 1),
+        (BITS.astype(bool), "binary", 1),
+        (BITS.astype(float), "binary", 1),
+        (GREY.astype(np.float16), "grey", GREY.astype(np.float16).max()),
+        (GREY - 0.5, "real", (GREY - 0.5).max()),
+        (np.round(GREY * 255).astype(int), "real", np.round(GREY * 255).max()),
+    ],
+    ids=["bytes", "0/255", "0/1 bytes", "truth", "0/1 floats", "grey", "real", "integers"],
+)
+def test_kind_is_decided_by_the_values(save: Save, values: np.ndarray, kind: str, largest: float) -> None:
+    data = load(save(train=values, test=values))
+    assert data.kind == kind
+    assert data.train.max() == torch.tensor(largest, dtype=torch.float32)
+
+
+def test_binarised(save: Save) -> None:
+    name = save(train=GREY, test=GREY)
+    thresholded, dynamic = load(f"{name}:threshold"), load(f"{name}:dynamic")
+    assert torch.equal(thresholded.train, torch.from_numpy((GREY > 0.5).reshape(50, 20).astype(np.float32)))
+    assert (thresholded.kind, thresholded.dynamic, dynamic.kind, dynamic.dynamic) == ("binary", False, "binary", True)
+    assert torch.equal(dynamic.train, load(name).train)
+    assert set(dynamic.test.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("item", "image_shape"),
+    [
+        ((6,), (6,)),
+        ((2, 3), (2, 3)),
+        ((2, 3, 1), (2, 3)),
+        ((1, 2, 3), (2, 3)),
+        ((2, 3, 3), (18,)),
+        ((1, 2, 3, 2), (12,)),
+    ],
+)
+def test_item_shapes(save: Save, item: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
+    data = load(save(train=np.random.default_rng(0).random((10, *item))))
+    assert data.image_shape == image_shape
+    assert data.train.shape == (9, int(np.prod(item)))
+
+
+NAN, LARGE = GREY.copy(), GREY.copy()
+NAN[3, 2, 1], LARGE[3, 2, 1] = np.nan, 1e300
+
+
+@pytest.mark.parametrize(
+    ("arrays", "way", "message"),
+    [
+        ({"train": NAN}, "", "holds 1 values that are not finite"),
+        ({"train": LARGE}, "", "holds 1 values that are not finite"),
+        ({"train": GREY, "test": np.full((2, 4, 5), np.inf)}, "", "not finite"),
+        ({"train": np.zeros((0, 4))}, "", "is empty"),
+        ({"train": np.zeros((4, 0))}, "", "is empty"),
+        ({"train": GREY, "test": np.zeros((0, 4, 5))}, "", "the test array of .* is empty"),
+        ({"train": GREY[:1]}, "", "holds 1 item; give at least 2"),
+        ({"train": GREY[:1], "test": GREY}, "", "holds 1 item; give at least 2"),
+        ({"train": np.zeros(5)}, "", r"shape \(5,\); give items first"),
+        ({"train": np.array(1.0)}, "", "give items first"),
+        ({"train": np.array([["a", "b"]] * 3)}, "", "dtype <U1"),
+        ({"train": GREY * 1j}, "", "dtype complex128"),
+        ({"train": np.array([[{}, 1]] * 3, dtype=object)}, "", "holds Python objects, or is no numpy file"),
+        ({"train": GREY, "test": GREY[:, :3]}, "", r"items of shape \(4, 5\) and tests on \(3, 5\)"),
+        ({"train": BITS * np.uint8(9), "test": GREY}, "", "trains on uint8 and tests on float64"),
+        ({"a": GREY, "b": GREY}, "", r"holds the arrays \['a', 'b'\]; name one train"),
+        ({"test": GREY}, "", "name one train"),
+        ({}, "", "name one train|cannot be read"),
+        ({"train": GREY, "labels": LABELS[:9]}, "", "give 50 integers"),
+        ({"train": GREY, "labels": LABELS / 2}, "", "give 50 integers"),
+        ({"train": GREY * 2}, ":dynamic", "binarise values between .* scale them"),
+        ({"train": GREY - 0.5}, ":threshold", "binarise values between .* scale them"),
+        ({"train": GREY}, ":grey", "ends in :grey; append :dynamic or :threshold"),
+        ({"train": GREY}, ":", "ends in :; append"),
+    ],
+)
+def test_refused(save: Save, arrays: dict[str, np.ndarray], way: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refusal:
+        load(save(**arrays) + way)
+    assert "\n" not in str(refusal.value)
+
+
+def test_more_wanted_than_there_is(save: Save) -> None:
+    with pytest.raises(ConfigError, match="is 46, but there are 45 items"):
+        load(save(train=GREY), n_train=46)
+
+
+def test_file_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("absent.npz", "absent.npy:dynamic"):
+        with pytest.raises(ConfigError, match="is not there"):
+            load(str(tmp_path / name))
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(ConfigError, match="is not there"):
+        load(str(tmp_path / "folder.npz"))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+@pytest.mark.parametrize("damage", ["empty", "short", "text", "pickle"])
+def test_broken_file(tmp_path: Path, ending: str, damage: str) -> None:
+    path = tmp_path / f"my{ending}"
+    (np.save if ending == ".npy" else np.savez)(path, GREY)
+    raw = path.read_bytes()
+    damaged = {"empty": b"", "short": raw[:-700], "text": b"1,2,3\n" * 40, "pickle": b"\x80\x04N."}
+    path.write_bytes(damaged[damage])
+    with pytest.raises(ConfigError, match="cannot be read as numeric arrays") as refusal:
+        load(str(path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_flipped_byte_in_an_archive(save: Save) -> None:
+    path = Path(save(train=GREY))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError, match="cannot be read as numeric arrays"):
+        load(str(path))
+
+
+def test_header_that_promises_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "my.npy"
+    np.save(path, np.zeros((1000, 4)))
+    path.write_bytes(path.read_bytes().replace(b"(1000, 4)", b"(10**9,4)").replace(b"10**9", b"99999"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(str(path))
+
+
+def test_bomb(save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, train=np.zeros((2**18, 8)))
+    assert path.stat().st_size < 2**18
+    monkeypatch.setattr(user, "MAX_BYTES", 2**20)
+    with pytest.raises(ConfigError, match="unpacks to"):
+        load(str(path))
+
+
+def test_members_that_are_no_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "my.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train.npy", "no array")
+        archive.writestr("../notes.txt", "text")
+    with pytest.raises(ConfigError, match=r"holds the arrays \[\]; name one train"):
+        load(str(path))
