@@ -1,0 +1,173 @@
+"""Importance sampling of log p(x): the curve of bounds L_1 ≤ L_10 ≤ … from one pass over K draws.
+
+    L_k = E log 1/k sum_j w_j,    w_j = p(x, z_j) / q(z_j | x),    z_j ~ q(z | x)
+
+is a lower bound on log p(x) that rises with k (Burda et al. 2016, theorem 1); L_1 is the ELBO. With K draws
+there are K // k disjoint groups of k, whose mean is unbiased for L_k and wastes no draw. Chunks of draws
+are folded in as they come; what is kept does not grow with K, but for the O(sqrt K) largest weights
+that Pareto k-hat is fitted to. Nats, weights summed in float64.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae import rng
+from hvae.evidence import HVAE, Evidence
+from hvae.likelihood.estimate import Estimate, pareto_k, tail_length
+from hvae.numerics import FloatArray, StreamingLogMeanExp, log_mean_exp
+from hvae.shapes import LogProb
+
+DrawLogWeight = Callable[[int, int], LogProb]
+"""(number of the chunk, k) -> log-weights `[k, B]` of fresh draws"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The bounds L_k of each datum, and the estimate that the largest k makes."""
+
+    n_samples: tuple[int, ...]
+    """k, increasing"""
+    bound_datum_nats: FloatArray
+    """`[C, B]`, one row for each k"""
+    estimate: Estimate
+
+
+class _GroupedBound:
+    """L_k as the mean of `log_mean_exp` over disjoint groups of k consecutive draws."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._n_groups = 0
+        self._total: Tensor | float = 0.0
+        self._open = StreamingLogMeanExp()
+
+    def update(self, log_weight: LogProb) -> None:
+        while len(log_weight):
+            if self._open.n_samples == 0 and len(log_weight) >= self._k:
+                n_whole = len(log_weight) // self._k
+                whole, log_weight = log_weight.tensor_split([n_whole * self._k])
+                self._add(log_mean_exp(whole.reshape(n_whole, self._k, -1), 1))
+            else:
+                head, log_weight = log_weight.tensor_split([self._k - self._open.n_samples])
+                self._open.update(head)
+                if self._open.n_samples == self._k:
+                    self._add(self._open.value.unsqueeze(0))
+                    self._open = StreamingLogMeanExp()
+
+    def _add(self, bounds: Tensor) -> None:
+        self._total = self._total + bounds.sum(0)
+        self._n_groups += len(bounds)
+
+    @property
+    def value(self) -> Tensor:
+        assert isinstance(self._total, Tensor)
+        return self._total / self._n_groups
+
+
+def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], *, chunk_samples: int = 500) -> Curve:
+    """The curve of bounds at every k of `n_samples`, from as many draws as the largest, `chunk_samples` at a time.
+
+    The standard error is the delta method's, `sqrt(1/ESS - 1/K)` (Owen 2013, equation 9.8 on log). A weight of
+    zero (-inf) is legal; a datum with a nan or +inf among its weights is nan throughout, and the estimate warns.
+    """
+    ks = tuple(n_samples)
+    if not ks or min(ks) < 1 or list(ks) != sorted(set(ks)):
+        raise ValueError(f"n_samples is {list(ks)}; give increasing numbers of samples from 1, such as [1, 10, 100].")
+    if chunk_samples < 1:
+        raise ValueError(f"chunk_samples is {chunk_samples}; give at least 1.")
+    total = ks[-1]
+    mean, bounds = StreamingLogMeanExp(), [_GroupedBound(k) for k in ks]
+    largest: Tensor | None = None
+    broken: Tensor | None = None
+    for chunk, start in enumerate(range(0, total, chunk_samples)):
+        log_weight = draw_log_weight(chunk, min(chunk_samples, total - start)).detach().double()
+        infinite = (log_weight.isnan() | (log_weight == math.inf)).any(0)
+        broken = infinite if broken is None else broken | infinite
+        mean.update(log_weight)
+        for bound in bounds:
+            bound.update(log_weight)
+        merged = log_weight if largest is None else torch.cat([largest, log_weight])
+        largest = merged.topk(min(tail_length(total) + 1, len(merged)), dim=0).values
+    assert largest is not None and broken is not None
+
+    def array(values: Tensor) -> FloatArray:
+        marked: FloatArray = values.masked_fill(broken, math.nan).cpu().numpy()
+        return marked
+
+    estimate = Estimate(
+        log_px=array(mean.value),
+        direction="lower",
+        standard_error=array((1 / mean.ess - 1 / total).clamp(min=0).sqrt()),
+        ess=array(mean.ess),
+        pareto_k=pareto_k(array(largest), total),
+        n_samples=total,
+    )
+    return Curve(ks, np.stack([array(bound.value) for bound in bounds]), estimate)
+
+
+@torch.no_grad()
+def log_likelihood_curve(
+    model: HVAE,
+    x: Tensor,
+    n_samples: Sequence[int] = (1, 10, 100, 1000),
+    *,
+    seed: int,
+    chunk_samples: int = 500,
+    chunk_data: int = 16,
+) -> Curve:
+    """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
+
+    Each datum has draws of its own, a function of (seed, its position, number of the chunk of draws): the
+    answer does not depend on `chunk_data`, nor on what other data there are.
+    """
+    if len(x) == 0 or chunk_data < 1:
+        raise ValueError(f"There are {len(x)} data in chunks of {chunk_data}; give at least 1 of each.")
+    specs = model.noise_specs()
+
+    def proposal(first: int, data: Tensor) -> DrawLogWeight:
+        keys = [f"likelihood/{datum}" for datum in range(first, first + len(data))]
+
+        def draw_log_weight(chunk: int, k: int) -> LogProb:
+            draws = [
+                rng.noise(specs, k, 1, seed=seed, purpose=key, step=chunk, device=str(x.device), dtype=x.dtype)
+                for key in keys
+            ]
+            noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
+            evidence = model(data.unsqueeze(0), noise)
+            assert isinstance(evidence, Evidence)
+            return evidence.log_weight
+
+        return draw_log_weight
+
+    return _concatenate(
+        [
+            importance_sample(proposal(first, x[first : first + chunk_data]), n_samples, chunk_samples=chunk_samples)
+            for first in range(0, len(x), chunk_data)
+        ]
+    )
+
+
+def _concatenate(curves: Sequence[Curve]) -> Curve:
+    """One curve for the data of several."""
+    estimates = [curve.estimate for curve in curves]
+
+    def joined(field: str) -> FloatArray:
+        return np.concatenate([getattr(estimate, field) for estimate in estimates])
+
+    return Curve(
+        curves[0].n_samples,
+        np.concatenate([curve.bound_datum_nats for curve in curves], axis=1),
+        Estimate(
+            log_px=joined("log_px"),
+            direction="lower",
+            standard_error=joined("standard_error"),
+            ess=joined("ess"),
+            pareto_k=joined("pareto_k"),
+            n_samples=estimates[0].n_samples,
+        ),
+    )
