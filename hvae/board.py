@@ -1,0 +1,71 @@
+"""What TensorBoard shows of a run: one event directory per seed, so that seeds overlay under one name.
+
+Scalars: bound, distortion, loss, beta, and per layer the rate and the number of active units. Images: the rate
+per unit over training, samples from the prior, and reconstructions under their originals. The
+record is ``metrics.jsonl``; nothing is ever read back from event files.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from hvae.runs import Run
+
+
+class Board:
+    """Writers for every seed of a run, opened at ``first_step`` (later events of a killed run are hidden)."""
+
+    def __init__(self, run: Run, seeds: Sequence[int], first_step: int) -> None:
+        self._writers = [
+            SummaryWriter(str(run.path / "tensorboard" / f"seed-{seed}"), purge_step=first_step or None)  # type: ignore[no-untyped-call]
+            for seed in seeds
+        ]
+        self._history: list[dict[str, Any]] = [row for row in run.read_metrics() if row["step"] <= first_step]
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for writer in self._writers:
+            writer.close()  # type: ignore[no-untyped-call]
+        
+    def scalars(self, row: dict[str, Any]) -> None:
+        """Show one row of metrics."""
+        self._history.append(row)
+        for name, values in row.items():
+            if name == "step" or name.startswith("rate_unit_nats/"):
+                continue
+            for replica, writer in enumerate(self._writers):
+                value = values if isinstance(values, float) else values[replica]
+                writer.add_scalar(name, value, row["step"])  # type: ignore[no-untyped-call]
+
+    def heat_map(self, step: int) -> None:
+        """Rate per unit (down, z1 on top, largest first) over training (across), black 0 to white 3 nats and more."""
+        names = sorted(name for name in self._history[-1] if name.startswith("rate_unit_nats/"))
+        if not names:
+            return
+        for replica, writer in enumerate(self._writers):
+            layers = []
+            for name in names:
+                rates = np.array([row[name][replica] for row in self._history], dtype=float).T  # [D, steps]
+                layers.append(rates[np.argsort(-rates[:, -1])])
+            image = np.clip(np.nan_to_num(np.concatenate(layers)) / 3, 0, 1)
+            writer.add_image("rate per unit over training, 0 to 3 nats", _enlarge(image, 6)[None], step)  # type: ignore[no-untyped-call]
+
+    def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
+        """Show values ``[n, D]`` of one replica as a row of images."""
+        if len(image_shape) != 2:
+            return
+        pixels = values.detach().cpu().clamp(0, 1).unflatten(-1, image_shape)
+        row = torch.cat(list(pixels), dim=-1).numpy()
+        self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)  # type: ignore[no-untyped-call]
+
+
+def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:
+    return np.kron(image, np.ones((factor, factor)))

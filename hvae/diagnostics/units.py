@@ -1,0 +1,67 @@
+"""Active units, and the (epsilon, delta)-collapse of units.
+
+Burda et al. 2016 (section 5) call a unit active if the variance over data of its mean exceeds 0.01.
+In a conditional layer that variance inherits: top-down the parent's, bottom-up the sampling noise
+of the path. Beside it stand
+
+- bottom-up: the covariance over x of the means along two independent paths, unbiased for ``Var_x E[mean|x]``;
+- top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
+
+A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the
+data (Lucas et al. 2019, definition 1); the KL is to the prior where it has a closed form, and to the
+layer's own aggregate (its moment match) elsewhere.
+"""
+
+import numpy as np
+
+from hvae.diagnostics.draws import FloatArray, per_datum
+from hvae.evidence import Evidence
+from hvae.families import unit_kl
+from hvae.network import Site
+
+DELTA = 0.01
+EPSILONS = np.logspace(-4, 1, 41)
+"""nats"""
+
+
+def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
+    """Means ``[width, n]`` along the first two paths; their covariance with themselves is Burda's statistic."""
+    means = site.mean.double().expand(len(site.value), n, site.family.width)[:2].cpu().numpy()
+    return means[0].T, means[1].T
+
+
+def residual(evidence: Evidence, name: str) -> FloatArray:
+    """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
+    q, p = evidence.q[name], evidence.p[name]
+    shift = ((q.mean - p.mean) / p.law.variance.sqrt())[:1]
+    return per_datum(shift, evidence.p["x"].value.shape[1])
+
+
+def covariance_interval(
+    a: FloatArray, b: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95
+) -> FloatArray:
+    """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[D, n]``."""
+    n = a.shape[-1]
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap) / n
+    draws = (a * b) @ counts.T - (a @ counts.T) * (b @ counts.T)
+    tail = 100 * (1 - level) / 2
+    middle = ((a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True))).sum(-1) / (n - 1)
+    low, high = np.percentile(draws, [tail, 100 - tail], axis=-1)
+    return np.stack([low, middle, high], axis=-1)
+
+
+def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
+    """Share of units that are (epsilon, `DELTA`)-collapsed, for every epsilon of `EPSILONS`: ``[E]``."""
+    site, n = evidence.q[name], evidence.p["x"].value.shape[1]
+    if evidence.closed_form(name):
+        terms = evidence.unit_kl(name)
+    else:
+        terms = unit_kl(site.law, site.family.match(site.law))
+    expected = per_datum(terms, n)  # [D, n]
+    below = (expected[..., None] < EPSILONS).mean(1)  # [D, E]
+    return (below >= 1 - DELTA).mean(0)
+
+
+def collapse_reference(evidence: Evidence, name: str) -> str:
+    """What `collapsed_fraction` measures a layer against."""
+    return "prior" if evidence.closed_form(name) else "aggregate"

@@ -1,0 +1,42 @@
+"""The verdict on a layer: what can be said surely at a threshold epsilon, in one phrase.
+
+    J_l surely < epsilon                              collapsed: to N(0, I) if the divergence from it surely is too,
+                                                      else to a constant (a law of its own)
+    J_l surely > epsilon, I_l surely < epsilon        codes noise only
+    I_l surely > epsilon, U_l surely < epsilon        coded but unread
+    I_l and U_l surely > epsilon                      active
+    the rest                                          undecided
+
+J_l is the information from the parent, I_l the information about the datum, U_l what the decoder reads
+(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate:
+bottom-up it is a difference of informations, and negative for a layer that carries everything.
+"Surely" means that the whole interval lies on one side.
+"""
+
+from hvae.diagnostics.draws import FloatArray
+
+COLLAPSED = "collapsed to N(0, I)"
+CONSTANT = "collapsed to a constant"
+NOISE_ONLY = "codes noise only"
+UNREAD = "coded but unread"
+ACTIVE = "active"
+UNDECIDED = "undecided"
+FAILED = "failed"
+"""the replica became non-finite"""
+
+VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
+
+
+def verdict(
+    from_parent: FloatArray, about_datum: FloatArray, read: FloatArray, from_standard: FloatArray, epsilon: float
+) -> str:
+    """One of `VERDICTS` from the intervals (low, middle, high) of J_l, I_l, U_l and KL to N(0, I), nats."""
+    if from_parent[2] < epsilon:
+        return COLLAPSED if from_standard[2] < epsilon else CONSTANT
+    if about_datum[2] < epsilon and from_parent[0] > epsilon:
+        return NOISE_ONLY
+    if about_datum[0] > epsilon and read[2] < epsilon:
+        return UNREAD
+    if about_datum[0] > epsilon and read[0] > epsilon:
+        return ACTIVE
+    return UNDECIDED
