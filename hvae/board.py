@@ -6,7 +6,6 @@ record is ``metrics.jsonl``; nothing is ever read back from event files.
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class Board:
 
     def __init__(self, run: Run, seeds: Sequence[int], first_step: int) -> None:
         self._writers = [
-            SummaryWriter(str(run.path / "tensorboard" / f"seed-{seed}"), purge_step=first_step or None)  # type: ignore[no-untyped-call]
+            SummaryWriter(str(run.path / "tensorboard" / f"seed-{seed}"), purge_step=first_step or None)
             for seed in seeds
         ]
         self._history: list[dict[str, Any]] = [row for row in run.read_metrics() if row["step"] <= first_step]
@@ -31,10 +30,10 @@ class Board:
     def __enter__(self) -> "Board":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for writer in self._writers:
-            writer.close()  # type: ignore[no-untyped-call]
-        
+            writer.close()
+
     def scalars(self, row: dict[str, Any]) -> None:
         """Show one row of metrics."""
         self._history.append(row)
@@ -43,7 +42,7 @@ class Board:
                 continue
             for replica, writer in enumerate(self._writers):
                 value = values if isinstance(values, float) else values[replica]
-                writer.add_scalar(name, value, row["step"])  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, row["step"])
 
     def heat_map(self, step: int) -> None:
         """Rate per unit (down, z1 on top, largest first) over training (across), black 0 to white 3 nats and more."""
@@ -56,15 +55,15 @@ class Board:
                 rates = np.array([row[name][replica] for row in self._history], dtype=float).T  # [D, steps]
                 layers.append(rates[np.argsort(-rates[:, -1])])
             image = np.clip(np.nan_to_num(np.concatenate(layers)) / 3, 0, 1)
-            writer.add_image("rate per unit over training, 0 to 3 nats", _enlarge(image, 6)[None], step)  # type: ignore[no-untyped-call]
+            writer.add_image("rate per unit over training, 0 to 3 nats", _enlarge(image, 6)[None], step)
 
     def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
         """Show values ``[n, D]`` of one replica as a row of images."""
         if len(image_shape) != 2:
             return
-        pixels = values.detach().cpu().clamp(0, 1).unflatten(-1, image_shape)
+        pixels = values.detach().cpu().nan_to_num().clamp(0, 1).unflatten(-1, image_shape)
         row = torch.cat(list(pixels), dim=-1).numpy()
-        self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)  # type: ignore[no-untyped-call]
+        self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)
 
 
 def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:

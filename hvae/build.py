@@ -5,7 +5,7 @@ mirrors them. The decoder's output bias starts at the data's mean, so that train
 best model without latents.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +58,10 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
             return families.Bernoulli(n_pixels)
         return families.DiagonalGaussian(n_pixels, variance=config.observation_variance)
 
-    def net(layer: int, n_in: int, n_outputs: int, arrange: Callable[[tuple[int, ...]], tuple[int, ...]]) -> nn.Sequential:
+    def net(layer: int, n_in: int, n_outputs: int, widths: Sequence[int]) -> nn.Sequential:
         return nets.mlp(
             n_in,
-            arrange(hidden[layer]),
+            widths,
             n_outputs,
             activation=nets.ACTIVATIONS[activations[layer]],
             initialise=nets.INITIALISERS[inits[layer]],
@@ -73,14 +73,14 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     for layer, name in enumerate(names):
         family, n_in = latent(layer), latent(layer - 1).width if layer else n_pixels
         parent = names[layer - 1] if layer else "x"
-        upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, tuple), family))
+        upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, hidden[layer]), family))
 
     top = latent(n_layers - 1)
     downward = [Conditional(names[-1], [], nets.Root(top.standard_outputs(), learned=config.prior == "learned"), top)]
     for layer in range(n_layers - 1, -1, -1):
         family = latent(layer - 1) if layer else observation()
         child = names[layer - 1] if layer else "x"
-        mirrored = net(layer, latent(layer).width, family.n_outputs, lambda widths: tuple(reversed(widths)))
+        mirrored = net(layer, latent(layer).width, family.n_outputs, hidden[layer][::-1])
         downward.append(Conditional(child, [names[layer]], mirrored, family))
     _start_at_mean(downward[-1], data)
     posterior: Posterior
@@ -104,7 +104,8 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
         if data.kind == "grey" and data.name.endswith("-grey"):
             binarise = f", or take data.name {data.name.removesuffix('-grey')}-dynamic"
         raise ConfigError(
-            f"model.observation is bernoulli, but {data.name} holds {data.kind} values; use model.observation gaussian{binarise}."
+            f"model.observation is bernoulli, but {data.name} holds {data.kind} values; "
+            f"use model.observation gaussian{binarise}."
         )
     if config.observation == "gaussian" and data.kind == "binary":
         raise ConfigError(

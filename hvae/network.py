@@ -87,7 +87,7 @@ class BeliefNetwork(nn.Module):
         super().__init__()
         self.conditionals = nn.ModuleDict({conditional.name: conditional for conditional in conditionals})
         if len(self.conditionals) != len(conditionals):
-            raise ValueError(f"the variables {[c.name for c in conditionals]} repeat a name; every variable has one law.")
+            raise ValueError(f"the variables {[c.name for c in conditionals]} repeat a name; each has one law.")
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Divergences take log-variances and logits, because a variance or a probability t
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -97,14 +98,20 @@ def categorical_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
-def _bootstrap_means(values: FloatArray, n_bootstrap: int, seed: int) -> FloatArray:
+@cache
+def _bootstrap_shares(n_data: int, n_bootstrap: int, seed: int) -> FloatArray:
+    """Share `[B, n_bootstrap]` of every datum in each resample."""
+    counts = np.random.default_rng(seed).multinomial(n_data, np.full(n_data, 1 / n_data), size=n_bootstrap)
+    return np.ascontiguousarray(counts.T / n_data)
+
+
+def bootstrap_means(values: FloatArray, n_bootstrap: int, seed: int) -> FloatArray:
     """Means `[..., n_bootstrap]` of `values [..., B]` over data drawn with replacement, the same draws in every row."""
     n_data = values.shape[-1]
     if n_data == 0:
         raise ValueError("A bootstrap over no data was asked for; give at least one datum.")
-    counts = np.random.default_rng(seed).multinomial(n_data, np.full(n_data, 1 / n_data), size=n_bootstrap)
     with np.errstate(invalid="ignore"):
-        means: FloatArray = values @ (counts.T / n_data)
+        means: FloatArray = values @ _bootstrap_shares(n_data, n_bootstrap, seed)
     return means
 
 
@@ -128,6 +135,6 @@ def bootstrap_bounds(
     """
     lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     tail = 100 * (1 - level) / 2
-    low = np.percentile(_bootstrap_means(lower, n_bootstrap, seed), tail, axis=-1)
-    high = np.percentile(_bootstrap_means(upper, n_bootstrap, seed), 100 - tail, axis=-1)
+    low = np.percentile(bootstrap_means(lower, n_bootstrap, seed), tail, axis=-1)
+    high = np.percentile(bootstrap_means(upper, n_bootstrap, seed), 100 - tail, axis=-1)
     return np.stack([low, (lower.mean(-1) + upper.mean(-1)) / 2, high], axis=-1)

@@ -20,6 +20,7 @@ from hvae.gradients import estimate, log_mean, mean
 from hvae.schedules import Constant, Schedule
 from hvae.shapes import LogProb, Scalar
 
+ONE = Constant(1.0)
 NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -39,7 +40,7 @@ class Elbo(Objective):
     out has weight 1 and no free nats.
     """
 
-    beta: Schedule = Constant(1.0)
+    beta: Schedule = ONE
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
     free_nats: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
 
@@ -60,7 +61,7 @@ class Elbo(Objective):
 class Iwae(Objective):
     """``-mean over data of log mean_k exp f_k`` (Burda et al. 2016, equation 8); K = 1 is the ELBO."""
 
-    beta: Schedule = Constant(1.0)
+    beta: Schedule = ONE
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:

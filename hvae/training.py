@@ -11,9 +11,7 @@ waits for the device except logging.
 """
 
 import copy
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,15 +26,13 @@ from hvae.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset
 from hvae.evidence import HVAE, Evidence
+from hvae.health import Health
+from hvae.interrupts import Interrupted, stop_requests
 from hvae.nets import BatchNorm, estimate_constants
 from hvae.runs import Run
 
 ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5)"""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, finished its step and saved a checkpoint."""
 
 
 def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
@@ -56,7 +52,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
     template = copy.deepcopy(models[0]).to("meta")
     objective = build_objective(config.objective, models[0].latents)
-    parameters, buffers = stack_module_state(models)  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state(models)
     averaged = {name: value.detach().clone() for name, value in parameters.items()}
     optimiser = torch.optim.Adam(list(parameters.values()), lr=steps.learning_rate(0), fused=True)
     health = Health(len(seeds), (*models[0].latents, "x"), tuple(parameters), device)
@@ -107,7 +103,8 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             optimiser.param_groups[0]["lr"] = steps.learning_rate(step)
             optimiser.step()
             if steps.ema_decay > 0:
-                torch._foreach_lerp_(list(averaged.values()), list(parameters.values()), 1 - steps.ema_decay)
+                latest = [value.detach() for value in parameters.values()]
+                torch._foreach_lerp_(list(averaged.values()), latest, 1 - steps.ema_decay)
 
             if logging:
                 row = record(step + 1, objective_beta(config, step), loss, terms)
@@ -120,8 +117,9 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             last = step + 1 == steps.n_steps
             if last or stop.requested or (step + 1) % steps.checkpoint_every_steps == 0:
                 if last:
-                    settle(models, averaged if steps.ema_decay > 0 else parameters, buffers, images, config, data.dynamic)
-                elif steps.ema_decay == 0:
+                    weights = averaged if steps.ema_decay > 0 else parameters
+                    settle(models, weights, buffers, images, config, data.dynamic)
+                if steps.ema_decay == 0:
                     for name, value in parameters.items():
                         averaged[name].copy_(value.detach())
                 save_checkpoint(
@@ -217,8 +215,9 @@ def pictures(board: Board, model: HVAE, replica: int, data: Dataset, step: int, 
         samples = model.decoder.walk({}, drawn)["x"].mean[0]
         noise = rng.noise(model.noise_specs(), 1, len(x), seed=replica, purpose="pictures", step=1, device=device)
         reconstructions = model(x.unsqueeze(0), noise).p["x"].mean[0]
-    board.images("samples", replica, samples, data.image_shape, step)
-    board.images("test images above, reconstructions below", replica, torch.cat([x, reconstructions]), data.image_shape, step)
+    board.images("samples from the prior", replica, samples, data.image_shape, step)
+    board.images("test images", replica, x, data.image_shape, step)
+    board.images("reconstructions", replica, reconstructions, data.image_shape, step)
 
 
 def record(step: int, beta: float, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -263,84 +262,3 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], buffers: Mapping[str,
             parameter.copy_(weights[name][replica])
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name][replica])
-
-
-class Health:
-    """Which replicas are finite, and where those that are not broke, kept on the device."""
-
-    def __init__(self, n_replicas: int, variables: tuple[str, ...], parameters: tuple[str, ...], device: str) -> None:
-        self.variables, self.parameters = variables, parameters
-        self.alive = torch.ones(n_replicas, dtype=torch.bool, device=device)
-        self.died_at = torch.full((n_replicas,), -1, dtype=torch.long, device=device)
-        self.bad_terms = torch.zeros(len(variables), n_replicas, dtype=torch.bool, device=device)
-        self.bad_gradients = torch.zeros(len(parameters), n_replicas, dtype=torch.bool, device=device)
-        self.reported: set[int] = set()
-
-    def check(self, step: int, loss: Tensor, terms: Mapping[str, Tensor], squares: Tensor) -> None:
-        """Stop the replicas whose loss ``[R]`` or squared gradients ``[parameter, R]`` are not finite."""
-        bad = ~(torch.isfinite(loss) & torch.isfinite(squares).all(0))
-        dies = bad & self.alive
-        by_variable = [terms["distortion_nats" if name == "x" else f"rate_nats/{name}"] for name in self.variables]
-        self.died_at = torch.where(dies, step + 1, self.died_at)
-        self.bad_terms = torch.where(dies, ~torch.isfinite(torch.stack(by_variable)), self.bad_terms)
-        self.bad_gradients = torch.where(dies, ~torch.isfinite(squares), self.bad_gradients)
-        self.alive = self.alive & ~bad
-
-    def news(self, seeds: Sequence[int]) -> list[str]:
-        """A sentence for every replica that stopped since the last call; waits for the device."""
-        sentences = []
-        for replica in (~self.alive).nonzero().flatten().tolist():
-            if replica not in self.reported:
-                self.reported.add(replica)
-                sentences.append(
-                    f"seed {seeds[replica]} became non-finite at step {self.died_at[replica].item()} "
-                    f"in {self.culprit(replica)} and was stopped; the other seeds go on."
-                )
-        return sentences
-
-    def culprit(self, replica: int) -> str:
-        """The variable whose term, or else the parameter whose gradient, was not finite first."""
-        for name, bad in zip(self.variables, self.bad_terms[:, replica].tolist(), strict=True):
-            if bad:
-                return f"the {'distortion of x' if name == 'x' else 'rate of ' + name}"
-        for name, bad in zip(self.parameters, self.bad_gradients[:, replica].tolist(), strict=True):
-            if bad:
-                return f"the gradient of {name}"
-        return "the loss"
-
-    def state(self) -> dict[str, Tensor]:
-        """Tensors for a checkpoint."""
-        names = ("alive", "died_at", "bad_terms", "bad_gradients")
-        return {name: getattr(self, name) for name in names}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
-        for name, value in state.items():
-            setattr(self, name, value.to(self.alive.device))
-
-
-class StopRequest:
-    """Whether a signal asked the run to stop."""
-
-    requested = False
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request that the loop sees after its step; a second SIGINT stops at once."""
-    stop = StopRequest()
-
-    def note(number: int, frame: object) -> None:
-        if stop.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread, which alone may set handlers
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -97,7 +97,7 @@ class LinearGaussian:
     def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
         """Log-density `[...]` of the variables in `values`, all others integrated out."""
         mean, covariance = self.marginal(list(values))
-        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values.values()))  # type: ignore[no-untyped-call]
+        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values.values()))
         joined = torch.cat([value.double().expand(*batch, -1) for value in values.values()], -1)
         return _log_prob(joined - mean, covariance)
 

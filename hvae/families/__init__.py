@@ -1,0 +1,18 @@
+"""Families: from a net's outputs to a law, and from noise to a draw.
+
+A family reads ``[..., n_outputs]`` as the parameters of a law over values ``[..., width]``, and maps
+(law, noise) to a value. Noise is an input, so losses are pure functions of parameters, data and
+noise, and quadrature is a choice of noise. Laws are `torch.distributions`, built without argument
+checks (one bad replica must not stop the others; data are checked once at the door).
+
+All families here are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
+`statistic` T and `natural` (eta, A). The same inner product scores many values under many laws at
+once, and a product of laws adds their eta. Nats.
+"""
+
+from hvae.families.discrete import Bernoulli, Categorical
+from hvae.families.divergence import kl, unit_kl
+from hvae.families.family import Family
+from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
+
+__all__ = ["Bernoulli", "Categorical", "DiagonalGaussian", "DiagonalNormal", "Family", "FullGaussian", "kl", "unit_kl"]

@@ -1,0 +1,76 @@
+"""What every family answers to."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae.rng import NoiseKind
+from hvae.shapes import LogProb, Noise, Outputs, UnitLogProb, Value
+
+
+class Family(nn.Module, ABC):
+    """What a variable's law looks like; a module, as a learned variance is a parameter of its own."""
+
+    units: int
+    """D: what per-unit quantities count"""
+    width: int
+    """numbers in one value; equals `units` but for one-hot units"""
+    n_outputs: int
+    """numbers the net must give"""
+    noise: NoiseKind
+    factorised: bool
+    """whether the law is a product over units"""
+
+    @property
+    def noise_width(self) -> int:
+        """Numbers of noise in one draw."""
+        return self.width
+
+    @abstractmethod
+    def law(self, outputs: Outputs) -> Distribution:
+        """The law that ``outputs`` describe."""
+
+    @abstractmethod
+    def standard_outputs(self) -> Tensor:
+        """Outputs ``[n_outputs]`` of the standard law: N(0, I), or fair coins and dice."""
+
+    @abstractmethod
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        """The value that ``noise`` becomes under ``law``."""
+
+    def log_prob(self, law: Distribution, value: Value) -> LogProb:
+        """Log-probability (density for continuous values) of ``value``: the sum of its terms per unit."""
+        return self.unit_log_prob(law, value).sum(-1)
+
+    @abstractmethod
+    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+        """Log-probability of each unit. Raises TypeError where the law does not factorise."""
+
+    @abstractmethod
+    def mean(self, law: Distribution) -> Value:
+        """Mean of the law ``[..., width]``."""
+
+    @abstractmethod
+    def statistic(self, value: Value) -> Tensor:
+        """Sufficient statistic T(v) ``[..., S]``."""
+
+    @abstractmethod
+    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+        """Natural parameter eta ``[..., S]`` and log-normaliser A ``[...]`` of ``law``."""
+
+    @abstractmethod
+    def product(self, law: Distribution, other: Distribution) -> Distribution:
+        """The normalised product of two laws of this family: their natural parameters added."""
+
+    @abstractmethod
+    def match(self, law: Distribution) -> Distribution:
+        """The one law of this family nearest to the equal mixture of a batch of laws: the same mean statistic."""
+
+    def per_unit(self, terms: Tensor) -> Tensor:
+        """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""
+        return terms if self.width == self.units else terms.unflatten(-1, (self.units, -1)).sum(-1)
+
+    def standard(self) -> Distribution:
+        """N(0, I), or fair coins and dice."""
+        return self.law(self.standard_outputs())

@@ -1,0 +1,225 @@
+"""Gaussian families: diagonal, in log-variance form, and full covariance, by its Cholesky factor."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal, constraints
+
+from hvae.families.family import Family
+from hvae.rng import NoiseKind
+from hvae.shapes import LogProb, Noise, Outputs, UnitLogProb, Value
+
+VarianceKind = Literal["network", "learned", "fixed"]
+
+LOG_2PI = math.log(2 * math.pi)
+LOG_VARIANCE_LIMIT = 20.0
+"""a net's log-variance is clamped to ±20: standard deviations between 4.5e-5 and 2.2e4"""
+
+
+class DiagonalNormal(Distribution):
+    """``N(mean, diag(exp(log_variance)))`` over ``[D]``, kept in log-variance form.
+
+    Where `torch.distributions.Normal` goes through a standard deviation, this never rounds a small
+    variance to 0; it also takes half as many operations, which is what a small net's step costs.
+    """
+
+    has_rsample = False  # draws are `Family.draw`, from noise that is handed over
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
+
+    def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
+        self._mean = mean
+        self.log_variance = log_variance
+        shape = torch.broadcast_shapes(mean.shape, log_variance.shape)
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    @property
+    def stddev(self) -> Tensor:
+        return (self.log_variance / 2).exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.log_variance.exp()
+
+    def unit_log_prob(self, value: Tensor) -> Tensor:
+        """``-((v - mean)² / variance + log variance + log 2π) / 2`` of each unit."""
+        white = (value - self._mean) * (self.log_variance * -0.5).exp()
+        return (white.square() + self.log_variance + LOG_2PI) * -0.5
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.unit_log_prob(value).sum(-1)
+
+
+class DiagonalGaussian(Family):
+    """``N(mean, diag(exp(log_variance)))``; the log-variance is a head of the net, learned per unit, or fixed at 0.
+
+    ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``.
+    """
+
+    noise: NoiseKind = "normal"
+    factorised = True
+
+    def __init__(self, units: int, *, variance: VarianceKind = "network", log_variance: float = 0.0) -> None:
+        super().__init__()
+        self.units = self.width = units
+        self.n_outputs = 2 * units if variance == "network" else units
+        self.log_variance: Tensor | None = None
+        if variance == "learned":
+            self.log_variance = nn.Parameter(torch.full((units,), log_variance))
+        elif variance == "fixed":
+            del self.log_variance
+            self.register_buffer("log_variance", torch.full((units,), log_variance))
+
+    def law(self, outputs: Outputs) -> Distribution:
+        if self.log_variance is None:
+            mean, log_variance = outputs.chunk(2, dim=-1)
+        else:
+            mean, log_variance = outputs, self.log_variance
+        return DiagonalNormal(mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT))
+
+    def standard_outputs(self) -> Tensor:
+        return torch.zeros(self.n_outputs)
+
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        return law.mean + law.stddev * noise
+
+    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+        return _normal(law).unit_log_prob(value)
+
+    def mean(self, law: Distribution) -> Value:
+        return law.mean
+
+    def statistic(self, value: Value) -> Tensor:
+        """``T(v) = [v, v²]``."""
+        return torch.cat([value, value.square()], dim=-1)
+
+    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+        """``eta = [mean/variance, -1/(2 variance)]``, ``A = sum(mean²/variance + log variance) / 2``."""
+        mean, log_variance = torch.broadcast_tensors(law.mean, _normal(law).log_variance)
+        precision = (-log_variance).exp()
+        eta = torch.cat([mean * precision, -precision / 2], dim=-1)
+        return eta, (mean.square() * precision + log_variance).sum(-1) / 2
+
+    def product(self, law: Distribution, other: Distribution) -> Distribution:
+        """Precision-weighted merge (Sønderby et al. 2016, equations 15 to 17).
+
+        ``variance = 1 / (1/v + 1/v')``, ``mean = variance (m/v + m'/v')``, in log-variance form.
+        """
+        log_v, log_w = _normal(law).log_variance, _normal(other).log_variance
+        weight = torch.sigmoid(log_w - log_v)  # (1/v) / (1/v + 1/w)
+        mean = weight * law.mean + (1 - weight) * other.mean
+        return DiagonalNormal(mean, -torch.logaddexp(-log_v, -log_w))
+
+    def match(self, law: Distribution) -> Distribution:
+        mean, variance = (moment.flatten(end_dim=-2) for moment in torch.broadcast_tensors(law.mean, law.variance))
+        return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
+
+
+class FullGaussian(Family):
+    """``N(mean, C Cᵀ)`` with C lower triangular; C is a head of the net, learned, or fixed.
+
+    ``outputs = [mean, C]`` with ``variance="network"``, C row by row below the diagonal and the log
+    of its diagonal last; else ``[mean]``.
+    """
+
+    noise: NoiseKind = "normal"
+    factorised = False
+
+    def __init__(self, units: int, *, variance: VarianceKind = "network", scale_tril: Tensor | None = None) -> None:
+        super().__init__()
+        self.units = self.width = units
+        n_scale = units * (units + 1) // 2
+        self.n_outputs = units + n_scale if variance == "network" else units
+        rows, columns = torch.tril_indices(units, units, offset=-1)
+        self.register_buffer("below", rows * units + columns, persistent=False)
+        scale = torch.zeros(n_scale)
+        if scale_tril is not None:
+            scale = torch.cat([scale_tril[rows, columns], scale_tril.diagonal().log()])
+        self.scale: Tensor | None = None
+        if variance == "learned":
+            self.scale = nn.Parameter(scale)
+        elif variance == "fixed":
+            del self.scale
+            self.register_buffer("scale", scale)
+
+    below: Tensor
+
+    def law(self, outputs: Outputs) -> Distribution:
+        mean, scale = outputs, self.scale
+        if scale is None:
+            mean, scale = outputs.split([self.units, self.n_outputs - self.units], dim=-1)
+        n_below = len(self.below)
+        log_diagonal = scale[..., n_below:].clamp(-LOG_VARIANCE_LIMIT / 2, LOG_VARIANCE_LIMIT / 2)
+        flat = torch.zeros(*scale.shape[:-1], self.units**2, dtype=scale.dtype, device=scale.device)
+        index = self.below.expand(*scale.shape[:-1], n_below)
+        tril = flat.scatter(-1, index, scale[..., :n_below]).unflatten(-1, (self.units, self.units))
+        tril = tril + torch.diag_embed(log_diagonal.exp())
+        return MultivariateNormal(mean, scale_tril=tril, validate_args=False)
+
+    def standard_outputs(self) -> Tensor:
+        return torch.zeros(self.n_outputs)
+
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        return law.mean + (cholesky(law) @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def log_prob(self, law: Distribution, value: Value) -> LogProb:
+        """``-(|C⁻¹(v - mean)|² + D log 2π) / 2 - log det C``."""
+        tril = cholesky(law)
+        difference = value - law.mean
+        tril_batch = tril.expand(*difference.shape[:-1], *tril.shape[-2:])
+        white: Tensor = torch.linalg.solve_triangular(tril_batch, difference.unsqueeze(-1), upper=False).squeeze(-1)
+        log_det: Tensor = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -(white.square().sum(-1) + self.units * LOG_2PI) / 2 - log_det
+
+    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+        raise TypeError("a full-covariance Gaussian has no terms per unit; read the layer as a whole.")
+
+    def mean(self, law: Distribution) -> Value:
+        return law.mean
+
+    def statistic(self, value: Value) -> Tensor:
+        """``T(v) = [v, vec(v vᵀ)]``."""
+        return torch.cat([value, (value.unsqueeze(-1) * value.unsqueeze(-2)).flatten(-2)], dim=-1)
+
+    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+        """``eta = [Λ mean, -vec(Λ)/2]`` with the precision Λ, ``A = (meanᵀ Λ mean - log det Λ) / 2``."""
+        tril = cholesky(law)
+        precision = torch.cholesky_inverse(tril)
+        linear = (precision @ law.mean.unsqueeze(-1)).squeeze(-1)
+        flat = precision.expand(*linear.shape[:-1], *precision.shape[-2:]).flatten(-2)
+        log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return torch.cat([linear, -flat / 2], dim=-1), ((linear * law.mean).sum(-1) + log_det) / 2
+
+    def product(self, law: Distribution, other: Distribution) -> Distribution:
+        (eta, _), (more, _) = self.natural(law), self.natural(other)
+        linear, flat = (eta + more).split([self.units, self.units**2], dim=-1)
+        precision = -2 * flat.unflatten(-1, (self.units, self.units))
+        mean = torch.linalg.solve(precision, linear.unsqueeze(-1)).squeeze(-1)
+        return MultivariateNormal(mean, precision_matrix=precision, validate_args=False)
+
+    def match(self, law: Distribution) -> Distribution:
+        tril = cholesky(law)
+        mean, covariance = law.mean.flatten(end_dim=-2), (tril @ tril.mT).reshape(-1, self.units, self.units).mean(0)
+        centred = mean - mean.mean(0)
+        return MultivariateNormal(mean.mean(0), covariance + centred.mT @ centred / len(mean), validate_args=False)
+
+
+def cholesky(law: Distribution) -> Tensor:
+    """C with ``covariance = C Cᵀ``, lower triangular ``[..., D, D]``, of a Gaussian of either kind."""
+    if isinstance(law, DiagonalNormal):
+        return torch.diag_embed(law.stddev)
+    if isinstance(law, MultivariateNormal):
+        tril = law._unbroadcasted_scale_tril
+        assert isinstance(tril, Tensor)
+        return tril
+    raise TypeError(f"no covariance, and so no closed-form KL to a Gaussian, for {type(law).__name__}.")
+
+
+def _normal(law: Distribution) -> DiagonalNormal:
+    assert isinstance(law, DiagonalNormal)
+    return law
