@@ -1,0 +1,15 @@
+"""From run directories to tables, figures and one self-contained page.
+
+Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
+
+    load      a run directory -> records of arrays; the one place that knows the files' keys
+    claims    a statement, its measure and its margin -> supported, not supported or undecided
+    study     the runs of one experiment together with its question and its claims
+    style     palette, sizes and reproducible SVG
+    figures/  one file per figure: records -> Figure
+    tables/   verdicts and likelihoods: records -> tables, CSV
+    report    report.html, and what the terminal shows
+
+Legend: R replicas (seeds of one configuration), L latent layers (z1 touches x), D units, K samples.
+Every number is in nats unless its name says otherwise; an interval is (low, middle, high).
+"""

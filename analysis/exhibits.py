@@ -1,0 +1,129 @@
+"""The figures of a page: how each is made, what it says, and the sentence that takes an empty one's place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from analysis.figures.active_units import active_units
+from analysis.figures.collapse import collapse_curves
+from analysis.figures.information import information, rate
+from analysis.figures.knockout import knockout_encoder, knockout_model
+from analysis.figures.likelihood import likelihood_curves
+from analysis.figures.resampling import resampling_grid
+from analysis.figures.unit_rates import unit_rates
+from analysis.load import LoadedRun
+from analysis.study import Study
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One figure; `make` answers None where there is nothing to show."""
+
+    name: str
+    title: str
+    caption: str
+    make: Callable[[Study], Figure | None]
+    absent: str
+    as_png: bool = False
+
+
+EVERY_SEED = (
+    "Every point is one replica (seed) with its interval over images; the thin line joins the medians over replicas."
+)
+
+LAYERS = (
+    Exhibit(
+        "information",
+        "Information about the image, per layer",
+        "I in nats on the fixed test images: I(x; z(l)) bottom-up, I(x; z(l) | layers above) top-down; at most the "
+        "logarithm of the number of images. Linear up to the threshold of the verdict (dashed), logarithmic above. "
+        + EVERY_SEED,
+        lambda study: information(study.panels),
+        "No run has its information measured yet.",
+    ),
+    Exhibit(
+        "rate",
+        "Rate, per layer",
+        "Mean of log q(z(l)|·) − log p(z(l)|·) in nats; the ELBO is the expected log p(x|z1) minus the sum of the "
+        "rates. Bottom-up a rate is a difference of informations and negative for a layer that passes everything on, "
+        "so rates are not stacked and the verdict does not rest on them. Linear up to 0.1 nats, logarithmic beyond. "
+        + EVERY_SEED,
+        lambda study: rate(study.panels),
+        "No run has its rates measured yet.",
+    ),
+    Exhibit(
+        "unit-rates",
+        "Rate of every unit over training",
+        "Colour is the rate of a unit in nats (linear up to 0.01, logarithmic beyond) against the training step, for "
+        "the first replica that is alive of the deepest run of each panel. A row is a unit; the units of a layer stand "
+        "together, sorted by their last rate. After the heat maps of Sønderby et al. 2016.",
+        lambda study: unit_rates(study.deepest),
+        "No run has written rates per unit (its laws may not factorise over units).",
+        as_png=True,
+    ),
+    Exhibit(
+        "active-units",
+        "Active units, per layer",
+        "Per cent of a layer's D units whose variance over images exceeds 0.01: the covariance of two independent "
+        "draws of the path bottom-up, the residual mean given the layers above top-down, which leave out what a unit "
+        "merely inherits. Every point is one replica; the thin line joins the medians.",
+        lambda study: active_units(study.panels),
+        "No run has a count of active units (its laws may not factorise over units).",
+    ),
+    Exhibit(
+        "collapse",
+        "(ε, δ)-collapse",
+        "Per cent of a layer's units whose expected divergence per image stays below ε nats on at least 99 % of the "
+        "images (δ = 0.01; Lucas et al. 2019): from p given the same parents in a ladder and at the top, elsewhere "
+        "from the unit's own aggregate. Deepest run of each panel; one line per replica. A layer that is high at "
+        "small ε is collapsed.",
+        lambda study: collapse_curves(study.deepest),
+        "No run has an (ε, δ)-collapse curve.",
+    ),
+    Exhibit(
+        "knockout-encoder",
+        "What the bound loses without the encoder's layer",
+        "Nats of the ELBO lost when q of this layer and of those after it in the inference order (above it bottom-up, "
+        "below it top-down) is replaced by the prior; paired over images. Linear up to 0.1 nats, logarithmic beyond. "
+        + EVERY_SEED,
+        lambda study: knockout_encoder(study.panels),
+        "No run has its encoder knock-out measured.",
+    ),
+    Exhibit(
+        "knockout-model",
+        "What the model loses without the layer",
+        "Nats of likelihood lost when the decoder is given this layer's prior mean in place of the layer; paired over "
+        "images. Linear up to 0.1 nats, logarithmic beyond. " + EVERY_SEED,
+        lambda study: knockout_model(study.panels),
+        "No run has its model knock-out measured.",
+    ),
+    Exhibit(
+        "likelihood",
+        "Likelihood against the number of samples",
+        "Mean over images of L_K in nats, a lower bound of log p(x) that rises with K; its value at K = 1 is the ELBO "
+        "(open diamond). One line per replica. The rise from the diamond to the right end is a lower estimate of the "
+        "gap between log p(x) and the ELBO.",
+        lambda study: likelihood_curves(study.panels),
+        "No run has its likelihood measured yet.",
+    ),
+)
+
+
+def exhibits(study: Study) -> tuple[Exhibit, ...]:
+    """All figures of a study: one of each kind, and a resampling grid for the deepest run of every panel."""
+    grids = (_grid(index, run) for index, run in enumerate(study.deepest.values(), start=1))
+    return (*LAYERS, *grids)
+
+
+def _grid(index: int, run: LoadedRun) -> Exhibit:
+    return Exhibit(
+        f"resampling-{index}",
+        f"Which layer holds what: {run.label}",
+        "Test images x, their reconstruction (mean), and means of x with only the named layers kept from q(z|x) and "
+        "those below drawn afresh from p; three draws each. What the draws of a block share is what the kept layers "
+        "hold. White is 0, black is 1.",
+        lambda study: resampling_grid(run),
+        "Resampling grids are left out where no images were stored or x is no image.",
+        as_png=True,
+    )

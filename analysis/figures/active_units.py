@@ -1,0 +1,24 @@
+"""How many units of a layer respond to the image."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.figures.panels import Panels, layer_figure
+from analysis.load import Array, Layer, LoadedRun
+
+
+def active_units(panels: Panels) -> Figure | None:
+    """Units whose variance over data exceeds 0.01, in per cent of the layer's D units."""
+
+    def share(run: LoadedRun, layer: Layer) -> Array:
+        percent = 100.0 * layer.active_units() / layer.n_units
+        return np.stack([percent, percent, percent], axis=1)
+
+    return layer_figure(
+        panels,
+        share,
+        ylabel="active units (% of D)",
+        tick=lambda layer: f"{layer.name}\n{layer.n_units}",
+        xlabel="latent layer, D units",
+        ylim=(-4.0, 104.0),
+    )

@@ -1,0 +1,74 @@
+"""The importance-weighted bound L_K against K."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from analysis import style
+from analysis.figures.panels import PANEL_HEIGHT_CM, Panels, series, series_index
+from analysis.load import LoadedRun
+
+
+def likelihood_curves(panels: Panels) -> Figure | None:
+    """L_K in nats, a lower bound of log p(x) that rises with K; the ELBO is its value at K = 1.
+
+    One thin line per replica with its interval over images; the open diamond is the ELBO.
+    """
+    shown = {title: [run for run in runs if _measured(run)] for title, runs in panels.items()}
+    shown = {title: runs for title, runs in shown.items() if runs}
+    if not shown:
+        return None
+    with style.settings():
+        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True, sharex=True)
+        for position, (axes, (title, runs)) in enumerate(zip(all_axes, shown.items(), strict=True)):
+            axes.set_title(title, pad=3)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+            axes.set_xlabel("samples K")
+            axes.tick_params(labelbottom=True)
+            if position % 2 == 0:
+                axes.set_ylabel("bound $L_K$ (nats)")
+            for run in runs:
+                _draw_run(axes, run, series_index(panels, run))
+        handles = [
+            Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.7, label=name)
+            for index, name in series(panels).items()
+        ]
+        elbo = Line2D([], [], color=style.GREY, marker="D", linestyle="", markerfacecolor="none", label="ELBO")
+        made.legend(handles=[*handles, elbo], loc="outside upper center", ncols=3, handlelength=1.6)
+        return made
+
+
+def _draw_run(axes: Axes, run: LoadedRun, index: int) -> None:
+    likelihood = run.likelihood
+    assert likelihood is not None
+    color = style.color(index)
+    for replica in range(len(likelihood.bound_nats)):
+        middle = likelihood.bound_nats[replica, :, 1]
+        if not np.isfinite(middle).any():
+            continue
+        axes.plot(
+            likelihood.n_samples,
+            middle,
+            color=color,
+            linewidth=0.5,
+            alpha=0.8,
+            marker=style.marker(index),
+            markersize=1.8,
+            markeredgewidth=0,
+        )
+        axes.plot(
+            [1],
+            [likelihood.elbo_nats[replica, 1]],
+            "D",
+            markersize=3.2,
+            markerfacecolor="none",
+            markeredgecolor=color,
+            markeredgewidth=0.5,
+        )
+
+
+def _measured(run: LoadedRun) -> bool:
+    return run.likelihood is not None and bool(np.isfinite(run.likelihood.bound_nats[..., 1]).any())

@@ -1,0 +1,118 @@
+"""Quantities per layer, one panel per group of runs: the frame that several figures share.
+
+In a panel the layers stand on the x axis, z1 (next to x) on the left; a run is a colour and a
+marker. Every replica is a point with its interval; the thin line joins the medians of a run over
+its replicas.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import style
+from analysis.load import Array, Layer, LoadedRun
+
+Panels = Mapping[str, Sequence[LoadedRun]]
+Read = Callable[[LoadedRun, Layer], Array]
+"""What of a layer is shown: [R, 3] (low, middle, high)"""
+
+SLOT = 0.84
+PANEL_HEIGHT_CM = 3.9
+
+
+def series(panels: Panels) -> dict[int, str]:
+    """Colour index -> name of what tells the runs of a panel apart: their depth. Empty where nothing is to be told."""
+    if all(len(runs) == 1 for runs in panels.values()):
+        return {}
+    depths = sorted({run.depth for runs in panels.values() for run in runs})
+    return {depth - 1: f"{depth} layer{'' if depth == 1 else 's'}" for depth in depths}
+
+
+def series_index(panels: Panels, run: LoadedRun) -> int:
+    """The colour of a run, the same in all panels, figures and presets."""
+    return run.depth - 1 if series(panels) else 0
+
+
+def layer_figure(
+    panels: Panels,
+    read: Read,
+    *,
+    ylabel: str,
+    linear_below: float | None = None,
+    reference: tuple[float, str] | None = None,
+    tick: Callable[[Layer], str] = lambda layer: layer.name,
+    xlabel: str = "latent layer",
+    ylim: tuple[float | None, float | None] = (None, None),
+) -> Figure | None:
+    """`read` of every layer of every run; None where nothing finite is there.
+
+    `linear_below` makes the y axis symmetric-logarithmic beyond it; `reference` is a dashed line
+    and its name.
+    """
+    shown = {title: runs for title, runs in panels.items() if any(_finite(read, run) for run in runs)}
+    if not shown:
+        return None
+    with style.settings():
+        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True)
+        for position, (axes, (title, runs)) in enumerate(zip(all_axes, shown.items(), strict=True)):
+            deepest = max(runs, key=lambda run: run.depth)
+            axes.set_title(title, pad=3)
+            axes.set_xticks(range(deepest.depth), [tick(layer) for layer in deepest.layers])
+            axes.set_xlim(-0.5, deepest.depth - 0.5)
+            axes.grid(axis="x", visible=False)
+            axes.set_xlabel(xlabel)
+            if position % 2 == 0:
+                axes.set_ylabel(ylabel)
+            if linear_below is not None:
+                style.symmetric_log(axes, linear_below)
+            if reference is not None:
+                axes.axhline(reference[0], color=style.GREY, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
+            for offset, run in enumerate(runs):
+                _draw_run(axes, run, read, series_index(panels, run), offset, len(runs))
+        all_axes[0].set_ylim(*ylim)
+        _legend(made, series(panels), reference)
+        return made
+
+
+def _draw_run(axes: Axes, run: LoadedRun, read: Read, index: int, offset: int, n_series: int) -> None:
+    width = SLOT / n_series
+    centre = np.arange(run.depth) - SLOT / 2 + (offset + 0.5) * width
+    spread = np.linspace(-0.32, 0.32, run.n_replicas) * width if run.n_replicas > 1 else np.zeros(1)
+    values = np.stack([read(run, layer) for layer in run.layers])
+    color = style.color(index)
+    x = centre[:, None] + spread
+    low, middle, high = np.moveaxis(values, 2, 0)
+    bars = np.isfinite(values).all(axis=2)
+    axes.vlines(x[bars], low[bars], high[bars], color=color, linewidth=0.5, alpha=0.7)
+    kept = np.isfinite(middle)
+    axes.plot(
+        x[kept],
+        middle[kept],
+        style.marker(index),
+        color=color,
+        markersize=2.6 if n_series == 1 else 1.9,
+        markeredgewidth=0,
+        label=run.label,
+    )
+    known = np.isfinite(values[:, :, 1]).any(axis=1)
+    if known.sum() > 1:
+        medians = np.nanmedian(values[known, :, 1], axis=1)
+        axes.plot(centre[known], medians, color=color, linewidth=0.5, alpha=0.5)
+
+
+def _finite(read: Read, run: LoadedRun) -> bool:
+    return any(bool(np.isfinite(read(run, layer)[:, 1]).any()) for layer in run.layers)
+
+
+def _legend(made: Figure, names: Mapping[int, str], reference: tuple[float, str] | None) -> None:
+    handles = [
+        Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.5, label=name)
+        for index, name in names.items()
+    ]
+    if reference is not None:
+        handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, linestyle=(0, (4, 2)), label=reference[1]))
+    if handles:
+        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.6, columnspacing=1.2)

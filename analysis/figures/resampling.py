@@ -1,0 +1,71 @@
+"""Which layer holds what: images with the layers below a cut drawn afresh."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.load import Array, LoadedRun
+
+MAX_ROWS = 6
+MAX_DRAWS = 3
+
+
+def resampling_grid(run: LoadedRun) -> Figure | None:
+    """Per row one test image x, its reconstruction, then for each layer l draws that keep z_l ... z_L.
+
+    The kept layers come from q(z|x), those below from p; shown is the mean of x. What the draws
+    of a column share is what the kept layers hold. None where x is no image.
+    """
+    images = run.images
+    if images is None or "x" not in images or len(np.atleast_1d(images.get("image_shape", ()))) != 2:
+        return None
+    blocks = columns(run)
+    return _draw(blocks, tuple(int(side) for side in images["image_shape"]))
+
+
+def columns(run: LoadedRun) -> list[tuple[str, Array]]:
+    """Title and images [n, S, D] of every block of columns, from the left."""
+    images = run.images
+    assert images is not None
+    n = min(MAX_ROWS, len(images["x"]))
+    blocks = [("x", images["x"][:n, None])]
+    if "reconstruction" in images:
+        blocks.append(("mean", images["reconstruction"][:n, None]))
+    for index, layer in enumerate(run.layers, start=1):
+        draws = images.get(f"resample/{layer.name}")
+        if draws is not None:
+            kept = layer.name if index == run.depth else f"z{index}\N{EN DASH}z{run.depth}"
+            blocks.append((f"keep {kept}", draws[:n, :MAX_DRAWS]))
+    return blocks
+
+
+def _draw(blocks: list[tuple[str, Array]], shape: tuple[int, ...]) -> Figure:
+    """All images on one canvas, so that every pixel and every gap is as wide as its neighbour."""
+    enlarge = max(1, 96 // max(shape))
+    height, width = shape[0] * enlarge + 2, shape[1] * enlarge + 2
+    gap, block_gap = width // 8, width // 2
+    n_rows = len(blocks[0][1])
+    n_columns = sum(block.shape[1] for _, block in blocks)
+    total = n_columns * (width + gap) - gap + (block_gap - gap) * (len(blocks) - 1)
+    canvas = np.zeros((n_rows * (height + gap) - gap, total))
+    titles, left = [], 0
+    for title, block in blocks:
+        start = left
+        for draw in range(block.shape[1]):
+            for row in range(n_rows):
+                top = row * (height + gap)
+                canvas[top : top + height, left : left + width] = 0.35
+                picture = np.kron(block[row, draw].reshape(shape), np.ones((enlarge, enlarge)))
+                canvas[top + 1 : top + height - 1, left + 1 : left + width - 1] = picture
+            left += width + gap
+        titles.append((title, (start + left - gap) / 2))
+        left += block_gap - gap
+    cm = min(style.WIDTH_CM / total, 0.9 / width)
+    with style.settings():
+        made = style.figure(canvas.shape[0] * cm + 0.7, width_cm=total * cm + 0.1)
+        axes = made.add_subplot()
+        axes.axis("off")
+        axes.imshow(np.pad(canvas, 2), cmap="gray_r", vmin=0, vmax=1)
+        for title, middle in titles:
+            axes.text(middle, -gap, title.replace(" ", "\n", 1), ha="center", va="bottom", fontsize=5.6)
+        return made

@@ -1,0 +1,267 @@
+"""Run directories as records of arrays: the one place that knows the keys of the files.
+
+What a run did not measure is NaN of the right shape, so that a figure drops a missing point in the
+same way as a failed replica. Shapes lead with R, the replicas; an interval is a last axis of three,
+(low, middle, high).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae.config import RunConfig
+from hvae.runs import Run, find_runs
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+ACTIVE_VARIANCE = 0.01
+"""A unit is active above this variance over data (Burda et al. 2016, section 5.2)."""
+
+NOT_MEASURED = "not measured"
+FAILED = "failed"
+
+INTERVALS = (
+    "rate_nats",
+    "kl_standard_nats",
+    "kl_prior_nats",
+    "parent_information_nats",
+    "information_nats",
+    "reading_nats",
+    "knockout_encoder_nats",
+    "knockout_model_nats",
+)
+UNIT_INTERVALS = (
+    "rate_unit_nats",
+    "kl_standard_unit_nats",
+    "burda_variance",
+    "twin_covariance",
+    "residual_variance",
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What was measured of one latent layer."""
+
+    name: str
+    n_units: int
+    intervals: Arrays
+    """each of `INTERVALS` -> [R, 3]"""
+    unit_intervals: Arrays
+    """those of `UNIT_INTERVALS` that were measured -> [R, D, 3]"""
+    verdict: Array
+    """[R, 3] words, one per epsilon"""
+    collapsed_fraction: Array | None
+    """[R, E'] share of units that are (epsilon, delta)-collapsed"""
+
+    def interval(self, quantity: str) -> Array:
+        """[R, 3], NaN where it was not measured."""
+        return self.intervals[quantity]
+
+    @property
+    def active_statistic(self) -> str:
+        """The variance over data that counts units: free of what a unit inherits where that was measured."""
+        for quantity in ("twin_covariance", "residual_variance", "burda_variance"):
+            if quantity in self.unit_intervals:
+                return quantity
+        return ""
+
+    def active_units(self) -> Array:
+        """[R] units whose variance over data exceeds `ACTIVE_VARIANCE`; NaN where there is none."""
+        n_replicas = len(self.verdict)
+        if not self.active_statistic:
+            return np.full(n_replicas, np.nan)
+        middle = self.unit_intervals[self.active_statistic][..., 1]
+        counts = (middle > ACTIVE_VARIANCE).sum(axis=1).astype(float)
+        return np.where(np.isfinite(middle).all(axis=1), counts, np.nan)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """L_K over C values of K, on B test images."""
+
+    n_samples: Array
+    """[C]"""
+    bound_nats: Array
+    """[R, C, 3] mean over the images"""
+    elbo_nats: Array
+    """[R, 3]"""
+    pareto_k: Array
+    """[R, B]; NaN where the weights are constant"""
+    ess: Array
+    """[R, B]"""
+    warning: tuple[str, ...]
+    """[R] a sentence, or empty when the number is to be trusted"""
+    n_images: int
+
+    @property
+    def best(self) -> Array:
+        """[R, 3] the bound of the largest K."""
+        best: Array = self.bound_nats[:, -1]
+        return best
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was written while training: T rows, at `step` [T]."""
+
+    step: Array
+    bound_nats: Array
+    """[R, T]"""
+    rate_unit_nats: Arrays
+    """layer -> [R, T, D]"""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """A run directory, read; two readings are two records."""
+
+    path: Path
+    experiment: str
+    label: str
+    config: RunConfig
+    done: bool
+    seeds: tuple[int, ...]
+    alive: Array
+    """[R] bool; False for a replica that went non-finite and was stopped"""
+    layers: tuple[Layer, ...]
+    epsilons: tuple[float, ...]
+    """thresholds of the verdict in nats: a lower one, the configured one, a higher one"""
+    n_images: int
+    """images of the information measures; 0 before the evaluation"""
+    collapse_epsilons: Array
+    likelihood: Likelihood | None
+    likelihood_deep: Likelihood | None
+    images: Arrays | None
+    provenance: tuple[Mapping[str, Any], ...]
+    """one entry per session that worked on the run"""
+    metrics: Sequence[Mapping[str, Any]]
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    @property
+    def n_replicas(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def evaluated(self) -> bool:
+        return self.n_images > 0
+
+    @property
+    def epsilon_index(self) -> int:
+        """Where the configured threshold stands among `epsilons`."""
+        return len(self.epsilons) // 2
+
+    @cached_property
+    def training(self) -> Training:
+        """The metrics rows as arrays; a quantity that some rows lack is NaN there."""
+        rows = self.metrics
+        shape = (len(rows), self.n_replicas)
+        bound = np.full(shape, np.nan)
+        units = {layer.name: np.full((*shape, layer.n_units), np.nan) for layer in self.layers}
+        for t, row in enumerate(rows):
+            _put(bound, t, row.get("bound_nats"))
+            for name, array in units.items():
+                _put(array, t, row.get(f"rate_unit_nats/{name}"))
+        return Training(
+            step=np.array([row["step"] for row in rows], dtype=int),
+            bound_nats=bound.swapaxes(0, 1),
+            rate_unit_nats={name: array.swapaxes(0, 1) for name, array in units.items() if np.isfinite(array).any()},
+        )
+
+
+def load_run(run: Run) -> LoadedRun:
+    """Everything `analysis` may ask of a run, finished or not."""
+    config, seeds = run.config, run.config.training.seeds
+    diagnostics = _arrays(run, "diagnostics")
+    likelihood, images = _arrays(run, "likelihood"), _arrays(run, "images")
+    epsilon = config.evaluation.epsilon_nats
+    alive = diagnostics.get("alive", np.ones(len(seeds), dtype=bool))
+    epsilons = diagnostics.get("epsilons", epsilon * np.array([0.3, 1.0, 3.0]))
+    layers = tuple(
+        _layer(diagnostics, f"z{index}", n_units, alive, len(epsilons))
+        for index, n_units in enumerate(config.model.latents, start=1)
+    )
+    return LoadedRun(
+        path=run.path,
+        experiment=run.experiment,
+        label=run.label,
+        config=config,
+        done=run.done,
+        seeds=seeds,
+        alive=alive,
+        layers=layers,
+        epsilons=tuple(float(value) for value in epsilons),
+        n_images=int(diagnostics.get("n_images", 0)),
+        collapse_epsilons=diagnostics.get("collapse_epsilons", np.zeros(0)),
+        likelihood=_likelihood(likelihood, "", alive),
+        likelihood_deep=_likelihood(likelihood, "_deep", alive),
+        images=images or None,
+        provenance=tuple(run.read_provenance()),
+        metrics=run.read_metrics(),
+    )
+
+
+def load_runs(directory: Path) -> list[LoadedRun]:
+    """Every run under `directory`, which may itself be one."""
+    return [load_run(run) for run in find_runs(directory)]
+
+
+def by_label(runs: Iterable[LoadedRun]) -> dict[str, LoadedRun]:
+    return {run.label: run for run in runs}
+
+
+def _arrays(run: Run, name: str) -> dict[str, Array]:
+    return dict(run.load_arrays(name)) if run.has_arrays(name) else {}
+
+
+def _layer(arrays: Arrays, name: str, n_units: int, alive: Array, n_epsilons: int) -> Layer:
+    nothing = np.full((len(alive), 3), np.nan)
+    words = np.where(alive[:, None], NOT_MEASURED, FAILED).repeat(n_epsilons, axis=1)
+    units = {key: arrays[f"{key}/{name}"] for key in UNIT_INTERVALS if f"{key}/{name}" in arrays}
+    return Layer(
+        name=name,
+        n_units=n_units,
+        intervals={key: arrays.get(f"{key}/{name}", nothing) for key in INTERVALS},
+        unit_intervals=units,
+        verdict=arrays.get(f"verdict/{name}", words),
+        collapsed_fraction=arrays.get(f"collapsed_fraction/{name}"),
+    )
+
+
+def _likelihood(arrays: Arrays, suffix: str, alive: Array) -> Likelihood | None:
+    if f"bound_nats{suffix}" not in arrays:
+        return None
+    bound = arrays[f"bound_nats{suffix}"]
+    missing = np.full((len(bound), 0), np.nan)
+    pareto_k = arrays.get(f"pareto_k{suffix}", missing)
+    warning = arrays.get(f"warning{suffix}", np.full(len(bound), ""))
+    return Likelihood(
+        n_samples=arrays[f"n_samples{suffix}"],
+        bound_nats=bound,
+        elbo_nats=arrays.get(f"elbo_nats{suffix}", bound[:, 0]),
+        pareto_k=pareto_k,
+        ess=arrays.get(f"ess{suffix}", missing),
+        warning=tuple(str(text) if good else "" for text, good in zip(warning, alive, strict=True)),
+        n_images=pareto_k.shape[1],
+    )
+
+
+def _put(array: Array, index: int, values: Any) -> None:
+    """Write one row where its shape fits; a row of another shape stays NaN."""
+    if values is None:
+        return
+    try:
+        row = np.array(values, dtype=float)
+    except (TypeError, ValueError):
+        return
+    if row.shape == array[index].shape:
+        array[index] = row

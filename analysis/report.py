@@ -1,0 +1,185 @@
+"""The report of an experiment or of a run: one self-contained page, and its tables and figures as files.
+
+`report.html` needs neither network nor script. Beside it stand `tables/` (CSV, JSON: every replica)
+and `figures/` (SVG, PNG: the ones on the page), small enough to be committed.
+"""
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analysis import style
+from analysis.claims import Decision, decide
+from analysis.exhibits import exhibits
+from analysis.load import LoadedRun, by_label
+from analysis.reading import reading
+from analysis.study import Study, open_study
+from analysis.tables.claims import claims_json, claims_table
+from analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
+from analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
+from analysis.terminal import compare_text, verdict_text
+from hvae.runs import write_atomically
+
+__all__ = ["compare_text", "verdict_text", "write_experiment_report"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as it stands on the page."""
+
+    name: str
+    title: str
+    caption: str
+    markup: Markup
+
+
+def write_experiment_report(directory: Path, preset: str = "") -> Path:
+    """Write report.html with its tables and figures into `directory`; returns the page's path."""
+    study = open_study(directory, preset)
+    decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
+    figures, absent = _figures(study, directory / "figures")
+    _tables(study, decisions, directory / "tables")
+    page = _environment().get_template("report.html").render(**_content(study, decisions, figures, absent))
+    path = directory / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _content(
+    study: Study, decisions: Sequence[Decision], figures: Sequence[Shown], absent: Sequence[str]
+) -> dict[str, Any]:
+    first = study.runs[0]
+    seen = {word for run in study.runs for layer in run.layers for word in counts(layer, run.epsilon_index)}
+    return {
+        "study": study,
+        "question": [" ".join(part.split()) for part in study.question.split("\n\n")],
+        "threshold": first.config.evaluation.epsilon_nats,
+        "epsilons": first.epsilons,
+        "n_images": max(run.n_images for run in study.runs),
+        "log_images": math.log(max(1, *(run.n_images for run in study.runs))),
+        "replicas": " or ".join(map(str, sorted({run.n_replicas for run in study.runs}))),
+        "overview": overview(study.runs),
+        "details": details(study.runs),
+        "meanings": {word: text for word, text in MEANING.items() if word in seen},
+        "quantities": QUANTITIES,
+        "reading": reading(study),
+        "figures": figures,
+        "absent": absent,
+        "likelihoods": likelihoods(study.runs),
+        "likelihood_images": max((run.likelihood.n_images for run in study.runs if run.likelihood), default=0),
+        "reliability": reliability(study.runs),
+        "warnings": warnings(study.runs),
+        "claims": claims_table(decisions) if decisions else None,
+        "common": _common_settings(study.runs),
+        "varying": _varying_settings(study.runs),
+        "sessions": _sessions(study.runs),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _figures(study: Study, directory: Path) -> tuple[list[Shown], list[str]]:
+    """The figures of the page, written to `directory` as well, and a sentence for each that has nothing to show."""
+    shown, absent = [], []
+    for exhibit in exhibits(study):
+        made = exhibit.make(study)
+        if made is None:
+            absent.append(exhibit.absent)
+            continue
+        directory.mkdir(exist_ok=True)
+        if exhibit.as_png:
+            content = style.png(made)
+            write_atomically(directory / f"{exhibit.name}.png", content)
+            data = base64.b64encode(content).decode()
+            markup = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(exhibit.title, data)
+        else:
+            text = style.svg(made)
+            write_atomically(directory / f"{exhibit.name}.svg", text.encode())
+            markup = Markup(style.with_prefix(text, exhibit.name))  # matplotlib escapes the text in it
+        shown.append(Shown(exhibit.name, exhibit.title, exhibit.caption, markup))
+    return shown, list(dict.fromkeys(absent))
+
+
+def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    files = {"verdict.csv": verdict_csv(study.runs), "likelihood.csv": likelihood_csv(study.runs)}
+    if decisions:
+        files["claims.json"] = claims_json(decisions)
+    files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
+    for name, text in files.items():
+        write_atomically(directory / name, text.encode())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted key -> value as text."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and prefix == "":
+            flat |= _flat(value, f"{key}.")
+        else:
+            flat[f"{prefix}{key}"] = _written(value)
+    return flat
+
+
+def _written(value: Any) -> str:
+    """A setting for a reader: a schedule as its numbers, everything else as JSON."""
+    if isinstance(value, dict) and set(value) == {"value"}:
+        return f"constant {value['value']}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _common_settings(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    flats = [_flat(dataclasses.asdict(run.config)) for run in runs]
+    return {key: value for key, value in flats[0].items() if all(flat.get(key) == value for flat in flats)}
+
+
+def _varying_settings(runs: Sequence[LoadedRun]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The settings in which runs differ, and per run their values."""
+    flats = [_flat(dataclasses.asdict(run.config)) for run in runs]
+    common = _common_settings(runs)
+    keys = [key for key in flats[0] if key not in common]
+    return keys, [(run.label, [flat.get(key, "") for key in keys]) for run, flat in zip(runs, flats, strict=True)]
+
+
+def _sessions(runs: Sequence[LoadedRun]) -> list[tuple[dict[str, str], int]]:
+    """Different origins of the numbers, and how many runs share each; time is the first and last of them."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for session in run.provenance:
+            key = json.dumps({name: value for name, value in session.items() if name != "time"}, sort_keys=True)
+            groups.setdefault(key, []).append(session)
+    found = []
+    for sessions in groups.values():
+        times = sorted(str(session.get("time", "")) for session in sessions)
+        shown = {name: _origin(value) for name, value in sessions[0].items() if name != "time"}
+        shown["time"] = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        found.append((shown, len(sessions)))
+    return found
+
+
+def _origin(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,130 @@
+"""The runs of one experiment, with the question they were made for.
+
+An experiment is a module `experiments.<name>`: its docstring is the question, `claims` what must
+hold, `panels` (optional) which runs share a panel of a figure. A directory of runs without such a
+module, and a single run, are studies too: without claims.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from analysis.claims import Claim
+from analysis.load import LoadedRun, by_label, load_runs
+from hvae.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a report is about."""
+
+    title: str
+    question: str
+    preset: str
+    """which of the experiment's presets the runs are; empty when unknown"""
+    runs: tuple[LoadedRun, ...]
+    panels: Mapping[str, tuple[LoadedRun, ...]]
+    claims: tuple[Claim, ...]
+    notes: tuple[str, ...]
+    """sentences on what was left out"""
+
+    @property
+    def single(self) -> bool:
+        return len(self.runs) == 1
+
+    @property
+    def deepest(self) -> Mapping[str, LoadedRun]:
+        """The deepest run of every panel: what is shown where one picture per run is too many."""
+        return {title: max(runs, key=lambda run: run.depth) for title, runs in self.panels.items()}
+
+
+def open_study(directory: Path, preset: str = "") -> Study:
+    """The study at `directory`: a run, an experiment directory or a root.
+
+    Where a directory holds several presets of its experiment, one is shown: `preset`, or else the
+    one that was written last. Raises `ConfigError` when there is no run.
+    """
+    runs = load_runs(directory)
+    if not runs:
+        raise ConfigError(f"{directory} holds no run; give a run directory or an experiment directory.")
+    if len(runs) == 1:
+        (run,) = runs
+        question = f"What does each of the {run.depth} latent layers of this run do?"
+        if run.depth == 1:
+            question = "What does the one latent layer of this run do?"
+        return Study(run.label, question, "", (run,), {run.label: (run,)}, (), ())
+    module = experiment_module(runs[0].experiment)
+    chosen, kept = _of_preset(runs, module, preset)
+    kept = _newest_of_each_label(kept)
+    if chosen and module is not None:
+        order = list(module.configs(chosen))
+        kept.sort(key=lambda run: order.index(run.label) if run.label in order else len(order))
+    left = len(runs) - len(kept)
+    notes = []
+    if left:
+        what = "run is" if left == 1 else "runs are"
+        notes.append(f"{left} other {what} in this directory (another preset or older settings) and not shown here.")
+    unfinished = [run.label for run in kept if not run.evaluated]
+    if unfinished:
+        notes.append(f"Not evaluated yet: {', '.join(unfinished)}.")
+    return Study(
+        title=runs[0].experiment,
+        question=(module.__doc__ or "").strip() if module else "What does each latent layer of these runs do?",
+        preset=chosen,
+        runs=tuple(kept),
+        panels=_panels(kept, module),
+        claims=tuple(getattr(module, "claims", ())),
+        notes=tuple(notes),
+    )
+
+
+def experiment_module(name: str) -> ModuleType | None:
+    """`experiments.<name>`, if there is one; a suffix as in depth-demo is dropped."""
+    for candidate in (name, name.partition("-")[0]):
+        candidate = candidate.replace("-", "_")
+        try:
+            known = candidate.isidentifier() and importlib.util.find_spec(f"experiments.{candidate}") is not None
+        except ModuleNotFoundError:
+            known = False
+        if known:
+            return importlib.import_module(f"experiments.{candidate}")
+    return None
+
+
+def _of_preset(runs: Sequence[LoadedRun], module: ModuleType | None, preset: str) -> tuple[str, list[LoadedRun]]:
+    """The preset to show and its runs; ("", all) where none of the runs belongs to one."""
+    found: dict[str, list[LoadedRun]] = {}
+    for candidate in getattr(module, "PRESETS", ()) if module else ():
+        assert module is not None
+        digests = {config.digest for config in module.configs(candidate).values()}
+        mine = [run for run in runs if run.config.digest in digests]
+        if mine:
+            found[candidate] = mine
+    if preset and preset not in found:
+        raise ConfigError(f"no run of preset '{preset}' is there; found {', '.join(found) or 'none of any preset'}.")
+    if not found:
+        return "", list(runs)
+    chosen = preset or max(found, key=lambda name: max(_written(run) for run in found[name]))
+    return chosen, found[chosen]
+
+
+def _newest_of_each_label(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
+    newest = by_label(sorted(runs, key=_written))
+    return [run for run in runs if newest[run.label] is run]
+
+
+def _written(run: LoadedRun) -> float:
+    return max((path.stat().st_mtime for path in run.path.iterdir()), default=0.0)
+
+
+def _panels(runs: Sequence[LoadedRun], module: ModuleType | None) -> dict[str, tuple[LoadedRun, ...]]:
+    """Panel title -> runs, as the experiment says; by default one panel per run."""
+    known = by_label(runs)
+    arranged: Mapping[str, Sequence[str]] = getattr(module, "panels", {}) if module else {}
+    panels = {title: tuple(known[label] for label in labels if label in known) for title, labels in arranged.items()}
+    shown = {run.label for members in panels.values() for run in members}
+    panels |= {run.label: (run,) for run in runs if run.label not in shown}
+    return {title: members for title, members in panels.items() if members}

@@ -1,0 +1,121 @@
+"""How figures look: one palette, one set of sizes, files that come out the same every time.
+
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), told apart by all common forms
+of colour vision; a marker always says the same as a colour. Sizes are set for a printed width of
+8 cm. SVG carries no date and no random identifier.
+"""
+
+import io
+import re
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
+
+WIDTH_CM = 8.0
+PALETTE = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#767676"
+
+_SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 6.5,
+    "axes.titlesize": 6.8,
+    "axes.labelsize": 6.8,
+    "xtick.labelsize": 6.2,
+    "ytick.labelsize": 6.2,
+    "legend.fontsize": 6.2,
+    "legend.frameon": False,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.0,
+    "ytick.major.size": 2.0,
+    "ytick.minor.size": 1.2,
+    "ytick.minor.width": 0.4,
+    "xtick.minor.size": 1.2,
+    "xtick.minor.width": 0.4,
+    "lines.linewidth": 0.8,
+    "lines.markersize": 2.4,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.4,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "svg.hashsalt": "hvae",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+def settings() -> Any:
+    """The context in which a figure is made and written; nothing global is touched."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def figure(height_cm: float, width_cm: float = WIDTH_CM) -> Figure:
+    """An empty figure with a canvas of its own, known to no window system."""
+    made = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def panel_grid(n_panels: int, panel_height_cm: float, **subplots: Any) -> tuple[Figure, list[Axes]]:
+    """One column for one panel, else two; the surplus cell of an odd count is removed, not left empty."""
+    n_columns = 1 if n_panels == 1 else 2
+    n_rows = -(-n_panels // n_columns)
+    made = figure(n_rows * panel_height_cm + (1.8 if n_panels == 1 else 0.8))
+    grid = made.subplots(n_rows, n_columns, squeeze=False, **subplots)
+    axes = list(grid.flat)
+    for surplus in axes[n_panels:]:
+        surplus.remove()
+    return made, axes[:n_panels]
+
+
+def color(index: int) -> str:
+    return PALETTE[index % len(PALETTE)]
+
+
+def marker(index: int) -> str:
+    return MARKERS[index % len(MARKERS)]
+
+
+def symmetric_log(axes: Axes, linear_below: float) -> None:
+    """y linear up to +-`linear_below`, logarithmic beyond, in plain numbers."""
+    axes.set_yscale("symlog", linthresh=linear_below, linscale=0.7)
+    axes.yaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=linear_below, subs=range(2, 10)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def plain(value: float) -> str:
+    """A number for an axis, with a true minus sign: 0.1, 10, -1."""
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def svg(made: Figure) -> str:
+    """The `<svg>` element as text, the same bytes every time."""
+    buffer = io.StringIO()
+    with settings():
+        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hvae"})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+
+
+def with_prefix(svg_text: str, prefix: str) -> str:
+    """The same picture with every identifier prefixed, so that several share a page."""
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg_text)
+
+
+def png(made: Figure, dpi: int = 300) -> bytes:
+    """The figure as PNG."""
+    buffer = io.BytesIO()
+    with settings():
+        made.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()

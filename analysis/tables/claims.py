@@ -1,0 +1,57 @@
+"""What was claimed, what was measured, and which of the two holds."""
+
+import json
+from collections.abc import Sequence
+
+from analysis.claims import Decision
+from analysis.tables.table import Cell, Column, Table, number
+
+
+def claims_table(decisions: Sequence[Decision]) -> Table:
+    """One row per claim."""
+    columns = (
+        Column("claim", numeric=False),
+        Column("holds when", numeric=False),
+        Column("found", "mean [95 % interval]"),
+        Column("outcome", numeric=False),
+        Column("how", numeric=False),
+    )
+    rows = []
+    for decision in decisions:
+        claim = decision.claim
+        found = f"{number(decision.middle)} [{number(decision.low)}, {number(decision.high)}] {claim.unit}"
+        rows.append(
+            (
+                Cell(claim.statement),
+                Cell(f"{claim.quantity} is {claim.criterion}"),
+                Cell(found if decision.n_replicas else number(float("nan"))),
+                Cell(decision.outcome, f"is-{decision.outcome.replace(' ', '-')}"),
+                Cell(f"{decision.how}. Source: {claim.source}"),
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def claims_json(decisions: Sequence[Decision]) -> str:
+    """The decisions with statement, source, margin and interval; a number that is not finite is null."""
+
+    def finite(value: float) -> float | None:
+        return float(f"{value:.6g}") if abs(value) < float("inf") else None
+
+    records = [
+        {
+            "statement": decision.claim.statement,
+            "source": decision.claim.source,
+            "quantity": decision.claim.quantity,
+            "criterion": decision.claim.criterion,
+            "outcome": decision.outcome,
+            "low": finite(decision.low),
+            "middle": finite(decision.middle),
+            "high": finite(decision.high),
+            "unit": decision.claim.unit,
+            "n_replicas": decision.n_replicas,
+            "how": decision.how,
+        }
+        for decision in decisions
+    ]
+    return json.dumps(records, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,130 @@
+"""How likely the test images are, and whether the number is to be believed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.claims import t_interval
+from analysis.load import Array, Likelihood, LoadedRun
+from analysis.tables.table import Cell, Column, Table, number, to_csv
+
+
+def good_k(n_samples: int) -> float:
+    """Pareto k-hat from which importance sampling with so many samples is not to be relied on.
+
+    ``min(1 - 1 / log10(K), 0.7)``: Vehtari et al. 2024, "Pareto smoothed importance sampling", section 3.2.
+    """
+    return min(1.0 - 1.0 / float(np.log10(max(n_samples, 2))), 0.7)
+
+
+def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
+    """One row per run: the ELBO and L_K at three values of K, mean over replicas with its t-interval."""
+    measured = [run for run in runs if run.likelihood is not None]
+    if not measured:
+        return None
+    shown = _shown(measured[0].likelihood)
+    deep = next((run.likelihood_deep for run in measured if run.likelihood_deep is not None), None)
+    columns = [
+        Column("run", numeric=False),
+        Column("ELBO", "nats"),
+        *(Column(f"L_{k}", "nats") for k in shown),
+        Column("high k-hat", "% of images"),
+        Column("ESS", "median"),
+        Column("warned", "replicas"),
+    ]
+    if deep is not None:
+        columns.append(Column(f"L_{int(deep.n_samples[-1])} on {deep.n_images} images", "nats"))
+    rows = []
+    for run in measured:
+        likelihood = run.likelihood
+        assert likelihood is not None
+        cells = [Cell(run.label), Cell(mean_text(likelihood.elbo_nats[:, 1]))]
+        for k in shown:
+            where = np.flatnonzero(likelihood.n_samples == k)
+            cells.append(Cell(mean_text(likelihood.bound_nats[:, where[0], 1]) if len(where) else number(np.nan)))
+        cells.append(Cell(number(100.0 * bad_share(likelihood), 0)))
+        cells.append(Cell(number(_median(likelihood.ess), 0)))
+        cells.append(Cell(f"{warned(run)}/{len(likelihood.warning)}"))
+        if deep is not None:
+            best = run.likelihood_deep
+            cells.append(Cell(number(np.nan) if best is None else mean_text(best.best[:, 1])))
+        rows.append(tuple(cells))
+    return Table(tuple(columns), tuple(rows))
+
+
+def mean_text(values: Array, digits: int = 2) -> str:
+    """Mean over replicas and, from two on, the half-width of its 95 % t-interval."""
+    kept = values[np.isfinite(values)]
+    low, mean, _ = t_interval(kept)
+    if len(kept) < 2:
+        return number(mean, digits)
+    return f"{number(mean, digits)} ± {number(mean - low, digits)}"
+
+
+def bad_share(likelihood: Likelihood, replica: int | slice = slice(None)) -> float:
+    """Share of images (and replicas) whose k-hat exceeds `good_k`; NaN where none is defined."""
+    k = likelihood.pareto_k[replica]
+    known = k[np.isfinite(k)]
+    return float((known > good_k(int(likelihood.n_samples[-1]))).mean()) if known.size else float("nan")
+
+
+def warned(run: LoadedRun) -> int:
+    """How many replicas carry a warning on the main likelihood."""
+    return sum(map(bool, run.likelihood.warning)) if run.likelihood is not None else 0
+
+
+def reliability(runs: Sequence[LoadedRun]) -> str:
+    """One sentence on how many replicas carry a warning; empty where nothing was measured."""
+    total = sum(len(run.likelihood.warning) for run in runs if run.likelihood is not None)
+    bad = sum(map(warned, runs))
+    if not total:
+        return ""
+    if not bad:
+        return "Reliability: no replica carries a warning."
+    return (
+        f"Reliability: {bad} of {total} replicas carry a warning. Their L_K holds as a lower bound on average, but is "
+        "not to be read as log p(x)."
+    )
+
+
+def warnings(runs: Sequence[LoadedRun]) -> list[str]:
+    """The warnings, replica by replica."""
+    return [
+        f"{run.label}, seed {seed}: {text}"
+        for run in runs
+        for likelihood in (run.likelihood, run.likelihood_deep)
+        if likelihood is not None
+        for seed, text in zip(run.seeds, likelihood.warning, strict=True)
+        if text
+    ]
+
+
+def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
+    """One row per run, replica and K."""
+    heading = ["run", "seed", "images", "n_samples", "bound_nats_low", "bound_nats_middle", "bound_nats_high",
+               "high_pareto_k_share"]  # fmt: skip
+    rows: list[list[object]] = []
+    for run in runs:
+        for likelihood in (run.likelihood, run.likelihood_deep):
+            if likelihood is None:
+                continue
+            for replica, seed in enumerate(run.seeds):
+                share = bad_share(likelihood, replica)
+                for index, n_samples in enumerate(likelihood.n_samples):
+                    interval = [float(value) for value in likelihood.bound_nats[replica, index]]
+                    rows.append([run.label, seed, likelihood.n_images, int(n_samples), *interval, share])
+    return to_csv(heading, rows)
+
+
+def _shown(likelihood: Likelihood | None) -> list[int]:
+    """The largest K, one about its square root, and none twice; K = 1 is the ELBO."""
+    assert likelihood is not None
+    several = [int(k) for k in likelihood.n_samples if k > 1]
+    if len(several) <= 3:
+        return several
+    return [several[0], several[len(several) // 2], several[-1]]
+
+
+def _median(values: Array) -> float:
+    kept = values[np.isfinite(values)]
+    return float(np.median(kept)) if kept.size else float("nan")

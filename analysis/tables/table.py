@@ -1,0 +1,100 @@
+"""A table, and its three forms: cells for the page, aligned text, CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.load import Array
+
+_KEYBOARD = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{NO-BREAK SPACE}": " "})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading with its unit; numbers stand right, words left."""
+
+    name: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what it means (a class of the style sheet)."""
+
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def to_text(self) -> str:
+        """Aligned columns, the unit under the heading; signs as a keyboard has them."""
+        grid = [[column.name for column in self.columns]]
+        if any(column.unit for column in self.columns):
+            grid.append([column.unit for column in self.columns])
+        grid += [[cell.text.translate(_KEYBOARD) for cell in row] for row in self.rows]
+        widths = [max(len(row[i]) for row in grid) for i in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                text.rjust(width) if column.numeric else text.ljust(width)
+                for text, width, column in zip(row, widths, self.columns, strict=True)
+            ).rstrip()
+            for row in grid
+        ]
+        n_heading = len(grid) - len(self.rows)
+        return "\n".join([*lines[:n_heading], "-" * max(map(len, lines)), *lines[n_heading:]])
+
+    @property
+    def width(self) -> int:
+        return max(len(line) for line in self.to_text().splitlines())
+
+
+def to_csv(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """RFC 4180 with plain line ends; NaN is an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(heading)
+    for row in rows:
+        writer.writerow([_field(value) for value in row])
+    return buffer.getvalue()
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A fixed number of digits, a true minus sign, no minus zero; a dash where there is no number."""
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    if np.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0.0:
+        text = text.lstrip("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def hull(interval: Array) -> tuple[float, float, float]:
+    """(lowest end, median of the middles, highest end) over replicas [R, 3]; NaN where none is finite."""
+    kept = interval[np.isfinite(interval[:, 1])]
+    if not len(kept):
+        return (np.nan, np.nan, np.nan)
+    return (float(kept[:, 0].min()), float(np.median(kept[:, 1])), float(kept[:, 2].max()))
+
+
+def interval_text(interval: Array, digits: int = 2) -> str:
+    """`hull` as "middle [low, high]"."""
+    low, middle, high = hull(interval)
+    if np.isnan(middle):
+        return "\N{EN DASH}"
+    return f"{number(middle, digits)} [{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
+
+
+def _field(value: object) -> object:
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{float(value):.6g}"
+    return value

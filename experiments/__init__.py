@@ -1,0 +1,9 @@
+"""One file per question: docstring = the question and its source; configs(preset) = the runs; claims = what must hold.
+
+    PRESETS    the names of the presets, the quickest first
+    configs    preset -> label -> RunConfig, in the order in which they are shown
+    panels     title -> labels of the runs that share a panel of a figure (optional)
+    claims     what the source says, each with a margin fixed before the runs (optional)
+
+Each also runs as a script: `python -m experiments.depth --preset demo`.
+"""

@@ -1,0 +1,1 @@
+"""Tests of `analysis` and `experiments`, on fabricated run directories."""

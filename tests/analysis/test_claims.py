@@ -1,0 +1,118 @@
+"""Claims: the intervals against numbers worked out elsewhere, and a case for each outcome."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.claims import (
+    Claim,
+    Decision,
+    NotMeasuredError,
+    Relation,
+    Sample,
+    decide,
+    outcome,
+    t_interval,
+    welch_interval,
+)
+from analysis.load import by_label
+from analysis.study import Study
+from experiments import depth
+
+SEEDS = (0, 1, 2, 3)
+SLEEP = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+"""Student's own data (1908): extra hours of sleep, first drug; R: t.test(sleep$extra[1:10])."""
+
+
+def made(first: Sample, second: Sample | None = None, relation: Relation = "above", margin: float = 0.5) -> Decision:
+    claim = Claim("s", "source", "q", lambda runs: (first, second), relation, margin)
+    return decide(claim, {})
+
+
+def test_t_interval_of_students_sleep_data() -> None:
+    low, mean, high = t_interval(SLEEP)
+    assert mean == pytest.approx(0.75)
+    assert (low, high) == pytest.approx((-0.5297804, 2.0297804), abs=1e-7)
+
+
+def test_welch_interval_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1, 1, 5), rng.normal(0, 3, 9)
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    low, middle, high = welch_interval(first, second)
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert middle == pytest.approx(first.mean() - second.mean())
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "high", "expected"),
+    [
+        ("above", 0.6, 0.9, "supported"),
+        ("above", 0.4, 0.9, "undecided"),
+        ("above", 0.1, 0.5, "not supported"),
+        ("below", 0.1, 0.4, "supported"),
+        ("below", 0.1, 0.6, "undecided"),
+        ("below", 0.5, 0.6, "not supported"),
+        ("within", -0.4, 0.4, "supported"),
+        ("within", -0.6, 0.4, "undecided"),
+        ("within", 0.5, 0.9, "not supported"),
+        ("within", -0.9, -0.5, "not supported"),
+        ("above", float("nan"), float("nan"), "undecided"),
+    ],
+)
+def test_outcome(relation: Relation, low: float, high: float, expected: str) -> None:
+    assert outcome(relation, 0.5, low, high) == expected
+
+
+def test_replicas_that_share_seeds_are_paired() -> None:
+    """The spread between seeds is large, the difference is not: only pairing sees it."""
+    base = np.array([0.0, 10.0, 20.0, 30.0])
+    first, second = base + np.array([1.0, 1.1, 0.9, 1.0]), base
+    paired = made(Sample(first, SEEDS), Sample(second, SEEDS))
+    unpaired = made(Sample(first, SEEDS), Sample(second, (4, 5, 6, 7)))
+    assert (paired.outcome, unpaired.outcome) == ("supported", "undecided")
+    assert "paired by seed" in paired.how and "unpaired" in unpaired.how
+
+
+def test_failed_replicas_are_left_out_and_said_to_be() -> None:
+    decision = made(Sample(np.array([1.0, np.nan, 1.1, 0.9]), SEEDS))
+    assert decision.n_replicas == 3
+    assert "1 replica without a number left out" in decision.how
+
+
+def test_one_replica_decides_nothing() -> None:
+    decision = made(Sample(np.array([9.0]), (0,)))
+    assert decision.outcome == "undecided"
+    assert "two are needed" in decision.how
+
+
+def test_missing_run_is_undecided_with_the_reason() -> None:
+    decision = decide(depth.claims[-1], {})
+    assert decision.outcome == "undecided"
+    assert "depth-5 ladder+WU+BN" in decision.how
+
+
+def test_depth_claims_on_fabricated_runs(depth_study: Study) -> None:
+    """The fabricated stack collapses from layer 3 and the ladder holds more: the claims on that must come out so."""
+    runs = by_label(depth_study.runs)
+    decisions = [decide(claim, runs) for claim in depth.claims]
+    assert all(decision.n_replicas == 4 for decision in decisions)
+    assert decisions[0].outcome == "supported"
+    assert decisions[5].outcome == decisions[6].outcome == "supported"
+
+
+def test_information_above_the_first_layer_is_one_quantity_for_both_orders(depth_study: Study) -> None:
+    runs = by_label(depth_study.runs)
+    bottom_up, ladder = runs["depth-5 bottom-up"], runs["depth-5 ladder+WU"]
+    one = depth.upper_information(runs, "depth-5 bottom-up").values
+    np.testing.assert_array_equal(one, bottom_up.layers[1].interval("information_nats")[:, 1])
+    total = depth.upper_information(runs, "depth-5 ladder+WU").values
+    np.testing.assert_allclose(total, sum(layer.interval("information_nats")[:, 1] for layer in ladder.layers[1:]))
+
+
+def test_a_claim_needs_an_evaluated_run(depth_study: Study) -> None:
+    run = dataclasses.replace(depth_study.runs[0], n_images=0)
+    with pytest.raises(NotMeasuredError, match="not evaluated yet"):
+        depth.likelihood({"depth-1": run}, "depth-1")

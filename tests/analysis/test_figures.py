@@ -1,0 +1,155 @@
+"""Every figure on whole, thin and broken studies: what is drawn is what was measured, and nothing empty is drawn."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.exhibits import LAYERS, Exhibit, exhibits
+from analysis.figures import resampling, unit_rates
+from analysis.figures.active_units import active_units
+from analysis.figures.collapse import collapse_curves
+from analysis.figures.information import information
+from analysis.figures.likelihood import likelihood_curves
+from analysis.study import Study, open_study
+from experiments.depth import configs
+from tests.analysis.fabricate import fabricate
+
+
+def study_of(root: Path, labels: list[str], **settings: object) -> Study:
+    wanted = configs("demo")
+    fabricate(root, {label: wanted[label] for label in labels}, **settings)  # type: ignore[arg-type]
+    return open_study(root)
+
+
+def points(figure: Figure, panel: str, label: str) -> np.ndarray:
+    """Heights of the points of one run in the panel called `panel`."""
+    (axes,) = (axes for axes in figure.axes if axes.get_title() == panel)
+    (line,) = (line for line in axes.lines if line.get_label() == label)
+    return np.asarray(line.get_ydata(), dtype=float)
+
+
+def check_axes(figure: Figure) -> None:
+    """No panel without data, none without labels, and a label for every axis that stands at the edge."""
+    for axes in figure.axes:
+        assert axes.has_data() or axes.images or axes.collections
+        if axes.axison:
+            assert axes.get_xlabel()
+    assert not figure.axes[0].axison or figure.axes[0].get_ylabel()
+
+
+def test_points_are_the_measured_middles(depth_study: Study) -> None:
+    figure = information(depth_study.panels)
+    assert figure is not None
+    run = depth_study.deepest["ladder+WU"]
+    measured = np.stack([layer.interval("information_nats")[:, 1] for layer in run.layers])
+    np.testing.assert_array_equal(points(figure, "ladder+WU", run.label), measured.ravel())
+
+
+def test_active_units_are_shares_of_the_layer(depth_study: Study) -> None:
+    figure = active_units(depth_study.panels)
+    assert figure is not None
+    run = depth_study.deepest["bottom-up"]
+    covariance = run.layers[0].unit_intervals["twin_covariance"][..., 1]
+    expected = 100 * (covariance > 0.01).sum(axis=1) / 16
+    np.testing.assert_allclose(points(figure, "bottom-up", run.label)[:4], expected, rtol=1e-12)
+
+
+def test_likelihood_curve_is_the_recorded_bound(depth_study: Study) -> None:
+    figure = likelihood_curves(depth_study.panels)
+    run = depth_study.deepest["bottom-up"]
+    assert figure is not None and run.likelihood is not None
+    drawn = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines]
+    assert any(np.array_equal(line, run.likelihood.bound_nats[2, :, 1]) for line in drawn)
+    assert any(np.array_equal(line, run.likelihood.elbo_nats[2, 1:2]) for line in drawn)
+
+
+def test_collapse_curve_is_the_recorded_share(depth_study: Study) -> None:
+    figure = collapse_curves(depth_study.deepest)
+    fraction = depth_study.deepest["bottom-up"].layers[1].collapsed_fraction
+    assert figure is not None and fraction is not None
+    assert any(np.allclose(np.asarray(line.get_ydata()), 100 * fraction[3]) for line in figure.axes[0].lines)
+
+
+def test_heat_map_sorts_units_within_their_layer(depth_study: Study) -> None:
+    run = depth_study.deepest["ladder+WU"]
+    stack = unit_rates.stacked(run, 1)
+    recorded = run.training.rate_unit_nats["z2"][1, -1]
+    assert stack.shape == (sum(layer.n_units for layer in run.layers), len(run.metrics))
+    np.testing.assert_array_equal(stack[16:24, -1], np.sort(recorded))
+
+
+def test_resampling_grid_keeps_images_in_place(depth_study: Study) -> None:
+    run = depth_study.deepest["bottom-up"]
+    assert run.images is not None
+    blocks = resampling.columns(run)
+    assert [title for title, _ in blocks] == ["x", "mean", *(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
+    np.testing.assert_array_equal(blocks[3][1][4, 2], run.images["resample/z2"][4, 2])
+
+
+@pytest.mark.parametrize("exhibit", LAYERS, ids=lambda exhibit: exhibit.name)
+def test_every_figure_of_a_whole_study(depth_study: Study, exhibit: Exhibit) -> None:
+    figure = exhibit.make(depth_study)
+    assert figure is not None
+    check_axes(figure)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: study_of(root, ["depth-1"], n_replicas=1),
+        lambda root: study_of(root, ["depth-3 ladder+WU"], failed=0),
+        lambda root: study_of(root, ["depth-2 bottom-up", "depth-1"], failed=3),
+    ],
+    ids=["one replica and layer", "first replica failed", "two runs, last replica failed"],
+)
+def test_every_figure_of_a_thin_study(tmp_path: Path, make: Callable[[Path], Study]) -> None:
+    study = make(tmp_path)
+    for exhibit in exhibits(study):
+        figure = exhibit.make(study)
+        assert figure is not None, exhibit.name
+        check_axes(figure)
+
+
+def test_the_thinnest_study_can_be_written(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ["depth-1"], n_replicas=1, failed=None)
+    figures = [figure for exhibit in exhibits(study) if (figure := exhibit.make(study)) is not None]
+    assert all(style.png(figure, dpi=40).startswith(b"\x89PNG") for figure in figures)
+
+
+def test_failed_replica_is_not_drawn(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ["depth-2 bottom-up"], failed=1)
+    figure = information(study.panels)
+    assert figure is not None
+    assert len(points(figure, "depth-2 bottom-up", "depth-2 bottom-up")) == 2 * 3
+
+
+def test_all_replicas_failed_leaves_every_measured_figure_out(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ["depth-2 bottom-up"], n_replicas=1, failed=0)
+    made = {exhibit.name: exhibit.make(study) for exhibit in exhibits(study)}
+    assert {name for name, figure in made.items() if figure is not None} == {"resampling-1"}
+
+
+def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    missing = ("knockout", "collapsed_fraction", "burda", "twin", "resample", "reconstruction", "x", "rate_nats")
+    study = study_of(tmp_path, ["depth-3 bottom-up"], drop=missing)
+    made = {exhibit.name: exhibit.make(study) for exhibit in exhibits(study)}
+    absent = {name for name, figure in made.items() if figure is None}
+    assert absent == {"rate", "active-units", "collapse", "knockout-encoder", "knockout-model", "resampling-1"}
+
+
+def test_svg_is_the_same_every_time(depth_study: Study) -> None:
+    first, second = (information(depth_study.panels) for _ in range(2))
+    assert first is not None and second is not None
+    text = style.svg(first)
+    assert text == style.svg(second)
+    assert "<metadata>" not in text
+
+
+def test_prefix_keeps_references_together() -> None:
+    svg = '<g id="a"/><use xlink:href="#a" clip-path="url(#b)"/><path id="b"/>'
+    expected = '<g id="p-a"/><use xlink:href="#p-a" clip-path="url(#p-b)"/><path id="p-b"/>'
+    assert style.with_prefix(svg, "p") == expected
