@@ -8,7 +8,7 @@ never pooled with data. A replica that became non-finite has NaN and the verdict
 ``evaluation/diagnostics.npz``, ``likelihood.npz`` and ``images.npz`` are all that figures and reports read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ N_MIXTURE = 8
 """a top-down mixture grows to at most this many times n images"""
 
 
+@torch.no_grad()
 def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
     """Measure every replica of the run and write its arrays."""
     config = run.config.evaluation
@@ -50,7 +51,7 @@ def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = T
     index = order.numpy()
     x, rest = test[: config.n_images], test[config.n_images : N_MIXTURE * config.n_images]
     silent = None if progress else True
-    with torch.no_grad(), tqdm(total=2 * len(models), desc=f"{run.label} evaluated", disable=silent) as bar:
+    with tqdm(total=2 * len(models), desc=f"{run.label} evaluated", disable=silent) as bar:
 
         def every(measure: Callable[[HVAE], Arrays]) -> Arrays:
             """The arrays of all replicas, stacked; a replica that is not alive takes NaN."""
@@ -58,7 +59,8 @@ def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = T
             for model, good in zip(models, alive, strict=True):
                 found.append(measure(model) if good else None)
                 bar.update()
-            return _stack(found)
+            measured = [arrays for arrays in found if arrays is not None]
+            return _stack(found, template=measured[0] if measured else measure(models[0]))
 
         diagnostics = every(partial(layer_diagnostics, x=x, config=config, extra=rest))
         likelihood = every(partial(likelihood_arrays, x=test, config=config))
@@ -81,6 +83,7 @@ def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = T
         run.save_arrays("images", image_arrays(first, test[:10], data.image_shape, config.seed))
 
 
+@torch.no_grad()
 def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: Tensor | None = None) -> Arrays:
     """Every diagnostic of one model on the images ``x [n, D]``; names as in the module's arrays, no replica axis."""
     sampler = Sampler(model, x, config.seed)
@@ -101,7 +104,10 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
         layer["knockout_encoder_nats"] = interval(usage.encoder_knockout(sampler, evidence, name))
         layer["knockout_model_nats"] = interval(usage.model_knockout(sampler, evidence, name, "diagnostics"))
         if site.family.factorised:
-            covariance = partial(_unit_covariance, model, name, config)
+            covariance = partial(
+                units.covariance_interval,
+                n_units=site.family.units, n_bootstrap=config.n_bootstrap, seed=config.seed,
+            )  # fmt: skip
             one, other = units.mean_variance(site, len(x))
             layer["burda_variance"] = covariance(one, one)
             if bottom_up:
@@ -113,23 +119,33 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
         found |= {f"{key}/{name}": value for key, value in layer.items()}
         found[f"collapse_reference/{name}"] = np.array(units.collapse_reference(evidence, name))
         found[f"n_paths/{name}"] = np.array(carried[name].n_paths)
-        intervals = [layer[f"{key}_nats"] for key in ("parent_information", "information", "reading", "kl_standard")]
-        found[f"verdict/{name}"] = np.array([verdict(*intervals, epsilon) for epsilon in _epsilons(config).tolist()])
+        judge = partial(
+            verdict,
+            layer["parent_information_nats"], layer["information_nats"],
+            layer["reading_nats"], layer["kl_standard_nats"],
+        )  # fmt: skip
+        found[f"verdict/{name}"] = np.array([judge(epsilon) for epsilon in _epsilons(config).tolist()])
     return found
 
 
+@torch.no_grad()
 def likelihood_arrays(model: HVAE, x: Tensor, config: EvaluationConfig) -> Arrays:
     """The bounds L_1 … L_K of one model, on ``n_likelihood`` images and, deeper, on the first ``n_likelihood_deep``."""
-    found = _curve_arrays(log_likelihood_curve(model, x[: config.n_likelihood], _ks(config.n_samples), seed=config.seed), config)
+
+    def curve(n_images: int, n_samples: int) -> Arrays:
+        return _curve_arrays(log_likelihood_curve(model, x[:n_images], _ks(n_samples), seed=config.seed), config)
+
+    found = curve(config.n_likelihood, config.n_samples)
     found["elbo_nats"] = found["bound_nats"][0]
     if config.n_likelihood_deep:
-        deep = log_likelihood_curve(model, x[: config.n_likelihood_deep], _ks(config.n_samples_deep), seed=config.seed)
-        found |= {f"{key}_deep": value for key, value in _curve_arrays(deep, config).items()}
+        deep = curve(config.n_likelihood_deep, config.n_samples_deep)
+        found |= {f"{key}_deep": value for key, value in deep.items()}
     return found
 
 
+@torch.no_grad()
 def image_arrays(model: HVAE, x: Tensor, image_shape: Sequence[int], seed: int, n_samples: int = 8) -> Arrays:
-    """Means of x: reconstructions, samples, and, per layer, resamplings that keep z_{>=l} from q(z|x) and draw what is below."""
+    """Means of x: reconstructions, samples, and resamplings that keep z_{>=l} from q(z|x) and draw what is below."""
     sampler = Sampler(model, x, seed)
     specs = model.decoder.noise_specs()
     evidence = sampler.evidence(1, "images")
@@ -166,13 +182,6 @@ def _curve_arrays(curve: Curve, config: EvaluationConfig) -> Arrays:
     }
 
 
-def _unit_covariance(model: HVAE, name: str, config: EvaluationConfig, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Interval of the covariance per unit: the one-hot entries of a categorical unit are summed."""
-    found = units.covariance_interval(a, b, config.n_bootstrap, config.seed)
-    family = model.decoder[name].family
-    return np.moveaxis(family.per_unit(torch.from_numpy(np.moveaxis(found, 0, -1))).numpy(), -1, 0)
-
-
 def _epsilons(config: EvaluationConfig) -> FloatArray:
     return np.round(np.array(EPSILON_FACTORS) * config.epsilon_nats, 12)
 
@@ -185,15 +194,14 @@ SHARED = ("n_samples", "n_samples_deep", "collapse_reference/")
 """arrays without a replica axis"""
 
 
-def _stack(found: Sequence[Arrays | None]) -> Arrays:
-    """Arrays of all replicas along a first axis; a replica without arrays takes NaN, or the verdict "failed"."""
-    template: Mapping[str, NDArray[Any]] = next((arrays for arrays in found if arrays is not None), {})
+def _stack(found: Sequence[Arrays | None], template: Arrays) -> Arrays:
+    """Arrays of all replicas along a first axis; a replica without takes the template's names, with NaN or "failed"."""
     stacked: Arrays = {}
     for key, like in template.items():
         if key.startswith(SHARED):
             stacked[key] = like
             continue
         fill = FAILED if like.dtype.kind == "U" else -1 if like.dtype.kind == "i" else np.nan
-        rows = [np.full_like(like, fill, dtype=None if like.dtype.kind != "U" else "U64") if a is None else a[key] for a in found]
-        stacked[key] = np.stack(rows)
+        missing = np.full_like(like, fill, dtype="U64" if like.dtype.kind == "U" else None)
+        stacked[key] = np.stack([missing if arrays is None else arrays[key] for arrays in found])
     return stacked

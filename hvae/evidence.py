@@ -13,6 +13,7 @@ A rate is one term of a sum, not a divergence, and bottom-up it may well be nega
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from hvae.families import kl, unit_kl
@@ -70,14 +71,15 @@ class Evidence:
         where the truth is 0.72; there it raises `ClosedFormError`.
         """
         self._check_closed_form(name)
-        return kl(self.q[name].law, self.p[name].law).expand(self.q[name].value.shape[:-1])
+        divergence = kl(self.q[name].law, self.p[name].law)
+        return divergence.expand(torch.broadcast_shapes(divergence.shape, self.q[name].value.shape[:-1]))
 
     def unit_kl(self, name: str) -> UnitLogProb:
         """The terms of `kl`, one per unit; factorised laws only."""
         self._check_closed_form(name)
-        value = self.q[name].value
         terms = unit_kl(self.q[name].law, self.p[name].law)
-        return terms.expand(*value.shape[:-1], terms.shape[-1])
+        batch = torch.broadcast_shapes(terms.shape[:-1], self.q[name].value.shape[:-1])
+        return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
         """Whether `kl` is right for this layer."""
@@ -102,7 +104,7 @@ class HVAE(nn.Module):
         self.posterior = posterior
         latents = {name for name in decoder.variables if name != "x"}
         if latents != set(posterior.order):
-            raise ValueError(f"decoder and posterior disagree on the latents: {sorted(latents)} against {posterior.order}.")
+            raise ValueError(f"decoder and posterior disagree on the latents: {sorted(latents)}, {posterior.order}.")
 
     @property
     def latents(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Draws for diagnostics: q-traces of n images, in chunks, without gradients, from one key.
+"""Draws for diagnostics: q-traces of n images, a function of one key, and what becomes of them as arrays.
 
 Every diagnostic sees the same n images (a random order, so the neighbour of an image is another
 datum drawn at random) and asks for K paths through the stack per image.
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,7 +50,19 @@ class Sampler:
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:
     """Mean over samples of ``[K, B, ...]`` in float64, as ``[..., B]``: the layout of the bootstrap."""
-    mean = values.double().expand(values.shape[0], n_images, *values.shape[2:]).mean(0)
+    mean = values.detach().double().expand(values.shape[0], n_images, *values.shape[2:]).mean(0)
     return np.moveaxis(mean.cpu().numpy(), 0, -1)
 
 
+def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
+    """``terms [n]`` less what ``control [n]``, of mean 0, explains of them: the same mean, less chance.
+
+    ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
+    sampled log-ratio for its divergence, which is best where little is carried; near the cap log n, where the
+    ratio itself hardly moves, c is 0.
+    """
+    variance = control.var()
+    if not variance > 0 or not np.isfinite(terms).all():
+        return terms
+    c = float(np.mean((terms - terms.mean()) * control) / variance)
+    return terms - c * control

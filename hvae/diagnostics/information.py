@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from hvae.diagnostics.draws import FloatArray, Sampler, per_datum
+from hvae.diagnostics.draws import FloatArray, Sampler, controlled, per_datum
 from hvae.families import kl
 from hvae.network import Site
 from hvae.numerics import bootstrap_bounds
@@ -69,7 +69,9 @@ def information(
         return _top_down(sampler, interval, epsilon, extra)
 
 
-def _bottom_up(sampler: Sampler, interval: "partial[FloatArray]", epsilon: float, max_paths: int) -> dict[str, Information]:
+def _bottom_up(
+    sampler: Sampler, interval: "partial[FloatArray]", epsilon: float, max_paths: int
+) -> dict[str, Information]:
     cap = math.log(sampler.n_images)
     found: dict[str, Information] = {}
     for name in sampler.model.latents:
@@ -176,17 +178,19 @@ def _top_down(
     pool = images if extra is None else torch.cat([images, extra])
     evidence = sampler.evidence(1, "information")
     prior = {name: per_datum(evidence.kl(name), len(images)) for name in evidence.latents}
+    chance = {name: per_datum(evidence.rate(name), len(images)) - prior[name] for name in evidence.latents}
     n_mixture = len(images)
     while True:
         terms = _conditional(sampler, {name: site.value[0] for name, site in evidence.q.items()}, pool[:n_mixture])
         found = {}
-        for name, (on_images, to_others) in terms.items():
+        for name in terms:
+            on_images, to_others = (controlled(bound, chance[name]) for bound in terms[name])
             low = interval(on_images, on_images)[0]
             high = min(interval(bound, bound)[2] for bound in (prior[name], to_others))
             bounds = _ordered(low, high)
             found[name] = Information(bounds, bounds, n_mixture)
-        open_questions = [name for name, layer in found.items() if layer.from_parent[0] < epsilon < layer.from_parent[2]]
-        if not open_questions or n_mixture == len(pool):
+        undecided = any(layer.from_parent[0] < epsilon < layer.from_parent[2] for layer in found.values())
+        if not undecided or n_mixture == len(pool):
             return found
         n_mixture = min(2 * n_mixture, len(pool))
 
@@ -194,7 +198,7 @@ def _top_down(
 def _conditional(
     sampler: Sampler, draws: dict[str, Tensor], mixture: Tensor
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Per layer, for the draws of every image: ``a_l - a_{l+1}``, and the KL's term to the mixture of the others: ``[n]``."""
+    """Terms ``[n]`` of each layer, one draw an image: ``a_l - a_{l+1}``, and of the KL to the mixture of the others."""
     order: Sequence[str] = sampler.model.posterior.order
     parts: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in order}
     n = len(mixture)

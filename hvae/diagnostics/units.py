@@ -12,12 +12,15 @@ data (Lucas et al. 2019, definition 1); the KL is to the prior where it has a cl
 layer's own aggregate (its moment match) elsewhere.
 """
 
+from functools import partial
+
 import numpy as np
 
 from hvae.diagnostics.draws import FloatArray, per_datum
 from hvae.evidence import Evidence
 from hvae.families import unit_kl
 from hvae.network import Site
+from hvae.numerics import bootstrap_means
 
 DELTA = 0.01
 EPSILONS = np.logspace(-4, 1, 41)
@@ -33,21 +36,25 @@ def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
 def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
     q, p = evidence.q[name], evidence.p[name]
-    shift = ((q.mean - p.mean) / p.law.variance.sqrt())[:1]
+    variance = p.law.variance.flatten(-len(p.law.event_shape))  # dice keep their classes on an axis of their own
+    shift = ((q.mean - p.mean) / variance.sqrt())[:1]
     return per_datum(shift, evidence.p["x"].value.shape[1])
 
 
 def covariance_interval(
-    a: FloatArray, b: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95
+    a: FloatArray, b: FloatArray, n_units: int, n_bootstrap: int, seed: int, level: float = 0.95
 ) -> FloatArray:
-    """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[D, n]``."""
+    """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[width, n]``.
+
+    The one-hot entries of a categorical unit are summed.
+    """
     n = a.shape[-1]
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap) / n
-    draws = (a * b) @ counts.T - (a @ counts.T) * (b @ counts.T)
+    resampled = partial(bootstrap_means, n_bootstrap=n_bootstrap, seed=seed)
+    draws = resampled(a * b) - resampled(a) * resampled(b)
     tail = 100 * (1 - level) / 2
     middle = ((a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True))).sum(-1) / (n - 1)
-    low, high = np.percentile(draws, [tail, 100 - tail], axis=-1)
-    return np.stack([low, middle, high], axis=-1)
+    low, high = np.percentile(draws.reshape(n_units, -1, n_bootstrap).sum(1), [tail, 100 - tail], axis=-1)
+    return np.stack([low, middle.reshape(n_units, -1).sum(1), high], axis=-1)
 
 
 def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
@@ -59,7 +66,8 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
         terms = unit_kl(site.law, site.family.match(site.law))
     expected = per_datum(terms, n)  # [D, n]
     below = (expected[..., None] < EPSILONS).mean(1)  # [D, E]
-    return (below >= 1 - DELTA).mean(0)
+    fraction: FloatArray = (below >= 1 - DELTA).mean(0)
+    return fraction
 
 
 def collapse_reference(evidence: Evidence, name: str) -> str:

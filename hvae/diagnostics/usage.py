@@ -2,8 +2,9 @@
 
 - reading: ``U_l = E KL(p(v | z_l) ‖ p(v | z~_l))`` with v the decoder's child of z_l (x for l = 1) and z~_l drawn
   for another datum.
-- encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there on are
-  drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down z_{<=l} ~ p(z_{<=l} | z_{>l}).
+- encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
+  on are drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down
+  z_{<=l} ~ p(z_{<=l} | z_{>l}).
 - model knock-out: likelihood lost when z_l is clamped to its prior mean in the decoder, both likelihoods
   by the same importance samples (``log 1/K Σ w``).
 """
@@ -53,7 +54,9 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
     """log-likelihood of the stack minus that of the stack with ``name`` at its prior mean: ``[n]``.
 
     ``purpose`` is the key of the draws of ``evidence``: layers that do not see the clamp keep their draws.
-    With z_l fixed nothing above it matters, so only the latents below it are weighed.
+    With z_l fixed nothing above it matters, so only the latents below it are weighed. A difference of two lower
+    bounds, and no bound itself: q was not trained for the clamped stack, whose bound is the looser one, so what
+    is lost is rather overstated where layers below z_l are weighed.
     """
     n_paths = evidence.q[name].value.shape[0]
     clamp = prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
@@ -68,6 +71,9 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
 def prior_mean(sampler: Sampler, name: str) -> Tensor:
     """``E_p z_l`` by ancestral sampling of its parents: ``[width]``."""
     specs = sampler.model.decoder.noise_specs()
-    drawn = noise(specs, 1, N_PRIOR_DRAWS, seed=sampler.seed, purpose="prior mean", device=str(sampler.x.device))
-    site = sampler.model.decoder.walk({}, {variable: value.to(sampler.x.dtype) for variable, value in drawn.items()})[name]
+    drawn = noise(
+        specs, 1, N_PRIOR_DRAWS,
+        seed=sampler.seed, purpose="prior mean", device=str(sampler.x.device), dtype=sampler.x.dtype,
+    )  # fmt: skip
+    site = sampler.model.decoder.walk({}, drawn)[name]
     return torch.broadcast_to(site.mean, site.value.shape).flatten(end_dim=-2).mean(0)

@@ -1,0 +1,8 @@
+"""`python -m hvae`: the same as the console command `hvae`."""
+
+import sys
+
+from hvae.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

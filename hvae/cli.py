@@ -1,0 +1,250 @@
+"""The command line: `hvae run | train | evaluate | report | list | compare | data`.
+
+The one place that writes to the terminal: results to stdout, everything else to stderr. Bad input
+of any kind is one sentence and exit code 2. torch is imported only by what trains or measures, and
+experiments and analysis, which stand below, only when a command asks for them.
+
+Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the same command goes on.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hvae.config import ConfigError, RunConfig
+from hvae.options import parse
+from hvae.runs import Run, find_runs
+
+OWN_EXPERIMENT = "own"
+"""the directory of runs that `hvae train` makes"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    before, warnings.formatwarning = warnings.formatwarning, _one_line
+    try:
+        command, options = parse(sys.argv[1:] if arguments is None else arguments)
+        return COMMANDS[command](options)
+    except ConfigError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; make room or give another directory, then repeat the command.")
+    except KeyboardInterrupt as interrupt:
+        _say(str(interrupt) or "Stopped; the same command goes on from the last checkpoint.")
+        return 130
+    finally:
+        warnings.formatwarning = before
+
+
+def _fail(sentence: str) -> int:
+    _say(f"hvae: {sentence}")
+    return 2
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _one_line(message: Warning | str, *details: object, **more: object) -> str:
+    return f"hvae: {message}\n"
+
+
+# -- what each command does ----------------------------------------------------------------------------
+
+
+def _run(options: Any) -> int:
+    module = experiment(options.experiment)
+    if options.preset not in module.PRESETS:
+        known = ", ".join(module.PRESETS)
+        raise ConfigError(f"{options.experiment} has no preset {options.preset!r}; it has {known}.")
+    configs: Mapping[str, RunConfig] = module.configs(options.preset)
+    root, name = Path(options.runs_dir), options.experiment
+    missing = {label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c)}
+    failures = []
+    if missing:
+        from hvae import sweep
+
+        sweep.check(missing.values(), _folder(options.data_dir), options.device)
+        runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
+        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}")
+        failures = sweep.sweep(
+            runs,
+            n_workers=options.workers,
+            n_threads=options.threads,
+            device=options.device,
+            data_dir=_folder(options.data_dir),
+            say=_say,
+        )
+    else:
+        _say(f"{name}, preset {options.preset}: all {len(configs)} runs are done already in {root / name}")
+    if len(failures) < len(configs):
+        _show(root / name, options.preset)
+    for failure in failures:
+        _say(f"failed: {failure.run.label} (exit code {failure.exit_code}): {failure.reason}")
+    if failures:
+        _say(f"{len(failures)} of {len(configs)} runs failed; the same command tries them again.")
+    return 0 if not failures else 2 if all(failure.exit_code == 2 for failure in failures) else 1
+
+
+def _finished(path: Path, config: RunConfig) -> bool:
+    return (path / "DONE").exists() and Run.open(path).config == config
+
+
+def _train(options: Any) -> int:
+    values = options.as_dict()
+    config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
+    units = "-".join(map(str, config.model.latents))
+    label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
+    path = Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+
+    import torch
+
+    from hvae import sweep
+
+    torch.set_num_threads(options.threads)
+    sweep.check([config], _folder(options.data_dir), options.device)
+    run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    _say(f"{path} is done already." if run.done else f"Training {len(config.training.seeds)} replicas in {path}")
+    sweep.complete(run, device=options.device, data_dir=_folder(options.data_dir), progress=True)
+    _show(run.path)
+    return 0
+
+
+def _evaluate(options: Any) -> int:
+    runs = _runs_at(options.run)
+    todo = [run for run in runs if options.force or not run.done]
+
+    import torch
+
+    from hvae import sweep
+
+    torch.set_num_threads(options.threads)
+    for run in todo:
+        sweep.measure(run, device=options.device, data_dir=_folder(options.data_dir))
+    if not todo:
+        _say(f"{options.run} is measured already; --force measures it again.")
+    _show(Path(options.run))
+    return 0
+
+
+def _report(options: Any) -> int:
+    _runs_at(options.directory)
+    _show(Path(options.directory), options.preset)
+    return 0
+
+
+def _list(options: Any) -> int:
+    print("Experiments (hvae run NAME --preset PRESET)")
+    for name in _experiments():
+        module = experiment(name)
+        print(f"  {name:<12} {', '.join(module.PRESETS)}\n  {'':<12} {_first_line(module)}")
+    root = Path(options.runs_dir)
+    runs = find_runs(root) if root.is_dir() else []
+    print(f"\nRuns in {root}" + ("" if runs else ": none"))
+    for run in runs:
+        print(f"  {_state(run):<18} {run.path}  {run.label}")
+    return 0
+
+
+def _compare(options: Any) -> int:
+    from analysis.report import compare_text
+
+    print(compare_text(Path(options.run_a), Path(options.run_b)))
+    return 0
+
+
+def _data(options: Any) -> int:
+    from hvae import data
+
+    folder = _folder(options.data_dir)
+    if options.verb == "get":
+        if not options.name:
+            raise ConfigError("`hvae data get` needs a name; see `hvae data list`.")
+        for path in data.get(options.name, folder, progress=sys.stderr.isatty()):
+            print(path)
+        return 0
+    if options.name:
+        raise ConfigError(f"`hvae data {options.verb}` takes no name, but got {options.name!r}.")
+    if options.verb == "list":
+        for entry in data.catalogue(folder):
+            shape = "x".join(map(str, entry.shape))
+            counts = f"{entry.n_train:>6} + {entry.n_test:<6}"
+            print(f"{entry.name:<20} {entry.status:<8} {shape:>7} {counts} {entry.description}")
+        return 0
+    states = data.verify(folder)
+    for path, state in states:
+        print(f"{state:<8} {path}")
+    damaged = [path for path, state in states if state == "damaged"]
+    if damaged:
+        raise ConfigError(f"{damaged[0]} does not have the checksum of the catalogue; `hvae data get` fetches it anew.")
+    return 0
+
+
+# -- helpers -------------------------------------------------------------------------------------------
+
+
+def experiment(name: str) -> ModuleType:
+    """The module of an experiment; `ConfigError` where there is none."""
+    if name not in _experiments():
+        raise ConfigError(f"There is no experiment {name!r}; known are {', '.join(_experiments())}.")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def _experiments() -> list[str]:
+    package = importlib.util.find_spec("experiments")
+    folders = list(package.submodule_search_locations or []) if package else []
+    return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.ispkg)
+
+
+def _first_line(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().split("\n")[0]
+
+
+def _runs_at(path: str) -> list[Run]:
+    runs = find_runs(Path(path))
+    if not runs:
+        raise ConfigError(f"{path} holds no run; see `hvae list`.")
+    return runs
+
+
+def _state(run: Run) -> str:
+    if run.done:
+        return "done"
+    rows = run.read_metrics()
+    return f"step {rows[-1]['step']} of {run.config.training.n_steps}" if rows else "not begun"
+
+
+def _folder(path: str | None) -> Path | None:
+    return Path(path) if path else None
+
+
+def _show(directory: Path, preset: str = "") -> None:
+    """The verdicts on stdout, the report beside the runs."""
+    from analysis.report import verdict_text, write_experiment_report
+
+    report = write_experiment_report(directory, preset)
+    print(verdict_text(directory, preset))
+    print(f"\nReport: {report}", flush=True)
+
+
+COMMANDS: dict[str, Callable[[Any], int]] = {
+    "run": _run,
+    "train": _train,
+    "evaluate": _evaluate,
+    "report": _report,
+    "list": _list,
+    "compare": _compare,
+    "data": _data,
+}

@@ -1,0 +1,229 @@
+"""The command line: one command does the whole job; bad input is one sentence and exit code 2."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from hvae.cli import main
+from hvae.config import RunConfig
+from hvae.runs import Run, find_runs
+
+REPO = Path(__file__).parent.parent
+
+TINY = [
+    "--data.n_train=96", "--data.n_test=40", "--model.latents=[4, 2]", "--model.hidden=[[8]]",
+    "--training.seeds=[0, 1]", "--training.n_steps=4", "--training.batch_size=16", "--training.log_every_steps=2",
+    "--evaluation.n_images=16", "--evaluation.max_paths=4", "--evaluation.n_likelihood=8", "--evaluation.n_samples=20",
+    "--evaluation.n_bootstrap=20",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+BAD: list[tuple[list[str], str]] = [
+    ([], "command"),
+    (["fly"], "fly"),
+    (["train", "--model.latnts=[3]"], "did you mean --model.latents?"),
+    (["train", "--training.n_steps=many"], "training.n_steps is 'many'; give a whole number."),
+    (["train", "--training.n_steps=-3"], "training.n_steps is -3"),
+    (["train", "--training.learning_rate=-1e-3"], "training.learning_rate"),
+    (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
+    (["train", "--model.latents=[]"], "model.latents is empty"),
+    (["train", "--model.latents=16"], "give a list"),
+    (["train", "--model.order=sideways"], "give bottom-up or top-down"),
+    (["train", "--objective.beta", '{"warmup": 3}'], "objective.beta has the keys warmup"),
+    (["train", "--objective.beta.warmup_steps=3"], "is no option; did you mean --objective.beta?"),
+    (["train", "--data.name=digitz"], "digitz"),
+    (["train", "--data.name=missing.npz"], "missing.npz"),
+    (["train", "--data.name=digits-grey"], "grey"),
+    (["train", "--training.batch_size=100000"], "training.batch_size is 100000"),
+    (["train", "--label=../up"], "cannot name a run"),
+    (["train", "--device=abacus"], "abacus"),
+    (["train", "--threads=0"], "threads"),
+    (["train", "--config=missing.yaml"], "missing.yaml"),
+    (["run"], "experiment"),
+    (["run", "nothing"], "There is no experiment 'nothing'; known are depth"),
+    (["run", "../depth"], "There is no experiment"),
+    (["run", "depth", "--preset=huge"], "it has demo, cpu, paper"),
+    (["run", "depth", "--workers=-1"], "workers"),
+    (["evaluate", "nowhere"], "nowhere is no directory"),
+    (["report", "nowhere"], "nowhere is no directory"),
+    (["compare", "nowhere", "elsewhere"], "nowhere"),
+    (["data", "fetch"], "fetch"),
+    (["data", "get"], "needs a name"),
+    (["data", "get", "digitz"], "digitz"),
+    (["data", "list", "digits"], "takes no name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_bad_usage_is_one_sentence_and_nothing_written(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("hvae: ") and err.count("\n") == 1 and len(err) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+CONFIGS = [
+    ("model:\n  latnts: [3]\n", "latnts"),
+    ("modle:\n  latents: [3]\n", "modle"),
+    ("model: 3\n", "model is 3"),
+    ("model: [3\n", "config"),
+    ("training:\n  n_steps: many\n", "training.n_steps"),
+    ("data:\n  name: !!python/object/apply:os.mkdir [HOSTILE]\n", "config"),
+    ("objective:\n  beta:\n    class_path: subprocess.Popen\n    init_args: {args: ls}\n", "objective.beta"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), CONFIGS)
+def test_a_bad_file_is_one_sentence(text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["train", "--config", "f.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["f.yaml"]
+
+
+def test_no_traceback_from_outside(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hvae", "train", "--model.latents=[]"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("hvae: model.latents is empty")
+
+
+@pytest.mark.parametrize("command", ["", "run", "train", "evaluate", "report", "list", "compare", "data"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"Example: hvae\s+{command}", out)
+    assert " at 0x" not in out
+
+
+def _printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert isinstance(values, dict)
+    return values
+
+
+def _sections(values: dict[str, Any]) -> RunConfig:
+    return RunConfig.from_dict({name: values[name] for name in json.loads(RunConfig().to_json())})
+
+
+def test_the_flags_are_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _sections(_printed_config(capsys)) == RunConfig()
+    flags = ["--model.latents", "[16,8]", "--model.hidden=[[]]", "--objective.beta", '{"warmup_steps": 600}']
+    flags += ["--training.n_steps", "300", "--training.learning_rate=1e-3", "--data.name=007"]
+    values = _printed_config(capsys, *flags)
+    config = _sections(values)
+    assert config.model.latents == (16, 8) and config.training.learning_rate(0) == 1e-3
+    assert config.objective.beta(300) == 0.5 and config.data.name == "007"
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(values))
+    assert _sections(_printed_config(capsys, "--config=f.yaml")) == config
+    assert _sections(_printed_config(capsys, "--config=f.yaml", "--training.n_steps=301")).training.n_steps == 301
+
+
+def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer's hour: one command trains, measures and reports; the same command again does nothing."""
+    images = np.random.default_rng(0).random((400, 6, 6)) < 0.3
+    np.savez(tmp_path / "my.npz", x=images.astype(np.uint8))
+    arguments = ["train", "--data.name", "my.npz", *TINY]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "z1" in out and "z2" in out
+    (run,) = find_runs(tmp_path / "runs")
+    report = Path(out.rpartition("Report: ")[2].strip())
+    assert run.done and "<html" in report.read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+    assert main(arguments) == 0
+    assert "done already" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+
+    assert main([*arguments, "--training.n_steps=6"]) == 0
+    one, two = find_runs(tmp_path / "runs")
+    capsys.readouterr()
+    assert main(["compare", str(one.path), str(two.path)]) == 0
+    assert "training.n_steps" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.count("done") == 2
+    assert main(["evaluate", str(one.path)]) == 0
+    assert "--force" in capsys.readouterr().err
+    assert main(["evaluate", str(one.path), "--force"]) == 0
+    assert Run.open(one.path).done
+
+    code = "import sys; from hvae.cli import main; sys.exit(main(['report', sys.argv[1]]) or 'torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run(
+        [sys.executable, "-c", code, str(one.path)], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+
+
+def test_a_run_in_other_hands_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.yaml").write_text("training: {n_steps: 4}\n")
+    config = RunConfig.from_dict({"training": {"n_steps": 4}})
+    run = Run.create_or_open(tmp_path / "runs", "own", "mine", config)
+    with run.lock():
+        assert main(["train", "--config=t.yaml", "--label=mine"]) == 2
+        assert "another process" in capsys.readouterr().err
+    assert not (run.path / "metrics.jsonl").exists()
+
+
+def test_an_unwritable_root_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file in the way")
+    assert main(["train", *TINY]) == 2
+    err = capsys.readouterr().err
+    assert "cannot be written" in err and err.count("\n") == 1
+
+
+def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from hvae import cli, sweep
+
+    tiny = {"data": {"n_train": 96, "n_test": 40}, "training": {"n_steps": 2, "batch_size": 16, "seeds": [0]}}
+    configs = {
+        label: RunConfig.from_dict({**tiny, "model": {"latents": [w], "hidden": [[4]]}})
+        for label, w in [("a", 2), ("b", 3)]
+    }
+    monkeypatch.setattr(cli, "experiment", lambda name: SimpleNamespace(PRESETS=("demo",), configs=lambda p: configs))
+    monkeypatch.setattr(cli, "_show", lambda directory, preset="": print("shown", directory.name, preset))
+    seen: list[Sequence[Run]] = []
+
+    def failing(runs: Sequence[Run], **options: object) -> list[sweep.Failure]:
+        seen.append(runs)
+        runs[0].mark_done()
+        return [sweep.Failure(run, "the process was killed by SIGKILL", -9) for run in runs if not run.done]
+
+    monkeypatch.setattr(sweep, "sweep", failing)
+    assert main(["run", "trial"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "shown trial demo\n"
+    assert "failed: b (exit code -9): the process was killed by SIGKILL" in err and "tries them again" in err
+    assert [run.label for run in seen[0]] == ["a", "b"]
+    find_runs(tmp_path / "runs")[1].mark_done()
+    assert main(["run", "trial"]) == 0
+    assert "all 2 runs are done already" in capsys.readouterr().err and len(seen) == 1
