@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae import families, nets
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, per_layer
+from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, Variance, per_layer
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
@@ -42,12 +42,12 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     norms = per_layer("model.batch_norm", config.batch_norm, n_layers)
     n_pixels = data.train.shape[1]
 
-    def latent(layer: int) -> Family:
+    def latent(layer: int, variance: Variance = config.latent_variance) -> Family:
         match kinds[layer]:
             case "gaussian":
-                return families.DiagonalGaussian(config.latents[layer], variance=config.latent_variance)
+                return families.DiagonalGaussian(config.latents[layer], variance=variance)
             case "full-gaussian":
-                return families.FullGaussian(config.latents[layer], variance=config.latent_variance)
+                return families.FullGaussian(config.latents[layer], variance=variance)
             case "bernoulli":
                 return families.Bernoulli(config.latents[layer])
             case "categorical":
@@ -75,7 +75,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
         parent = names[layer - 1] if layer else "x"
         upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, hidden[layer]), family))
 
-    top = latent(n_layers - 1)
+    top = latent(n_layers - 1, variance="network")  # N(0, I) is mean 0 and log-variance 0, fixed or learned
     downward = [Conditional(names[-1], [], nets.Root(top.standard_outputs(), learned=config.prior == "learned"), top)]
     for layer in range(n_layers - 1, -1, -1):
         family = latent(layer - 1) if layer else observation()

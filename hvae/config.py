@@ -192,7 +192,7 @@ class EvaluationConfig:
 
     n_images: int = 512
     """images of the information measures; they are capped at log(n_images) nats"""
-    max_paths: int = 256
+    max_paths: int = 1024
     """largest number M of sampled paths per image in the nested information bounds"""
     epsilon_nats: float = 0.1
     """a layer below this is collapsed (verdict threshold)"""

@@ -16,7 +16,7 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     """Arrays ``[n]`` per layer and ``[D, n]`` per unit (factorised laws only), means over the draws of each datum."""
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
-    standard = site.family.standard()
+    standard = site.family.standard(site.value)
     terms = {
         "rate_nats": per_datum(evidence.rate(name), n),
         "kl_standard_nats": per_datum(kl(site.law, standard), n),

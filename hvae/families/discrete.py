@@ -31,6 +31,9 @@ class Bernoulli(Family):
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.units)
 
+    def standard(self, like: Tensor) -> Distribution:
+        return self.law(like.new_zeros(self.n_outputs))
+
     def draw(self, law: Distribution, noise: Noise) -> Value:
         return (noise < law.mean).to(noise.dtype)
 
@@ -81,6 +84,9 @@ class Categorical(Family):
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.n_outputs)
+
+    def standard(self, like: Tensor) -> Distribution:
+        return self.law(like.new_zeros(self.n_outputs))
 
     def draw(self, law: Distribution, noise: Noise) -> Value:
         """The largest of ``logit - log(-log(noise))``: the Gumbel-max trick (Maddison et al. 2014)."""

@@ -33,7 +33,7 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def standard_outputs(self) -> Tensor:
-        """Outputs ``[n_outputs]`` of the standard law: N(0, I), or fair coins and dice."""
+        """Outputs ``[n_outputs]`` that a prior starts from: mean 0, and log-variance 0 where the net gives it."""
 
     @abstractmethod
     def draw(self, law: Distribution, noise: Noise) -> Value:
@@ -71,6 +71,6 @@ class Family(nn.Module, ABC):
         """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""
         return terms if self.width == self.units else terms.unflatten(-1, (self.units, -1)).sum(-1)
 
-    def standard(self) -> Distribution:
-        """N(0, I), or fair coins and dice."""
-        return self.law(self.standard_outputs())
+    @abstractmethod
+    def standard(self, like: Tensor) -> Distribution:
+        """N(0, I), or fair coins and dice, whatever the variance of this family; device and dtype of ``like``."""

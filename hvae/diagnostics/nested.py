@@ -1,0 +1,155 @@
+"""Bottom-up information: nested bounds for a law that is a mixture over sampled paths, nats.
+
+For z_l drawn along a path x_i -> z_1 -> … -> z_{l-1} -> z_l, with M paths for each of the n images:
+
+    I_l = I_q(x; z_l)         = E log q(z_l | x_i) / q(z_l)
+    J_l = I_q(z_{l-1}; z_l)   = E log q(z_l | z_{l-1}) / q(z_l)
+
+q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own
+path kept in a mixture makes its log too large in expectation (it is a KL), left out too small
+(Jensen). So the numerator without and the denominator with the own path bound I_l from below, the
+reverse from above; the denominator always keeps the own *image*, since leaving that out explodes.
+Two more bounds are tight where these are loose:
+
+- from above, ``J_l <= E KL(q(z_l | z_{l-1}) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
+- from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
+  diagonal Gaussian per image, fitted to the other M - 1 paths, for a layer of many units.
+
+q(z_1 | x) is known, so l = 1 needs no paths. Data processing clips: ``I_l <= I_k`` for k < l, ``I_l <= J_l``,
+``I_l <= log n``. Chance is reduced by a control of mean 0: a draw's log-ratio to r less its divergence from r.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
+from hvae.diagnostics.draws import FloatArray, Sampler, controlled
+from hvae.families import kl
+from hvae.network import Site
+
+FIRST_PATHS = 16
+
+
+def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
+    """I_l and J_l of every layer of a bottom-up posterior; M doubles while an interval contains epsilon."""
+    cap = math.log(sampler.n_images)
+    found: dict[str, Information] = {}
+    for name in sampler.model.latents:
+        n_paths = min(FIRST_PATHS, max_paths)
+        if not found:
+            terms = _known(sampler.paths(n_paths, "information")[name])
+            carried = ordered(intervals.low(terms), min(intervals.high(terms), cap), float(terms.mean()))
+            found[name] = Information(carried, carried, 1)
+            continue
+        most = min(cap, *(layer.about_datum[2] for layer in found.values()))
+        while True:
+            bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
+            parent = ordered(
+                intervals.low(bounds.parent_lower), intervals.high(bounds.parent_upper, bounds.divergence)
+            )
+            datum = ordered(
+                intervals.low(bounds.datum_lower, bounds.classified),
+                min(intervals.high(bounds.datum_upper), parent[2], most),
+            )
+            decided = parent[2] < intervals.epsilon or not (intervals.open(parent) or intervals.open(datum))
+            if decided or 2 * n_paths > max_paths:
+                break
+            n_paths *= 2
+        found[name] = Information(datum, parent, n_paths)
+    return found
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Terms ``[n]`` of each bound: one draw an image."""
+
+    parent_lower: FloatArray
+    parent_upper: FloatArray
+    divergence: FloatArray
+    """KL to the moment match, a second upper bound on J_l"""
+    datum_lower: FloatArray
+    datum_upper: FloatArray
+    classified: FloatArray
+    """the classifier's lower bound on I_l"""
+
+
+def _known(site: Site) -> FloatArray:
+    """Terms ``[n]`` of I_1 = J_1: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)`` for the first draw of every image."""
+    n = site.value.shape[1]
+    own, ratio = [], []
+    for rows in torch.arange(n).split(ROWS):
+        scores = _scores(site, site.value[0, rows], site.law)[:, 0]
+        own.append(scores[torch.arange(len(rows)), rows])
+        ratio.append(own[-1] - scores.logsumexp(-1) + math.log(n))
+    return controlled(_array(ratio), _control(site, torch.cat(own)))
+
+
+def _nested(site: Site) -> _Bounds:
+    """All bounds, for the first draw of every image against all M·n parents."""
+    n_paths, n = site.value.shape[:2]
+    own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
+    for rows in torch.arange(n).split(ROWS):
+        here = torch.arange(len(rows))
+        scores = _scores(site, site.value[0, rows], site.law)  # [r, M, n]
+        own = scores[here, 0, rows]
+        scores[here, 0, rows] = -math.inf
+        image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
+        rest = image[here, rows]
+        image_without = rest - math.log(n_paths - 1)
+        image_with = torch.logaddexp(rest, own) - math.log(n_paths)
+        image[here, rows] = -math.inf
+        others = image.logsumexp(-1) - math.log(n_paths)
+        all_with = torch.logaddexp(others, image_with) - math.log(n)
+        all_without = torch.logaddexp(others, image_without) - math.log(n)
+        own_path.append(own)
+        with_path.append(own - all_with)
+        without.append(own - all_without)
+        datum_lower.append(image_without - all_with)
+        datum_upper.append(image_with - all_without)
+    control = _control(site, torch.cat(own_path))
+    return _Bounds(
+        parent_lower=controlled(_array(with_path), control),
+        parent_upper=controlled(_array(without), control),
+        divergence=_array([_divergence(site).mean(0)]),
+        datum_lower=controlled(_array(datum_lower), control),
+        datum_upper=controlled(_array(datum_upper), control),
+        classified=_classified(site),
+    )
+
+
+def _classified(site: Site) -> FloatArray:
+    """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
+    n = site.value.shape[1]
+    mean = site.law.mean.double().reshape(*site.value.shape)[1:]
+    variance = site.law.variance.double().reshape(*site.value.shape)[1:]
+    within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
+    white = (within + 1e-12).rsqrt()
+    squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
+    return _array([-squares.diagonal() / 2 - (-squares / 2).logsumexp(-1) + math.log(n)])
+
+
+def _scores(site: Site, values: Tensor, law: Distribution) -> Tensor:
+    """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of laws: ``[r, *batch]``."""
+    eta, log_normaliser = site.family.natural(law)
+    statistic = site.family.statistic(values.double())
+    scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()
+    return scores.reshape(len(values), *log_normaliser.shape)
+
+
+def _divergence(site: Site) -> Tensor:
+    """``KL(q(z_l | parent) ‖ r)`` for every parent, r the moment match: ``[M, n]``, or ``[1, n]`` for parent x."""
+    return kl(site.law, site.family.match(site.law)).double()
+
+
+def _control(site: Site, own: Tensor) -> FloatArray:
+    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``."""
+    return _array([own - _scores(site, site.value[0], site.family.match(site.law)) - _divergence(site)[0]])
+
+
+def _array(parts: list[Tensor]) -> FloatArray:
+    found: FloatArray = torch.cat(parts).cpu().numpy()
+    return found

@@ -1,0 +1,140 @@
+"""Reading and knock-outs against closed forms: every law here is Gaussian, with q or without it."""
+
+import numpy as np
+import pytest
+import torch
+
+from hvae.diagnostics import usage
+from hvae.diagnostics.draws import Sampler
+from hvae.evidence import HVAE, Evidence
+from hvae.reference.linear_gaussian import LinearGaussian
+from tests.diagnostics.chains import Array, Joint, Stack, images, link, log_normal, root, sampler
+from tests.statistics import assert_mean
+
+STACK = Stack(
+    [link([[1, 0.3], [0, 0.8]], [0.5, 0.2], 0.3), link([[0.7, 0.2]], 0.6, -0.5)],
+    [root(1.0, 0.4), link([[0.8], [0.4]], [0.7, 0.4], [0.1, -0.2]), link([[0.9, 0.2], [0.1, 0.7]], [1.0, 1.5])],
+)
+LATENTS = ("z1", "z2")
+
+
+def observed(model: HVAE, x: torch.Tensor, n_paths: int = 32) -> tuple[Sampler, Evidence]:
+    images_ = sampler(model, x)
+    with torch.no_grad():
+        return images_, images_.evidence(n_paths, "diagnostics")
+
+
+def exact_model(order: str, stack: Stack = STACK) -> HVAE:
+    return HVAE(stack.decoder(), LinearGaussian.of(stack.decoder()).exact_posterior(order))  # type: ignore[arg-type]
+
+
+def elbo(p: Joint, x: Array, mean: Array, covariance: Array) -> float:
+    """E_q log p(x, z) + entropy of q, for q(z1, z2) = N(mean, covariance)."""
+    index = p.index("x", *LATENTS)
+    joint = p.covariance[np.ix_(index, index)]
+    precision = np.linalg.inv(joint)[len(x) :, len(x) :]
+    energy = log_normal(np.append(x, mean), p.mean[index], joint) - np.trace(precision @ covariance) / 2
+    return energy + np.linalg.slogdet(2 * np.pi * np.e * covariance)[1] / 2
+
+
+def knocked_out(p: Joint, mean: Array, covariance: Array, kept: str | None) -> tuple[Array, Array]:
+    """q(kept | x) with the other latent from p: z2 from p(z2) beside z1, or z1 from p(z1 | z2) below z2."""
+    p_mean, p_covariance = p.block(*LATENTS)
+    if kept is None:
+        return p_mean, p_covariance
+    first, second = slice(0, 2), slice(2, 3)
+    new_mean, new = p_mean.copy(), p_covariance.copy()
+    if kept == "z1":
+        new_mean[first], new[first, first] = mean[first], covariance[first, first]
+        new[first, second], new[second, first] = 0, 0
+        return new_mean, new
+    gain = p_covariance[first, second] / p_covariance[second, second]
+    new_mean[second], new[second, second] = mean[second], covariance[second, second]
+    new_mean[first] += gain @ (mean[second] - p_mean[second])
+    new[first, second] = gain * covariance[second, second]
+    new[second, first] = new[first, second].T
+    new[first, first] += gain @ (covariance[second, second] - p_covariance[second, second]) @ gain.T
+    return new_mean, new
+
+
+def posterior_law(model: HVAE, x: torch.Tensor) -> list[tuple[Array, Array]]:
+    """q(z1, z2 | x) of any linear-Gaussian posterior, for each image."""
+    joint = LinearGaussian.of_posterior(model.decoder, model.posterior, torch.zeros(2), torch.eye(2))
+    law = joint.conditional(LATENTS, ["x"])
+    return [(mean, law.covariance.numpy()) for mean in law.mean(x).numpy()]
+
+
+MODELS = {
+    "bottom-up": STACK.bottom_up(),
+    "ladder": STACK.ladder(),
+    "exact": exact_model("bottom-up"),
+    "exact top-down": exact_model("top-down"),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("name", LATENTS)
+def test_encoder_knockout_is_the_difference_of_two_exact_bounds(model: HVAE, name: str) -> None:
+    x = images(400, width=2)
+    order, p = model.posterior.order, STACK.p()
+    kept = order[0] if order.index(name) == 1 else None
+    expected = [
+        elbo(p, row, *law) - elbo(p, row, *knocked_out(p, *law, kept))
+        for row, law in zip(x.numpy(), posterior_law(model, x), strict=True)
+    ]
+    assert abs(np.mean(expected)) > 0.04  # gained, not lost, where q fits p badly
+    found = usage.encoder_knockout(*observed(model, x, 128), name)
+    assert_mean(found - expected, 0.0, detect=0.15 if kept else 0.6)
+
+
+def test_encoder_knockout_of_a_collapsed_layer_is_nothing() -> None:
+    """q(z2 | z1) = N(0, I) = p(z2), which z1 ignores."""
+    stack = Stack([STACK.up[0], link([[0, 0]], 1)], [root(1.0), link([[0], [0]], 1), STACK.down[2]])
+    found = usage.encoder_knockout(*observed(stack.bottom_up(), images(200, width=2)), "z2")
+    assert found == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+@pytest.mark.parametrize("name", LATENTS)
+def test_model_knockout_is_the_difference_of_two_exact_likelihoods(order: str, name: str) -> None:
+    """With the exact posterior log p(x) comes without error; so does log p(x | z_l = clamp) where q sees the clamp."""
+    x = images(200, width=2)
+    observed_by = observed(exact_model(order), x, 512 if (order, name) == ("bottom-up", "z2") else 4)
+    found = usage.model_knockout(*observed_by, name, "diagnostics")
+    reference = LinearGaussian.of(STACK.decoder())
+    clamp = usage.prior_mean(observed_by[0], name).detach()
+    expected = reference.log_px(x) - reference.conditional(["x"], [name]).log_prob(x, clamp)
+    if (order, name) == ("bottom-up", "z2"):
+        assert_mean(found - expected.numpy(), 0.0, detect=0.05)
+    else:
+        assert found == pytest.approx(expected.numpy(), abs=1e-10)
+
+
+def test_the_clamp_is_the_prior_mean() -> None:
+    p, images_ = STACK.p(), sampler(STACK.bottom_up(), images(2, width=2))
+    with torch.no_grad():
+        assert usage.prior_mean(images_, "z2").numpy() == pytest.approx(p.block("z2")[0], abs=1e-12)
+        deviation = np.abs(STACK.down[1].weight[:, 0]) / usage.N_PRIOR_DRAWS**0.5
+        error = np.abs(usage.prior_mean(images_, "z1").numpy() - p.block("z1")[0])
+    assert (error < 5 * deviation).all()
+
+
+def test_reading_of_each_layer() -> None:
+    """U = E (W (z - z~))² / 2v with z~ of the next image: means apart, and both variances."""
+    x = images(1000, width=2)
+    found = usage.reading(*observed(STACK.bottom_up(), x))
+    laws = [STACK.q(row, np.zeros((2, 2))) for row in x.numpy()]
+    for name, part in zip(LATENTS, reversed(STACK.down[1:]), strict=True):
+        means = np.array([law.block(name)[0] for law in laws])
+        spread = part.weight @ laws[0].block(name)[1] @ part.weight.T
+        shift = (means - np.roll(means, 1, axis=0)) @ part.weight.T
+        expected = ((shift**2 + 2 * np.diag(spread)) / (2 * part.variance)).sum(1)
+        assert expected.mean() > 0.3
+        assert_mean(found[name] - expected, 0.0, detect=0.15)
+
+
+def test_a_layer_that_nobody_reads() -> None:
+    stack = Stack(STACK.up, [root(1.0), link([[0], [0]], 1), STACK.down[2]])
+    found = usage.reading(*observed(stack.bottom_up(), images(50, width=2)))
+    assert found["z2"] == pytest.approx(0, abs=1e-15)
+    assert found["z1"].mean() > 0.3

@@ -1,0 +1,160 @@
+"""Inference orders against hand-written numpy: the ladder's merge above all."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+from torch import Tensor, nn
+
+from hvae.evidence import HVAE
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
+from hvae.nets import Root
+from hvae.network import BeliefNetwork, Conditional
+from hvae.posterior import Ladder, NetworkPosterior
+
+EXACT = {"atol": 1e-10, "rtol": 1e-10}
+WIDTHS = {"x": 5, "z1": 3, "z2": 2, "z3": 2}
+NAMES = ("z1", "z2", "z3")
+
+
+def linear(n_in: int, n_out: int, source: torch.Generator) -> nn.Linear:
+    made = nn.Linear(n_in, n_out).double()
+    for value in made.parameters():
+        value.data.copy_(0.4 * torch.randn(value.shape, generator=source, dtype=torch.float64))
+    return made
+
+
+def networks(kind: type[Family]) -> tuple[BeliefNetwork, BeliefNetwork]:
+    """Decoder z3 -> z2 -> z1 -> x and upward network x -> z1 -> z2 -> z3, all latents of one kind."""
+    source = torch.Generator().manual_seed(1)
+
+    def family(name: str) -> Family:
+        return kind(WIDTHS[name])
+
+    down = [Conditional("z3", [], Root(torch.randn(family("z3").n_outputs).double(), learned=True), family("z3"))]
+    up, parent = [], "x"
+    for name in NAMES:
+        up.append(Conditional(name, [parent], linear(WIDTHS[parent], family(name).n_outputs, source), family(name)))
+        child = Bernoulli(5) if parent == "x" else family(parent)
+        down.insert(1, Conditional(parent, [name], linear(WIDTHS[name], child.n_outputs, source), child))
+        parent = name
+    return BeliefNetwork(down), BeliefNetwork(up)
+
+
+def numpy_net(conditional: Conditional, value: np.ndarray) -> np.ndarray:
+    assert isinstance(conditional.net, nn.Linear)
+    return value @ conditional.net.weight.detach().numpy().T + conditional.net.bias.detach().numpy()
+
+
+def inputs(kind: str) -> tuple[Tensor, dict[str, Tensor]]:
+    source = torch.Generator().manual_seed(2)
+    x = torch.randint(2, (1, 4, 5), generator=source).double()
+    draw = torch.randn if kind == "normal" else torch.rand
+    return x, {name: draw(3, 4, WIDTHS[name], generator=source, dtype=torch.float64) for name in NAMES}
+
+
+def test_the_ladder_merges_gaussians_by_precision() -> None:
+    """Sønderby et al. 2016, equations 12 to 18: means go up, precisions add, the top stands alone."""
+    decoder, upward = networks(DiagonalGaussian)
+    x, noise = inputs("normal")
+    posterior = Ladder(upward)
+    assert posterior.order == ("z3", "z2", "z1")
+    assert list(posterior.noise_specs().items()) == [(name, ("normal", WIDTHS[name])) for name in posterior.order]
+    trace = posterior.walk(decoder, {"x": x}, noise)
+    assert tuple(trace) == posterior.order
+
+    below, bottom_up = x.numpy(), {}
+    for name in NAMES:
+        mean, log_variance = np.split(numpy_net(upward[name], below), 2, axis=-1)
+        bottom_up[name], below = (mean, np.exp(log_variance)), mean
+    drawn: dict[str, np.ndarray] = {}
+    for name, above in zip(("z3", "z2", "z1"), (None, "z3", "z2"), strict=True):
+        mean, variance = bottom_up[name]
+        if above is not None:
+            prior_mean, prior_log_variance = np.split(numpy_net(decoder[name], drawn[above]), 2, axis=-1)
+            precision = 1 / variance + np.exp(-prior_log_variance)
+            mean = (mean / variance + prior_mean * np.exp(-prior_log_variance)) / precision
+            variance = 1 / precision
+        drawn[name] = mean + np.sqrt(variance) * noise[name].numpy()
+        np.testing.assert_allclose(trace[name].value.detach(), drawn[name], **EXACT)
+        expected = stats.norm(mean, np.sqrt(variance)).logpdf(drawn[name]).sum(-1)
+        np.testing.assert_allclose(trace[name].log_prob.detach(), expected, **EXACT)
+
+
+def test_the_ladder_adds_the_logits_of_coins_and_passes_probabilities_up() -> None:
+    decoder, upward = networks(Bernoulli)
+    x, noise = inputs("uniform")
+    trace = Ladder(upward).walk(decoder, {"x": x}, noise)
+    below, logits = x.numpy(), {}
+    for name in NAMES:
+        logits[name] = numpy_net(upward[name], below)
+        below = special.expit(logits[name])
+    drawn: dict[str, np.ndarray] = {}
+    for name, above in zip(("z3", "z2", "z1"), (None, "z3", "z2"), strict=True):
+        total = logits[name] if above is None else logits[name] + numpy_net(decoder[name], drawn[above])
+        drawn[name] = (noise[name].numpy() < special.expit(total)).astype(float)
+        np.testing.assert_array_equal(trace[name].value.detach(), drawn[name])
+        expected = stats.bernoulli(special.expit(np.broadcast_to(total, drawn[name].shape))).logpmf(drawn[name]).sum(-1)
+        np.testing.assert_allclose(trace[name].log_prob.detach(), expected, **EXACT)
+
+
+def test_the_ladder_adds_the_logits_of_dice() -> None:
+    source = torch.Generator().manual_seed(3)
+    up = [Conditional("z1", ["x"], linear(5, 3, source), Categorical(1, 3))]
+    up.append(Conditional("z2", ["z1"], linear(3, 3, source), Categorical(1, 3)))
+    down = [Conditional("z2", [], Root(torch.zeros(3).double(), learned=False), Categorical(1, 3))]
+    down.append(Conditional("z1", ["z2"], linear(3, 3, source), Categorical(1, 3)))
+    decoder, upward = BeliefNetwork(down), BeliefNetwork(up)
+    x, face = torch.ones(1, 1, 5).double(), torch.eye(3).double()
+    trace = Ladder(upward).walk(decoder, {"x": x, "z1": face.view(3, 1, 3), "z2": face[1].view(1, 1, 3)}, {})
+    logits = numpy_net(upward["z1"], x.numpy()[0, 0]) + numpy_net(decoder["z1"], face[1].numpy())
+    np.testing.assert_allclose(trace["z1"].log_prob.detach()[:, 0], special.log_softmax(logits), **EXACT)
+    up_again = numpy_net(upward["z2"], special.softmax(numpy_net(upward["z1"], x.numpy()[0, 0])))
+    np.testing.assert_allclose(trace["z2"].log_prob.detach()[0, 0], special.log_softmax(up_again)[1], **EXACT)
+
+
+@pytest.mark.parametrize("kind", [DiagonalGaussian, Bernoulli])
+def test_bottom_up_is_the_upward_network_and_never_asks_the_decoder(kind: type[Family]) -> None:
+    decoder, upward = networks(kind)
+    x, noise = inputs(kind.noise)
+    posterior = NetworkPosterior(upward)
+    assert posterior.order == NAMES and posterior.noise_specs() == upward.noise_specs()
+    trace = posterior.walk(decoder, {"x": x}, noise)
+    below = x.numpy()
+    for name in NAMES:
+        outputs = np.broadcast_to(numpy_net(upward[name], below), (3, 4, upward[name].family.n_outputs))
+        if kind is Bernoulli:
+            value = (noise[name].numpy() < special.expit(outputs)).astype(float)
+            expected = stats.bernoulli(special.expit(outputs)).logpmf(value).sum(-1)
+        else:
+            mean, std = outputs[..., : WIDTHS[name]], np.exp(outputs[..., WIDTHS[name] :] / 2)
+            value = mean + std * noise[name].numpy()
+            expected = stats.norm(mean, std).logpdf(value).sum(-1)
+        np.testing.assert_allclose(trace[name].value.detach(), value, **EXACT)
+        np.testing.assert_allclose(trace[name].log_prob.detach(), expected, **EXACT)
+        below = value
+
+
+@pytest.mark.parametrize("order", [NetworkPosterior, Ladder])
+@pytest.mark.parametrize("clamped", [("z2",), ("z3", "z1"), NAMES])
+def test_given_latents_are_scored_and_all_pairs_broadcast(order: type, clamped: tuple[str, ...]) -> None:
+    decoder, upward = networks(DiagonalGaussian)
+    x, noise = inputs("normal")
+    model = HVAE(decoder, order(upward))
+    drawn = model.infer(x, noise)
+    values = {name: site.value for name, site in drawn.items()}
+    again = model.infer(x, {k: v for k, v in noise.items() if k not in clamped}, {k: values[k] for k in clamped})
+    for name in NAMES:  # the same values in, the same scores out
+        torch.testing.assert_close(again[name].log_prob, drawn[name].log_prob, **EXACT)
+    z = {name: value[:, :1] for name, value in values.items()}
+    pairs = model.infer(x, {}, z)
+    for name in NAMES:
+        expected = model.infer(x, {}, {k: v.expand(3, 4, -1) for k, v in z.items()})[name].log_prob
+        torch.testing.assert_close(pairs[name].log_prob.expand(3, 4), expected, **EXACT)
+
+
+def test_a_decoder_and_a_posterior_of_other_latents_are_refused() -> None:
+    decoder, _ = networks(DiagonalGaussian)
+    upward = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(5, 6), DiagonalGaussian(3))])
+    with pytest.raises(ValueError, match="disagree on the latents"):
+        HVAE(decoder, NetworkPosterior(upward))

@@ -1,0 +1,525 @@
+"""Training against a plain loop without stacking, vmap or fused kernels; replicas, kills, damage, records."""
+
+import itertools
+import json
+import math
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hvae import rng, training
+from hvae.build import build_hvae, build_objective
+from hvae.checkpoints import latest_checkpoint
+from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.data import Dataset
+from hvae.health import Health
+from hvae.interrupts import Interrupted
+from hvae.runs import Run
+from hvae.schedules import Constant, LinearWarmup, StepDecay
+from hvae.training import alive_replicas, batch, train, trained_models
+from tests.statistics import assert_mean
+
+N_PIXELS, N_TRAIN = 16, 96
+
+
+def toy(dynamic: bool = False) -> Dataset:
+    """Four 4x4 patterns with a twentieth of the pixels flipped; dynamic: their probabilities.
+
+    Every pixel is on in two patterns. A pixel that is on in a whole batch has, before batch norm, a gradient of 0
+    but for rounding, and Adam makes full steps of rounding: then no two ways to compute it agree.
+    """
+    source = torch.Generator().manual_seed(0)
+    patterns = torch.stack([(torch.randperm(4, generator=source) < 2).float() for _ in range(N_PIXELS)], 1)
+    p = 0.05 + 0.9 * patterns[torch.arange(N_TRAIN + 20) % 4]
+    images = (torch.rand(p.shape, generator=source) < p).float()
+    return Dataset("toy", (p if dynamic else images)[:N_TRAIN], images[N_TRAIN:], (4, 4), "binary", dynamic)
+
+
+MODEL = ModelConfig(latents=(3, 2), hidden=((6,), (4,)))
+TRAINING = TrainingConfig(seeds=(0, 1), n_steps=12, batch_size=32, log_every_steps=4, learning_rate=Constant(1e-2))
+
+
+def config(model: ModelConfig = MODEL, objective: ObjectiveConfig | None = None, **knobs: Any) -> RunConfig:
+    return RunConfig(DataConfig("digits-threshold"), model, objective or ObjectiveConfig(), replace(TRAINING, **knobs))
+
+
+def trained(root: Path, configuration: RunConfig, data: Dataset | None = None, label: str = "run") -> Run:
+    run = Run.create_or_open(root, "trial", label, configuration)
+    train(run, data or toy(), progress=False)
+    return run
+
+
+def state(run: Run) -> dict[str, Any]:
+    found = latest_checkpoint(run)
+    assert found is not None
+    return found[1]
+
+
+def assert_same_state(a: Any, b: Any) -> None:
+    """Bit for bit, whatever is nested in it."""
+    assert type(a) is type(b)
+    if isinstance(a, Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b) and not a.requires_grad
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same_state(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same_state(one, other)
+    else:
+        assert a == b
+
+
+# The step
+
+
+def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, Tensor]:
+    """One model, one seed: no stacking, no vmap, no fused or foreach kernels."""
+    steps, objective = configuration.training, configuration.objective
+    model = build_hvae(configuration.model, data, seed=seed).train()
+    loss_of = build_objective(objective, model.latents)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1.0, foreach=False, fused=False)
+    per_epoch = len(data.train) // steps.batch_size
+    for step in range(steps.n_steps):
+        order = rng.permutation(len(data.train), seed=seed, purpose="order", step=step // per_epoch)
+        first = step % per_epoch * steps.batch_size
+        x = data.train[order][first : first + steps.batch_size]
+        noise = rng.noise(
+            model.noise_specs(), objective.n_samples, steps.batch_size, seed=seed, purpose="train", step=step
+        )
+        optimiser.zero_grad()
+        loss_of(model(x.unsqueeze(0), noise), step).backward()
+        gradients = [value.grad for value in model.parameters() if value.grad is not None]
+        norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
+        for gradient in gradients:
+            gradient.mul_(min(1.0, steps.clip_norm / norm) if steps.clip_norm else 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = steps.learning_rate(step)
+        optimiser.step()
+    return {name: value.detach() for name, value in model.named_parameters()}
+
+
+TWINS: dict[str, tuple[ModelConfig, ObjectiveConfig, int]] = {
+    f"{order}{', batch norm' if norm else ''}": (replace(MODEL, order=order, batch_norm=(norm,)), ObjectiveConfig(), 40)
+    for order, norm in itertools.product(("bottom-up", "top-down"), (False, True))
+}
+TWINS |= {
+    "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
+    "dice ladder, iwae": (
+        replace(MODEL, families=("categorical",), order="top-down"), ObjectiveConfig("iwae", 3, LinearWarmup(8)), 10,
+    ),
+    "full Gaussian over coins, iwae": (
+        replace(MODEL, families=("bernoulli", "full-gaussian"), latent_variance="learned"),
+        ObjectiveConfig("iwae", 2), 10,
+    ),
+    "free nats": (MODEL, ObjectiveConfig(beta=LinearWarmup(5), layer_beta=(1.0, 2.0), free_nats=(0.5, 1.0)), 40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_the_step_equals_a_plain_loop_and_replicas_train_as_if_alone(name: str, tmp_path: Path) -> None:
+    """Replica r of 4 equals the run of its seed alone and a loop that shares none of the machinery of the step.
+
+    Up to float32 rounding of numbers around 1, 6e-8 each: 1e-6 after 40 steps, where one step moves 1e-2.
+    """
+    model, objective, n_steps = TWINS[name]
+    knobs = {"n_steps": n_steps, "clip_norm": 3.0, "learning_rate": StepDecay(8, factor=0.8, start=1e-2)}
+    together = state(trained(tmp_path, config(model, objective, seeds=(4, 0, 7, 2), **knobs)))["parameters"]
+    alone = state(trained(tmp_path, config(model, objective, seeds=(7,), **knobs)))["parameters"]
+    twin = plain_twin(config(model, objective, **knobs), toy(), seed=7)
+    start = dict(build_hvae(model, toy(), seed=7).named_parameters())
+    assert together.keys() == twin.keys() == start.keys()
+    moved = max((twin[n] - start[n]).abs().max().item() for n in twin)
+    assert moved > 0.02
+    for parameter, value in together.items():
+        torch.testing.assert_close(value[2], alone[parameter][0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(value[2], twin[parameter], atol=1e-6, rtol=0)
+        assert len({value[r].sum().item() for r in range(4)}) == 4
+
+
+class Spy(torch.optim.Adam):
+    """Adam that keeps the gradients it was given and the parameters it made."""
+
+    gradients: list[list[Tensor]]
+    values: list[list[Tensor]]
+
+    def step(self, closure: Any = None) -> Any:
+        parameters = self.param_groups[0]["params"]
+        Spy.gradients.append([value.grad.clone() for value in parameters])
+        result = super().step(closure)
+        Spy.values.append([value.detach().clone() for value in parameters])
+        return result
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Spy]]:
+    Spy.gradients, Spy.values = [], []
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    yield Spy
+
+
+def test_each_replica_is_clipped_by_its_own_norm(spy: type[Spy], tmp_path: Path) -> None:
+    def gradients(clip_norm: float) -> np.ndarray:
+        trained(tmp_path, config(n_steps=1, clip_norm=clip_norm, seeds=(0, 1, 2)))
+        return torch.cat([g.flatten(1) for g in spy.gradients[-1]], 1).double().numpy()
+
+    whole = gradients(0.0)
+    norms = np.linalg.norm(whole, axis=1)
+    low, middle, high = np.sort(norms)
+    assert high > 1.02 * low
+    for clip_norm in ((low + middle) / 2, high * 2, low / 10):
+        expected = whole * np.minimum(1, clip_norm / norms)[:, None]
+        np.testing.assert_allclose(gradients(float(clip_norm)), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_averaged_weights(spy: type[Spy], tmp_path: Path) -> None:
+    run = trained(tmp_path, config(n_steps=7, ema_decay=0.7))
+    saved = state(run)
+    start = [build_hvae(MODEL, toy(), seed=seed) for seed in (0, 1)]
+    for i, name in enumerate(saved["parameters"]):
+        expected = torch.stack([dict(model.named_parameters())[name].detach() for model in start])
+        for values in spy.values:
+            expected = 0.7 * expected + 0.3 * values[i]
+        torch.testing.assert_close(saved["averaged"][name], expected, atol=1e-6, rtol=0)
+        assert not saved["averaged"][name].requires_grad  # nor a graph through all steps
+        assert torch.equal(saved["parameters"][name], spy.values[-1][i])
+        for replica, model in enumerate(trained_models(run, toy())):
+            assert torch.equal(dict(model.named_parameters())[name], saved["averaged"][name][replica])
+
+
+def test_the_bound_starts_without_latents_and_rises_above_them(tmp_path: Path) -> None:
+    """The start is close to independent pixels at the data's mean; the end is well above them in every replica."""
+    data = toy()
+    p = data.train.mean(0)
+    independent = (p * p.log() + (1 - p) * (1 - p).log()).sum().item()
+    model = replace(MODEL, latents=(3,), hidden=((12,),))
+    rows = trained(tmp_path, config(model, n_steps=150, log_every_steps=1, clip_norm=0.0)).read_metrics()
+    first, last = (np.array([row["bound_nats"] for row in rows[part]]) for part in (slice(5), slice(-30, None)))
+    assert first.mean() < independent + 0.5
+    assert (last.mean(0) > independent + 2).all()
+
+
+# What is recorded
+
+
+def test_metrics_are_consistent_and_the_warm_up_is_recorded(tmp_path: Path) -> None:
+    objective = ObjectiveConfig(beta=LinearWarmup(20), n_samples=2)
+    rows = trained(tmp_path, config(objective=objective, n_steps=30, log_every_steps=7)).read_metrics()
+    assert [row["step"] for row in rows] == [7, 14, 21, 28, 30]
+    for row in rows:
+        assert row["beta"] == LinearWarmup(20)(row["step"] - 1)
+        rates = np.array([row["rate_nats/z1"], row["rate_nats/z2"]])
+        distortion = np.array(row["distortion_nats"])
+        np.testing.assert_allclose(row["bound_nats"], -distortion - rates.sum(0), rtol=1e-5)
+        np.testing.assert_allclose(row["loss_nats"], distortion + row["beta"] * rates.sum(0), rtol=1e-5)
+        for name, units in (("z1", 3), ("z2", 2)):
+            per_unit = np.array(row[f"rate_unit_nats/{name}"])
+            assert per_unit.shape == (2, units)
+            np.testing.assert_allclose(per_unit.sum(1), row[f"rate_nats/{name}"], rtol=1e-4, atol=1e-5)
+            assert all(isinstance(n, int) and 0 <= n <= units for n in row[f"active_units/{name}"])
+
+
+def test_tensorboard_shows_what_was_recorded(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trained(tmp_path, config(seeds=(3, 5)))
+    rows = run.read_metrics()
+    scalars = {name for name in rows[0] if name != "step" and not name.startswith("rate_unit_nats/")}
+    assert {"bound_nats", "distortion_nats", "rate_nats/z2", "active_units/z1", "beta"} <= scalars
+    for replica, seed in enumerate((3, 5)):
+        (file,) = (run.path / "tensorboard" / f"seed-{seed}").iterdir()
+        events = EventAccumulator(str(file)).Reload()
+        assert set(events.Tags()["scalars"]) == scalars
+        for name in scalars:
+            expected = [row[name] if name == "beta" else row[name][replica] for row in rows]
+            assert [event.step for event in events.Scalars(name)] == [4, 8, 12]
+            np.testing.assert_allclose([event.value for event in events.Scalars(name)], expected, rtol=1e-6)
+        sizes = {tag: (events.Images(tag)[0].height, events.Images(tag)[0].width) for tag in events.Tags()["images"]}
+        assert sizes == {
+            "rate per unit over training, 0 to 3 nats": (5 * 6, 3 * 6),  # 5 units, 3 rows of metrics
+            "samples from the prior": (4 * 4, 8 * 16),
+            "test images": (4 * 4, 8 * 16),
+            "reconstructions": (4 * 4, 8 * 16),
+        }
+
+
+def test_batch_norm_constants_are_those_of_one_pass_over_the_training_data(tmp_path: Path) -> None:
+    """The first normalised layer sees W x of every image once, so its constants do not depend on their order."""
+    data, model = toy(), replace(MODEL, batch_norm=(True,))
+    for decay in (0.0, 0.5):
+        run = trained(tmp_path, config(model, ema_decay=decay), data)
+        saved = state(run)
+        weights = saved["averaged" if decay else "parameters"]["posterior.network.conditionals.z1.net.0.weight"]
+        for replica, made in enumerate(trained_models(run, data)):
+            seen = (data.train.double() @ weights[replica].T.double()).numpy()
+            buffers = dict(made.named_buffers())
+            for name, expected in (("mean", seen.mean(0)), ("variance", seen.var(0))):
+                found = buffers[f"posterior.network.conditionals.z1.net.1.{name}"]
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+                assert torch.equal(found, saved["buffers"][f"posterior.network.conditionals.z1.net.1.{name}"][replica])
+            assert not made.training
+
+
+def test_a_finished_run_is_left_alone_and_quiet_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, config())
+    before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*")}
+    train(run, toy(), progress=False)
+    assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size is 97, but toy has 96 training images; give a smaller"):
+        trained(tmp_path, config(batch_size=97))
+
+
+def test_a_run_without_checkpoint_has_no_models(tmp_path: Path) -> None:
+    run = Run.create_or_open(tmp_path, "trial", "new", config())
+    with pytest.raises(ConfigError, match="has no checkpoint; train it first"):
+        trained_models(run, toy())
+    assert alive_replicas(run) == []
+
+
+# Minibatches
+
+
+def batches(
+    steps: range,
+    *,
+    seeds: tuple[int, ...] = (3, 5),
+    images: Tensor | None = None,
+    batch_size: int = 3,
+    dynamic: bool = False,
+) -> list[Tensor]:
+    """The minibatches [R, 1, B, D] of these steps; without images, of ten that hold their own number."""
+    data = torch.arange(10.0).unsqueeze(1).expand(-1, N_PIXELS) if images is None else images
+    made = config(seeds=seeds, batch_size=batch_size)
+    model = build_hvae(MODEL, toy(), seed=0)
+    return [batch(data, made, model, step, dynamic=dynamic)[0] for step in steps]
+
+
+def test_every_image_is_shown_at_most_once_an_epoch_in_an_order_of_seed_and_epoch() -> None:
+    shown = torch.stack(batches(range(9)))[:, :, 0, :, 0]  # [step, R, B]: three epochs of 3 batches of 3, of 10 images
+    orders = {}
+    for epoch, replica in itertools.product(range(3), range(2)):
+        seen = shown[3 * epoch : 3 * epoch + 3, replica].flatten().tolist()
+        assert len(set(seen)) == 9
+        orders[epoch, replica] = tuple(seen)
+    assert len(set(orders.values())) == 6
+    exact = torch.stack(batches(range(2), batch_size=5))[:, :, 0, :, 0]
+    assert all(sorted(exact[:, replica].flatten().tolist()) == list(range(10)) for replica in range(2))
+    alone = torch.stack(batches(range(9), seeds=(5,)))[:, :, 0, :, 0]
+    assert torch.equal(alone[:, 0], shown[:, 1])
+    assert torch.equal(batches(range(7, 8))[0][:, 0, :, 0], shown[7])  # whatever came before
+
+
+def test_noise_is_keyed_by_seed_and_step() -> None:
+    model, made = build_hvae(MODEL, toy(), seed=0), config(objective=ObjectiveConfig(n_samples=2), seeds=(3, 5))
+    noise = [batch(toy().train, made, model, step, dynamic=False)[1] for step in (4, 5)]
+    for name, width in (("z1", 3), ("z2", 2)):
+        assert noise[0][name].shape == (2, 2, 32, width)
+        assert len({draw[name][r, 0, 0, 0].item() for draw in noise for r in range(2)}) == 4
+    expected = rng.noise(model.noise_specs(), 2, 32, seed=5, purpose="train", step=4)
+    assert all(torch.equal(noise[0][name][1], expected[name]) for name in expected)
+
+
+def test_dynamic_binarisation_is_drawn_anew_at_every_presentation() -> None:
+    grey = torch.linspace(0, 1, 5).view(5, 1).expand(-1, N_PIXELS).contiguous()
+    draws = torch.stack(batches(range(0, 400), images=grey, batch_size=5, dynamic=True))[:, :, 0]  # [step, R, B, D]
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[:, 0], draws[:, 1])
+    count = draws.sum((1, 2, 3)) / draws[0].numel()  # mean grey value is 1/2 in every epoch of one batch
+    assert_mean(count, 0.5, detect=0.02)
+    # each image apart: sort the five by their level, whose order is the permutation's
+    made = config(seeds=(3, 5), batch_size=5)
+    levels = torch.stack(
+        [
+            torch.stack([rng.permutation(5, seed=s, purpose="order", step=e) for s in made.training.seeds])
+            for e in range(400)
+        ]
+    )
+    by_level = torch.stack([draws[levels == level].mean(-1) for level in range(5)], 1)  # [presentation, level]
+    assert_mean(by_level, np.linspace(0, 1, 5), detect=0.06)
+
+
+# Kills
+
+
+KILLED = {"n_steps": 120, "checkpoint_every_steps": 7, "log_every_steps": 1, "ema_decay": 0.9}
+
+
+def go_on(path: str) -> None:
+    """What the processes of the next test do: the same command again."""
+    torch.set_num_threads(1)
+    train(Run.open(Path(path)), toy(dynamic=True), progress=False)
+
+
+def test_killed_at_any_instant_and_resumed_is_the_same_run_bit_for_bit(tmp_path: Path) -> None:
+    """kill -9 of real processes, three times, at moments that differ with every run of this test."""
+    configuration = config(replace(MODEL, batch_norm=(True,)), ObjectiveConfig(beta=LinearWarmup(60)), **KILLED)
+    whole = trained(tmp_path, configuration, toy(dynamic=True), label="whole")
+    run = Run.create_or_open(tmp_path, "trial", "killed", configuration)
+    metrics = run.path / "metrics.jsonl"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+
+    def start() -> BaseProcess:
+        process = context.Process(target=go_on, args=(str(run.path),))
+        process.start()
+        return process
+
+    def saved_steps() -> set[str]:
+        return {file.name for file in run.path.glob("checkpoints/step-*.pt")}
+
+    resumed_from = [0]
+    for _ in range(3):
+        before, process = saved_steps(), start()
+        deadline = time.monotonic() + 60
+        while not saved_steps() - before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(random.random() * 0.1)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        found = latest_checkpoint(run)
+        assert found is not None and resumed_from[-1] < found[0] < 120
+        resumed_from.append(found[0])
+    last = start()
+    last.join(timeout=120)
+    assert last.exitcode == 0
+    assert metrics.read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+    assert len(whole.read_metrics()) == 120
+    assert_same_state(state(run), state(whole))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_in_hand_and_the_same_command_goes_on(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path, config(), label="whole")
+    run = Run.create_or_open(tmp_path, "trial", "stopped", config())
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+
+    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, *, dynamic: bool) -> Any:
+        if step == 5:
+            signal.raise_signal(number)
+        return batch(images, configuration, model, step, dynamic=dynamic)
+
+    monkeypatch.setattr(training, "batch", stopping)
+    with pytest.raises(Interrupted, match="stopped stopped after step 6; the same command goes on from there"):
+        train(run, toy(), progress=False)
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    found = latest_checkpoint(run)
+    assert found is not None and found[0] == 6
+    monkeypatch.undo()
+    train(run, toy(), progress=False)
+    assert_same_state(state(run), state(whole))
+    assert (run.path / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+
+
+# Replicas that go non-finite
+
+
+X_WEIGHT, Z1_WEIGHT = (f"decoder.conditionals.{name}.net.2.weight" for name in ("x", "z1"))
+
+
+def poisoned(
+    root: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, Any]], None], *, progress: bool = False
+) -> tuple[Run, Run, dict[str, Any]]:
+    """A run of 20 steps, and its twin whose second replica is spoilt after step 10; both ran, and the spoilt state."""
+    every = {"n_steps": 20, "checkpoint_every_steps": 10, "log_every_steps": 1}
+    made = config(replace(MODEL, prior="learned"), seeds=(3, 5, 8), **every)
+    clean = trained(root, made, label="clean")
+    file = clean.path / "checkpoints" / "step-000000010.pt"
+    at_ten = torch.load(file, weights_only=True)["state"]
+    spoil(at_ten)
+    found = iter([(10, at_ten)])
+    monkeypatch.setattr(training, "latest_checkpoint", lambda run, device="cpu": next(found))
+    run = Run.create_or_open(root, "trial", "poisoned", made)
+    kept = {name: value.clone() for name, value in at_ten["parameters"].items()}
+    train(run, toy(), progress=progress)
+    monkeypatch.undo()
+    return clean, run, kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "culprit"),
+    [
+        (X_WEIGHT, 3e38, "the distortion of x"),
+        (Z1_WEIGHT, 3e38, "the rate of z1"),
+        ("decoder.conditionals.z2.net.outputs", 3e38, "the rate of z2"),
+        (X_WEIGHT, 1e30, "the gradient of "),
+    ],
+)
+def test_a_replica_that_goes_non_finite_is_stopped_named_and_frozen_and_the_others_go_on(
+    name: str, value: float, culprit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, run, before = poisoned(tmp_path, monkeypatch, lambda s: s["parameters"][name][1].fill_(value))
+    saved, expected = state(run), state(clean)
+    for parameter, found in saved["parameters"].items():
+        assert found.isfinite().all()
+        assert torch.equal(found[1], before[parameter][1])  # where it was, though Adam had momentum
+        for replica in (0, 2):
+            assert torch.equal(found[replica], expected["parameters"][parameter][replica])
+    assert alive_replicas(run) == [True, False, True] and alive_replicas(clean) == [True] * 3
+    health = Health(3, ("z1", "z2", "x"), tuple(saved["parameters"]), "cpu")
+    health.load(saved["health"])
+    (sentence,) = health.news((3, 5, 8))
+    assert sentence.startswith(f"seed 5 became non-finite at step 11 in {culprit}")
+    assert health.news((3, 5, 8)) == []
+    for row, other in zip(run.read_metrics(), clean.read_metrics()[10:], strict=True):
+        for key in ("bound_nats", "loss_nats", "distortion_nats"):
+            assert [row[key][r] for r in (0, 2)] == [other[key][r] for r in (0, 2)]
+    assert json.loads((run.path / "metrics.jsonl").read_text().splitlines()[0])["step"] == 11
+
+
+def test_a_replica_that_was_stopped_stays_stopped_when_the_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(saved: dict[str, Any]) -> None:
+        saved["health"]["alive"][1], saved["health"]["died_at"][1] = False, 7
+
+    _, run, before = poisoned(tmp_path, monkeypatch, stop)
+    saved = state(run)
+    assert saved["health"]["alive"].tolist() == [True, False, True]
+    assert saved["health"]["died_at"].tolist() == [-1, 7, -1]
+    assert all(torch.equal(value[1], before[name][1]) for name, value in saved["parameters"].items())
+
+
+def test_the_news_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poisoned(tmp_path, monkeypatch, lambda s: s["parameters"][Z1_WEIGHT][1].fill_(3e38), progress=True)
+    said = capsys.readouterr().out
+    assert said == ("seed 5 became non-finite at step 11 in the rate of z1 and was stopped; the other seeds go on.\n")
+
+
+def test_health_names_the_gradient_and_remembers_the_first_step() -> None:
+    health = Health(2, ("z1", "x"), ("a", "b"), "cpu")
+    fine, ones = {"rate_nats/z1": torch.zeros(2), "distortion_nats": torch.ones(2)}, torch.ones(2, 2)
+    health.check(4, torch.ones(2), fine, ones)
+    assert health.news((0, 1)) == [] and health.alive.all()
+    health.check(5, torch.ones(2), fine, torch.tensor([[1.0, 1.0], [1.0, math.inf]]))
+    health.check(6, torch.tensor([1.0, math.nan]), fine, torch.tensor([[1.0, math.nan], [1.0, math.nan]]))
+    assert health.alive.tolist() == [True, False]
+    assert health.news((7, 9)) == [
+        "seed 9 became non-finite at step 6 in the gradient of b and was stopped; the other seeds go on."
+    ]
+    health.check(7, torch.tensor([math.nan, 1.0]), fine, ones)
+    assert health.alive.tolist() == [False, False] and health.culprit(0) == "the loss"
+    copy = Health(2, ("z1", "x"), ("a", "b"), "cpu")
+    copy.load(health.state())
+    assert copy.died_at.tolist() == [8, 6] and copy.culprit(1) == "the gradient of b"
