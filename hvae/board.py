@@ -45,8 +45,8 @@ class Board:
                 writer.add_scalar(name, value, row["step"])
 
     def heat_map(self, step: int) -> None:
-        """Rate per unit (down, z1 on top, largest first) over training (across), black 0 to white 3 nats and more."""
-        names = sorted(name for name in self._history[-1] if name.startswith("rate_unit_nats/"))
+        """Rate per unit (down, z1 on top, largest first) over training (across): blue -1, white 0, red 1 nat."""
+        names = sorted(name for row in self._history[-1:] for name in row if name.startswith("rate_unit_nats/"))
         if not names:
             return
         for replica, writer in enumerate(self._writers):
@@ -54,8 +54,9 @@ class Board:
             for name in names:
                 rates = np.array([row[name][replica] for row in self._history], dtype=float).T  # [D, steps]
                 layers.append(rates[np.argsort(-rates[:, -1])])
-            image = np.clip(np.nan_to_num(np.concatenate(layers)) / 3, 0, 1)
-            writer.add_image("rate per unit over training, 0 to 3 nats", _enlarge(image, 6)[None], step)
+            rates = np.clip(np.nan_to_num(np.concatenate(layers)), -1, 1)
+            colours = np.stack([1 + np.minimum(rates, 0), 1 - np.abs(rates), 1 - np.maximum(rates, 0)])
+            writer.add_image("rate per unit over training, blue -1, white 0, red 1 nat", _enlarge(colours, 6), step)
 
     def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
         """Show values ``[n, D]`` of one replica as a row of images."""
@@ -67,4 +68,4 @@ class Board:
 
 
 def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:
-    return np.kron(image, np.ones((factor, factor)))
+    return image.repeat(factor, axis=-1).repeat(factor, axis=-2)

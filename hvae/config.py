@@ -204,7 +204,7 @@ class EvaluationConfig:
     """images of the likelihood at `n_samples_deep`; 0 leaves it out"""
     n_samples_deep: int = 5000
     """K of the deep likelihood"""
-    n_bootstrap: int = 200
+    n_bootstrap: int = 2000
     """bootstrap resamples of the images behind every interval"""
     seed: int = 0
     """seed of the choice of images and of all draws"""
@@ -233,6 +233,10 @@ class RunConfig:
         n = len(self.model.latents)
         for knob in ("layer_beta", "free_nats"):
             per_layer(f"objective.{knob}", getattr(self.objective, knob), n)
+        _require(
+            not any(self.model.batch_norm) or self.training.batch_size * self.objective.n_samples >= 2,
+            "model.batch_norm needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
+        )
         discrete = {"bernoulli", "categorical"} & set(self.model.families)
         _require(
             not discrete or self.objective.n_samples >= 2,

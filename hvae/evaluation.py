@@ -24,12 +24,13 @@ from hvae.data import Dataset
 from hvae.diagnostics import rates, units, usage
 from hvae.diagnostics.draws import FloatArray, Sampler
 from hvae.diagnostics.information import information
-from hvae.diagnostics.verdict import FAILED, verdict
+from hvae.diagnostics.verdict import verdict
 from hvae.evidence import HVAE
 from hvae.likelihood.importance import Curve, log_likelihood_curve
 from hvae.numerics import bootstrap_interval
 from hvae.runs import Run
-from hvae.training import alive_replicas, trained_models
+from hvae.training import load_trained
+from hvae.vocabulary import FAILED
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,9 +44,13 @@ N_MIXTURE = 8
 
 @torch.no_grad()
 def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
-    """Measure every replica of the run and write its arrays."""
+    """Measure every replica of the newest checkpoint and write the arrays.
+
+    What was measured of a run in training is not kept if the run ended, and was measured, meanwhile.
+    """
     config = run.config.evaluation
-    models, alive = trained_models(run, data, device), alive_replicas(run)
+    found = load_trained(run, data, device)
+    models, alive = found.models, found.alive
     order = rng.permutation(len(data.test), seed=config.seed, purpose="evaluation")
     test = data.test[order].to(device)
     index = order.numpy()
@@ -55,21 +60,26 @@ def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = T
 
         def every(measure: Callable[[HVAE], Arrays]) -> Arrays:
             """The arrays of all replicas, stacked; a replica that is not alive takes NaN."""
-            found: list[Arrays | None] = []
+            each: list[Arrays | None] = []
             for model, good in zip(models, alive, strict=True):
-                found.append(measure(model) if good else None)
+                each.append(measure(model) if good else None)
                 bar.update()
-            measured = [arrays for arrays in found if arrays is not None]
-            return _stack(found, template=measured[0] if measured else measure(models[0]))
+            measured = [arrays for arrays in each if arrays is not None]
+            return _stack(each, template=measured[0] if measured else measure(models[0]))
 
         diagnostics = every(partial(layer_diagnostics, x=x, config=config, extra=rest))
         likelihood = every(partial(likelihood_arrays, x=test, config=config))
+    if run.done and found.step < run.config.training.n_steps:
+        return
     run.save_arrays(
         "diagnostics",
         diagnostics
         | {
             "seeds": np.array(run.config.training.seeds),
+            "step": np.array(found.step),
             "alive": np.array(alive),
+            "died_at": found.health.died_at.cpu().numpy(),
+            "culprit": np.array(["" if good else found.health.culprit(r) for r, good in enumerate(alive)]),
             "n_images": np.array(len(x)),
             "epsilons": _epsilons(config),
             "order": np.array(run.config.model.order),
@@ -119,6 +129,7 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
         found |= {f"{key}/{name}": value for key, value in layer.items()}
         found[f"collapse_reference/{name}"] = np.array(units.collapse_reference(evidence, name))
         found[f"n_paths/{name}"] = np.array(carried[name].n_paths)
+        found[f"information_on_n_nats/{name}"] = np.array(carried[name].on_images)
         judge = partial(
             verdict,
             layer["parent_information_nats"], layer["information_nats"],
@@ -179,6 +190,7 @@ def _curve_arrays(curve: Curve, config: EvaluationConfig) -> Arrays:
         "ess": estimate.ess,
         "pareto_k": estimate.pareto_k,
         "warning": np.array(estimate.warning),
+        "note": np.array(estimate.note),
     }
 
 
@@ -190,7 +202,7 @@ def _array(values: Tensor) -> NDArray[Any]:
     return values.cpu().numpy()
 
 
-SHARED = ("n_samples", "n_samples_deep", "collapse_reference/")
+SHARED = ("n_samples", "collapse_reference/")
 """arrays without a replica axis"""
 
 

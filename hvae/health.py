@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Health:
-    """Which replicas are finite, and where those that are not broke, kept on the device."""
+    """Alive or not, and for those that are not the step and the terms that were not finite: ``[R]`` and ``[·, R]``."""
 
     def __init__(self, n_replicas: int, variables: tuple[str, ...], parameters: tuple[str, ...], device: str) -> None:
         self.variables, self.parameters = variables, parameters

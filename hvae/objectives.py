@@ -73,5 +73,5 @@ class Iwae(Objective):
 
 def discrete_log_q(evidence: Evidence) -> LogProb | None:
     """log q of the draws that no gradient passes through, ``[K, B]``; None where every layer is reparametrised."""
-    terms = [site.log_prob for site in evidence.q.values() if site.family.noise == "uniform"]
+    terms = [site.log_prob for site in evidence.q.values() if not site.family.reparametrised]
     return sum(terms[1:], start=terms[0]) if terms else None

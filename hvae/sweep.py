@@ -83,15 +83,19 @@ def complete(run: Run, *, device: str = "cpu", data_dir: Path | None = None, pro
 
 
 def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
-    """Evaluate what is trained of the run, again if need be; done only if it is trained to the end."""
-    with run.lock():
+    """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end.
+
+    A run that another process is training keeps its lock: arrays are written whole, so measuring does not disturb it.
+    """
+    found = latest_checkpoint(run)
+    finished = found is not None and found[0] >= run.config.training.n_steps
+    with run.lock() if finished else contextlib.nullcontext():
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
         run.unmark_done()
         run.write_provenance(device, torch.get_num_threads())
         evaluate(run, data, device=device, progress=progress)
-        found = latest_checkpoint(run)
-        if found is not None and found[0] >= run.config.training.n_steps:
+        if finished:
             run.mark_done()
 
 

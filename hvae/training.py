@@ -5,13 +5,16 @@ vmapped over them. Minibatches, binarisation and noise are functions of (seed, s
 equals the model trained alone, nothing random is stored, and a run that is killed and started
 again gives the same numbers bit for bit on the same machine.
 
-A replica whose loss or gradient is not finite is stopped where it was: its gradient and first
-moment become 0, so Adam leaves its parameters alone, and the others go on. Nothing in the loop
+A replica whose loss or gradient is not finite is stopped at its last finite parameters: its gradient
+and first moment become 0, so Adam leaves them alone, and the others go on. Nothing in the loop
 waits for the device except logging.
 """
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -30,9 +33,7 @@ from hvae.health import Health
 from hvae.interrupts import Interrupted, stop_requests
 from hvae.nets import BatchNorm, estimate_constants
 from hvae.runs import Run
-
-ACTIVE_VARIANCE = 0.01
-"""a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5)"""
+from hvae.vocabulary import ACTIVE_VARIANCE
 
 
 def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
@@ -53,18 +54,18 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     template = copy.deepcopy(models[0]).to("meta")
     objective = build_objective(config.objective, models[0].latents)
     parameters, buffers = stack_module_state(models)
-    averaged = {name: value.detach().clone() for name, value in parameters.items()}
+    latest = {name: value.detach() for name, value in parameters.items()}
+    averaged = {name: value.clone() for name, value in latest.items()} if steps.ema_decay > 0 else latest
     optimiser = torch.optim.Adam(list(parameters.values()), lr=steps.learning_rate(0), fused=True)
     health = Health(len(seeds), (*models[0].latents, "x"), tuple(parameters), device)
     first = 0
     found = latest_checkpoint(run, device)
     if found is not None:
         first, state = found
-        for name, value in parameters.items():
-            value.data.copy_(state["parameters"][name])
-            averaged[name].copy_(state["averaged"][name])
-        for name, value in buffers.items():
-            value.copy_(state["buffers"][name])
+        stored = {"averaged": averaged} if steps.ema_decay > 0 else {}
+        for kind, tensors in {"parameters": latest, "buffers": buffers, **stored}.items():
+            for name, value in tensors.items():
+                value.copy_(state[kind][name])
         optimiser.load_state_dict(state["optimiser"])
         health.load(state["health"])
     if first >= steps.n_steps:
@@ -103,30 +104,25 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             optimiser.param_groups[0]["lr"] = steps.learning_rate(step)
             optimiser.step()
             if steps.ema_decay > 0:
-                latest = [value.detach() for value in parameters.values()]
-                torch._foreach_lerp_(list(averaged.values()), latest, 1 - steps.ema_decay)
+                torch._foreach_lerp_(list(averaged.values()), list(latest.values()), 1 - steps.ema_decay)
 
             if logging:
-                row = record(step + 1, objective_beta(config, step), loss, terms)
+                row = record(step + 1, config.objective.beta(step), loss, terms)
                 run.append_metrics([row])
                 board.scalars(row)
                 for message in health.news(seeds):
-                    tqdm.write(message) if progress else None
+                    tqdm.write(message, file=sys.stderr)
                 bar.update(step + 1 - bar.n)
                 bar.set_postfix_str(f"ELBO {torch.nanmean(terms['bound_nats']).item():.2f} nats")
             last = step + 1 == steps.n_steps
             if last or stop.requested or (step + 1) % steps.checkpoint_every_steps == 0:
                 if last:
-                    weights = averaged if steps.ema_decay > 0 else parameters
-                    settle(models, weights, buffers, images, config, data.dynamic)
-                if steps.ema_decay == 0:
-                    for name, value in parameters.items():
-                        averaged[name].copy_(value.detach())
+                    settle(models, averaged, buffers, images, config, data.dynamic)
                 save_checkpoint(
                     run,
                     step + 1,
                     {
-                        "parameters": {name: value.detach() for name, value in parameters.items()},
+                        "parameters": latest,
                         "averaged": averaged,
                         "buffers": buffers,
                         "optimiser": optimiser.state_dict(),
@@ -135,48 +131,56 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                 )
                 board.heat_map(step + 1)
                 for replica, model in enumerate(models):
-                    _load(model, parameters, buffers, replica)
-                    pictures(board, model, replica, data, step + 1)
+                    _load(model, averaged, buffers, replica)
+                    pictures(board, model, replica, seeds[replica], data, step + 1)
             if stop.requested and not last:
                 raise Interrupted(f"{run.label} stopped after step {step + 1}; the same command goes on from there.")
 
 
-def trained_models(run: Run, data: Dataset, device: str = "cpu") -> list[HVAE]:
-    """The R models of the newest checkpoint, in evaluation mode (averaged weights if they were asked for)."""
+@dataclass(frozen=True)
+class Trained:
+    """What the newest checkpoint of a run holds."""
+
+    step: int
+    models: list[HVAE]
+    """the R models in evaluation mode, with averaged weights if they were asked for"""
+    health: Health
+
+    @property
+    def alive(self) -> list[bool]:
+        """Which replicas were finite so far."""
+        return [bool(alive) for alive in self.health.alive.tolist()]
+
+
+def load_trained(run: Run, data: Dataset, device: str = "cpu") -> Trained:
+    """Read the newest checkpoint. Raises `ConfigError` where there is none."""
     found = latest_checkpoint(run, device)
     if found is None:
         raise ConfigError(f"{run.path} has no checkpoint; train it first with `hvae train`.")
-    _, state = found
-    weights = state["averaged"] if run.config.training.ema_decay > 0 else state["parameters"]
-    models = []
-    for replica, seed in enumerate(run.config.training.seeds):
-        model = build_hvae(run.config.model, data, seed=seed).to(device)
+    step, state = found
+    config, seeds = run.config, run.config.training.seeds
+    weights = state["averaged"] if config.training.ema_decay > 0 else state["parameters"]
+    models = [build_hvae(config.model, data, seed=seed).to(device).eval() for seed in seeds]
+    for replica, model in enumerate(models):
         _load(model, weights, state["buffers"], replica)
-        models.append(model.eval())
-    return models
-
-
-def alive_replicas(run: Run) -> list[bool]:
-    """Which replicas were finite to the end."""
-    found = latest_checkpoint(run)
-    return [] if found is None else [bool(alive) for alive in found[1]["health"]["alive"]]
+    health = Health(len(seeds), (*models[0].latents, "x"), tuple(weights), device)
+    health.load(state["health"])
+    return Trained(step, models, health)
 
 
 def batch(
-    images: Tensor, config: RunConfig, model: HVAE, step: int, *, dynamic: bool
+    images: Tensor, config: RunConfig, model: HVAE, step: int, *, dynamic: bool, seeds: Sequence[int] = ()
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Minibatch ``[R, 1, B, D]`` and noise ``[R, K, B, ·]`` of a step, from each replica's own seed.
+    """Minibatch ``[R, 1, B, D]`` and noise ``[R, K, B, ·]`` of a step, from each replica's own seed (or ``seeds``).
 
     An epoch is a random order of the data, cut into batches; what does not fill a batch waits for
     the next epoch's order. Dynamic binarisation draws each pixel anew at every presentation.
     """
     n_batch, device = config.training.batch_size, str(images.device)
-    per_epoch = len(images) // n_batch
-    epoch, position = divmod(step, per_epoch)
+    epoch, position = divmod(step, len(images) // n_batch)
     xs, noises = [], []
-    for seed in config.training.seeds:
-        order = rng.permutation(len(images), seed=seed, purpose="order", step=epoch, device=device)
-        x = images[order[position * n_batch : (position + 1) * n_batch]]
+    for seed in seeds or config.training.seeds:
+        x = images[_order(len(images), seed, epoch, device)[position * n_batch : (position + 1) * n_batch]]
         if dynamic:
             source = rng.generator(seed, "binarise", step, device=device)
             x = (torch.rand(x.shape, generator=source, device=device) < x).to(x.dtype)
@@ -190,6 +194,12 @@ def batch(
     return torch.stack(xs), {name: torch.stack([noise[name] for noise in noises]) for name in noises[0]}
 
 
+@lru_cache(maxsize=64)
+def _order(n: int, seed: int, epoch: int, device: str) -> Tensor:
+    """The order of an epoch, kept for as many seeds as are likely to train at once."""
+    return rng.permutation(n, seed=seed, purpose="order", step=epoch, device=device)
+
+
 def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
     """What is recorded of a batch, as tensors: means over samples and data, nats; with ``units`` also per unit."""
     terms = {"distortion_nats": evidence.distortion.mean()}
@@ -200,35 +210,37 @@ def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
         for name in evidence.latents:
             site = evidence.q[name]
             mean = site.mean.expand(*site.value.shape)[0]
-            terms[f"active_units/{name}"] = (mean.var(0) > ACTIVE_VARIANCE).sum()
+            terms[f"active_units/{name}"] = (site.family.per_unit(mean.var(0)) > ACTIVE_VARIANCE).sum()
             if site.family.factorised and evidence.p[name].family.factorised:
                 terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
     return {name: term.detach() for name, term in terms.items()}
 
 
-def pictures(board: Board, model: HVAE, replica: int, data: Dataset, step: int, n: int = 8) -> None:
-    """Samples from the prior, test images and their reconstructions (means), on the board."""
-    x = data.test[:n].to(next(model.parameters()).device)
+def pictures(board: Board, model: HVAE, replica: int, seed: int, data: Dataset, step: int) -> None:
+    """Samples from the prior, test images and their reconstructions (means), on the board.
+
+    A model in training normalises by the batch at hand, so the batch is larger than what is shown.
+    """
+    n_drawn, n_shown = 64, 8
+    x = data.test[:n_drawn].to(next(model.parameters()).device)
     device = str(x.device)
     with torch.no_grad():
-        drawn = rng.noise(model.decoder.noise_specs(), 1, n, seed=replica, purpose="pictures", device=device)
+        drawn = rng.noise(model.decoder.noise_specs(), 1, n_drawn, seed=seed, purpose="pictures", device=device)
         samples = model.decoder.walk({}, drawn)["x"].mean[0]
-        noise = rng.noise(model.noise_specs(), 1, len(x), seed=replica, purpose="pictures", step=1, device=device)
+        noise = rng.noise(model.noise_specs(), 1, len(x), seed=seed, purpose="pictures", step=1, device=device)
         reconstructions = model(x.unsqueeze(0), noise).p["x"].mean[0]
-    board.images("samples from the prior", replica, samples, data.image_shape, step)
-    board.images("test images", replica, x, data.image_shape, step)
-    board.images("reconstructions", replica, reconstructions, data.image_shape, step)
+    for tag, values in (
+        ("samples from the prior", samples),
+        ("test images", x),
+        ("reconstructions", reconstructions),
+    ):
+        board.images(tag, replica, values[:n_shown], data.image_shape, step)
 
 
 def record(step: int, beta: float, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Any]:
     """One row of metrics: every entry but step and beta has the replica axis first."""
     row: dict[str, Any] = {"step": step, "beta": beta, "loss_nats": loss.tolist()}
     return row | {name: term.tolist() for name, term in terms.items()}
-
-
-def objective_beta(config: RunConfig, step: int) -> float:
-    """The weight of the rates at a step."""
-    return config.objective.beta(step)
 
 
 def settle(
@@ -242,14 +254,16 @@ def settle(
     """Write into ``buffers`` the batch-norm constants of each replica, from one pass over the training data."""
     if not any(isinstance(module, BatchNorm) for module in models[0].modules()):
         return
-    per_epoch = max(1, len(images) // config.training.batch_size)
+    per_epoch = len(images) // config.training.batch_size
+    start = -(-config.training.n_steps // per_epoch) * per_epoch  # the first epoch that training did not touch
     for replica, model in enumerate(models):
         _load(model, weights, buffers, replica)
+        seeds = config.training.seeds[replica : replica + 1]
 
-        def one_pass(model: HVAE = model, replica: int = replica) -> None:
-            for step in range(config.training.n_steps, config.training.n_steps + per_epoch):
-                x, noise = batch(images, config, model, step, dynamic=dynamic)
-                model(x[replica], {name: value[replica] for name, value in noise.items()})
+        def one_pass(model: HVAE = model, seeds: Sequence[int] = seeds) -> None:
+            for step in range(start, start + per_epoch):
+                x, noise = batch(images, config, model, step, dynamic=dynamic, seeds=seeds)
+                model(x[0], {name: value[0] for name, value in noise.items()})
 
         estimate_constants(model, one_pass)
         for name, value in model.named_buffers():

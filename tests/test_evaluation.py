@@ -11,10 +11,10 @@ from hvae import evaluation, rng
 from hvae.build import build_hvae
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset, load
-from hvae.diagnostics.verdict import FAILED, VERDICTS
 from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays
 from hvae.runs import Run
-from hvae.training import train, trained_models
+from hvae.training import Trained, load_trained, train
+from hvae.vocabulary import FAILED, VERDICTS
 
 WIDTHS = (4, 2)
 CONFIG = RunConfig(
@@ -96,7 +96,7 @@ def test_images_are_drawn_at_random_and_recorded(run: Run, data: Dataset) -> Non
     assert order.tolist() != other.tolist()
     pictures = run.load_arrays("images")
     assert np.array_equal(pictures["x"], data.test[index[:10]].numpy())
-    expected = likelihood_arrays(trained_models(run, data)[1], data.test[index], CONFIG.evaluation)
+    expected = likelihood_arrays(load_trained(run, data).models[1], data.test[index], CONFIG.evaluation)
     found = run.load_arrays("likelihood")["bound_datum_nats"][1]
     assert found == pytest.approx(expected["bound_datum_nats"], abs=1e-6)
 
@@ -119,7 +119,13 @@ def test_a_dead_replica_takes_nan_and_fails(
 ) -> None:
     dead = Run.create_or_open(tmp_path, "trial", "dead", CONFIG)
     train(dead, data, progress=False)
-    monkeypatch.setattr(evaluation, "alive_replicas", lambda run: alive)
+
+    def load_dead(run: Run, data: Dataset, device: str) -> Trained:
+        found = load_trained(run, data, device)
+        found.health.alive = torch.tensor(alive)
+        return found
+
+    monkeypatch.setattr(evaluation, "load_trained", load_dead)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(dead, data, progress=False)

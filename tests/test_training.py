@@ -27,7 +27,7 @@ from hvae.health import Health
 from hvae.interrupts import Interrupted
 from hvae.runs import Run
 from hvae.schedules import Constant, LinearWarmup, StepDecay
-from hvae.training import alive_replicas, batch, train, trained_models
+from hvae.training import batch, load_trained, train
 from tests.statistics import assert_mean
 
 N_PIXELS, N_TRAIN = 16, 96
@@ -196,7 +196,7 @@ def test_averaged_weights(spy: type[Spy], tmp_path: Path) -> None:
         torch.testing.assert_close(saved["averaged"][name], expected, atol=1e-6, rtol=0)
         assert not saved["averaged"][name].requires_grad  # nor a graph through all steps
         assert torch.equal(saved["parameters"][name], spy.values[-1][i])
-        for replica, model in enumerate(trained_models(run, toy())):
+        for replica, model in enumerate(load_trained(run, toy()).models):
             assert torch.equal(dict(model.named_parameters())[name], saved["averaged"][name][replica])
 
 
@@ -263,7 +263,7 @@ def test_batch_norm_constants_are_those_of_one_pass_over_the_training_data(tmp_p
         run = trained(tmp_path, config(model, ema_decay=decay), data)
         saved = state(run)
         weights = saved["averaged" if decay else "parameters"]["posterior.network.conditionals.z1.net.0.weight"]
-        for replica, made in enumerate(trained_models(run, data)):
+        for replica, made in enumerate(load_trained(run, data).models):
             seen = (data.train.double() @ weights[replica].T.double()).numpy()
             buffers = dict(made.named_buffers())
             for name, expected in (("mean", seen.mean(0)), ("variance", seen.var(0))):
@@ -289,8 +289,7 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
 def test_a_run_without_checkpoint_has_no_models(tmp_path: Path) -> None:
     run = Run.create_or_open(tmp_path, "trial", "new", config())
     with pytest.raises(ConfigError, match="has no checkpoint; train it first"):
-        trained_models(run, toy())
-    assert alive_replicas(run) == []
+        load_trained(run, toy())
 
 
 # Minibatches
@@ -474,7 +473,7 @@ def test_a_replica_that_goes_non_finite_is_stopped_named_and_frozen_and_the_othe
         assert torch.equal(found[1], before[parameter][1])  # where it was, though Adam had momentum
         for replica in (0, 2):
             assert torch.equal(found[replica], expected["parameters"][parameter][replica])
-    assert alive_replicas(run) == [True, False, True] and alive_replicas(clean) == [True] * 3
+    assert saved["health"]["alive"].tolist() == [True, False, True] and expected["health"]["alive"].all()
     health = Health(3, ("z1", "z2", "x"), tuple(saved["parameters"]), "cpu")
     health.load(saved["health"])
     (sentence,) = health.news((3, 5, 8))

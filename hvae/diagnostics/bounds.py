@@ -1,6 +1,11 @@
-"""Intervals for a quantity known between bounds: each bound's bootstrap over data, clipped and put in order."""
+"""Intervals for a quantity known between bounds: each bound's bootstrap over data, clipped and put in order.
 
-from dataclasses import dataclass
+A question that is looked at again with more paths, and an end that is the best of several bounds, give
+chance more than one throw. Each throw therefore takes its share of the 5 % (Bonferroni), so that a
+final interval misses the truth with at most that probability, up to the bootstrap's own error.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +26,8 @@ class Information:
     """J_l"""
     n_paths: int
     """M bottom-up; top-down the number of images in the mixture"""
+    on_images: float
+    """I_l on exactly the n images, where it has no nested bounds; NaN elsewhere"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Intervals:
     epsilon: float
     n_bootstrap: int
     seed: int
+    n_throws: int = 1
+    """looks at the question times bounds on each side"""
 
     def low(self, *lower_bounds: FloatArray) -> float:
         """The highest low end among the bootstraps of lower bounds, each the mean of terms ``[n]``."""
@@ -44,7 +53,11 @@ class Intervals:
         return bool(interval[0] < self.epsilon < interval[2])
 
     def _interval(self, terms: FloatArray) -> FloatArray:
-        return bootstrap_interval(terms, self.n_bootstrap, self.seed)
+        return bootstrap_interval(terms, self.n_bootstrap, self.seed, level=1 - 0.05 / self.n_throws)
+
+    def shared(self, n_looks: int, n_bounds: int) -> "Intervals":
+        """The same, with the chance of a miss shared by so many looks and bounds."""
+        return replace(self, n_throws=n_looks * n_bounds)
 
 
 def ordered(low: float, high: float, middle: float | None = None) -> FloatArray:

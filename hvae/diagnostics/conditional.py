@@ -25,14 +25,18 @@ def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tenso
     prior = {name: per_datum(evidence.kl(name), len(images)) for name in evidence.latents}
     chance = {name: per_datum(evidence.rate(name), len(images)) - prior[name] for name in evidence.latents}
     n_mixture = len(images)
+    n_looks = 1 + math.ceil(math.log2(len(pool) / len(images)))
+    intervals = intervals.shared(n_looks, 2)
+    on_n_images: dict[str, float] = {}
     while True:
         terms = _conditional(sampler, {name: site.value[0] for name, site in evidence.q.items()}, pool[:n_mixture])
         found = {}
         for name in terms:
             on_images, to_others = (controlled(bound, chance[name]) for bound in terms[name])
+            on_n_images.setdefault(name, float(on_images.mean()))
             low, high = intervals.low(on_images), intervals.high(prior[name], to_others)
-            carried = ordered(low, high, float(on_images.mean()))
-            found[name] = Information(carried, carried, n_mixture)
+            carried = ordered(low, high, on_n_images[name])
+            found[name] = Information(carried, carried, n_mixture, on_n_images[name])
         undecided = any(intervals.open(layer.from_parent) for layer in found.values())
         if not undecided or n_mixture == len(pool):
             return found

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
 from hvae.diagnostics.draws import FloatArray, Sampler, controlled
@@ -37,13 +36,16 @@ FIRST_PATHS = 16
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
     """I_l and J_l of every layer of a bottom-up posterior; M doubles while an interval contains epsilon."""
     cap = math.log(sampler.n_images)
+    n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
+    intervals, first = intervals.shared(n_looks, 2), intervals
     found: dict[str, Information] = {}
     for name in sampler.model.latents:
         n_paths = min(FIRST_PATHS, max_paths)
         if not found:
             terms = _known(sampler.paths(n_paths, "information")[name])
-            carried = ordered(intervals.low(terms), min(intervals.high(terms), cap), float(terms.mean()))
-            found[name] = Information(carried, carried, 1)
+            on_images = float(terms.mean())
+            carried = ordered(first.low(terms), min(first.high(terms), cap), on_images)
+            found[name] = Information(carried, carried, 1, on_images)
             continue
         most = min(cap, *(layer.about_datum[2] for layer in found.values()))
         while True:
@@ -59,7 +61,7 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             if decided or 2 * n_paths > max_paths:
                 break
             n_paths *= 2
-        found[name] = Information(datum, parent, n_paths)
+        found[name] = Information(datum, parent, n_paths, math.nan)
     return found
 
 
@@ -79,10 +81,10 @@ class _Bounds:
 
 def _known(site: Site) -> FloatArray:
     """Terms ``[n]`` of I_1 = J_1: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)`` for the first draw of every image."""
-    n = site.value.shape[1]
+    n, natural = site.value.shape[1], site.family.natural(site.law)
     own, ratio = [], []
     for rows in torch.arange(n).split(ROWS):
-        scores = _scores(site, site.value[0, rows], site.law)[:, 0]
+        scores = _scores(site, site.value[0, rows], natural)[:, 0]
         own.append(scores[torch.arange(len(rows)), rows])
         ratio.append(own[-1] - scores.logsumexp(-1) + math.log(n))
     return controlled(_array(ratio), _control(site, torch.cat(own)))
@@ -91,10 +93,11 @@ def _known(site: Site) -> FloatArray:
 def _nested(site: Site) -> _Bounds:
     """All bounds, for the first draw of every image against all M·n parents."""
     n_paths, n = site.value.shape[:2]
+    natural = site.family.natural(site.law)
     own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
     for rows in torch.arange(n).split(ROWS):
         here = torch.arange(len(rows))
-        scores = _scores(site, site.value[0, rows], site.law)  # [r, M, n]
+        scores = _scores(site, site.value[0, rows], natural)  # [r, M, n]
         own = scores[here, 0, rows]
         scores[here, 0, rows] = -math.inf
         image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
@@ -124,17 +127,16 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    mean = site.law.mean.double().reshape(*site.value.shape)[1:]
-    variance = site.law.variance.double().reshape(*site.value.shape)[1:]
+    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in (site.law.mean, site.law.variance))
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
     squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
     return _array([-squares.diagonal() / 2 - (-squares / 2).logsumexp(-1) + math.log(n)])
 
 
-def _scores(site: Site, values: Tensor, law: Distribution) -> Tensor:
+def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
     """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of laws: ``[r, *batch]``."""
-    eta, log_normaliser = site.family.natural(law)
+    eta, log_normaliser = natural
     statistic = site.family.statistic(values.double())
     scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()
     return scores.reshape(len(values), *log_normaliser.shape)
@@ -147,7 +149,8 @@ def _divergence(site: Site) -> Tensor:
 
 def _control(site: Site, own: Tensor) -> FloatArray:
     """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``."""
-    return _array([own - _scores(site, site.value[0], site.family.match(site.law)) - _divergence(site)[0]])
+    match = site.family.natural(site.family.match(site.law))
+    return _array([own - _scores(site, site.value[0], match) - _divergence(site)[0]])
 
 
 def _array(parts: list[Tensor]) -> FloatArray:

@@ -15,6 +15,7 @@ layer's own aggregate (its moment match) elsewhere.
 from functools import partial
 
 import numpy as np
+import torch
 
 from hvae.diagnostics.draws import FloatArray, per_datum
 from hvae.evidence import Evidence
@@ -37,7 +38,8 @@ def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
     q, p = evidence.q[name], evidence.p[name]
     variance = p.law.variance.flatten(-len(p.law.event_shape))  # dice keep their classes on an axis of their own
-    shift = ((q.mean - p.mean) / variance.sqrt())[:1]
+    tiny = torch.finfo(variance.dtype).tiny  # a coin that is settled has no variance left
+    shift = ((q.mean - p.mean) / variance.clamp(min=tiny).sqrt())[:1]
     return per_datum(shift, evidence.p["x"].value.shape[1])
 
 

@@ -14,23 +14,13 @@ bottom-up it is a difference of informations, and negative for a layer that carr
 """
 
 from hvae.diagnostics.draws import FloatArray
-
-COLLAPSED = "collapsed to N(0, I)"
-CONSTANT = "collapsed to a constant"
-NOISE_ONLY = "codes noise only"
-UNREAD = "coded but unread"
-ACTIVE = "active"
-UNDECIDED = "undecided"
-FAILED = "failed"
-"""the replica became non-finite"""
-
-VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
+from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, UNREAD
 
 
 def verdict(
     from_parent: FloatArray, about_datum: FloatArray, read: FloatArray, from_standard: FloatArray, epsilon: float
 ) -> str:
-    """One of `VERDICTS` from the intervals (low, middle, high) of J_l, I_l, U_l and KL to N(0, I), nats."""
+    """One word of `hvae.vocabulary` from the intervals (low, middle, high) of J_l, I_l, U_l, KL to N(0, I), nats."""
     if from_parent[2] < epsilon:
         return COLLAPSED if from_standard[2] < epsilon else CONSTANT
     if about_datum[2] < epsilon and from_parent[0] > epsilon:

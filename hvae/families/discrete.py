@@ -20,6 +20,7 @@ class Bernoulli(Family):
 
     noise: NoiseKind = "uniform"
     factorised = True
+    reparametrised = False
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class Categorical(Family):
 
     noise: NoiseKind = "uniform"
     factorised = True
+    reparametrised = False
 
     def __init__(self, units: int, n_classes: int) -> None:
         super().__init__()

@@ -21,6 +21,8 @@ class Family(nn.Module, ABC):
     noise: NoiseKind
     factorised: bool
     """whether the law is a product over units"""
+    reparametrised: bool
+    """whether gradients pass from a draw to the law's parameters"""
 
     @property
     def noise_width(self) -> int:

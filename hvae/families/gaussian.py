@@ -36,15 +36,15 @@ class DiagonalNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self._mean
+        return self._mean.expand(self._extended_shape())
 
     @property
     def stddev(self) -> Tensor:
-        return (self.log_variance / 2).exp()
+        return (self.log_variance / 2).exp().expand(self._extended_shape())
 
     @property
     def variance(self) -> Tensor:
-        return self.log_variance.exp()
+        return self.log_variance.exp().expand(self._extended_shape())
 
     def unit_log_prob(self, value: Tensor) -> Tensor:
         """``-((v - mean)² / variance + log variance + log 2π) / 2`` of each unit."""
@@ -63,6 +63,7 @@ class DiagonalGaussian(Family):
 
     noise: NoiseKind = "normal"
     factorised = True
+    reparametrised = True
 
     def __init__(self, units: int, *, variance: VarianceKind = "network", log_variance: float = 0.0) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class DiagonalGaussian(Family):
         return DiagonalNormal(mean, -torch.logaddexp(-log_v, -log_w))
 
     def match(self, law: Distribution) -> Distribution:
-        mean, variance = (moment.flatten(end_dim=-2) for moment in torch.broadcast_tensors(law.mean, law.variance))
+        mean, variance = law.mean.flatten(end_dim=-2), law.variance.flatten(end_dim=-2)
         return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
 
 
@@ -135,6 +136,7 @@ class FullGaussian(Family):
 
     noise: NoiseKind = "normal"
     factorised = False
+    reparametrised = True
 
     def __init__(self, units: int, *, variance: VarianceKind = "network", scale_tril: Tensor | None = None) -> None:
         super().__init__()
@@ -197,25 +199,29 @@ class FullGaussian(Family):
 
     def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
         """``eta = [Λ mean, -vec(Λ)/2]`` with the precision Λ, ``A = (meanᵀ Λ mean - log det Λ) / 2``."""
-        tril = cholesky(law)
+        tril, mean = cholesky(law).double(), law.mean.double()
         precision = torch.cholesky_inverse(tril)
-        linear = (precision @ law.mean.unsqueeze(-1)).squeeze(-1)
+        linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
         flat = precision.expand(*linear.shape[:-1], *precision.shape[-2:]).flatten(-2)
         log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return torch.cat([linear, -flat / 2], dim=-1), ((linear * law.mean).sum(-1) + log_det) / 2
+        return torch.cat([linear, -flat / 2], dim=-1), ((linear * mean).sum(-1) + log_det) / 2
 
     def product(self, law: Distribution, other: Distribution) -> Distribution:
         (eta, _), (more, _) = self.natural(law), self.natural(other)
+        dtype = law.mean.dtype
         linear, flat = (eta + more).split([self.units, self.units**2], dim=-1)
         precision = -2 * flat.unflatten(-1, (self.units, self.units))
         mean = torch.linalg.solve(precision, linear.unsqueeze(-1)).squeeze(-1)
-        return MultivariateNormal(mean, precision_matrix=precision, validate_args=False)
+        scale_tril = torch.linalg.cholesky(torch.linalg.inv(precision))
+        return MultivariateNormal(mean.to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
     def match(self, law: Distribution) -> Distribution:
-        tril = cholesky(law)
-        mean, covariance = law.mean.flatten(end_dim=-2), (tril @ tril.mT).reshape(-1, self.units, self.units).mean(0)
+        tril, mean = cholesky(law).double(), law.mean.double().flatten(end_dim=-2)
+        within = (tril @ tril.mT).reshape(-1, self.units, self.units).mean(0)
         centred = mean - mean.mean(0)
-        return MultivariateNormal(mean.mean(0), covariance + centred.mT @ centred / len(mean), validate_args=False)
+        scale_tril = torch.linalg.cholesky(within + centred.mT @ centred / len(mean))
+        dtype = law.mean.dtype
+        return MultivariateNormal(mean.mean(0).to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
 
 def cholesky(law: Distribution) -> Tensor:

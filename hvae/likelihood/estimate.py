@@ -14,6 +14,7 @@ import numpy as np
 from arviz_stats.base.array import array_stats
 
 from hvae.numerics import FloatArray
+from hvae.vocabulary import good_k
 
 FEWEST_SAMPLES = 25
 """below this the tail of the weights has fewer than 5 draws, and k-hat is not computed"""
@@ -52,8 +53,8 @@ class Estimate:
 
     @property
     def largest_pareto_k(self) -> float:
-        """`min(1 - 1 / log10 K, 0.7)`: above it K draws do not suffice (Vehtari et al. 2024, section 3.2.4)."""
-        return min(1 - 1 / math.log10(max(self.n_samples, 2)), 0.7)
+        """Above it K draws do not suffice (Vehtari et al. 2024, section 3.2.4)."""
+        return good_k(self.n_samples)
 
     @property
     def warning(self) -> str:

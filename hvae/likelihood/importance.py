@@ -3,7 +3,7 @@
     L_k = E log 1/k sum_j w_j,    w_j = p(x, z_j) / q(z_j | x),    z_j ~ q(z | x)
 
 is a lower bound on log p(x) that rises with k (Burda et al. 2016, theorem 1); L_1 is the ELBO. With K draws
-there are K // k disjoint groups of k, whose mean is unbiased for L_k and wastes no draw. Chunks of draws
+there are K // k disjoint groups of k, whose mean is unbiased for L_k. Chunks of draws
 are folded in as they come; what is kept does not grow with K, but for the O(sqrt K) largest weights
 that Pareto k-hat is fitted to. Nats, weights summed in float64.
 """

@@ -93,7 +93,8 @@ def errors_of_bounds(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) 
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x, seed).paths(n_paths, "raw")["z2"]
         found = vars(module._nested(site))
-        matched = module._scores(site, site.value[0], site.family.match(site.law)).numpy() - math.log(2 * math.pi) / 2
+        match = site.family.natural(site.family.match(site.law))
+        matched = module._scores(site, site.value[0], match).numpy() - math.log(2 * math.pi) / 2
     laws = [stack.q(row, np.zeros((len(row), len(row)))).block("z2") for row in x.numpy()]
     means, variance = np.array([mean.item() for mean, _ in laws]), float(laws[0][1].item())
     values = site.value[0].numpy()
@@ -179,7 +180,7 @@ def test_no_more_than_log_n_and_the_own_image_left_out_explodes() -> None:
     assert found["z1"].about_datum[0] > 3.5
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x).paths(1, "left out")["z1"]
-        scores = module._scores(site, site.value[0], site.law)[:, 0]
+        scores = module._scores(site, site.value[0], site.family.natural(site.law))[:, 0]
     own = scores.diagonal().clone()
     scores.fill_diagonal_(-math.inf)
     left_out = (own - scores.logsumexp(1)).mean().item() + math.log(n - 1)

@@ -1,0 +1,29 @@
+"""Words and thresholds that are measured by and reported with; plain Python, so that reports need no torch.
+
+The verdict on a layer, from what is surely so (`hvae.diagnostics.verdict`), and the limits from which
+units count as active and importance weights as too heavy-tailed.
+"""
+
+import math
+
+COLLAPSED = "collapsed to N(0, I)"
+"""to the standard law: N(0, I), or fair coins and dice"""
+CONSTANT = "collapsed to a constant"
+NOISE_ONLY = "codes noise only"
+UNREAD = "coded but unread"
+ACTIVE = "active"
+UNDECIDED = "undecided"
+FAILED = "failed"
+"""the replica became non-finite"""
+
+VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
+
+ACTIVE_VARIANCE = 0.01
+"""a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""
+
+PARETO_K_LIMIT = 0.7
+
+
+def good_k(n_samples: int) -> float:
+    """The largest Pareto k-hat that K samples can carry: min(1 - 1/log10 K, 0.7) (Vehtari et al. 2024)."""
+    return min(1 - 1 / math.log10(n_samples), PARETO_K_LIMIT) if n_samples > 1 else 0.0
