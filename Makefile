@@ -31,7 +31,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 	@touch $(BEGUN)
 	$(PIP) install -c requirements.txt -r requirements.txt
-	$(PIP) install -c requirements.txt --no-build-isolation --no-deps -e .
+	$(PIP) install -c requirements.txt --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
 	@rm $(BEGUN) && touch $@
 
 demo: $(STAMP)

@@ -8,7 +8,8 @@ With the interval [low, high] of the mean (one sample) or of the mean difference
     within     |low|, |high| < m    low >= m or high <= -m     the rest
 
 Two samples are paired when their replicas share seeds, otherwise the interval is Welch's (1947).
-Replicas that failed in either sample are left out and counted.
+Replicas that failed in either sample are left out and counted. What cannot be measured, for want of a
+run or because it was measured before its last step, is "not measured", with the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +23,11 @@ from analysis.load import Array, LoadedRun
 
 Runs = Mapping[str, LoadedRun]
 Relation = Literal["above", "below", "within"]
-Outcome = Literal["supported", "not supported", "undecided"]
+Outcome = Literal["supported", "not supported", "undecided", "not measured"]
 
 
 class NotMeasuredError(LookupError):
-    """What a claim speaks of is not among the runs; the message says what is missing."""
+    """What a claim speaks of cannot be told from the runs; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,11 @@ def outcome(relation: Relation, margin: float, low: float, high: float) -> Outco
 
 
 def decide(claim: Claim, runs: Runs, level: float = 0.95) -> Decision:
-    """Hold `claim` against `runs`; what cannot be measured is undecided, with the reason."""
+    """Hold `claim` against `runs`."""
     try:
         first, second = claim.measure(runs)
     except NotMeasuredError as missing:
-        return Decision(claim, "undecided", np.nan, np.nan, np.nan, 0, str(missing))
+        return Decision(claim, "not measured", np.nan, np.nan, np.nan, 0, str(missing))
     if second is None:
         kept = first.values[np.isfinite(first.values)]
         interval, n = t_interval(kept, level), len(kept)
@@ -152,6 +153,8 @@ def find(runs: Runs, label: str) -> LoadedRun:
     run = runs[label]
     if not run.evaluated:
         raise NotMeasuredError(f"the run '{label}' is not evaluated yet")
+    if run.early:
+        raise NotMeasuredError(f"the run '{label}' was {run.early}")
     return run
 
 

@@ -36,9 +36,10 @@ LAYERS = (
     Exhibit(
         "information",
         "Information about the image, per layer",
-        "I in nats on the fixed test images: I(x; z(l)) bottom-up, I(x; z(l) | layers above) top-down; at most the "
-        "logarithm of the number of images. Linear up to the threshold of the verdict (dashed), logarithmic above. "
-        + EVERY_SEED,
+        "I in nats on the fixed test images: I(x; z(l)) bottom-up, I(x; z(l) | layers above) top-down. Bottom-up it "
+        "asks which of the n images it was and cannot exceed log n; top-down the interval reaches from an estimate on "
+        "n images or more (the middle: on them) to a bound for images at large, which is not capped. Linear up to the "
+        "threshold of the verdict (dashed), logarithmic above. " + EVERY_SEED,
         lambda study: information(study.panels),
         "No run has its information measured yet.",
     ),
@@ -65,9 +66,10 @@ LAYERS = (
     Exhibit(
         "active-units",
         "Active units, per layer",
-        "Per cent of a layer's D units whose variance over images exceeds 0.01: the covariance of two independent "
-        "draws of the path bottom-up, the residual mean given the layers above top-down, which leave out what a unit "
-        "merely inherits. Every point is one replica; the thin line joins the medians.",
+        "Per cent of a layer's D units whose variance over images exceeds 0.01. Filled: the covariance of two "
+        "independent draws of the path bottom-up, the residual mean given the layers above top-down, which leave out "
+        "what a unit merely inherits. Hollow: Burda's variance of the mean, which does not. Every point is one "
+        "replica; the thin line joins the medians of the filled ones.",
         lambda study: active_units(study.panels),
         "No run has a count of active units (its laws may not factorise over units).",
     ),
@@ -93,8 +95,10 @@ LAYERS = (
     Exhibit(
         "knockout-model",
         "What the model loses without the layer",
-        "Nats of likelihood lost when the decoder is given this layer's prior mean in place of the layer; paired over "
-        "images. Linear up to 0.1 nats, logarithmic beyond. " + EVERY_SEED,
+        "Nats of likelihood lost when the decoder is given this layer's prior mean in place of the layer, as the "
+        "difference of two L_32 bounds, paired over images: too high by the looseness of the clamped stack's bound (q "
+        "was not trained for it), too low by that of the whole stack's. Linear up to 0.1 nats, logarithmic beyond. "
+        + EVERY_SEED,
         lambda study: knockout_model(study.panels),
         "No run has its model knock-out measured.",
     ),
@@ -102,8 +106,8 @@ LAYERS = (
         "likelihood",
         "Likelihood against the number of samples",
         "Mean over images of L_K in nats, a lower bound of log p(x) that rises with K; its value at K = 1 is the ELBO "
-        "(open diamond). One line per replica. The rise from the diamond to the right end is a lower estimate of the "
-        "gap between log p(x) and the ELBO.",
+        "(open diamond). One line per replica, with its interval over images at the largest K. "
+        "The rise from the diamond to the right end is a lower estimate of the gap between log p(x) and the ELBO.",
         lambda study: likelihood_curves(study.panels),
         "No run has its likelihood measured yet.",
     ),

@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 
 from hvae.config import RunConfig
 from hvae.runs import Run, find_runs
+from hvae.vocabulary import ACTIVE_VARIANCE, FAILED
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
-ACTIVE_VARIANCE = 0.01
-"""A unit is active above this variance over data (Burda et al. 2016, section 5.2)."""
-
 NOT_MEASURED = "not measured"
-FAILED = "failed"
 
 INTERVALS = (
     "rate_nats",
@@ -59,6 +56,10 @@ class Layer:
     """[R, 3] words, one per epsilon"""
     collapsed_fraction: Array | None
     """[R, E'] share of units that are (epsilon, delta)-collapsed"""
+    information_on_n: Array
+    """[R] mean of the information's terms on exactly n images, nats; bottom-up NaN above z1"""
+    n_mixture: int
+    """top-down, the most images that a replica's mixture grew to; else 0"""
 
     def interval(self, quantity: str) -> Array:
         """[R, 3], NaN where it was not measured."""
@@ -72,12 +73,12 @@ class Layer:
                 return quantity
         return ""
 
-    def active_units(self) -> Array:
-        """[R] units whose variance over data exceeds `ACTIVE_VARIANCE`; NaN where there is none."""
-        n_replicas = len(self.verdict)
-        if not self.active_statistic:
-            return np.full(n_replicas, np.nan)
-        middle = self.unit_intervals[self.active_statistic][..., 1]
+    def active_units(self, statistic: str = "") -> Array:
+        """[R] units whose variance over data (by default `active_statistic`) exceeds `ACTIVE_VARIANCE`, or NaN."""
+        statistic = statistic or self.active_statistic
+        if statistic not in self.unit_intervals:
+            return np.full(len(self.verdict), np.nan)
+        middle = self.unit_intervals[statistic][..., 1]
         counts = (middle > ACTIVE_VARIANCE).sum(axis=1).astype(float)
         return np.where(np.isfinite(middle).all(axis=1), counts, np.nan)
 
@@ -130,6 +131,12 @@ class LoadedRun:
     seeds: tuple[int, ...]
     alive: Array
     """[R] bool; False for a replica that went non-finite and was stopped"""
+    died_at: Array
+    """[R] training step, -1 where alive or not recorded"""
+    culprit: tuple[str, ...]
+    """[R] what became non-finite first; empty where alive or not recorded"""
+    step: int | None
+    """the training step that was measured, where that was recorded"""
     layers: tuple[Layer, ...]
     epsilons: tuple[float, ...]
     """thresholds of the verdict in nats: a lower one, the configured one, a higher one"""
@@ -154,6 +161,17 @@ class LoadedRun:
     @property
     def evaluated(self) -> bool:
         return self.n_images > 0
+
+    @property
+    def early(self) -> str:
+        """ "measured at step s of n" for a run measured before its last step, otherwise empty."""
+        last = self.config.training.n_steps
+        return "" if self.step is None or self.step >= last else f"measured at step {self.step} of {last}"
+
+    @property
+    def title(self) -> str:
+        """The label, with a star where a note says that the run was measured early."""
+        return f"{self.label} *" if self.early else self.label
 
     @property
     def epsilon_index(self) -> int:
@@ -198,6 +216,9 @@ def load_run(run: Run) -> LoadedRun:
         done=run.done,
         seeds=seeds,
         alive=alive,
+        died_at=diagnostics.get("died_at", np.full(len(seeds), -1)),
+        culprit=tuple(str(text) for text in diagnostics.get("culprit", [""] * len(seeds))),
+        step=int(diagnostics["step"]) if "step" in diagnostics else None,
         layers=layers,
         epsilons=tuple(float(value) for value in epsilons),
         n_images=int(diagnostics.get("n_images", 0)),
@@ -234,6 +255,10 @@ def _layer(arrays: Arrays, name: str, n_units: int, alive: Array, n_epsilons: in
         unit_intervals=units,
         verdict=arrays.get(f"verdict/{name}", words),
         collapsed_fraction=arrays.get(f"collapsed_fraction/{name}"),
+        information_on_n=arrays.get(f"information_on_n_nats/{name}", nothing[:, 0]),
+        n_mixture=int(np.max(arrays.get(f"n_paths/{name}", 0), initial=0))
+        if str(arrays.get("order")) == "top-down"
+        else 0,
     )
 
 

@@ -8,6 +8,7 @@ from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.verdict import kind_counts
+from hvae.vocabulary import FAILED
 
 
 def reading(study: Study) -> list[str]:
@@ -36,7 +37,7 @@ def _kinds(run: LoadedRun) -> str:
     n_alive = run.n_replicas
     for number, layer in enumerate(run.layers, start=1):
         found = kind_counts(layer, run.epsilon_index)
-        n_alive = run.n_replicas - found.pop("failed", 0)
+        n_alive = run.n_replicas - found.pop(FAILED, 0)
         if len(found) == 1:
             groups.setdefault(next(iter(found)), []).append(number)
         elif found:
@@ -75,7 +76,7 @@ def _likelihood(study: Study) -> str:
     trust = f"{bad} of {total} replicas carry a warning (see Likelihood)" if bad else "no replica carries a warning"
     if best is worst:
         return f"Its bound is {_bound(best)} on the test images; {trust}."
-    return f"The highest bound is {_bound(best)} ({best.label}), the lowest {_bound(worst)} ({worst.label}); {trust}."
+    return f"The highest bound is {_bound(best)} ({best.title}), the lowest {_bound(worst)} ({worst.title}); {trust}."
 
 
 def _bound(run: LoadedRun) -> str:

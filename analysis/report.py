@@ -75,6 +75,7 @@ def _content(
         "threshold": first.config.evaluation.epsilon_nats,
         "epsilons": first.epsilons,
         "n_images": max(run.n_images for run in study.runs),
+        "n_mixture": max(layer.n_mixture for run in study.runs for layer in run.layers),
         "log_images": math.log(max(1, *(run.n_images for run in study.runs))),
         "replicas": " or ".join(map(str, sorted({run.n_replicas for run in study.runs}))),
         "overview": overview(study.runs),

@@ -29,7 +29,7 @@ class Study:
     panels: Mapping[str, tuple[LoadedRun, ...]]
     claims: tuple[Claim, ...]
     notes: tuple[str, ...]
-    """sentences on what was left out"""
+    """sentences on what was left out, measured early or stopped"""
 
     @property
     def single(self) -> bool:
@@ -55,7 +55,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
         question = f"What does each of the {run.depth} latent layers of this run do?"
         if run.depth == 1:
             question = "What does the one latent layer of this run do?"
-        return Study(run.label, question, "", (run,), {run.label: (run,)}, (), ())
+        return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions(runs))
     module = experiment_module(runs[0].experiment)
     chosen, kept = _of_preset(runs, module, preset)
     kept = _newest_of_each_label(kept)
@@ -77,8 +77,21 @@ def open_study(directory: Path, preset: str = "") -> Study:
         runs=tuple(kept),
         panels=_panels(kept, module),
         claims=tuple(getattr(module, "claims", ())),
-        notes=tuple(notes),
+        notes=(*notes, *_cautions(kept)),
     )
+
+
+def _cautions(runs: Sequence[LoadedRun]) -> tuple[str, ...]:
+    """Runs that were measured before their last step, and replicas that failed: when, and in what."""
+    early = [f"{run.label} {run.early}" for run in runs if run.early]
+    stopped = [
+        f"{run.label}, seed {seed} stopped at step {step}{' in ' if culprit else ''}{culprit}"
+        for run in runs
+        for seed, step, culprit in zip(run.seeds, run.died_at, run.culprit, strict=True)
+        if step >= 0
+    ]
+    found = (("* Measured before the last step", early), ("Failed", stopped))
+    return tuple(f"{what}: {'; '.join(sentences)}." for what, sentences in found if sentences)
 
 
 def experiment_module(name: str) -> ModuleType | None:

@@ -31,7 +31,7 @@ WIDTH = 100
 def verdict_text(directory: Path, preset: str = "") -> str:
     """The verdicts at `directory`: one line per run, or for a single run one line per layer."""
     study = open_study(directory, preset)
-    return _single(study.runs[0]) if study.single else _several(study)
+    return _single(study) if study.single else _several(study)
 
 
 def _several(study: Study) -> str:
@@ -55,7 +55,8 @@ def _several(study: Study) -> str:
         decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
         lines += ["", "Claims (95 % t-interval over replicas against a margin fixed beforehand)"]
         for decision in decisions:
-            lines.append(_wrapped(decision.claim.statement, f"  {decision.outcome:<14}", indent=16))
+            reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
+            lines.append(_wrapped(decision.claim.statement + reason, f"  {decision.outcome:<14}", indent=16))
     lines += ["", *(_wrapped(text) for text in (reliability(study.runs), *study.notes) if text)]
     return "\n".join(lines)
 
@@ -83,11 +84,12 @@ def _legend(words: set[str], abbreviated: bool) -> list[str]:
     return lines
 
 
-def _single(run: LoadedRun) -> str:
+def _single(study: Study) -> str:
     """Layers as rows; a quantity is its median over replicas with the lowest and highest end."""
+    (run,) = study.runs
     first = _layer_table(run, QUANTITIES[:3], with_verdict=_verdict_words)
     second = _layer_table(run, QUANTITIES[3:], with_verdict=None)
-    lines = [run.label, first.to_text(), "", second.to_text(), ""]
+    lines = [run.title, first.to_text(), "", second.to_text(), ""]
     lines.append(
         _wrapped(
             f"Verdict at {run.config.evaluation.epsilon_nats:g} nats, counted over {run.n_replicas} "
@@ -107,6 +109,7 @@ def _single(run: LoadedRun) -> str:
         lines += [_wrapped(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:
         lines.append("Not evaluated yet; run `hvae evaluate` on it.")
+    lines += map(_wrapped, study.notes)
     return "\n".join(lines)
 
 
@@ -149,7 +152,8 @@ def _layer_table(
 def compare_text(run_a: Path, run_b: Path) -> str:
     """Two runs side by side: what differs in their settings, and b minus a per layer and for the bound."""
     a, b = (_the_run(path) for path in (run_a, run_b))
-    lines = [f"a: {a.label} ({a.path.name})", f"b: {b.label} ({b.path.name})", ""]
+    named = [", ".join(filter(None, (f"{run.label} ({run.path.name})", run.early))) for run in (a, b)]
+    lines = [f"a: {named[0]}", f"b: {named[1]}", ""]
     differing = _differences(dataclasses.asdict(a.config), dataclasses.asdict(b.config))
     lines += ["Settings that differ"] if differing else ["The settings are the same."]
     lines += [_wrapped(f"{old} -> {new}", f"  {key}: ", indent=4) for key, (old, new) in differing.items()]

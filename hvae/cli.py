@@ -74,9 +74,9 @@ def _run(options: Any) -> int:
     missing = {label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c)}
     failures = []
     if missing:
-        from hvae import sweep
+        from hvae import completion, sweep
 
-        sweep.check(missing.values(), _folder(options.data_dir), options.device)
+        completion.check(missing.values(), _folder(options.data_dir), options.device)
         runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
         _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}")
         failures = sweep.sweep(
@@ -111,13 +111,13 @@ def _train(options: Any) -> int:
 
     import torch
 
-    from hvae import sweep
+    from hvae import completion
 
     torch.set_num_threads(options.threads)
-    sweep.check([config], _folder(options.data_dir), options.device)
+    completion.check([config], _folder(options.data_dir), options.device)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     _say(f"{path} is done already." if run.done else f"Training {len(config.training.seeds)} replicas in {path}")
-    sweep.complete(run, device=options.device, data_dir=_folder(options.data_dir), progress=True)
+    completion.complete(run, device=options.device, data_dir=_folder(options.data_dir), progress=True)
     _show(run.path)
     return 0
 
@@ -128,11 +128,11 @@ def _evaluate(options: Any) -> int:
 
     import torch
 
-    from hvae import sweep
+    from hvae import completion
 
     torch.set_num_threads(options.threads)
     for run in todo:
-        sweep.measure(run, device=options.device, data_dir=_folder(options.data_dir))
+        completion.measure(run, device=options.device, data_dir=_folder(options.data_dir))
     if not todo:
         _say(f"{options.run} is measured already; --force measures it again.")
     _show(Path(options.run))

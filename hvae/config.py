@@ -76,8 +76,9 @@ class ModelConfig:
 
     latents: tuple[int, ...] = (16, 8, 4)
     """units of each latent layer, z1 first"""
-    hidden: tuple[tuple[int, ...], ...] = ((64,), (32,), (16,))
-    """hidden widths of the net between layer l-1 and l, seen upward; the decoder mirrors them; [[]] is linear"""
+    hidden: tuple[tuple[int, ...], ...] = ((64,),)
+    """hidden widths of the net between layer l-1 and l, seen upward, as in [[64], [32], [16]]; the decoder mirrors
+    them; [[64]] serves every layer, [[]] is linear"""
     order: Order = "bottom-up"
     """inference order: bottom-up q(z_l | z_{l-1}), or the top-down ladder q(z_l | z_{l+1}, x)"""
     families: tuple[LatentFamily, ...] = ("gaussian",)

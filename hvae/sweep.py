@@ -1,7 +1,7 @@
-"""Make runs complete: one of them here, or many in worker processes.
+"""Make many runs complete, in worker processes.
 
-Every task is "make this run complete": finished, nothing happens; half done, it goes on; absent, it
-starts. So a worker that is killed fails alone, and the same command repairs what is missing.
+Every task is "make this run complete" (`hvae.completion`), so a worker that is killed fails alone, and the same
+command repairs what is missing.
 
 Workers are forked from a server that has torch loaded already, one process per run, so no state
 passes from run to run. A worker whose parent vanishes goes too; what it held is on disk.
@@ -9,7 +9,6 @@ passes from run to run. A worker whose parent vanishes goes too; what it held is
 
 import contextlib
 import faulthandler
-import hashlib
 import math
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -28,89 +27,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hvae.build import build_hvae
-from hvae.checkpoints import latest_checkpoint
+from hvae.completion import complete
 from hvae.config import ConfigError, RunConfig
-from hvae.data import Dataset, load
-from hvae.data.user import is_user_file
-from hvae.evaluation import evaluate
-from hvae.runs import Run, write_atomically
-from hvae.training import train
+from hvae.runs import Run
 
 GRACE_SECONDS = 60.0
 """how long a worker that is asked to stop may take to save its checkpoint"""
-
-
-def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
-    """The data set of a configuration."""
-    wanted = config.data
-    return load(wanted.name, n_train=wanted.n_train, n_test=wanted.n_test, seed=wanted.seed, data_dir=data_dir)
-
-
-def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
-    """Raise `ConfigError` for data that are missing or models that do not fit them, before anything is written."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise ConfigError(f"The device {device!r} cannot be used ({reason}); give another, such as cpu.") from None
-    sets: dict[object, Dataset] = {}
-    for config in configs:
-        if config.data not in sets:
-            sets[config.data] = load_data(config, data_dir)
-        data = sets[config.data]
-        build_hvae(config.model, data, seed=config.training.seeds[0])
-        if config.training.batch_size > len(data.train):
-            raise ConfigError(
-                f"training.batch_size is {config.training.batch_size}, but {data.name} has {len(data.train)} training "
-                "images; give a smaller batch."
-            )
-
-
-def complete(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
-    """Train and evaluate what is missing of the run, then mark it done."""
-    if run.done and not is_user_file(run.config.data.name):
-        return
-    with run.lock():
-        data = load_data(run.config, data_dir)
-        _pin_data(run, data)
-        if run.done:
-            return
-        run.write_provenance(device, torch.get_num_threads())
-        train(run, data, device=device, progress=progress)
-        evaluate(run, data, device=device, progress=progress)
-        run.mark_done()
-
-
-def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
-    """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end.
-
-    A run that another process is training keeps its lock: arrays are written whole, so measuring does not disturb it.
-    """
-    found = latest_checkpoint(run)
-    finished = found is not None and found[0] >= run.config.training.n_steps
-    with run.lock() if finished else contextlib.nullcontext():
-        data = load_data(run.config, data_dir)
-        _pin_data(run, data)
-        run.unmark_done()
-        run.write_provenance(device, torch.get_num_threads())
-        evaluate(run, data, device=device, progress=progress)
-        if finished:
-            run.mark_done()
-
-
-def _pin_data(run: Run, data: Dataset) -> None:
-    """Refuse a run whose data changed under their name, as a user's file may."""
-    digest = hashlib.sha256()
-    for part in (data.train, data.test):
-        digest.update(part.contiguous().numpy().data)
-    pin, found = run.path / "data.sha256", digest.hexdigest()
-    if not pin.exists():
-        write_atomically(pin, f"{found}\n".encode())
-    elif pin.read_text(encoding="ascii").strip() != found:
-        raise ConfigError(
-            f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
-        )
 
 
 @dataclass(frozen=True)
@@ -140,12 +62,12 @@ def sweep(
     say: Callable[[str], None] = lambda line: None,
     task: Callable[..., None] = complete,
 ) -> list[Failure]:
-    """Complete every run, at most `n_workers` at a time (0: one for every `n_threads` cores); the failures.
+    """Complete every run, at most `n_workers` at a time (0: one for every `n_threads` cores, or one on a GPU).
 
-    The costliest start first. `say` hears one line for every run that ends. An interrupt (SIGINT or
+    Answers the failures. The costliest start first. `say` hears one line for every run that ends. An interrupt (SIGINT or
     SIGTERM) is passed on: workers save a checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
-    n_workers = n_workers or max(1, _n_cores() // n_threads)
+    n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hvae.sweep"])
     job = partial(task, device=device, data_dir=data_dir, progress=False)

@@ -12,9 +12,9 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 ORDER = (
-    "schedules strict config runs shapes numerics rng checkpoints families nets network posterior evidence gradients "
-    "objectives reference likelihood diagnostics data build board health interrupts training evaluation "
-    "sweep options cli __main__"
+    "vocabulary schedules strict config runs shapes numerics rng checkpoints families nets network posterior evidence "
+    "gradients objectives reference likelihood diagnostics data build board health interrupts training evaluation "
+    "completion sweep options cli __main__"
 ).split()
 """the rooms of hvae: a file imports only from rooms that stand before its own (within a room: no circles)"""
 
@@ -23,7 +23,7 @@ LAZY = {("cli", "analysis"), ("cli", "experiments")}
 
 SEES_NO_CONFIGURATION = ORDER[ORDER.index("shapes") : ORDER.index("build")]
 STRANGERS = {("nets", "families"), ("nets", "network"), ("families", "nets")}
-FOR_ANALYSIS = {"schedules", "strict", "config", "runs"}
+FOR_ANALYSIS = {"vocabulary", "schedules", "strict", "config", "runs"}
 FOR_EXPERIMENTS = {"schedules", "config", "cli"}
 
 

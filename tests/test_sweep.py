@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvae import sweep as module
+from hvae import completion as module
+from hvae.completion import check, complete
 from hvae.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.runs import Run
-from hvae.sweep import check, complete, cost, sweep
+from hvae.sweep import cost, sweep
 
 REPO = Path(__file__).parent.parent
 

@@ -1,5 +1,7 @@
 """How many units of a layer respond to the image."""
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -8,15 +10,19 @@ from analysis.load import Array, Layer, LoadedRun
 
 
 def active_units(panels: Panels) -> Figure | None:
-    """Units whose variance over data exceeds 0.01, in per cent of the layer's D units."""
+    """Units whose variance over data exceeds 0.01, in per cent of the layer's D units.
 
-    def share(run: LoadedRun, layer: Layer) -> Array:
-        percent = 100.0 * layer.active_units() / layer.n_units
+    Filled: free of what a unit inherits (twin covariance or residual); hollow: Burda's variance of the mean.
+    """
+
+    def share(run: LoadedRun, layer: Layer, statistic: str = "") -> Array:
+        percent = 100.0 * layer.active_units(statistic) / layer.n_units
         return np.stack([percent, percent, percent], axis=1)
 
     return layer_figure(
         panels,
         share,
+        hollow=(partial(share, statistic="burda_variance"), "Burda"),
         ylabel="active units (% of D)",
         tick=lambda layer: f"{layer.name}\n{layer.n_units}",
         xlabel="latent layer, D units",

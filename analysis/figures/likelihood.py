@@ -14,7 +14,7 @@ from analysis.load import LoadedRun
 def likelihood_curves(panels: Panels) -> Figure | None:
     """L_K in nats, a lower bound of log p(x) that rises with K; the ELBO is its value at K = 1.
 
-    One thin line per replica with its interval over images; the open diamond is the ELBO.
+    One thin line per replica, with its interval over images at the largest K; the open diamond is the ELBO.
     """
     shown = {title: [run for run in runs if _measured(run)] for title, runs in panels.items()}
     shown = {title: runs for title, runs in shown.items() if runs}
@@ -59,6 +59,8 @@ def _draw_run(axes: Axes, run: LoadedRun, index: int) -> None:
             markersize=1.8,
             markeredgewidth=0,
         )
+        low, _, high = likelihood.best[replica]
+        axes.vlines(likelihood.n_samples[-1], low, high, color=color, linewidth=0.5, alpha=0.35)
         axes.plot(
             [1],
             [likelihood.elbo_nats[replica, 1]],

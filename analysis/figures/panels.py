@@ -46,11 +46,12 @@ def layer_figure(
     tick: Callable[[Layer], str] = lambda layer: layer.name,
     xlabel: str = "latent layer",
     ylim: tuple[float | None, float | None] = (None, None),
+    hollow: tuple[Read, str] | None = None,
 ) -> Figure | None:
     """`read` of every layer of every run; None where nothing finite is there.
 
     `linear_below` makes the y axis symmetric-logarithmic beyond it; `reference` is a dashed line
-    and its name.
+    and its name; `hollow` is a second quantity, drawn as hollow markers behind the first, and its name.
     """
     shown = {title: runs for title, runs in panels.items() if any(_finite(read, run) for run in runs)}
     if not shown:
@@ -71,19 +72,41 @@ def layer_figure(
             if reference is not None:
                 axes.axhline(reference[0], color=style.GREY, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
             for offset, run in enumerate(runs):
+                if hollow is not None:
+                    _draw_hollow(axes, run, hollow[0], series_index(panels, run), offset, len(runs))
                 _draw_run(axes, run, read, series_index(panels, run), offset, len(runs))
         all_axes[0].set_ylim(*ylim)
-        _legend(made, series(panels), reference)
+        _legend(made, series(panels), reference, hollow[1] if hollow is not None else "")
         return made
 
 
-def _draw_run(axes: Axes, run: LoadedRun, read: Read, index: int, offset: int, n_series: int) -> None:
+def _places(run: LoadedRun, offset: int, n_series: int) -> tuple[Array, Array]:
+    """Where the layers [L] and their replicas [L, R] of a run stand on the x axis."""
     width = SLOT / n_series
     centre = np.arange(run.depth) - SLOT / 2 + (offset + 0.5) * width
     spread = np.linspace(-0.32, 0.32, run.n_replicas) * width if run.n_replicas > 1 else np.zeros(1)
+    return centre, centre[:, None] + spread
+
+
+def _draw_hollow(axes: Axes, run: LoadedRun, read: Read, index: int, offset: int, n_series: int) -> None:
+    _, x = _places(run, offset, n_series)
+    middle = np.stack([read(run, layer)[:, 1] for layer in run.layers])
+    axes.plot(
+        x.ravel(),
+        middle.ravel(),
+        style.marker(index),
+        color=style.color(index),
+        markersize=4.0 if n_series == 1 else 3.2,
+        markerfacecolor="none",
+        markeredgewidth=0.35,
+        alpha=0.8,
+    )
+
+
+def _draw_run(axes: Axes, run: LoadedRun, read: Read, index: int, offset: int, n_series: int) -> None:
+    centre, x = _places(run, offset, n_series)
     values = np.stack([read(run, layer) for layer in run.layers])
     color = style.color(index)
-    x = centre[:, None] + spread
     low, middle, high = np.moveaxis(values, 2, 0)
     bars = np.isfinite(values).all(axis=2)
     axes.vlines(x[bars], low[bars], high[bars], color=color, linewidth=0.5, alpha=0.7)
@@ -107,12 +130,14 @@ def _finite(read: Read, run: LoadedRun) -> bool:
     return any(bool(np.isfinite(read(run, layer)[:, 1]).any()) for layer in run.layers)
 
 
-def _legend(made: Figure, names: Mapping[int, str], reference: tuple[float, str] | None) -> None:
+def _legend(made: Figure, names: Mapping[int, str], reference: tuple[float, str] | None, hollow: str) -> None:
     handles = [
         Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.5, label=name)
         for index, name in names.items()
     ]
     if reference is not None:
         handles.append(Line2D([], [], color=style.GREY, linewidth=0.6, linestyle=(0, (4, 2)), label=reference[1]))
+    if hollow:
+        handles.append(Line2D([], [], color=style.GREY, marker="o", linestyle="", markerfacecolor="none", label=hollow))
     if handles:
         made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.6, columnspacing=1.2)

@@ -7,14 +7,7 @@ import numpy as np
 from analysis.claims import t_interval
 from analysis.load import Array, Likelihood, LoadedRun
 from analysis.tables.table import Cell, Column, Table, number, to_csv
-
-
-def good_k(n_samples: int) -> float:
-    """Pareto k-hat from which importance sampling with so many samples is not to be relied on.
-
-    ``min(1 - 1 / log10(K), 0.7)``: Vehtari et al. 2024, "Pareto smoothed importance sampling", section 3.2.
-    """
-    return min(1.0 - 1.0 / float(np.log10(max(n_samples, 2))), 0.7)
+from hvae.vocabulary import good_k
 
 
 def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
@@ -38,7 +31,7 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     for run in measured:
         likelihood = run.likelihood
         assert likelihood is not None
-        cells = [Cell(run.label), Cell(mean_text(likelihood.elbo_nats[:, 1]))]
+        cells = [Cell(run.title), Cell(mean_text(likelihood.elbo_nats[:, 1]))]
         for k in shown:
             where = np.flatnonzero(likelihood.n_samples == k)
             cells.append(Cell(mean_text(likelihood.bound_nats[:, where[0], 1]) if len(where) else number(np.nan)))
@@ -62,9 +55,9 @@ def mean_text(values: Array, digits: int = 2) -> str:
 
 
 def bad_share(likelihood: Likelihood, replica: int | slice = slice(None)) -> float:
-    """Share of images (and replicas) whose k-hat exceeds `good_k`; NaN where none is defined."""
+    """Share of images (and replicas) whose k-hat exceeds `good_k`, +inf included; NaN where none is defined."""
     k = likelihood.pareto_k[replica]
-    known = k[np.isfinite(k)]
+    known = k[~np.isnan(k)]
     return float((known > good_k(int(likelihood.n_samples[-1]))).mean()) if known.size else float("nan")
 
 

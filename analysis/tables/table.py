@@ -86,9 +86,11 @@ def hull(interval: Array) -> tuple[float, float, float]:
     return (float(kept[:, 0].min()), float(np.median(kept[:, 1])), float(kept[:, 2].max()))
 
 
-def interval_text(interval: Array, digits: int = 2) -> str:
-    """`hull` as "middle [low, high]"."""
+def interval_text(interval: Array) -> str:
+    """`hull` as "middle [low, high]", with two decimals, from ten on with one, from a thousand on with none."""
     low, middle, high = hull(interval)
+    largest = max(abs(low), abs(high))
+    digits = 2 if largest < 10 else 1 if largest < 1000 else 0
     if np.isnan(middle):
         return "\N{EN DASH}"
     return f"{number(middle, digits)} [{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"

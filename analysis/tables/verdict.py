@@ -3,32 +3,32 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analysis.load import NOT_MEASURED, Layer, LoadedRun
-from analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
+import numpy as np
 
-COLLAPSED_STANDARD = "collapsed to N(0, I)"
-COLLAPSED_CONSTANT = "collapsed to a constant"
+from analysis.load import NOT_MEASURED, Array, Layer, LoadedRun
+from analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
+from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
 
 MEANING: Mapping[str, str] = {
-    "active": "I and U surely above the threshold: the layer tells images apart and the layer below reads it",
-    COLLAPSED_STANDARD: "J and the divergence from N(0, I) surely below the threshold: the layer repeats the prior",
-    COLLAPSED_CONSTANT: "J surely below the threshold, but the layer has settled on a law of its own",
-    "codes noise only": "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
-    "coded but unread": "I surely above, U surely below: the layer knows the image, the decoder does not listen",
-    "undecided": "an interval crosses the threshold",
-    "failed": "training of this replica went non-finite and was stopped",
+    ACTIVE: "I and U surely above the threshold: the layer tells images apart and the layer below reads it",
+    COLLAPSED: "J and the divergence from N(0, I), for coins and dice from fair ones, surely below the threshold",
+    CONSTANT: "J surely below the threshold, but the layer has settled on a law of its own",
+    NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
+    UNREAD: "I surely above, U surely below: the layer knows the image, the decoder does not listen",
+    UNDECIDED: "an interval crosses the threshold",
+    FAILED: "training of this replica went non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",
 }
 """A verdict and what was found, in words."""
 
 KIND: Mapping[str, str] = {
-    "active": "active",
-    COLLAPSED_STANDARD: "collapsed",
-    COLLAPSED_CONSTANT: "collapsed",
-    "codes noise only": "noise only",
-    "coded but unread": "unread",
-    "undecided": "undecided",
-    "failed": "failed",
+    ACTIVE: "active",
+    COLLAPSED: "collapsed",
+    CONSTANT: "collapsed",
+    NOISE_ONLY: "noise only",
+    UNREAD: "unread",
+    UNDECIDED: "undecided",
+    FAILED: "failed",
     NOT_MEASURED: "not measured",
 }
 """The shorter word for a column of counts; both ways to collapse are one kind."""
@@ -67,7 +67,13 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "KL to N(0, I)",
         "kl_standard_nats",
-        "mean divergence of q(z(l)|·) from N(0, I); below the top it depends on the layer's arbitrary scale",
+        "mean divergence of q(z(l)|·) from N(0, I), for coins and dice from fair ones; "
+        "below the top it depends on the layer's arbitrary scale",
+    ),
+    (
+        "KL to prior",
+        "kl_prior_nats",
+        "mean closed-form divergence of q(z(l)|·) from p(z(l)|layer above); defined top-down and at the top",
     ),
     (
         "encoder k.o.",
@@ -77,7 +83,8 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "model k.o.",
         "knockout_model_nats",
-        "likelihood lost when the decoder sees this layer's prior mean in place of the layer",
+        "likelihood lost when the decoder sees this layer's prior mean in place of the layer: a difference of two "
+        "L_32 bounds, too high by the looseness of the clamped stack's, too low by that of the whole stack's",
     ),
 )
 """Heading, recorded quantity, meaning."""
@@ -96,11 +103,26 @@ def kind_counts(layer: Layer, epsilon_index: int) -> Counter[str]:
     return merged
 
 
-def counted(found: Counter[str]) -> str:
-    """Words with counts, the most frequent first: "active 3/4, undecided 1/4"."""
+def counted(found: Counter[str], remarks: Mapping[str, str] | None = None) -> str:
+    """Words with counts and remarks, the most frequent first: "active 3/4, undecided 1/4"."""
     n = sum(found.values())
-    words = ((word.replace("0, I", "0,\N{NO-BREAK SPACE}I"), count) for word, count in found.most_common())
-    return ", ".join(f"{word} {count}/{n}" for word, count in words)
+    text = ", ".join(f"{word} {count}/{n}{(remarks or {}).get(word, '')}" for word, count in found.most_common())
+    return text.replace("0, I", "0,\N{NO-BREAK SPACE}I")
+
+
+def mismatch(layer: Layer, epsilon_index: int) -> str:
+    """ " (0.42 nats from N(0, I))": the median over the replicas that collapsed to a constant."""
+    nats = layer.interval("kl_standard_nats")[layer.verdict[:, epsilon_index] == CONSTANT, 1]
+    return f" ({number(_median(nats))} nats from N(0, I))" if np.isfinite(nats).any() else ""
+
+
+def active_text(layer: Layer) -> str:
+    """ "twin 3, Burda 8 of 8": active units by either variance, medians over replicas."""
+    short_names = {"twin_covariance": "twin", "residual_variance": "residual", "burda_variance": "Burda"}
+    statistics = dict.fromkeys((layer.active_statistic, "burda_variance"))
+    medians = {short_names[name]: _median(layer.active_units(name)) for name in statistics if name}
+    known = ", ".join(f"{name} {median:g}" for name, median in medians.items() if not np.isnan(median))
+    return f"{known} of {layer.n_units}" if known else f"\N{EN DASH} of {layer.n_units}"
 
 
 def short(found: Counter[str], level: int = 0) -> str:
@@ -124,7 +146,7 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
     rows = []
     previous = 0
     for run in runs:
-        cells = [Cell(run.label, "first" if run.depth != previous else "")]
+        cells = [Cell(run.title, "first" if run.depth != previous else "")]
         previous = run.depth
         for layer in run.layers:
             found = kind_counts(layer, run.epsilon_index)
@@ -139,7 +161,7 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
 
 def kind_class(found: Counter[str]) -> str:
     """The style class of the replicas' verdict, where those that did not fail agree; "mixed" where they differ."""
-    words = [word for word in found if word != "failed"] or ["failed"]
+    words = [word for word in found if word != FAILED] or [FAILED]
     return f"is-{words[0].replace(' ', '-')}" if len(words) == 1 else "is-mixed"
 
 
@@ -150,7 +172,7 @@ def details(runs: Sequence[LoadedRun]) -> Table:
     columns = [
         Column("run", numeric=False),
         Column("layer", numeric=False),
-        Column("units", numeric=True),
+        Column("active units", "median", numeric=False),
         Column(heading, numeric=False),
         Column("at the other thresholds", numeric=False),
         *(Column(name, "nats") for name, _, _ in QUANTITIES),
@@ -161,10 +183,13 @@ def details(runs: Sequence[LoadedRun]) -> Table:
             found = counts(layer, run.epsilon_index)
             rows.append(
                 (
-                    Cell(run.label if position == 0 else "", "first" if position == 0 else ""),
+                    Cell(run.title if position == 0 else "", "first" if position == 0 else ""),
                     Cell(layer.name),
-                    Cell(str(layer.n_units)),
-                    Cell(counted(found), kind_class(kind_counts(layer, run.epsilon_index))),
+                    Cell(active_text(layer)),
+                    Cell(
+                        counted(found, {CONSTANT: mismatch(layer, run.epsilon_index)}),
+                        kind_class(kind_counts(layer, run.epsilon_index)),
+                    ),
                     Cell(moves(run, layer)),
                     *(Cell(interval_text(layer.interval(key))) for _, key, _ in QUANTITIES),
                 )
@@ -185,21 +210,27 @@ def moves(run: LoadedRun, layer: Layer) -> str:
 
 def verdict_csv(runs: Sequence[LoadedRun]) -> str:
     """One row per run, layer and replica, with every interval."""
-    heading = ["run", "layer", "units", "seed", "active_units", "epsilon_nats"]
+    heading = ["run", "layer", "units", "seed", "active_units", "burda_active_units", "epsilon_nats"]
     heading += ["verdict_at_lower_epsilon", "verdict", "verdict_at_higher_epsilon"]
     keys = [key for _, key, _ in QUANTITIES]
     heading += [f"{key}_{end}" for key in keys for end in ("low", "middle", "high")]
     rows: list[list[object]] = []
     for run in runs:
         for layer in run.layers:
-            active = layer.active_units()
+            active, burda = layer.active_units(), layer.active_units("burda_variance")
             for replica, seed in enumerate(run.seeds):
                 row: list[object] = [run.label, layer.name, layer.n_units, seed, float(active[replica])]
+                row.append(float(burda[replica]))
                 row.append(run.epsilons[run.epsilon_index])
                 row += [str(word) for word in layer.verdict[replica]]
                 row += [float(value) for key in keys for value in layer.interval(key)[replica]]
                 rows.append(row)
     return to_csv(heading, rows)
+
+
+def _median(values: Array) -> float:
+    kept = values[np.isfinite(values)]
+    return float(np.median(kept)) if kept.size else float("nan")
 
 
 def _mean(run: LoadedRun) -> float:

@@ -74,11 +74,18 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
         "order": np.array(config.model.order),
         "layers": np.array(layers),
         "collapse_epsilons": np.geomspace(1e-3, 10, 25),
+        "step": np.array(config.training.n_steps),
+        "died_at": np.where(alive, -1, 120),
+        "culprit": np.where(alive, "", "the rate of z1"),
     }
     for index, (name, n_units) in enumerate(zip(layers, config.model.latents, strict=True)):
         nats = level[index] * np.exp(0.1 * rng.standard_normal(n))
         width = 0.004 + 0.03 * level[index]
         arrays[f"information_nats/{name}"] = _interval(nats, width, failed, 0.0)
+        on_n = np.full(n, np.nan) if bottom_up and index else nats.copy()
+        on_n[~alive] = np.nan
+        arrays[f"information_on_n_nats/{name}"] = on_n
+        arrays[f"n_paths/{name}"] = np.full(n, 64 if bottom_up else 1000)
         arrays[f"parent_information_nats/{name}"] = _interval(1.3 * nats, 1.4 * width, failed, 0.0)
         arrays[f"reading_nats/{name}"] = _interval(0.9 * nats, width, failed, 0.0)
         rate = nats - (1.8 if bottom_up and index == 1 else 0.0)

@@ -17,7 +17,7 @@ from analysis.claims import (
     t_interval,
     welch_interval,
 )
-from analysis.load import by_label
+from analysis.load import LoadedRun, by_label
 from analysis.study import Study
 from experiments import depth
 
@@ -88,9 +88,9 @@ def test_one_replica_decides_nothing() -> None:
     assert "two are needed" in decision.how
 
 
-def test_missing_run_is_undecided_with_the_reason() -> None:
+def test_missing_run_is_not_measured_with_the_reason() -> None:
     decision = decide(depth.claims[-1], {})
-    assert decision.outcome == "undecided"
+    assert decision.outcome == "not measured"
     assert "depth-5 ladder+WU+BN" in decision.how
 
 
@@ -103,13 +103,57 @@ def test_depth_claims_on_fabricated_runs(depth_study: Study) -> None:
     assert decisions[5].outcome == decisions[6].outcome == "supported"
 
 
-def test_information_above_the_first_layer_is_one_quantity_for_both_orders(depth_study: Study) -> None:
+def test_information_above_the_first_layer_is_on_the_same_n_images(depth_study: Study) -> None:
     runs = by_label(depth_study.runs)
     bottom_up, ladder = runs["depth-5 bottom-up"], runs["depth-5 ladder+WU"]
-    one = depth.upper_information(runs, "depth-5 bottom-up").values
-    np.testing.assert_array_equal(one, bottom_up.layers[1].interval("information_nats")[:, 1])
-    total = depth.upper_information(runs, "depth-5 ladder+WU").values
-    np.testing.assert_allclose(total, sum(layer.interval("information_nats")[:, 1] for layer in ladder.layers[1:]))
+    held, most = depth.upper_information(runs, "depth-5 ladder+WU", "depth-5 bottom-up")
+    np.testing.assert_allclose(held.values, sum(layer.information_on_n for layer in ladder.layers[1:]))
+    np.testing.assert_array_equal(most.values, bottom_up.layers[1].interval("information_nats")[:, 2])
+
+
+def with_upper(run: LoadedRun, nats: float) -> LoadedRun:
+    """The run with `nats` on n images in z2, and none above."""
+    values = {layer.name: np.full(run.n_replicas, nats if layer.name == "z2" else 0.0) for layer in run.layers}
+    layers = [
+        dataclasses.replace(
+            layer,
+            information_on_n=values[layer.name],
+            intervals={**layer.intervals, "information_nats": np.stack([values[layer.name]] * 3, axis=1)},
+        )
+        for layer in run.layers
+    ]
+    return dataclasses.replace(run, layers=tuple(layers))
+
+
+def test_two_stacks_that_tell_all_images_apart_cannot_be_compared(depth_study: Study) -> None:
+    runs = by_label(depth_study.runs)
+    cap = np.log(500)
+    for label, nats in (("depth-5 ladder+WU", cap + 0.01), ("depth-5 bottom-up+WU", cap - 0.05)):
+        runs[label] = with_upper(runs[label], nats)
+    decision = decide(depth.claims[5], runs)
+    assert decision.outcome == "not measured"
+    assert decision.how == "both saturate at log n = 6.21 nats: 500 images cannot tell"
+    runs["depth-5 bottom-up+WU"] = with_upper(runs["depth-5 bottom-up+WU"], cap - 1.0)
+    decision = decide(depth.claims[5], runs)
+    assert (decision.outcome, decision.middle) == ("supported", pytest.approx(1.0))
+
+
+def test_older_arrays_have_no_information_on_n_images(depth_study: Study) -> None:
+    runs = by_label(depth_study.runs)
+    runs["depth-5 ladder+WU"] = with_upper(runs["depth-5 ladder+WU"], np.nan)
+    decision = decide(depth.claims[5], runs)
+    assert decision.outcome == "not measured" and "evaluate it again" in decision.how
+
+
+def test_a_run_measured_early_is_refused(depth_study: Study) -> None:
+    runs = by_label(depth_study.runs)
+    for label in runs:
+        runs[label] = dataclasses.replace(runs[label], step=400)
+    decisions = [decide(claim, runs) for claim in depth.claims]
+    assert {decision.outcome for decision in decisions} == {"not measured"}
+    assert all("was measured at step 400 of 1000" in decision.how for decision in decisions)
+    runs = {label: dataclasses.replace(run, step=None) for label, run in runs.items()}
+    assert decide(depth.claims[0], runs).outcome == "supported"
 
 
 def test_a_claim_needs_an_evaluated_run(depth_study: Study) -> None:

@@ -23,3 +23,7 @@ def test_labels_say_what_the_settings_are(preset: str) -> None:
         assert config.model.batch_norm == ("BN" in label,)
         assert isinstance(config.objective.beta, LinearWarmup if "WU" in label else Constant)
         assert config.model.order == ("top-down" if "ladder" in label else "bottom-up")
+
+
+def test_the_papers_epoch_is_its_whole_batches() -> None:
+    assert configs("paper")["depth-1"].training.n_steps == 2000 * 234

@@ -58,6 +58,16 @@ def test_active_units_are_shares_of_the_layer(depth_study: Study) -> None:
     np.testing.assert_allclose(points(figure, "bottom-up", run.label)[:4], expected, rtol=1e-12)
 
 
+def test_burdas_count_stands_hollow_behind(depth_study: Study) -> None:
+    figure = active_units(depth_study.panels)
+    assert figure is not None
+    run = depth_study.deepest["bottom-up"]
+    expected = np.concatenate([100 * layer.active_units("burda_variance") / layer.n_units for layer in run.layers])
+    (axes,) = (axes for axes in figure.axes if axes.get_title() == "bottom-up")
+    hollow = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert any(np.array_equal(heights, expected) for heights in hollow)
+
+
 def test_likelihood_curve_is_the_recorded_bound(depth_study: Study) -> None:
     figure = likelihood_curves(depth_study.panels)
     run = depth_study.deepest["bottom-up"]
@@ -65,6 +75,8 @@ def test_likelihood_curve_is_the_recorded_bound(depth_study: Study) -> None:
     drawn = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines]
     assert any(np.array_equal(line, run.likelihood.bound_nats[2, :, 1]) for line in drawn)
     assert any(np.array_equal(line, run.likelihood.elbo_nats[2, 1:2]) for line in drawn)
+    bars = [bar.get_segments()[0][:, 1] for bar in figure.axes[0].collections]
+    assert any(np.array_equal(bar, run.likelihood.best[2, [0, 2]]) for bar in bars)
 
 
 def test_collapse_curve_is_the_recorded_share(depth_study: Study) -> None:

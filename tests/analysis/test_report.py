@@ -15,6 +15,9 @@ import pytest
 from analysis.load import load_runs
 from analysis.report import compare_text, verdict_text, write_experiment_report
 from analysis.study import open_study
+from analysis.tables.likelihood import bad_share
+from analysis.tables.table import interval_text
+from analysis.tables.verdict import active_text, details
 from experiments.depth import configs
 from hvae.config import ConfigError, RunConfig
 from hvae.runs import Run
@@ -133,6 +136,68 @@ def test_one_run_has_a_page_without_claims(tmp_path: Path) -> None:
     assert 'id="claims"' not in text
     assert "failed 1/4" in text
     assert "nan" not in re.sub(r"<svg.*?</svg>|<img[^>]*>", "", text, flags=re.DOTALL).lower().split()
+
+
+def test_a_failed_replica_says_where(tmp_path: Path) -> None:
+    (run,) = fabricate(tmp_path, {"my stack": configs("demo")["depth-2 bottom-up"]}, experiment="train", failed=3)
+    sentence = "Failed: my stack, seed 3 stopped at step 120 in the rate of z1."
+    assert sentence in write_experiment_report(run.path).read_text(encoding="utf-8")
+    assert sentence in verdict_text(run.path)
+
+
+def measured_at(run: Run, step: int) -> None:
+    run.save_arrays("diagnostics", {**run.load_arrays("diagnostics"), "step": np.array(step)})
+
+
+def test_a_run_measured_early_is_marked(tmp_path: Path) -> None:
+    labels = ("depth-1", "depth-2 bottom-up")
+    first, second = fabricate(tmp_path, {label: configs("demo")[label] for label in labels})
+    measured_at(second, 600)
+    sentence = "* Measured before the last step: depth-2 bottom-up measured at step 600 of 1000."
+    for path in (tmp_path / "depth", second.path):
+        text = verdict_text(path)
+        assert sentence in text and "depth-2 bottom-up *" in text
+    page = write_experiment_report(tmp_path / "depth").read_text(encoding="utf-8")
+    assert sentence in page and page.count(">depth-2 bottom-up *</td>") == 3 and "depth-1 *" not in page
+    assert ">not measured</td>" in page and ">supported</td>" not in page
+    assert "measured at step 600 of 1000" in compare_text(first.path, second.path)
+
+
+def test_arrays_of_before_say_nothing_of_steps(tmp_path: Path) -> None:
+    older = ("step", "died_at", "culprit", "information_on_n")
+    (run,) = fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]}, failed=1, drop=older)
+    assert open_study(run.path).notes == ()
+
+
+def test_details_show_both_counts_and_the_mismatch(depth_directory: Path) -> None:
+    run = next(run for run in load_runs(depth_directory) if run.label == "depth-3 ladder+WU")
+    layer = run.layers[2]
+    units = dict(layer.unit_intervals)
+    units["residual_variance"], units["burda_variance"] = (
+        np.where(np.arange(8)[None, :, None] < n, 1.0, 0.0) * np.ones((4, 1, 3)) for n in (3, 8)
+    )
+    words = np.full((4, 3), "collapsed to a constant")
+    nats = {**layer.intervals, "kl_standard_nats": np.full((4, 3), 0.42)}
+    layer = dataclasses.replace(layer, unit_intervals=units, verdict=words, intervals=nats)
+    assert active_text(layer) == "residual 3, Burda 8 of 8"
+    table = details([dataclasses.replace(run, layers=(layer,))])
+    shown = table.rows[0][3].text.replace("\N{NO-BREAK SPACE}", " ")
+    assert shown == "collapsed to a constant 4/4 (0.42 nats from N(0, I))"
+    assert "KL to prior" in [column.name for column in table.columns]
+
+
+@pytest.mark.parametrize(
+    ("nats", "text"), [(0.5, "0.50 [0.50, 0.50]"), (12.34, "12.3 [12.3, 12.3]"), (4711.2, "4711 [4711, 4711]")]
+)
+def test_decimals_shrink_with_the_number(nats: float, text: str) -> None:
+    assert interval_text(np.full((2, 3), nats)).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+def test_an_infinite_k_hat_is_high(depth_directory: Path) -> None:
+    likelihood = load_runs(depth_directory)[0].likelihood
+    assert likelihood is not None
+    pareto_k = np.array([[0.1, np.inf, np.nan, 0.2]])
+    assert bad_share(dataclasses.replace(likelihood, pareto_k=pareto_k)) == pytest.approx(1 / 3)
 
 
 def test_unfinished_run_has_a_page(tmp_path: Path) -> None:
