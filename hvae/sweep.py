@@ -64,7 +64,7 @@ def sweep(
 ) -> list[Failure]:
     """Complete every run, at most `n_workers` at a time (0: one for every `n_threads` cores, or one on a GPU).
 
-    Answers the failures. The costliest start first. `say` hears one line for every run that ends. An interrupt (SIGINT or
+    Answers the failures. The costliest start first. `say` hears a line for every run that ends. An interrupt (SIGINT or
     SIGTERM) is passed on: workers save a checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
     n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
