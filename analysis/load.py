@@ -155,6 +155,12 @@ class LoadedRun:
         return len(self.layers)
 
     @property
+    def yardstick(self) -> str:
+        """Data and law of x: bounds on log p(x) compare within one only."""
+        data, law = self.config.data, self.config.model.observation
+        return f"{data.name} (seed {data.seed}, {law} x)"
+
+    @property
     def n_replicas(self) -> int:
         return len(self.seeds)
 

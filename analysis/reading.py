@@ -71,6 +71,9 @@ def _likelihood(study: Study) -> str:
     }
     if not means:
         return ""
+    yardsticks = {run.yardstick for run in means}
+    if len(yardsticks) > 1:
+        return f"The bounds of these runs do not compare: they are on {'; '.join(sorted(yardsticks))}."
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
     bad, total = sum(map(warned, means)), sum(run.n_replicas for run in means)
     trust = f"{bad} of {total} replicas carry a warning (see Likelihood)" if bad else "no replica carries a warning"

@@ -165,7 +165,9 @@ def compare_text(run_a: Path, run_b: Path) -> str:
         Column("b - a [95 % interval]"),
     )
     rows = []
-    if a.likelihood is not None and b.likelihood is not None:
+    if a.yardstick != b.yardstick:
+        lines.append(_wrapped(f"ELBO and L_K are left out, as they do not compare: {a.yardstick} | {b.yardstick}."))
+    elif a.likelihood is not None and b.likelihood is not None:
         rows.append(_compared("ELBO", a.likelihood.elbo_nats[:, 1], b.likelihood.elbo_nats[:, 1], a, b))
         k_a, k_b = int(a.likelihood.n_samples[-1]), int(b.likelihood.n_samples[-1])
         heading = f"L_{k_a}" if k_a == k_b else f"L_{k_a} | L_{k_b}"

@@ -78,7 +78,8 @@ def _run(options: Any) -> int:
 
         completion.check(missing.values(), _folder(options.data_dir), options.device)
         runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
-        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}")
+        done = len(runs) - len(missing)
+        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}, {done} done; a line follows as each ends.")
         failures = sweep.sweep(
             runs,
             n_workers=options.workers,
@@ -132,6 +133,7 @@ def _evaluate(options: Any) -> int:
 
     torch.set_num_threads(options.threads)
     for run in todo:
+        _say(f"Measuring {run.path} ({_state(run)})")
         completion.measure(run, device=options.device, data_dir=_folder(options.data_dir))
     if not todo:
         _say(f"{options.run} is measured already; --force measures it again.")
@@ -185,7 +187,7 @@ def _data(options: Any) -> int:
         return 0
     states = data.verify(folder)
     for path, state in states:
-        print(f"{state:<8} {path}")
+        print(f"{'sound' if state == 'present' else state:<8} {path}")
     damaged = [path for path, state in states if state == "damaged"]
     if damaged:
         raise ConfigError(f"{damaged[0]} does not have the checksum of the catalogue; `hvae data get` fetches it anew.")

@@ -97,7 +97,8 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         if "pickle" in reason:  # numpy's sentence recommends to load it all the same
             reason = "it holds Python objects, or is no numpy file"
         raise ConfigError(
-            f"{path} cannot be read as numeric arrays ({reason}); write it with np.savez(path, train=x)."
+            f"{path} cannot be read as numeric arrays, being truncated, damaged or of another kind ({reason}); "
+            "write it anew with np.savez(path, train=x)."
         ) from None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from analysis.load import load_runs
+from analysis.reading import reading
 from analysis.report import compare_text, verdict_text, write_experiment_report
 from analysis.study import open_study
 from analysis.tables.likelihood import bad_share
@@ -245,6 +246,19 @@ def test_compare_names_settings_and_pairs_seeds(depth_directory: Path) -> None:
     assert "different quantities" in text
     assert max(map(len, text.splitlines())) <= 100
     assert "The settings are the same." in compare_text(runs["depth-1"].path, runs["depth-1"].path)
+
+
+def test_bounds_on_other_data_are_not_compared(tmp_path: Path) -> None:
+    config = configs("demo")["depth-1"]
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, name="mnist-dynamic"))
+    fabricate(tmp_path, {"one": config, "two": other})
+    (tmp_path / "depth").rename(tmp_path / "own")
+    one, two = (run.path for run in load_runs(tmp_path / "own"))
+    assert "ELBO  " in compare_text(one, one)
+    text = compare_text(one, two)
+    assert "ELBO and L_K are left out, as they do not compare" in text and "ELBO  " not in text
+    (_, sentence) = reading(open_study(tmp_path / "own"))
+    assert sentence.startswith("The bounds of these runs do not compare")
 
 
 def test_compare_wants_single_runs(depth_directory: Path) -> None:
