@@ -92,7 +92,7 @@ def _content(
         "claims": claims_table(decisions) if decisions else None,
         "common": _common_settings(study.runs),
         "varying": _varying_settings(study.runs),
-        "sessions": _sessions(study.runs),
+        "sessions": sessions(study.runs),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -162,7 +162,7 @@ def _varying_settings(runs: Sequence[LoadedRun]) -> tuple[list[str], list[tuple[
     return keys, [(run.label, [flat.get(key, "") for key in keys]) for run, flat in zip(runs, flats, strict=True)]
 
 
-def _sessions(runs: Sequence[LoadedRun]) -> list[tuple[dict[str, str], int]]:
+def sessions(runs: Sequence[LoadedRun]) -> list[tuple[dict[str, str], int]]:
     """Different origins of the numbers, and how many runs share each; time is the first and last of them."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:

@@ -79,7 +79,7 @@ def _run(options: Any) -> int:
         completion.check(missing.values(), _folder(options.data_dir), options.device)
         runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
         done = len(runs) - len(missing)
-        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}, {done} done; a line follows as each ends.")
+        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}, {done} done; a line as each ends.")
         failures = sweep.sweep(
             runs,
             n_workers=options.workers,
@@ -144,6 +144,10 @@ def _evaluate(options: Any) -> int:
 def _report(options: Any) -> int:
     _runs_at(options.directory)
     _show(Path(options.directory), options.preset)
+    if options.to:
+        from analysis.results import write_results
+
+        print(f"Results: {write_results(Path(options.directory), Path(options.to), options.preset)}")
     return 0
 
 

@@ -105,6 +105,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     report = command("report", "Draw the report of what is on disk again; needs no torch.", "hvae report runs/depth")
     report.add_argument("directory", type=str, help="directory of a run or of an experiment")
     report.add_argument("--preset", type=str, default="", help="preset to show; empty takes the newest")
+    report.add_argument("--to", type=str, default="", help="folder for the small files to keep: tables, figures, page")
 
     lists = command("list", "List experiments with their presets, and runs with their state.", "hvae list")
     lists.add_argument("--runs-dir", type=str, default="runs", help="root of the runs")

@@ -1,0 +1,50 @@
+"""Results to keep: the small files of a report, and a page in Markdown that says what made them.
+
+For a repository: tables (CSV, JSON), figures (SVG, PNG) and `README.md` with the verdicts as text, the
+reading, the claims, and command, commit, device and time of every session that worked on the runs.
+"""
+
+import shutil
+from pathlib import Path
+
+from analysis.reading import reading
+from analysis.report import sessions, write_experiment_report
+from analysis.study import open_study
+from analysis.terminal import verdict_text
+from hvae.config import ConfigError
+from hvae.runs import write_atomically
+
+
+def write_results(directory: Path, to: Path, preset: str = "") -> Path:
+    """Write the report of `directory` and copy its tables and figures to `to`; returns the page there."""
+    write_experiment_report(directory, preset)
+    study = open_study(directory, preset)
+    try:
+        for part in ("tables", "figures"):
+            if (directory / part).is_dir():
+                shutil.copytree(directory / part, to / part, dirs_exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
+    lines = [
+        f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
+        "",
+        " ".join(study.question.split("\n\n")[0].split()),
+        "",
+        *(f"{sentence}\n" for sentence in reading(study)),
+        "```text",
+        verdict_text(directory, preset),
+        "```",
+        "",
+        "Every replica by itself: [tables/verdict.csv](tables/verdict.csv), "
+        "[tables/likelihood.csv](tables/likelihood.csv). Figures:",
+        "",
+        *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),
+        "## What made it",
+        "",
+    ]
+    for session, n_runs in sessions(study.runs):
+        lines += [f"- {n_runs} of {len(study.runs)} runs:"]
+        lines += [f"  - {name}: {value}" for name, value in session.items()]
+    page = to / "README.md"
+    write_atomically(page, ("\n".join(lines) + "\n").encode())
+    return page

@@ -1,0 +1,30 @@
+"""What is kept of a report: small files, and a page that names what made them."""
+
+from pathlib import Path
+
+import pytest
+
+from analysis.results import write_results
+from experiments.depth import configs
+from hvae.config import ConfigError
+from tests.analysis.fabricate import fabricate
+
+
+def test_results_are_small_files_and_a_page_with_their_origin(tmp_path: Path) -> None:
+    demo = configs("demo")
+    fabricate(tmp_path, {label: demo[label] for label in ("depth-1", "depth-2 bottom-up")})
+    page = write_results(tmp_path / "depth", tmp_path / "kept" / "depth", preset="demo")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# depth, preset demo") and "## What made it" in text
+    assert "depth-2 bottom-up" in text and "command:" in text and "commit:" in text
+    for link in ("tables/verdict.csv", "tables/likelihood.csv", "figures/information.svg"):
+        assert f"({link})" in text and (page.parent / link).is_file()
+    sizes = [file.stat().st_size for file in page.parent.rglob("*") if file.is_file()]
+    assert len(sizes) > 5 and max(sizes) < 300_000
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
+    (tmp_path / "kept").write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_results(tmp_path / "depth", tmp_path / "kept", preset="demo")
