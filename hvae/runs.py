@@ -18,19 +18,14 @@ whole (`write_atomically`): a killed writer leaves the old file or the new one, 
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import io
 import json
 import math
 import os
-import platform
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae.config import ConfigError, RunConfig
+from hvae.provenance import session
 
 Row = dict[str, Any]
 """One row of metrics: "step" is an int, "beta" a float, the rest lists over replicas; NaN where unknown."""
@@ -166,18 +162,7 @@ class Run:
 
     def write_provenance(self, device: str, n_threads: int) -> None:
         """Append where this session's numbers come from to provenance.json."""
-        session = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            "commit": _commit(),
-            "device": device,
-            "n_threads": n_threads,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "versions": _versions(),
-        }
-        text = json.dumps([*self.read_provenance(), session], indent=2)
+        text = json.dumps([*self.read_provenance(), session(device, n_threads)], indent=2)
         write_atomically(self.path / "provenance.json", f"{text}\n".encode())
 
     def read_provenance(self) -> list[dict[str, Any]]:
@@ -292,27 +277,3 @@ def _with_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_nan(entry) for entry in value]
     return math.nan if value is None else value
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this package is run from, with "+" where it was altered; None elsewhere."""
-    home = Path(__file__).resolve().parent.parent
-    if not (home / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(home), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in ("hvae", "torch", "numpy", "scipy", "arviz-stats"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
