@@ -13,8 +13,8 @@ REPO = Path(__file__).parent.parent
 
 ORDER = (
     "vocabulary schedules strict config provenance runs shapes numerics rng checkpoints families nets network "
-    "posterior evidence gradients objectives reference likelihood diagnostics data build board health interrupts training evaluation "
-    "completion sweep options cli __main__"
+    "posterior evidence gradients objectives reference likelihood diagnostics data build board health "
+    "interrupts training evaluation completion sweep options cli __main__"
 ).split()
 """the rooms of hvae: a file imports only from rooms that stand before its own (within a room: no circles)"""
 
