@@ -79,9 +79,13 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
         evidence = functional_call(template, (dict(parameters), dict(buffers)), (x, dict(noise)))
         return objective(evidence, step), summary(evidence, units=logging)
 
-    with Board(run, seeds, first) as board, stop_requests() as stop, tqdm(
-        total=steps.n_steps, initial=first, desc=run.label, unit="step", disable=None if progress else True
-    ) as bar:
+    with (
+        Board(run, seeds, first) as board,
+        stop_requests() as stop,
+        tqdm(
+            total=steps.n_steps, initial=first, desc=run.label, unit="step", disable=None if progress else True
+        ) as bar,
+    ):
         for step in range(first, steps.n_steps):
             logging = (step + 1) % steps.log_every_steps == 0 or step + 1 == steps.n_steps
             x, noise = batch(images, config, models[0], step, dynamic=data.dynamic)

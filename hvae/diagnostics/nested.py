@@ -50,9 +50,7 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
         most = min(cap, *(layer.about_datum[2] for layer in found.values()))
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
-            parent = ordered(
-                intervals.low(bounds.parent_lower), intervals.high(bounds.parent_upper, bounds.divergence)
-            )
+            parent = ordered(intervals.low(bounds.parent_lower), intervals.high(bounds.parent_upper, bounds.divergence))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
                 min(intervals.high(bounds.datum_upper), parent[2], most),
