@@ -74,7 +74,7 @@ def _legend(words: set[str], abbreviated: bool) -> list[str]:
             if kind == "collapsed":
                 meaning = "J surely below the threshold: to N(0, I), or to a constant law of its own"
             name = f"{kind} ({ABBREVIATION[kind]})" if abbreviated else kind
-            lines.append(_wrapped(meaning, f"  {name:<17}", indent=19))
+            lines.append(_wrapped(meaning, f"  {name:<19}", indent=21))
     lines.append(
         _wrapped(
             "J: information from the parent; I: information about the image; U: what changes below "

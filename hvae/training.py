@@ -226,7 +226,8 @@ def pictures(board: Board, model: HVAE, replica: int, seed: int, data: Dataset, 
     A model in training normalises by the batch at hand, so the batch is larger than what is shown.
     """
     n_drawn, n_shown = 64, 8
-    x = data.test[:n_drawn].to(next(model.parameters()).device)
+    chosen = rng.permutation(len(data.test), seed=0, purpose="pictures")[:n_drawn]  # a test set may be sorted
+    x = data.test[chosen].to(next(model.parameters()).device)
     device = str(x.device)
     with torch.no_grad():
         drawn = rng.noise(model.decoder.noise_specs(), 1, n_drawn, seed=seed, purpose="pictures", device=device)
