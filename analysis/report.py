@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -183,4 +184,4 @@ def _origin(value: Any) -> str:
         return "unknown"
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)

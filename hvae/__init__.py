@@ -18,5 +18,3 @@ Legend: R replicas (seeds), K samples, B data, D units, L latent layers; x the o
 top. Values are ``[K, B, D]``, log-probabilities ``[K, B]``. The unit is the nat. A bound is better when higher, a loss
 when lower.
 """
-
-__version__ = "0.1.0"

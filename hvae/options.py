@@ -8,6 +8,7 @@ import ast
 import contextlib
 import dataclasses
 import difflib
+import importlib.metadata
 import inspect
 import json
 import re
@@ -28,6 +29,16 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         sentence = " ".join(re.sub(r"<class '(\w+)'>", r"\1", message).split()).replace("Parser key", "option")
+        if "unrecognized arguments" in sentence:
+            sentence += "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
+        unknown = re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", sentence)
+        if unknown:  # a key of a --config file
+            sections = get_type_hints(RunConfig).items()
+            knobs = [f"{section}.{field.name}" for section, kind in sections for field in dataclasses.fields(kind)]
+            close = difflib.get_close_matches(unknown[2], knobs, n=1)
+            sentence = f"The configuration has an unknown key {unknown[2]}"
+            sentence += f"; did you mean {close[0]}?" if close else f"; `hvae {unknown[1]} --help` lists the keys"
+            raise ConfigError(f"{sentence.rstrip('.?')}{'?' if close else '.'}")
         raise ConfigError(f"{sentence.rstrip('.')}. See `{_help_of(self)}`.")
 
     def refuse_unknown(self, arguments: Sequence[str]) -> None:
@@ -59,6 +70,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
         epilog="Example: hvae run depth --preset demo",
+        version=importlib.metadata.version("hvae"),
     )
     subcommands = parser.add_subcommands(dest="command", required=True)
     commands: dict[str, Parser] = {}

@@ -227,3 +227,18 @@ def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
     find_runs(tmp_path / "runs")[1].mark_done()
     assert main(["run", "trial"]) == 0
     assert "all 2 runs are done already" in capsys.readouterr().err and len(seen) == 1
+
+
+def test_what_is_nearly_right_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "near.yaml"
+    file.write_text("training:\n  n_stepz: 3\n")
+    for arguments, remedy in (
+        (["train", "--config", str(file)], "unknown key training.n_stepz; did you mean training.n_steps?"),
+        (["train", "--model.latents", "[16,", "8]"], "a list is one argument, in quotes"),
+    ):
+        assert main(arguments) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()
+        assert remedy in sentence
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("hvae ")
