@@ -74,9 +74,13 @@ def reliability(runs: Sequence[LoadedRun]) -> str:
         return ""
     if not bad:
         return "Reliability: no replica carries a warning."
+    each = [bad_share(run.likelihood, r) for run in runs if run.likelihood for r in range(run.n_replicas)]
+    known = [round(100 * share) for share in each if not np.isnan(share)]
+    ends = sorted({min(known), max(known)}) if known else []
+    heavy = f" (k-hat is too high for {' to '.join(map(str, ends))} % of the images)" if ends else ""
     return (
-        f"Reliability: {bad} of {total} replicas carry a warning. Their L_K holds as a lower bound on average, but is "
-        "not to be read as log p(x)."
+        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K holds as a lower bound on average, but "
+        "is not to be read as log p(x)."
     )
 
 

@@ -26,4 +26,6 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     if site.family.factorised and prior.family.factorised:
         terms["rate_unit_nats"] = per_datum(evidence.unit_rate(name), n)
         terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.law, standard), n)
+        if evidence.closed_form(name):
+            terms["kl_prior_unit_nats"] = per_datum(evidence.unit_kl(name), n)
     return terms

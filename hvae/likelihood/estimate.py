@@ -20,6 +20,8 @@ FEWEST_SAMPLES = 25
 """below this the tail of the weights has fewer than 5 draws, and k-hat is not computed"""
 TOLERATED_SHARE = 0.05
 """share of the data that may be doubtful before the whole estimate is"""
+HOPELESS_SHARE = 0.5
+"""share of doubtful data from which nothing of the whole is left to believe"""
 SMALLEST_ESS = 10.0
 """effective draws below which a standard error, itself about 1/sqrt(ESS), says nothing"""
 ROUNDING = 1e-6
@@ -71,10 +73,12 @@ class Estimate:
                 f"draw at least {FEWEST_SAMPLES}."
             )
         heavy, poor = self.pareto_k > self.largest_pareto_k, self.ess < SMALLEST_ESS
-        if (heavy | poor).mean() <= TOLERATED_SHARE:
+        share = float((heavy | poor).mean())
+        if share <= TOLERATED_SHARE:
             return ""
+        grade = "Doubtful" if share < HOPELESS_SHARE else "Not to be believed"
         return (
-            f"Not to be believed as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
+            f"{grade} as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
             f"the effective sample size below {SMALLEST_ESS:.0f} for {poor.sum()} of {n_data} data (median "
             f"{np.median(self.ess):.3g} of {self.n_samples} samples), so q misses mass and the bound may lie far below."
         )

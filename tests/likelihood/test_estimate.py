@@ -108,6 +108,9 @@ def test_more_than_a_twentieth_of_doubtful_data_is_not_believed() -> None:
     assert "above 0.67 for 6" in estimate(pareto_k=k).warning
     k[:6] = math.inf
     assert "above 0.67 for 6" in estimate(pareto_k=k).warning
+    assert estimate(pareto_k=k).warning.startswith("Doubtful as log p(x)")
+    k[:50] = 2.0
+    assert estimate(pareto_k=k).warning.startswith("Not to be believed as log p(x)")
     ess = np.full(100, 300.0)
     ess[:10] = 1.2
     assert "below 10 for 10 of 100" in estimate(ess=ess).warning
