@@ -79,8 +79,8 @@ def reliability(runs: Sequence[LoadedRun]) -> str:
     ends = sorted({min(known), max(known)}) if known else []
     heavy = f" (k-hat is too high for {' to '.join(map(str, ends))} % of the images)" if ends else ""
     return (
-        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K holds as a lower bound on average, but "
-        "is not to be read as log p(x)."
+        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K holds as a lower bound on average, "
+        "but is not to be read as log p(x)."
     )
 
 
