@@ -114,6 +114,15 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
         )
 
 
+def check_batch_size(batch_size: int, data: Dataset) -> None:
+    """Refuse a batch that the training images do not fill."""
+    if batch_size > len(data.train):
+        raise ConfigError(
+            f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "
+            "give a smaller batch."
+        )
+
+
 def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
     """Output bias at the data's mean: its logit for coins (clamped to ±5), itself for Gaussians."""
     mean: Tensor = data.train.mean(0)

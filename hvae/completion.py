@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hvae.build import build_hvae
+from hvae.build import build_hvae, check_batch_size
 from hvae.checkpoints import latest_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset, load
@@ -41,11 +41,7 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
         build_hvae(config.model, data, seed=config.training.seeds[0])
         if len(data.test) < 2:
             raise ConfigError(f"{data.name} has {len(data.test)} test images; give at least 2 to measure on.")
-        if config.training.batch_size > len(data.train):
-            raise ConfigError(
-                f"training.batch_size is {config.training.batch_size}, but {data.name} has {len(data.train)} training "
-                "images; give a smaller batch."
-            )
+        check_batch_size(config.training.batch_size, data)
 
 
 def complete(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:

@@ -22,12 +22,12 @@ from hvae import rng
 from hvae.config import EvaluationConfig
 from hvae.data import Dataset
 from hvae.diagnostics import rates, units, usage
-from hvae.diagnostics.draws import FloatArray, Sampler
+from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
 from hvae.diagnostics.verdict import verdict
 from hvae.evidence import HVAE
 from hvae.likelihood.importance import Curve, log_likelihood_curve
-from hvae.numerics import bootstrap_interval
+from hvae.numerics import FloatArray, bootstrap_interval
 from hvae.runs import Run
 from hvae.training import load_trained
 from hvae.vocabulary import FAILED

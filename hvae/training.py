@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from hvae import rng
 from hvae.board import Board
-from hvae.build import build_hvae, build_objective
+from hvae.build import build_hvae, build_objective, check_batch_size
 from hvae.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset
@@ -45,11 +45,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     """
     config = run.config
     steps, seeds = config.training, config.training.seeds
-    if steps.batch_size > len(data.train):
-        raise ConfigError(
-            f"training.batch_size is {steps.batch_size}, but {data.name} has {len(data.train)} training images; "
-            "give a smaller batch."
-        )
+    check_batch_size(steps.batch_size, data)
     models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
     template = copy.deepcopy(models[0]).to("meta")
     objective = build_objective(config.objective, models[0].latents)

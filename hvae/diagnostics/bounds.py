@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hvae.diagnostics.draws import FloatArray
-from hvae.numerics import bootstrap_interval
+from hvae.numerics import FloatArray, bootstrap_interval
 
 ROWS = 32
 """draws scored at once against all laws: bounds the memory"""

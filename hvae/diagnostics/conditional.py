@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
-from hvae.diagnostics.draws import FloatArray, Sampler, controlled, per_datum
+from hvae.diagnostics.draws import Sampler, controlled, per_datum
+from hvae.numerics import FloatArray
 
 
 def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tensor | None) -> dict[str, Information]:

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae.evidence import HVAE, Evidence
 from hvae.network import Trace
+from hvae.numerics import FloatArray
 from hvae.rng import noise
 from hvae.shapes import Noise
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

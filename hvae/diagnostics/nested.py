@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
-from hvae.diagnostics.draws import FloatArray, Sampler, controlled
+from hvae.diagnostics.draws import Sampler, controlled
 from hvae.families import kl
 from hvae.network import Site
+from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
 

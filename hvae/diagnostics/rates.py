@@ -7,9 +7,10 @@
 - kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where that is right.
 """
 
-from hvae.diagnostics.draws import FloatArray, per_datum
+from hvae.diagnostics.draws import per_datum
 from hvae.evidence import Evidence
 from hvae.families import kl, unit_kl
+from hvae.numerics import FloatArray
 
 
 def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:

@@ -17,11 +17,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from hvae.diagnostics.draws import FloatArray, per_datum
+from hvae.diagnostics.draws import per_datum
 from hvae.evidence import Evidence
 from hvae.families import unit_kl
 from hvae.network import Site
-from hvae.numerics import bootstrap_means
+from hvae.numerics import FloatArray, bootstrap_means
 
 DELTA = 0.01
 EPSILONS = np.logspace(-4, 1, 41)

@@ -12,10 +12,10 @@
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.draws import FloatArray, Sampler, per_datum
+from hvae.diagnostics.draws import Sampler, per_datum
 from hvae.evidence import Evidence
 from hvae.families import kl
-from hvae.numerics import log_mean_exp
+from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import noise
 
 N_PRIOR_DRAWS = 4096

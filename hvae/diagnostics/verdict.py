@@ -13,7 +13,7 @@ bottom-up it is a difference of informations, and negative for a layer that carr
 "Surely" means that the whole interval lies on one side.
 """
 
-from hvae.diagnostics.draws import FloatArray
+from hvae.numerics import FloatArray
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, UNREAD
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hvae.diagnostics import units
-from hvae.diagnostics.draws import FloatArray
 from hvae.evidence import HVAE, Evidence
 from hvae.families import Bernoulli, Categorical
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
+from hvae.numerics import FloatArray
 from hvae.posterior import Ladder, NetworkPosterior
 from tests.diagnostics.chains import Stack, holds, images, link, root, sampler
 from tests.statistics import assert_mean
