@@ -1,10 +1,13 @@
 """Exact answers by other arithmetic than the model's own."""
 
-from hvae.reference.linear_gaussian import (
-    AffineGaussian,
-    LinearGaussian,
-    NotLinearGaussianError,
-    gaussian_mutual_information,
-)
+from hvae.reference.answers import Gaps, NoReferenceError, Reference
+from hvae.reference.linear_gaussian import AffineGaussian, LinearGaussian, gaussian_mutual_information
 
-__all__ = ["AffineGaussian", "LinearGaussian", "NotLinearGaussianError", "gaussian_mutual_information"]
+__all__ = [
+    "AffineGaussian",
+    "Gaps",
+    "LinearGaussian",
+    "NoReferenceError",
+    "Reference",
+    "gaussian_mutual_information",
+]

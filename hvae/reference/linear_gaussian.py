@@ -25,10 +25,7 @@ from hvae.families import DiagonalNormal, FullGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional, Trace
 from hvae.posterior import NetworkPosterior, Posterior
-
-
-class NotLinearGaussianError(ValueError):
-    """A network without the closed-form answers that were asked for."""
+from hvae.reference.answers import NoReferenceError
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class LinearGaussian:
 
     @staticmethod
     def of(decoder: BeliefNetwork) -> "LinearGaussian":
-        """The joint p(z, x) of a decoder. Raises `NotLinearGaussianError` with the reason."""
+        """The joint p(z, x) of a decoder. Raises `NoReferenceError` with the reason."""
         network = copy.deepcopy(decoder).double()
         widths = {name: network[name].family.width for name in network.variables}
         chain = [(), *((name,) for name in network.variables[:-1])]
@@ -198,13 +195,13 @@ def _covariance(name: str, law: Distribution) -> Tensor:
     if isinstance(law, DiagonalNormal):
         return torch.diag_embed(law.variance)
     kind = type(getattr(law, "base_dist", law)).__name__
-    raise NotLinearGaussianError(f"{name} has a {kind} law; exact answers need Gaussians throughout.")
+    raise NoReferenceError(f"{name} has a {kind} law; exact answers need Gaussians throughout.")
 
 
 def _refuse_unless_same(name: str, reason: str, values: Tensor, expected: Tensor) -> None:
     error = float((values - expected).abs().max())
     if not error <= 1e-9 * (1 + float(values.abs().max())):
-        raise NotLinearGaussianError(
+        raise NoReferenceError(
             f"The law of {name} has no exact answers: its {reason} (by {error:.2g}); "
             "use linear nets without hidden layers and a learned or fixed variance."
         )

@@ -1,0 +1,131 @@
+"""log p(x) as the mean of a weight over standard normal noise: the one thing that every estimator here works on.
+
+A draw of the latents is a function z = g(ε) of noise ε ~ N(0, I) (`hvae.families`). With r(z) the law that g
+gives to z, the weight
+
+    w(ε) = p(x, z) / r(z),    z = g(ε),    E_N(0,I) w(ε) = p(x),
+
+makes importance sampling a mean of w, annealing a path N(ε; 0, I) · w(ε)^β from β = 0 to 1, and the posterior
+the density N(ε; 0, I) · w(ε) / p(x). In these whitened coordinates all latents of any depth are about N(0, I),
+which keeps Hamiltonian moves well conditioned. g is the encoder (`from_encoder`), the decoder itself
+(`from_prior`, where w = p(x|z)), or either followed by an affine map of the noise (`Target.moved`). With some
+latents `given`, the mean is p(x, given): the evidence of what stands in the gap of a layer.
+
+Only stacks whose latents are all Gaussian have such a form; others are refused.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvae import rng
+from hvae.evidence import HVAE
+from hvae.network import BeliefNetwork
+from hvae.rng import NoiseSpecs
+from hvae.shapes import LogProb, Noise, Value
+
+
+class NotWhitenedError(ValueError):
+    """Latents that are no function of normal noise; the message names them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """``log w`` as a function of noise ``[K, B, D]``, with ``E_N(0,I) w = p(x)`` for each of B data."""
+
+    log_weight: Callable[[Noise], LogProb]
+    """ε [K, B, D] -> log w(ε) [K, B]"""
+    specs: NoiseSpecs
+    """variable -> (kind, width): which stretch of ε is whose"""
+    like: Tensor
+    """x ``[B, D]``: how many data, where they lie, of what dtype"""
+
+    @property
+    def n_data(self) -> int:
+        """B."""
+        return len(self.like)
+
+    @property
+    def width(self) -> int:
+        """D: numbers of noise for one draw of all free latents."""
+        return sum(width for _, width in self.specs.values())
+
+    def noise(self, n_samples: int, *, seed: int, purpose: str, step: int = 0) -> Noise:
+        """Standard normal ``[K, B, D]``, a function of the key."""
+        specs: NoiseSpecs = {"noise": ("normal", self.width)}
+        return rng.noise(
+            specs, n_samples, self.n_data,
+            seed=seed, purpose=purpose, step=step, device=str(self.like.device), dtype=self.like.dtype,
+        )["noise"]  # fmt: skip
+
+    def split(self, noise: Noise) -> dict[str, Noise]:
+        """The stretch of each variable."""
+        return split(noise, self.specs)
+
+    def moved(self, shift: Tensor, scale_tril: Tensor) -> "Target":
+        """The same evidence with proposals η = shift + C ε, for shift ``[B, D]`` and C lower triangular ``[B, D, D]``.
+
+        ``log w'(ε) = log w(η) + log N(η; 0, I) - log N(ε; 0, I) + log det C``.
+        """
+        log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+        def log_weight(noise: Noise) -> LogProb:
+            eta = move(noise, shift, scale_tril)
+            return self.log_weight(eta) + (noise.square().sum(-1) - eta.square().sum(-1)) / 2 + log_det
+
+        return Target(log_weight, self.specs, self.like)
+
+
+def move(noise: Noise, shift: Tensor, scale_tril: Tensor) -> Noise:
+    """``shift + C ε`` for each datum: ``[K, B, D]``."""
+    return shift + torch.einsum("bij,kbj->kbi", scale_tril, noise)
+
+
+def split(noise: Noise, specs: NoiseSpecs) -> dict[str, Noise]:
+    """Stretches of ``[..., D]`` by name."""
+    return dict(zip(specs, noise.split([width for _, width in specs.values()], dim=-1), strict=True))
+
+
+def from_encoder(model: HVAE, x: Tensor, given: Mapping[str, Value] | None = None) -> Target:
+    """Proposal q(free latents | given, x) for `x [B, D]`: ``w = p(x, z) / q(free | given, x)``, whose mean is p(x, given).
+
+    ``given`` holds values ``[1, B, D]``.
+    """
+    fixed = dict(given or {})
+    specs = _normal({name: spec for name, spec in model.noise_specs().items() if name not in fixed})
+    observed = x.unsqueeze(0)
+
+    def log_weight(noise: Noise) -> LogProb:
+        q = model.infer(observed, split(noise, specs), fixed)
+        evidence = model.weigh(q, observed)
+        total = -evidence.distortion.double()
+        for name in evidence.latents:
+            total = total + evidence.p[name].log_prob.double()
+            if name in specs:
+                total = total - evidence.q[name].log_prob.double()
+        return total
+
+    return Target(log_weight, specs, x)
+
+
+def from_prior(decoder: BeliefNetwork, x: Tensor) -> Target:
+    """Proposal p(z) for `x [B, D]`: ``w = p(x | z)``."""
+    specs = _normal({name: spec for name, spec in decoder.noise_specs().items() if name != "x"})
+    observed = {"x": x.unsqueeze(0)}
+
+    def log_weight(noise: Noise) -> LogProb:
+        return decoder.walk(observed, split(noise, specs))["x"].log_prob.double()
+
+    return Target(log_weight, specs, x)
+
+
+def _normal(specs: NoiseSpecs) -> NoiseSpecs:
+    discrete = [name for name, (kind, _) in specs.items() if kind != "normal"]
+    if discrete:
+        raise NotWhitenedError(
+            f"{' and '.join(discrete)} {'is' if len(discrete) == 1 else 'are'} discrete, and annealing needs Gaussian "
+            "latents; use the exact reference for a small discrete stack, or importance sampling."
+        )
+    return specs

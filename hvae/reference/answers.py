@@ -1,0 +1,61 @@
+"""What every reference answers, and the error of one that cannot.
+
+With the latents visited in the order v_1, v_2, … of a posterior (bottom-up z1 first, top-down zL first), the
+chain rule of the divergence splits the gap of the ELBO into one term per layer, whatever the order:
+
+    log p(x) - ELBO = KL(q(z|x) ‖ p(z|x)) = sum_k G_k,
+    G_k = E_q KL(q(v_k | v_<k, x) ‖ p(v_k | v_<k, x)).
+
+What is left of it once v_1 … v_k are drawn is the other way to the same numbers,
+
+    R_k = E_q [log p(v_1 … v_k, x) - (log p(z, x) - log q(v_>k | v_<=k, x))],    G_k = R_{k-1} - R_k,
+
+with R_0 the gap and R_L = 0; bottom-up R_l is written D_l, top-down F_l. A reference computes the G_k from
+divergences and the R_k from marginals, so that their agreement proves something.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hvae.posterior import Posterior
+from hvae.shapes import PerDatum
+
+
+class NoReferenceError(ValueError):
+    """A stack without the exact answers that were asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Exact answers about a posterior q on data x: per datum `[B]`, float64, nats, expectations under q."""
+
+    log_px: PerDatum
+    elbo: PerDatum
+    rates: Mapping[str, PerDatum]
+    """E_q [log q(z_l | ·) - log p(z_l | ·)]"""
+    layers: Mapping[str, PerDatum]
+    """G_l, from divergences to exact conditionals"""
+    remaining: Mapping[str, PerDatum]
+    """what is left of the gap once z_l is visited, from marginals: D_l bottom-up, F_l top-down, 0 for the last"""
+    error: float = 0.0
+    """the largest change of any number when the nodes of a quadrature are doubled; 0 for closed arithmetic"""
+
+    @property
+    def total(self) -> PerDatum:
+        """log p(x) - ELBO."""
+        return self.log_px - self.elbo
+
+
+class Reference(ABC):
+    """Exact answers about one decoder, by other arithmetic than its own."""
+
+    @abstractmethod
+    def log_px(self, x: Tensor) -> PerDatum:
+        """log p(x) `[B]` of `x [B, D]`."""
+
+    @abstractmethod
+    def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
+        """Every exact answer about ``posterior`` on `x [B, D]`. Raises `NoReferenceError` with the reason."""
