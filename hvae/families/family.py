@@ -41,6 +41,10 @@ class Family(nn.Module, ABC):
     def draw(self, law: Distribution, noise: Noise) -> Value:
         """The value that ``noise`` becomes under ``law``."""
 
+    def noise_of(self, law: Distribution, value: Value) -> Noise:
+        """The noise that `draw` turns into ``value``. Raises TypeError where many do, as for discrete draws."""
+        raise TypeError(f"a draw of {type(self).__name__} does not tell the noise that it was made of.")
+
     def log_prob(self, law: Distribution, value: Value) -> LogProb:
         """Log-probability (density for continuous values) of ``value``: the sum of its terms per unit."""
         return self.unit_log_prob(law, value).sum(-1)

@@ -92,6 +92,9 @@ class DiagonalGaussian(Family):
     def draw(self, law: Distribution, noise: Noise) -> Value:
         return law.mean + law.stddev * noise
 
+    def noise_of(self, law: Distribution, value: Value) -> Noise:
+        return (value - law.mean) / law.stddev
+
     def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
         return _normal(law).unit_log_prob(value)
 
@@ -177,6 +180,12 @@ class FullGaussian(Family):
 
     def draw(self, law: Distribution, noise: Noise) -> Value:
         return law.mean + (cholesky(law) @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def noise_of(self, law: Distribution, value: Value) -> Noise:
+        difference = value - law.mean
+        tril = cholesky(law).expand(*difference.shape[:-1], self.units, self.units)
+        noise: Noise = torch.linalg.solve_triangular(tril, difference.unsqueeze(-1), upper=False).squeeze(-1)
+        return noise
 
     def log_prob(self, law: Distribution, value: Value) -> LogProb:
         """``-(|C⁻¹(v - mean)|² + D log 2π) / 2 - log det C``."""

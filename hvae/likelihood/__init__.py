@@ -1,6 +1,26 @@
-"""log p(x) of a finished model, with its doubt: importance sampling now, exact answers in `hvae.reference`."""
+"""log p(x) of a finished model, with its doubt: importance sampling, annealing, bounds from both sides.
 
+Exact answers, where there are any, are in `hvae.reference`.
+"""
+
+from hvae.likelihood.annealing import Annealed, Annealing, anneal
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import Curve, importance_sample, log_likelihood_curve
+from hvae.likelihood.sandwich import Sandwich, sandwich
+from hvae.likelihood.target import NotWhitenedError, Target, from_encoder, from_prior
 
-__all__ = ["Curve", "Estimate", "importance_sample", "log_likelihood_curve"]
+__all__ = [
+    "Annealed",
+    "Annealing",
+    "Curve",
+    "Estimate",
+    "NotWhitenedError",
+    "Sandwich",
+    "Target",
+    "anneal",
+    "from_encoder",
+    "from_prior",
+    "importance_sample",
+    "log_likelihood_curve",
+    "sandwich",
+]

@@ -89,7 +89,7 @@ def split(noise: Noise, specs: NoiseSpecs) -> dict[str, Noise]:
 
 
 def from_encoder(model: HVAE, x: Tensor, given: Mapping[str, Value] | None = None) -> Target:
-    """Proposal q(free latents | given, x) for `x [B, D]`: ``w = p(x, z) / q(free | given, x)``, whose mean is p(x, given).
+    """Proposal q(free | given, x) for `x [B, D]`: ``w = p(x, z) / q(free | given, x)``, whose mean is p(x, given).
 
     ``given`` holds values ``[1, B, D]``.
     """
