@@ -41,8 +41,8 @@ EAGERNESS = 0.7
 class Annealing:
     """How much is spent: T temperatures, C chains a datum, L gradients a move."""
 
-    n_temperatures: int = 400
-    n_chains: int = 32
+    n_temperatures: int = 100
+    n_chains: int = 64
     n_leapfrog: int = 4
 
     def __post_init__(self) -> None:
@@ -148,8 +148,8 @@ def run_backward(
 ) -> Estimate:
     """log p(x) from above: chains from an exact draw of the posterior back to N(0, I).
 
-    ``exact [1, B, D]`` is the draw in the target's coordinates. The chains of a datum share their start, so their spread understates the error of a single datum; means over
-    data are right, and so is their spread.
+    ``exact [1, B, D]`` is the draw in the target's coordinates. The chains of a datum share their start, so their
+    spread understates the error of a single datum; means over data are right, and so is their spread.
     """
     draws = _Draws(target, annealing.n_chains, seed, f"{purpose}/backward")
     state = State.at(target, exact.expand(annealing.n_chains, -1, -1).contiguous())

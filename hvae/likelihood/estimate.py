@@ -77,10 +77,11 @@ class Estimate:
         if share <= TOLERATED_SHARE:
             return ""
         grade = "Doubtful" if share < HOPELESS_SHARE else "Not to be believed"
+        side = "below" if self.direction == "lower" else "above"
         return (
             f"{grade} as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
             f"the effective sample size below {SMALLEST_ESS:.0f} for {poor.sum()} of {n_data} data (median "
-            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so q misses mass and the bound may lie far below."
+            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass is missed and the bound may lie far {side}."
         )
 
     @property

@@ -1,0 +1,209 @@
+"""Annealing and its sandwich against exact log p(x) of linear-Gaussian stacks, by tests of two error rates."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hvae.evidence import HVAE
+from hvae.families import Bernoulli
+from hvae.likelihood import Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
+from hvae.likelihood.annealing import Path, run_backward, run_forward, tune
+from hvae.likelihood.hmc import QUARTER_TURN, State, move
+from hvae.likelihood.sandwich import noise_at, simulate
+from hvae.posterior import NetworkPosterior
+from hvae.reference import LinearGaussian
+from tests.reference.stacks import decoder
+from tests.statistics import assert_mean
+from tests.test_gradients import coins, normal, stack
+
+WIDTHS = (5, 3, 2, 2)
+DETECT = 0.02
+"""nats that a wrong log p(x) would be off by, and be seen"""
+LIKE = torch.zeros(1, WIDTHS[0], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def model() -> HVAE:
+    """A decoder of depth 3; its exact posterior, shifted and narrowed in every layer, is the encoder."""
+    network = decoder(WIDTHS, scale=0.8)
+    posterior = LinearGaussian.of(network).exact_posterior("bottom-up")
+    assert isinstance(posterior, NetworkPosterior)
+    with torch.no_grad():
+        for name in posterior.order:
+            scale = posterior.network[name].family.scale
+            assert isinstance(scale, Tensor)
+            scale[-WIDTHS[int(name[1])] :] -= 0.15
+            posterior.network[name].net.bias.add_(0.2)
+    return HVAE(network, posterior)
+
+
+@pytest.fixture(scope="module")
+def exact(model: HVAE) -> LinearGaussian:
+    return LinearGaussian.of(model.decoder)
+
+
+@pytest.fixture(scope="module")
+def x(model: HVAE) -> Tensor:
+    return simulate(model, 50, 3, LIKE)[0]
+
+
+def target(model: HVAE, x: Tensor, start: str) -> Target:
+    return from_encoder(model, x) if start == "encoder" else from_prior(model.decoder, x)
+
+
+@pytest.mark.parametrize("start", ["encoder", "prior"])
+def test_the_mean_weight_is_p_of_x(model: HVAE, exact: LinearGaussian, x: Tensor, start: str) -> None:
+    """E W / p(x) = 1, pooled over data: false alarm 1e-6, and a bias of 0.02 nats would be seen."""
+    annealing = Annealing(n_temperatures=60, n_chains=1200, n_leapfrog=1 if start == "encoder" else 2)
+    found = anneal(target(model, x, start), annealing, seed=0)
+    ratio = (found.log_weight - exact.log_px(x)).exp().numpy()
+    # chains of one datum are as independent as those of different data
+    assert_mean(ratio.ravel(), 1.0, detect=DETECT)
+    assert 0.5 < found.acceptance < 1
+
+
+def test_the_mean_inverse_weight_of_backward_chains_is_one_over_p_of_x(model: HVAE, exact: LinearGaussian) -> None:
+    """One chain per simulated datum, as chains of one datum share their start."""
+    x, z = simulate(model, 40_000, 1, LIKE)
+    whitened = from_encoder(model, x)
+    path = Path(tuple(np.linspace(0, 1, 61)), torch.full((60, len(x)), 0.7).double())
+    found = run_backward(whitened, path, noise_at(model, whitened, x, z), Annealing(60, 1, 2), 0)
+    assert found.direction == "upper"
+    assert_mean(np.exp(exact.log_px(x).numpy() - found.log_px), 1.0, detect=DETECT)
+
+
+def test_a_sandwich_holds_the_exact_value(model: HVAE, exact: LinearGaussian) -> None:
+    """lower mean <= exact <= upper mean, each by a one-sided test of false alarm 1e-6; closer with more temperatures."""
+    gaps = []
+    for n_temperatures in (2, 8, 40):
+        found = sandwich(model, 400, Annealing(n_temperatures, 4, 2), seed=2, like=LIKE)
+        truth = exact.log_px(found.x).numpy()
+        for excess in (found.lower.log_px - truth, truth - found.upper.log_px):
+            assert excess.mean() <= 4.9 * excess.std(ddof=1) / math.sqrt(len(excess))
+        gaps.append(found.gap_datum_nats.mean())
+    assert gaps[0] > gaps[1] > gaps[2] > -0.01
+    assert gaps[0] > 0.1, "the shortest run should leave a gap to be closed"
+    assert gaps[2] < 0.05
+
+
+@torch.no_grad()
+def test_moves_leave_the_posterior_where_it_is(model: HVAE) -> None:
+    """Exact draws, moved: joint moments of noise and residual stay, at a step near the limit and at a small one."""
+    x, z = simulate(model, 20_000, 4, LIKE)
+    whitened = from_encoder(model, x)
+    start = noise_at(model, whitened, x, z)
+    for step_size, n_leapfrog in ((0.1, 3), (1.5, 1)):
+        state = State.at(whitened, start)
+        chances = []
+        for t in range(2):
+            momentum = whitened.noise(1, seed=5, purpose="momentum", step=t)
+            uniform = torch.rand(1, len(x), 2, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+            state, chance = move(whitened, state, 1.0, torch.full((len(x),), step_size).double(), n_leapfrog, momentum, uniform)
+            chances.append(chance.mean())
+        if step_size == 1.5:
+            assert min(chances) < 0.9, "a step that is always accepted does not test the accept step"
+        latents = {
+            site: value.value for site, value in model.infer(x.unsqueeze(0), whitened.split(state.noise)).items()
+        }
+        before, after = np.stack([moments(model, x, values) for values in (z, latents)])
+        assert_mean(after - before, 0.0, detect=0.2)
+
+
+def moments(model: HVAE, x: Tensor, z: dict[str, Tensor]) -> np.ndarray:
+    """[n, M]: squares of the standardised residuals of every conditional, which are 1 on average in the joint law."""
+    trace = model.decoder.walk({**z, "x": x.unsqueeze(0)}, {})
+    white = [site.family.noise_of(site.law, site.value)[0] for site in trace.values()]
+    return torch.cat([*white, *(w.square() for w in white)], -1).numpy()
+
+
+def test_with_the_exact_posterior_every_weight_is_p_of_x(exact: LinearGaussian, model: HVAE, x: Tensor) -> None:
+    perfect = HVAE(model.decoder, exact.exact_posterior("top-down"))
+    found = anneal(from_encoder(perfect, x), Annealing(3, 4, 2), seed=0)
+    np.testing.assert_allclose(found.log_weight.numpy(), exact.log_px(x).expand(4, -1).numpy(), atol=1e-10)
+    assert found.acceptance == pytest.approx(1)
+
+
+def test_one_temperature_is_importance_sampling(model: HVAE, x: Tensor) -> None:
+    whitened = from_encoder(model, x)
+    path = Path((0.0, 1.0), torch.full((1, len(x)), 0.1))
+    found = run_forward(whitened, path, Annealing(1, 8, 1), seed=0)
+    start = whitened.noise(8, seed=0, purpose="annealing/forward/start")
+    torch.testing.assert_close(found.log_weight, whitened.log_weight(start).double(), atol=1e-12, rtol=0)
+
+
+def test_a_path_starts_at_0_ends_at_1_and_is_frozen(model: HVAE, x: Tensor) -> None:
+    whitened = from_encoder(model, x)
+    annealing = Annealing(30, 4, 2)
+    path = tune(whitened, annealing, seed=0)
+    assert path.betas[0] == 0 and path.betas[-1] == 1 and len(path.betas) == 31
+    assert np.all(np.diff(path.betas) > 0)
+    assert path.step_sizes.shape == (30, len(x)) and (path.step_sizes <= QUARTER_TURN / 2 + 1e-12).all()
+    before = path.step_sizes.clone()
+    one, other = (run_forward(whitened, path, annealing, seed) for seed in (0, 1))
+    assert torch.equal(path.step_sizes, before)
+    assert not torch.equal(one.log_weight, other.log_weight)
+    again = run_forward(whitened, path, annealing, 0)
+    assert torch.equal(one.log_weight, again.log_weight)
+
+
+def test_gradients_of_the_target_are_those_of_finite_differences(model: HVAE, x: Tensor) -> None:
+    whitened = from_encoder(model, x[:3])
+    at = whitened.noise(2, seed=0, purpose="here")
+    state = State.at(whitened, at)
+    for i in range(whitened.width):
+        nudge = torch.zeros(whitened.width, dtype=torch.float64)
+        nudge[i] = 1e-6
+        slope = (whitened.log_weight(at + nudge) - whitened.log_weight(at - nudge)) / 2e-6
+        torch.testing.assert_close(state.gradient[..., i], slope, atol=1e-6, rtol=1e-6)
+
+
+def test_a_moved_target_has_the_same_evidence(model: HVAE, exact: LinearGaussian, x: Tensor) -> None:
+    """With shift and scale the mean weight stays p(x): the exact posterior's own affine map makes it constant."""
+    whitened = from_encoder(model, x)
+    source = torch.Generator().manual_seed(0)
+    shift = 0.3 * torch.randn(len(x), whitened.width, generator=source, dtype=torch.float64)
+    tril = torch.tril(0.1 * torch.randn(len(x), 7, 7, generator=source, dtype=torch.float64), -1)
+    tril = tril + torch.diag_embed(torch.full((len(x), 7), 1.1, dtype=torch.float64))
+    moved = whitened.moved(shift, tril)
+    found = anneal(moved, Annealing(60, 800, 2), seed=0)
+    assert_mean((found.log_weight - exact.log_px(x)).exp().numpy().ravel(), 1.0, detect=DETECT)
+
+
+def test_given_latents_turn_the_evidence_into_a_joint_one(model: HVAE, exact: LinearGaussian) -> None:
+    """With z1 given the mean weight is p(x, z1), by the dense covariance."""
+    x, z = simulate(model, 30, 9, LIKE)
+    found = anneal(from_encoder(model, x, {"z1": z["z1"]}), Annealing(40, 600, 3), seed=0)
+    truth = exact.log_prob({"x": x, "z1": z["z1"][0]})
+    assert_mean((found.log_weight - truth).exp().numpy().ravel(), 1.0, detect=DETECT)
+    everything = from_encoder(model, x, {"z1": z["z1"], "z2": z["z2"]})
+    assert everything.width == WIDTHS[3]
+
+
+def test_discrete_latents_and_numbers_below_one_are_refused(x: Tensor) -> None:
+    mixed = stack("bottom-up", [normal, coins(2)])
+    with pytest.raises(NotWhitenedError, match="z2 is discrete"):
+        sandwich(mixed, 3, Annealing(2, 2, 1), seed=0, like=torch.zeros(1, 3).double())
+    with pytest.raises(NotWhitenedError, match="z2 and z1 are discrete"):
+        from_prior(stack("bottom-up", [coins(1), coins(2)]).decoder, torch.zeros(2, 3).double())
+    for knobs in ((0, 2, 1), (2, 0, 1), (2, 2, 0)):
+        with pytest.raises(ValueError, match="give at least 1"):
+            Annealing(*knobs)
+    with pytest.raises(ValueError, match="give at least 1"):
+        simulate(mixed, 0, 0, torch.zeros(1, 3))
+    with pytest.raises(TypeError, match="does not tell the noise"):
+        Bernoulli(1).noise_of(Bernoulli(1).law(torch.zeros(1)), torch.ones(1))
+
+
+def test_weights_that_are_no_number_are_marked(model: HVAE, x: Tensor) -> None:
+    whitened = from_encoder(model, x[:3])
+
+    def broken(noise: Tensor) -> Tensor:
+        log_weight = whitened.log_weight(noise)
+        return torch.where(torch.tensor([True, False, False]), log_weight * math.nan, log_weight)
+
+    found = anneal(Target(broken, whitened.specs, whitened.like), Annealing(5, 30, 2), seed=0).estimate
+    assert np.isnan(found.log_px[0]) and np.isfinite(found.log_px[1:]).all()
+    assert "1 of 3 data have weights that are nan" in found.warning
