@@ -1,118 +1,99 @@
 """Exact answers for stacks whose conditionals are all linear and Gaussian.
 
-With v the vector of all variables in ancestral order, every conditional is one block row of
-
-    v = W v + b + e,    e ~ N(0, S),    W strictly lower triangular, S block diagonal,
-
-so `mean = (I - W)^-1 b` and `covariance = (I - W)^-1 S (I - W)^-T`, and any marginal, conditional or
-information is a matter of blocks (Bishop 2006, sections 2.3.1 and 8.1.4). W, b and S are read off the very
-modules that are trained: their laws are probed at 0 and at the unit vectors, then checked at other points, and
-whatever is not affine, not Gaussian or has a variance that moves is refused with the reason. float64, nats.
+All variables of such a decoder are jointly Gaussian, so log p(x), any conditional and any information is a matter
+of blocks of one dense covariance, whatever the depth and whatever skips there are; a posterior of affine
+Gaussian laws, in any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`).
+float64, nats.
 """
 
 import copy
-import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, MultivariateNormal
 
-from hvae.families import DiagonalNormal, FullGaussian
-from hvae.nets import Root
+from hvae.families import DiagonalGaussian, Family, FullGaussian
+from hvae.families.gaussian import LOG_VARIANCE_LIMIT
+from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional, Trace
 from hvae.posterior import NetworkPosterior, Posterior
-from hvae.reference.answers import NoReferenceError
+from hvae.reference.affine import AffineChain, AffineGaussian, JointGaussian, cholesky, read_chain
+from hvae.reference.answers import Gaps, NoReferenceError, Reference
+from hvae.reference.linear_gaps import linear_gaps
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class AffineGaussian:
-    """`N(weight @ b + offset, covariance)`: the law of one group of variables given another, b."""
+class LinearGaussian(JointGaussian, Reference):
+    """The joint law of all variables of a linear-Gaussian network, and what a posterior misses of it."""
 
-    weight: Tensor
-    offset: Tensor
-    covariance: Tensor
-
-    def mean(self, b: Tensor) -> Tensor:
-        """Mean `[..., D]` given `b [..., D']`."""
-        return b @ self.weight.mT + self.offset
-
-    def log_prob(self, a: Tensor, b: Tensor) -> Tensor:
-        """Log-density `[...]` of `a [..., D]` given `b [..., D']`."""
-        return _log_prob(a - self.mean(b), self.covariance)
-
-
-@dataclass(frozen=True)
-class LinearGaussian:
-    """The joint law of all variables of a linear-Gaussian network."""
-
-    widths: Mapping[str, int]
-    """variable -> its units, in ancestral order"""
-    mean: Tensor
-    covariance: Tensor
-    markov: bool
-    """whether every variable has the one before it as its only parent"""
+    decoder: BeliefNetwork
+    """the decoder itself, a copy in float64"""
+    chain: AffineChain
+    """its conditionals"""
 
     @staticmethod
     def of(decoder: BeliefNetwork) -> "LinearGaussian":
         """The joint p(z, x) of a decoder. Raises `NoReferenceError` with the reason."""
-        network = copy.deepcopy(decoder).double()
+        network = _plain_copy(decoder)
         widths = {name: network[name].family.width for name in network.variables}
-        chain = [(), *((name,) for name in network.variables[:-1])]
-        markov = [network[name].parents for name in network.variables] == chain
-        return _solve(lambda values: network.walk(values, {}), widths, {}, markov)
+        chain = read_chain(lambda values: network.walk(values, {}), widths)
+        joint = chain.joint()
+        return LinearGaussian(joint.widths, joint.mean, joint.covariance, network, chain)
 
     @staticmethod
-    def of_posterior(
-        decoder: BeliefNetwork, posterior: Posterior, mean: Tensor, covariance: Tensor
-    ) -> "LinearGaussian":
+    def of_posterior(decoder: BeliefNetwork, posterior: Posterior, mean: Tensor, covariance: Tensor) -> JointGaussian:
         """The joint q(x, z) of a posterior when data are N(mean, covariance): exact I_q, aggregates and reverses."""
-        network, visit = copy.deepcopy(decoder).double(), copy.deepcopy(posterior).double()
-        widths = {name: network[name].family.width for name in ("x", *visit.order)}
-        root = (mean.double(), covariance.double())
-        return _solve(lambda values: visit.walk(network, values, {}), widths, {"x": root}, False)
+        chain = _posterior_chain(_plain_copy(decoder), posterior)
+        return chain.rooted("x", mean.double(), covariance.double()).joint()
 
-    def marginal(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of the named variables, in the order named."""
-        index = self._index(names)
-        return self.mean[index], self.covariance[index][:, index]
-
-    def conditional(self, a: Sequence[str], b: Sequence[str]) -> AffineGaussian:
-        """p(a | b) for any two groups of variables (Bishop 2006, equations 2.81 and 2.82)."""
-        rows, columns = self._index(a), self._index(b)
-        cross = self.covariance[rows][:, columns]
-        if not b:
-            return AffineGaussian(cross, self.mean[rows], self.covariance[rows][:, rows])
-        half = torch.linalg.solve_triangular(self._cholesky(columns), cross.mT, upper=False)
-        weight = torch.linalg.solve_triangular(self._cholesky(columns).mT, half, upper=True).mT
-        remaining = self.covariance[rows][:, rows] - half.mT @ half
-        return AffineGaussian(weight, self.mean[rows] - weight @ self.mean[columns], (remaining + remaining.mT) / 2)
-
-    def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Log-density `[...]` of the variables in `values`, all others integrated out."""
-        mean, covariance = self.marginal(list(values))
-        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values.values()))
-        joined = torch.cat([value.double().expand(*batch, -1) for value in values.values()], -1)
-        return _log_prob(joined - mean, covariance)
+    @property
+    def markov(self) -> bool:
+        """Whether every variable has the one before it as its only parent."""
+        chain = [(), *((name,) for name in self.decoder.variables[:-1])]
+        return [self.decoder[name].parents for name in self.decoder.variables] == chain
 
     def log_px(self, x: Tensor) -> Tensor:
         """log p(x) `[...]` of `x [..., D]`."""
-        return self.log_prob({"x": x})
+        return self.log_prob({"x": self._observed(x)})
 
-    def mutual_information(self, a: Sequence[str], b: Sequence[str], given: Sequence[str] = ()) -> float:
-        """I(a; b | given), from the covariance of (a, b) given the others."""
-        law = self.conditional([*a, *b], given)
-        n_a = sum(self.widths[name] for name in a)
-        return gaussian_mutual_information(law.covariance, range(n_a), range(n_a, len(law.covariance)))
+    def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
+        """ELBO, rates and layer gaps of any posterior whose laws are Gaussian with affine means and constant variances.
+
+        Bottom-up, top-down, ladder, mean field, Markov or seeing all; `x [B, D]`. Raises `NoReferenceError` with the
+        reason for laws of another kind and for couplings that float64 cannot resolve, ValueError where posterior or
+        x do not fit the decoder.
+        """
+        latents = set(self.widths) - {"x"}
+        if set(posterior.order) != latents:
+            raise ValueError(f"the posterior visits {list(posterior.order)} and the decoder has {sorted(latents)}.")
+        if x.ndim != 2:
+            raise ValueError(f"x has the shape {list(x.shape)}; give one row per datum, [B, {self.widths['x']}].")
+        return linear_gaps(self.chain, _posterior_chain(self.decoder, posterior), self._observed(x))
 
     def exact_posterior(self, order: Literal["bottom-up", "top-down"]) -> Posterior:
         """p(z | x) as a posterior of the core's own modules, in float64.
 
         Bottom-up p(z1|x) p(z2|z1) …, top-down p(zL|x) p(z_{L-1}|zL, x) …; where the decoder has skips, every
         variable also sees all that were visited before it.
+        """
+        return self.best_posterior(order, "full")
+
+    def best_posterior(
+        self, order: Literal["bottom-up", "top-down"], covariance: Literal["full", "diagonal"]
+    ) -> Posterior:
+        """The posterior of least gap among those of affine means and full or diagonal covariances, in float64.
+
+        Each layer is the KL(q ‖ p)-optimal Gaussian for p(z_l | v) = N(m(v), Λ^-1), v what was visited before it and x:
+        the mean m(v), and Λ^-1 itself (gap 0) or its nearest diagonal, `variance_i = 1 / Λ_ii`, with the gap
+        `G_l = (sum_i log Λ_ii - log |Λ|) / 2` (Bishop 2006, section 10.1.2).
+
+        Best layer by layer is jointly best in the linear-Gaussian case only: Λ is the same wherever v lies, so
+        this least G_l is out of reach of the layers before, which decide where v lies and nothing else. In general
+        it depends on v, and the early layers of the jointly best q move to where the later ones fit better.
         """
         downward = [name for name in self.widths if name != "x"]
         visits = downward if order == "top-down" else downward[::-1]
@@ -123,100 +104,59 @@ class LinearGaussian:
                 seen = seen[-1:]
             parents = [*seen, "x"] if order == "top-down" or not seen or not self.markov else seen
             law = self.conditional([name], parents)
-            family = FullGaussian(self.widths[name], variance="fixed", scale_tril=torch.linalg.cholesky(law.covariance))
+            family = _full(name, law.covariance) if covariance == "full" else _diagonal(name, law.covariance)
             conditionals.append(Conditional(name, parents, _linear(law), family))
         return NetworkPosterior(BeliefNetwork(conditionals))
 
-    def _index(self, names: Sequence[str]) -> Tensor:
-        unknown = [name for name in names if name not in self.widths]
-        if unknown:
-            raise KeyError(f"{unknown} are not among the variables {list(self.widths)}.")
-        blocks, every = _blocks(self.widths), range(len(self.mean))
-        return torch.tensor([i for name in names for i in every[blocks[name]]], dtype=torch.long)
-
-    def _cholesky(self, index: Tensor) -> Tensor:
-        tril: Tensor = torch.linalg.cholesky(self.covariance[index][:, index])
-        return tril
+    def _observed(self, x: Tensor) -> Tensor:
+        x = x.to(self.mean)
+        if x.shape[-1:] != (self.widths["x"],):
+            raise ValueError(f"x has the shape {list(x.shape)} and the decoder {self.widths['x']} observed units.")
+        if not x.isfinite().all():
+            raise ValueError(f"x holds {int((~x.isfinite()).sum())} numbers that are nan or infinite; leave them out.")
+        return x
 
 
-def gaussian_mutual_information(covariance: Tensor, a: Sequence[int], b: Sequence[int]) -> float:
-    """I(a; b) of two groups of coordinates, `-1/2 sum_i log(1 - rho_i^2)` over their canonical correlations.
-
-    Kullback 1959, section 9.7. Exact down to 0, where a difference of log-determinants leaves rounding.
-    """
-    rows, columns = list(a), list(b)
-    covariance = covariance.double()
-    tril_a = torch.linalg.cholesky(covariance[rows][:, rows])
-    tril_b = torch.linalg.cholesky(covariance[columns][:, columns])
-    white = torch.linalg.solve_triangular(tril_a, covariance[rows][:, columns], upper=False)
-    white = torch.linalg.solve_triangular(tril_b, white.mT, upper=False)
-    return float(-torch.log1p(-torch.linalg.svdvals(white).square()).sum() / 2)
+def _plain_copy(module: Module) -> Module:
+    """A copy in float64 on the CPU. Batch norm in training mode is refused: a probe would read its own statistics."""
+    if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
+        raise NoReferenceError("batch norm in training mode makes every law depend on the batch; call eval() first.")
+    return copy.deepcopy(module).double().cpu()
 
 
-@torch.no_grad()
-def _solve(
-    score: Callable[[Mapping[str, Tensor]], Trace],
-    widths: Mapping[str, int],
-    roots: Mapping[str, tuple[Tensor, Tensor]],
-    markov: bool,
-) -> LinearGaussian:
-    """Probe all laws at once, since a walk with everything given draws nothing; `roots` have laws of their own."""
-    n = sum(widths.values())
-    others = 3 * torch.randn(16, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    points = torch.cat([torch.zeros(1, n, dtype=torch.float64), torch.eye(n, dtype=torch.float64), others])
-    trace = score({name: points[None, :, block] for name, block in _blocks(widths).items()})
+def _posterior_chain(decoder: BeliefNetwork, posterior: Posterior) -> AffineChain:
+    """The laws of a posterior in its own order, x first and without a law."""
+    visit = _plain_copy(posterior)
+    widths = {name: decoder[name].family.width for name in ("x", *visit.order)}
 
-    weight, noise = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
-    offset = torch.zeros(n, dtype=torch.float64)
-    for name, block in _blocks(widths).items():
-        if name in roots:
-            offset[block], noise[block, block] = roots[name]
-            continue
-        law = trace[name].law
-        means = law.mean.expand(1, len(points), -1)[0]
-        covariances = _covariance(name, law).expand(1, len(points), -1, -1)[0]
-        offset[block], weight[block], noise[block, block] = means[0], (means[1 : n + 1] - means[0]).mT, covariances[0]
-        _refuse_unless_same(name, "mean is not affine in its parents", means, points @ weight[block].mT + means[0])
-        _refuse_unless_same(name, "variance depends on its parents", covariances, noise[block, block])
-    mix = torch.eye(n, dtype=torch.float64) - weight
-    mean = torch.linalg.solve_triangular(mix, offset.unsqueeze(-1), upper=False, unitriangular=True).squeeze(-1)
-    half = torch.linalg.solve_triangular(mix, torch.linalg.cholesky(noise), upper=False, unitriangular=True)
-    return LinearGaussian(dict(widths), mean, half @ half.mT, markov)
+    def score(values: Mapping[str, Tensor]) -> Trace:
+        return visit.walk(decoder, values, {})
+
+    return read_chain(score, widths)
 
 
-def _blocks(widths: Mapping[str, int]) -> dict[str, slice]:
-    ends = itertools.accumulate(widths.values())
-    return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
+def _full(name: str, covariance: Tensor) -> Family:
+    tril = cholesky(covariance)
+    _refuse_unless_held(name, 2 * tril.diagonal().log())
+    return FullGaussian(len(covariance), variance="fixed", scale_tril=tril)
 
 
-def _covariance(name: str, law: Distribution) -> Tensor:
-    if isinstance(law, MultivariateNormal):
-        return law.covariance_matrix
-    if isinstance(law, DiagonalNormal):
-        return torch.diag_embed(law.variance)
-    kind = type(getattr(law, "base_dist", law)).__name__
-    raise NoReferenceError(f"{name} has a {kind} law; exact answers need Gaussians throughout.")
+def _diagonal(name: str, covariance: Tensor) -> Family:
+    """`variance_i = 1 / (covariance^-1)_ii`."""
+    log_variance = -torch.cholesky_inverse(cholesky(covariance)).diagonal().log()
+    _refuse_unless_held(name, log_variance)
+    family = DiagonalGaussian(len(covariance), variance="fixed").double()
+    assert family.log_variance is not None
+    family.log_variance.copy_(log_variance)
+    return family
 
 
-def _refuse_unless_same(name: str, reason: str, values: Tensor, expected: Tensor) -> None:
-    error = float((values - expected).abs().max())
-    if not error <= 1e-9 * (1 + float(values.abs().max())):
+def _refuse_unless_held(name: str, log_variance: Tensor) -> None:
+    if not log_variance.abs().max() < LOG_VARIANCE_LIMIT:
         raise NoReferenceError(
-            f"The law of {name} has no exact answers: its {reason} (by {error:.2g}); "
-            "use linear nets without hidden layers and a learned or fixed variance."
+            f"The exact law of {name} has a log-variance of {float(log_variance.abs().max()):.3g} in size, beyond the "
+            f"{LOG_VARIANCE_LIMIT:g} that a family holds; rescale the decoder."
         )
-
-
-def _log_prob(difference: Tensor, covariance: Tensor) -> Tensor:
-    tril = torch.linalg.cholesky(covariance)
-    rows = difference.double().reshape(-1, len(tril))
-    white = torch.linalg.solve_triangular(tril.mT, rows, upper=True, left=False)
-    log_density: Tensor = (
-        -white.view(difference.shape).square().sum(-1) / 2
-        - tril.diagonal().log().sum()
-        - len(tril) / 2 * math.log(2 * math.pi)
-    )
-    return log_density
 
 
 def _linear(law: AffineGaussian) -> nn.Module:

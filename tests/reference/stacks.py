@@ -1,6 +1,6 @@
 """Linear-Gaussian stacks for tests, and their joint law by arithmetic that shares no code with `hvae.reference`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
+from hvae.posterior import Ladder, NetworkPosterior
 
 Array = np.ndarray
+Law = tuple[Sequence[str], Array, Array, Array]
+"""parents, weight, bias and noise covariance of an affine Gaussian law"""
 
 
 def linear(n_in: int, family: Family, source: torch.Generator, scale: float = 1.0) -> nn.Linear:
@@ -62,6 +65,70 @@ def encoder(widths: Sequence[int], *, seed: int = 100, scale: float = 1.0) -> Be
     return BeliefNetwork(conditionals)
 
 
+NETWORKS: dict[str, Callable[[list[str]], list[str]]] = {
+    "bottom-up": lambda seen: seen[-1:] or ["x"],
+    "bottom-up seeing x": lambda seen: [*seen[-1:], "x"],
+    "bottom-up seeing all": lambda seen: ["x", *seen],
+    "top-down": lambda seen: [*seen[-1:], "x"],
+    "top-down seeing all": lambda seen: [*seen, "x"],
+    "mean field": lambda seen: ["x"],
+    "mean field, top first": lambda seen: ["x"],
+}
+"""kind of posterior -> the parents of a latent, by the latents seen before it"""
+
+
+def posterior(kind: str, widths: Sequence[int], *, seed: int = 100, scale: float = 1.0) -> NetworkPosterior:
+    """A posterior of linear nets with widths (x, z1, …, zL); z2 has a full covariance."""
+    source = torch.Generator().manual_seed(seed)
+    units = {"x": widths[0], **{f"z{layer}": width for layer, width in enumerate(widths) if layer}}
+    order = [name for name in units if name != "x"]
+    if "top" in kind:
+        order.reverse()
+    conditionals = []
+    for position, name in enumerate(order):
+        parents = NETWORKS[kind](order[:position])
+        family = correlated(units[name], source) if name == "z2" else gaussian(units[name], source)
+        net = linear(sum(units[parent] for parent in parents), family, source, scale)
+        conditionals.append(Conditional(name, parents, net, family))
+    return NetworkPosterior(BeliefNetwork(conditionals))
+
+
+def ladder(widths: Sequence[int], *, seed: int = 100) -> Ladder:
+    """A ladder whose upward z1 has a full covariance, as the decoder's."""
+    source = torch.Generator().manual_seed(seed)
+    upward = encoder(widths, seed=seed)
+    first = Conditional("z1", ["x"], upward["z1"].net, correlated(widths[1], source))
+    return Ladder(BeliefNetwork([first, *(upward[name] for name in upward.variables[1:])]))
+
+
+def laws(network: BeliefNetwork) -> dict[str, Law]:
+    """The laws of a network, read from its tensors."""
+    return {name: (network[name].parents, *parameters(network[name])) for name in network.variables}
+
+
+def ladder_laws(upward: BeliefNetwork, above: BeliefNetwork) -> dict[str, Law]:
+    """The laws of a ladder: precisions of u_l(z_l; x) and p(z_l | ·) add (Sønderby et al. 2016, equations 15 to 17)."""
+    weight, bias = np.eye(parameters(upward["z1"])[0].shape[1]), np.zeros(1)
+    found: dict[str, Law] = {}
+    for name in upward.variables:
+        step, shift, noise = parameters(upward[name])
+        bias, weight = step @ np.broadcast_to(bias, step.shape[1:]) + shift, step @ weight
+        parents, down, down_bias, down_noise = above[name].parents, *parameters(above[name])
+        if not parents:
+            found[name] = (["x"], weight, bias, noise)
+            continue
+        up_precision, down_precision = np.linalg.inv(noise), np.linalg.inv(down_noise)
+        merged = np.linalg.inv(up_precision + down_precision)
+        both = np.hstack([down_precision @ down, up_precision @ weight])
+        found[name] = (
+            [*parents, "x"],
+            merged @ both,
+            merged @ (up_precision @ bias + down_precision @ down_bias),
+            merged,
+        )
+    return dict(reversed(found.items()))
+
+
 def parameters(conditional: Conditional) -> tuple[Array, Array, Array]:
     """Weight, bias and noise covariance of a linear-Gaussian conditional, read from its tensors."""
     family, net = conditional.family, conditional.net
@@ -84,6 +151,13 @@ def parameters(conditional: Conditional) -> tuple[Array, Array, Array]:
 def joint(
     network: BeliefNetwork, roots: dict[str, tuple[Array, Array]] | None = None
 ) -> tuple[dict[str, list[int]], Array, Array]:
+    """Indices, mean and covariance of all variables of a network."""
+    return grown(laws(network), roots)
+
+
+def grown(
+    conditionals: Mapping[str, Law], roots: Mapping[str, tuple[Array, Array]] | None = None
+) -> tuple[dict[str, list[int]], Array, Array]:
     """Indices, mean and covariance of all variables, grown one variable at a time (Bishop 2006, 8.15 and 8.16)."""
     where: dict[str, list[int]] = {}
     mean, covariance = np.zeros(0), np.zeros((0, 0))
@@ -95,9 +169,8 @@ def joint(
 
     for name, (root_mean, root_covariance) in (roots or {}).items():
         grow(name, root_mean, np.zeros((len(root_mean), 0)), root_covariance)
-    for name in network.variables:
-        weight, bias, noise = parameters(network[name])
-        seen = [i for parent in network[name].parents for i in where[parent]]
+    for name, (parents, weight, bias, noise) in conditionals.items():
+        seen = [i for parent in parents for i in where[parent]]
         cross = weight @ covariance[seen]
         grow(name, weight @ mean[seen] + bias, cross, weight @ covariance[np.ix_(seen, seen)] @ weight.T + noise)
     return where, mean, covariance
