@@ -3,4 +3,8 @@
 Reading order: `draws` (q-traces of n images), `rates` (what a layer costs), `units` (which units are
 active), `usage` (whether the decoder reads it), `information` (what it carries: `nested` bottom-up,
 `conditional` top-down, `bounds` for their intervals), `verdict`.
+
+The gap of the ELBO: `terms` (a mean with its doubt), `rest` (the evidence of the latents not yet visited),
+`refinement` and `proposals` (what it is estimated with), `marginals` (the best of them, and whether to trust it),
+`gap` (by layer), `suboptimality` (by cause), `collapse` (the encoder's or the model's).
 """

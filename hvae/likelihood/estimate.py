@@ -81,7 +81,7 @@ class Estimate:
         return (
             f"{grade} as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
             f"the effective sample size below {SMALLEST_ESS:.0f} for {poor.sum()} of {n_data} data (median "
-            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass is missed and the bound may lie far {side}."
+            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass is missed and it may lie far {side}."
         )
 
     @property
@@ -107,8 +107,8 @@ def pareto_k(largest: FloatArray, n_samples: int) -> FloatArray:
     """k-hat `[B]` of weights known by the logarithms of the `largest [M, B]` of K, with M > `tail_length(K)`.
 
     Fit of a generalised Pareto law to the weights above a cutoff (Zhang and Stephens 2009). Undefined, nan, where
-    fewer than five exceed it by more than rounding, so for equal weights: neither "infinite" nor "exact". Infinite
-    where the tail spans more than `exp` does.
+    fewer than five exceed it by more than rounding, or all by the same (discrete latents): neither "infinite" nor
+    "exact". Infinite where the tail spans more than `exp` does.
     """
     if n_samples < FEWEST_SAMPLES:
         return np.full(largest.shape[1], np.nan)
@@ -123,7 +123,7 @@ def _pareto_k(largest: FloatArray, n_tail: int) -> float:
         # arviz would fit zeros and answer 0.05, an excellent mark; at a slightly smaller span k-hat is 80
         return math.inf
     exceeding = tail[tail > cutoff + ROUNDING * max(1.0, abs(top))]
-    if len(exceeding) < 5:
+    if len(exceeding) < 5 or exceeding[-1] - exceeding[0] <= ROUNDING * max(1.0, abs(top)):
         return math.nan
     # arviz derives the tail from the number of weights: give it as many as make the tail just these. It reads
     # log-likelihoods and negates them (its predecessor did not), hence the sign.

@@ -76,7 +76,7 @@ def test_the_mean_inverse_weight_of_backward_chains_is_one_over_p_of_x(model: HV
 
 
 def test_a_sandwich_holds_the_exact_value(model: HVAE, exact: LinearGaussian) -> None:
-    """lower mean <= exact <= upper mean, each by a one-sided test of false alarm 1e-6; closer with more temperatures."""
+    """lower mean <= exact <= upper mean by one-sided tests of false alarm 1e-6, and closer with more temperatures."""
     gaps = []
     for n_temperatures in (2, 8, 40):
         found = sandwich(model, 400, Annealing(n_temperatures, 4, 2), seed=2, like=LIKE)
@@ -101,7 +101,9 @@ def test_moves_leave_the_posterior_where_it_is(model: HVAE) -> None:
         for t in range(2):
             momentum = whitened.noise(1, seed=5, purpose="momentum", step=t)
             uniform = torch.rand(1, len(x), 2, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
-            state, chance = move(whitened, state, 1.0, torch.full((len(x),), step_size).double(), n_leapfrog, momentum, uniform)
+            state, chance = move(
+                whitened, state, 1.0, torch.full((len(x),), step_size).double(), n_leapfrog, momentum, uniform
+            )
             chances.append(chance.mean())
         if step_size == 1.5:
             assert min(chances) < 0.9, "a step that is always accepted does not test the accept step"

@@ -141,3 +141,10 @@ def test_mean_over_data() -> None:
     assert middle == pytest.approx(-85)
     half = 1.96 * np.linspace(-90, -80, 100).std(ddof=1) / 10
     assert (middle - low, high - middle) == pytest.approx((half, half))
+
+
+def test_tied_weights_above_the_cutoff_have_no_k() -> None:
+    """Discrete latents give few different weights: seven equal ones above the rest are no tail to fit."""
+    log_weight = np.full((1000, 1), -1.0)
+    log_weight[:7] = 0.0
+    assert np.isnan(pareto_k(np.sort(log_weight, axis=0)[-tail_length(1000) - 1 :], 1000)).all()

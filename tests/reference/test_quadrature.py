@@ -494,3 +494,12 @@ def test_bad_input_is_named() -> None:
         next(network.parameters()).fill_(torch.nan)
     with pytest.raises(NoReferenceError, match="change by nan nats"):
         Quadrature.of(network).log_px(data())
+
+
+def test_the_error_is_the_largest_change() -> None:
+    """What 20 nodes doubled answer is what 40 start from."""
+    network, found, x = stack(2), posterior("bottom-up", 2), data()
+    coarse, fine = (Quadrature.of(network, n).gaps(found, x) for n in (20, 40))
+    changes = [np.abs(values - flat(coarse)[name]).max() for name, values in flat(fine).items()]
+    assert fine.error == pytest.approx(max(changes), rel=1e-9, abs=0)
+    assert coarse.error > fine.error > 0

@@ -1,0 +1,163 @@
+"""The gap of the ELBO, split by layer: what each layer of q costs, with its doubt.
+
+With the latents visited in the order v_1 … v_L of the posterior and ``P_k = log p(v_1 … v_k, x)``, the chain rule
+gives, for every order and every decoder (`hvae.reference.answers`),
+
+    log p(x) - ELBO = sum_k G_k,    G_k = E_q [log q(v_k | v_<k, x) - (P_k - P_{k-1})]
+                                        = E_q KL(q(v_k | v_<k, x) ‖ p(v_k | v_<k, x)),
+    R_k = E_q [P_k - (log p(z, x) - log q(v_>k | v_<=k, x))],
+
+R_k what is left of the gap after v_k (D_l bottom-up, F_l top-down). P_L = log p(z, x) is known along a draw; the others
+are evidences of smaller stacks and are estimated from below (`proposals`), so R_k is a lower bound, and G_k, a
+difference of two estimates, is off either way: by no more than `bias` where it is trusted. Nats.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae import rng
+from hvae.diagnostics.marginals import Budget, Marginal, best_marginal
+from hvae.diagnostics.terms import Term
+from hvae.evidence import HVAE, Evidence
+from hvae.likelihood.estimate import Estimate
+from hvae.numerics import FloatArray
+from hvae.reference.answers import Reference
+
+
+@dataclass(frozen=True)
+class LayerGap:
+    """A term of the gap, and the estimates that it rests on (none: it is exact but for the draws of q)."""
+
+    term: Term
+    marginals: tuple[Marginal, ...]
+
+    @property
+    def datum_nats(self) -> FloatArray:
+        """``[n]``."""
+        return self.term.datum_nats
+
+    @property
+    def standard_error(self) -> FloatArray:
+        """``[n]``, from the draws of q and of the proposals."""
+        return self.term.standard_error
+
+    @property
+    def bias(self) -> FloatArray:
+        """``[n]``, the estimated biases of its marginals (`Marginal.bias_datum_nats`), added up."""
+        return self.term.bias
+
+    def interval(self, level: float = 0.95) -> tuple[float, float, float]:
+        """(low, middle, high) of the mean over the n data, `Term.interval`."""
+        return self.term.interval(level)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every estimate in it is."""
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is not trusted; empty where it is."""
+        return " ".join(marginal.reason for marginal in self.marginals if not marginal.trusted)
+
+    @property
+    def proposal(self) -> str:
+        """The proposals used, such as ``log p(x): full, log p(x, z1): widened``."""
+        return ", ".join(f"{marginal.what}: {marginal.proposal}" for marginal in self.marginals)
+
+    @property
+    def halving_nats(self) -> float:
+        """The largest mean change of an estimate when its draws are halved."""
+        return max((marginal.halving_nats for marginal in self.marginals), default=0.0)
+
+    @property
+    def median_ess(self) -> float:
+        """The smallest of the estimates' median effective sample sizes; inf without estimates."""
+        return min((float(np.median(marginal.estimate.ess)) for marginal in self.marginals), default=np.inf)
+
+    @property
+    def median_pareto_k(self) -> float:
+        """The largest of the estimates' median k-hats, where defined; nan without."""
+        found = [marginal.estimate.pareto_k for marginal in self.marginals]
+        medians = [float(np.median(k[~np.isnan(k)])) for k in found if not np.isnan(k).all()]
+        return max(medians, default=np.nan)
+
+    @property
+    def doubtful_share(self) -> float:
+        """The largest share of evaluations with too few effective draws or too heavy a tail."""
+        return max((marginal.doubtful_share for marginal in self.marginals), default=0.0)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """log p(x) - ELBO of n data, in all and by layer."""
+
+    log_px: Marginal
+    elbo: Term
+    total: LayerGap
+    layers: Mapping[str, LayerGap]
+    """G_l, in the order of the visit"""
+    remaining: Mapping[str, LayerGap]
+    """R_l once z_l is visited: lower bounds; 0 for the last"""
+
+
+@torch.no_grad()
+def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, exact: Reference | None = None) -> Gap:
+    """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``budget``.
+
+    With ``exact`` log p(x) is the reference's. Raises ValueError for fewer than two paths, and for log-densities or
+    weights that are not finite.
+    """
+    if n_draws < 2:
+        raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")
+    order, observed = model.posterior.order, x.unsqueeze(0)
+    noise = rng.noise(
+        model.noise_specs(), n_draws, len(x), seed=budget.seed, purpose="gap", device=str(x.device), dtype=x.dtype
+    )
+    evidence = model(observed, noise)
+    assert isinstance(evidence, Evidence)
+    log_weight = _array(evidence.log_weight)
+    if not np.isfinite(log_weight).all():
+        name = next((n for n in order if not np.isfinite(_array(evidence.rate(n))).all()), "x")
+        raise ValueError(f"The log-density of {name} along draws of q is not finite; look for broken parameters.")
+    log_q = {name: _array(evidence.q[name].log_prob.expand(n_draws, len(x))) for name in order}
+
+    marginals = [_exact(exact, x) if exact is not None else best_marginal(model, x, {}, budget)]
+    paths = [marginals[0].estimate.log_px + np.zeros_like(log_weight)]
+    for k in range(1, len(order)):
+        given = {name: evidence.q[name].value.flatten(0, 1).unsqueeze(0) for name in order[:k]}
+        marginals.append(best_marginal(model, x.repeat(n_draws, 1), given, budget))
+        paths.append(marginals[k].estimate.log_px.reshape(n_draws, len(x)))
+    paths.append(log_weight + sum(log_q.values()))
+
+    def term(draws: FloatArray, *used: int) -> LayerGap:
+        """A mean of ``draws [M, n]`` in which the estimates numbered ``used`` stand."""
+        found = [marginals[k] for k in used if k < len(order)]
+        shared = np.square(marginals[0].estimate.standard_error) if 0 in used else 0.0
+        bias = sum((marginal.bias_datum_nats.reshape(-1, len(x)).mean(0) for marginal in found), start=np.zeros(len(x)))
+        estimated = tuple(marginal for marginal in found if marginal.estimate.direction != "exact")
+        return LayerGap(Term.of(draws, shared, bias), estimated)
+
+    later = [sum((log_q[name] for name in order[k:]), start=np.zeros_like(log_weight)) for k in range(len(order) + 1)]
+    return Gap(
+        log_px=marginals[0],
+        elbo=Term.of(log_weight),
+        total=term(paths[0] - log_weight, 0),
+        layers={name: term(log_q[name] - paths[k + 1] + paths[k], k, k + 1) for k, name in enumerate(order)},
+        remaining={name: term(paths[k + 1] - paths[-1] + later[k + 1], k + 1) for k, name in enumerate(order)},
+    )
+
+
+def _exact(reference: Reference, x: Tensor) -> Marginal:
+    log_px = _array(reference.log_px(x))
+    zero, undefined = np.zeros_like(log_px), np.full_like(log_px, np.nan)
+    return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), zero, "exact")
+
+
+def _array(values: Tensor) -> FloatArray:
+    found: FloatArray = values.detach().double().cpu().numpy()
+    return found

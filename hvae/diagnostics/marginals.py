@@ -1,0 +1,176 @@
+"""The evidence of what is left of a stack, by the best proposal at hand, and when it is trusted. Nats.
+
+An estimate of log p(given, x) is a lower bound in expectation, whatever the proposal, so the highest is the best. It is
+trusted if, for at least 95 % of the data, the effective sample size is above 200 and Pareto k-hat below 0.7, and if
+halving the draws moves the mean by less than 0.01 nats. No such rule is proof: weights of draws that never left one of
+two modes pass it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae.diagnostics.proposals import PROPOSALS, annealed
+from hvae.diagnostics.refinement import DEFAULT, Refinement
+from hvae.diagnostics.rest import Rest
+from hvae.evidence import HVAE
+from hvae.likelihood.annealing import Annealing
+from hvae.likelihood.estimate import TOLERATED_SHARE, Estimate
+from hvae.likelihood.importance import DrawLogWeight, importance_sample
+from hvae.numerics import FloatArray
+from hvae.shapes import Value
+from hvae.vocabulary import PARETO_K_LIMIT
+
+TRUSTED_ESS = 200.0
+"""effective draws above which the estimate of a datum is trusted"""
+TRUSTED_HALVING_NATS = 0.01
+"""mean change when the draws are halved, below which the estimates are"""
+ROWS = 8192
+"""draws times data in one pass: bounds the memory"""
+DATA = 128
+"""data fitted together"""
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """log p(given, x) of B data, and whether it is trusted."""
+
+    what: str
+    """such as ``log p(x, z1)``"""
+    estimate: Estimate
+    halving_datum_nats: FloatArray
+    """``[B]``, L_K less the mean of the L_{K/2} of both halves of the draws; inf for a single draw"""
+    proposal: str
+
+    @property
+    def bias_datum_nats(self) -> FloatArray:
+        """``[B]``, how far below the truth it may lie: the larger of `(1/ESS - 1/K) / 2` and the halving difference.
+
+        Both estimate `var(w) / (2 K mean(w)^2)`, the leading term of the delta method and of L_K - L_{K/2}; halving
+        sees more of a heavy tail.
+        """
+        if self.estimate.direction == "exact":
+            return np.zeros_like(self.estimate.log_px)
+        delta = (1 / self.estimate.ess - 1 / self.estimate.n_samples) / 2
+        return np.maximum(np.maximum(delta, self.halving_datum_nats), 0.0)
+
+    @property
+    def halving_nats(self) -> float:
+        """Mean over data of the halving difference."""
+        return float(self.halving_datum_nats.mean())
+
+    @property
+    def doubtful_share(self) -> float:
+        """Share of the data whose weights are too few or too heavy-tailed."""
+        estimate = self.estimate
+        if estimate.direction == "exact":
+            return 0.0
+        light = estimate.pareto_k < PARETO_K_LIMIT
+        if self.proposal in ("widened", "refined", "full"):  # equal weights of q may come from one mode of several
+            light |= np.isnan(estimate.pareto_k) & (estimate.ess > 0.999 * estimate.n_samples)
+        return float((~light | ~(estimate.ess > TRUSTED_ESS)).mean())
+
+    @property
+    def reason(self) -> str:
+        """Why it is not trusted, in a sentence; empty where it is."""
+        n_samples = self.estimate.n_samples
+        if self.doubtful_share > TOLERATED_SHARE:
+            return (
+                f"{self.what} is not trusted: with {n_samples} draws of the proposal {self.proposal} the effective "
+                f"sample size is at most {TRUSTED_ESS:.0f} (median {np.median(self.estimate.ess):.3g}) or Pareto k-hat "
+                f"not below {PARETO_K_LIMIT} for {self.doubtful_share:.0%} of {len(self.estimate.ess)} evaluations."
+            )
+        if not self.halving_nats < TRUSTED_HALVING_NATS:
+            return (
+                f"{self.what} is not trusted: half of the {n_samples} draws of the proposal {self.proposal} move it by "
+                f"{self.halving_nats:.3g} nats, where {TRUSTED_HALVING_NATS} is the limit."
+            )
+        return ""
+
+    @property
+    def trusted(self) -> bool:
+        """ESS > 200 and k-hat < 0.7 for 95 % of the data, and a mean halving difference below 0.01 nats."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be tried for a marginal, in what order, and how much of it."""
+
+    n_samples: int
+    """K"""
+    seed: int
+    proposals: Sequence[str] = ("widened", "full", "refined")
+    refinement: Refinement = DEFAULT
+    annealing: Annealing | None = None
+    """tried last; its chains are its samples, so it takes more than 200 of them to be trusted"""
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 1:
+            raise ValueError(f"n_samples is {self.n_samples}; give at least 1.")
+        if not self.proposals or set(self.proposals) - set(PROPOSALS):
+            raise ValueError(f"The proposals are {list(self.proposals)}; choose among {list(PROPOSALS)}.")
+
+
+def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Budget) -> Marginal:
+    """log p(given, x) of `x [B, D]` by the first proposal that is trusted, else by the one with the highest mean.
+
+    ``given`` holds values ``[1, B, D]`` of the first latents of the visit. Raises ValueError where no proposal suits
+    the latents, or none has finite weights.
+    """
+    what = f"log p({', '.join(('x', *given))})"
+    rests = [
+        Rest.of(model, x[start : start + DATA], {name: value[:, start : start + DATA] for name, value in given.items()})
+        for start in range(0, len(x), DATA)
+    ]
+    tried = []
+    for marginal in _attempts(what, rests, budget):
+        tried.append(marginal)
+        if marginal.trusted:
+            return marginal
+    if not tried:
+        raise ValueError(
+            f"None of the proposals {list(budget.proposals)} suits {what}, where {', '.join(rests[0].specs)} are free; "
+            "coins and dice take q or widened, and full is for few dimensions."
+        )
+    finite = [marginal for marginal in tried if np.isfinite(marginal.estimate.log_px).all()]
+    if not finite:
+        broken = ~np.isfinite(tried[-1].estimate.log_px)
+        raise ValueError(
+            f"{what} has no estimate: its weights are nan, infinite or all zero for {broken.sum()} of {len(broken)} "
+            "evaluations; look for parameters of the model that are no numbers."
+        )
+    return max(finite, key=lambda marginal: float(marginal.estimate.log_px.mean()))
+
+
+def _attempts(what: str, rests: Sequence[Rest], budget: Budget) -> Iterator[Marginal]:
+    for name in budget.proposals:
+        if PROPOSALS[name].suits(rests[0]):
+            parts = [
+                PROPOSALS[name].sampler(rest, budget.refinement, budget.seed, f"{what}/{name}/{part}")
+                for part, rest in enumerate(rests)
+            ]
+            yield _measured(what, name, _joined(parts), budget.n_samples, max(1, ROWS // len(rests[0].x)))
+    if budget.annealing is not None and rests[0].gaussian:
+        weights = [
+            annealed(rest, budget.annealing, budget.refinement, budget.seed, f"{what}/annealed/{part}")
+            for part, rest in enumerate(rests)
+        ]
+        log_weight = torch.cat(weights, 1)
+        yield _measured(what, "annealed", lambda _, k: log_weight[:k], len(log_weight), len(log_weight))
+
+
+def _joined(parts: Sequence[DrawLogWeight]) -> DrawLogWeight:
+    return lambda chunk, k: torch.cat([part(chunk, k) for part in parts], 1)
+
+
+def _measured(what: str, proposal: str, draw: DrawLogWeight, n_samples: int, chunk_samples: int) -> Marginal:
+    ks = (n_samples // 2, n_samples) if n_samples > 1 else (1,)
+    curve = importance_sample(draw, ks, chunk_samples=chunk_samples)
+    with np.errstate(invalid="ignore"):  # where all weights of a datum are 0
+        halving = curve.bound_datum_nats[-1] - curve.bound_datum_nats[0]
+    return Marginal(what, curve.estimate, halving if n_samples > 1 else np.full_like(halving, math.inf), proposal)

@@ -1,0 +1,137 @@
+"""Proposals for the evidence of what is left of a stack, cheap first.
+
+    q          the posterior itself
+    widened    half the draws from q, half from a flatter copy of it, weighed against the mixture of both
+    refined    q refined for each datum by its ELBO, diagonal in noise (`refinement.refine`), then widened
+    full       the same with a full covariance (`refinement.linearise`), then widened; up to `MOST_DIMENSIONS`
+    annealed   annealed importance sampling from the refined q
+
+The mixture's weight is ``log p - log (q/2 + r/2)``, the balance heuristic of a defensive mixture (Hesterberg 1995;
+Veach and Guibas 1995): it exceeds neither that of q nor that of r by more than log 2. r is q with noise of deviation
+`spread`; for coins and dice it is q with halved logits. The last three need Gaussian latents.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+
+from hvae import rng
+from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
+from hvae.diagnostics.rest import Rest
+from hvae.families import DiagonalNormal, Family
+from hvae.likelihood.annealing import Annealing, anneal
+from hvae.likelihood.importance import DrawLogWeight
+from hvae.likelihood.target import Target
+from hvae.shapes import LogProb, Noise, Value
+
+MOST_DIMENSIONS = 64
+"""free latents up to which a full covariance is fitted"""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A way to draw the free latents: weights as a function of (rest, effort, seed, purpose), and where it works."""
+
+    sampler: Callable[[Rest, Refinement, int, str], DrawLogWeight]
+    suits: Callable[[Rest], bool]
+
+
+def _q(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
+    return lambda chunk, k: rest.log_weight(_noise(rest, k, seed, purpose, chunk))
+
+
+def _widened(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
+    return _wide(rest.target(), seed, purpose) if rest.gaussian else _flattened(rest, seed, purpose)
+
+
+def _refined(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
+    target = rest.target()
+    return _wide(scaled(target, *refine(target, refinement, seed=seed, purpose=purpose)), seed, purpose)
+
+
+def _full(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
+    target = rest.target()
+    return _wide(target.moved(*linearise(target, refinement, seed=seed, purpose=purpose)), seed, purpose)
+
+
+PROPOSALS: Mapping[str, Proposal] = {
+    "q": Proposal(_q, lambda rest: True),
+    "widened": Proposal(_widened, lambda rest: True),
+    "refined": Proposal(_refined, lambda rest: rest.gaussian),
+    "full": Proposal(_full, lambda rest: rest.gaussian and rest.width <= MOST_DIMENSIONS),
+}
+
+
+def annealed(rest: Rest, annealing: Annealing, refinement: Refinement, seed: int, purpose: str) -> LogProb:
+    """Weights ``[C, B]`` of annealed chains that start from the refined q."""
+    target = rest.target()
+    shift, log_scale = refine(target, refinement, seed=seed, purpose=purpose)
+    return anneal(scaled(target, shift, log_scale), annealing, seed, purpose).log_weight
+
+
+def spread(width: int) -> float:
+    """Deviation of the wide half's noise in D dimensions, ``sqrt(1 + 2 / sqrt(D))``.
+
+    Its mean squared length is then sqrt 2 of the deviations of N(0, I)'s squared length larger, ``D + 2 sqrt(D)``
+    against ``D ± sqrt(2 D)``: the halves overlap whatever D.
+    """
+    return math.sqrt(1 + 2 / math.sqrt(width))
+
+
+def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
+    """Noise from ``N(0, I)/2 + N(0, s² I)/2``."""
+    deviation = spread(target.width)
+
+    def draw_log_weight(chunk: int, k: int) -> LogProb:
+        noise = target.noise(k, seed=seed, purpose=purpose, step=chunk)
+        noise = torch.where(_coins(noise, seed, purpose, chunk), deviation * noise, noise)
+        squares = noise.double().square().sum(-1)
+        log_ratio = squares / 2 * (1 - deviation**-2) - target.width * math.log(deviation)  # wide half to N(0, I)
+        return target.log_weight(noise) - torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) + math.log(2)
+
+    return draw_log_weight
+
+
+def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
+    """Half of q, half of its `_flat` copy, for latents of any family: each drawn from its law given those before it."""
+    deviation = spread(rest.width)
+
+    def draw_log_weight(chunk: int, k: int) -> LogProb:
+        noise = _noise(rest, k, seed, purpose, chunk)
+        coins = _coins(next(iter(noise.values())), seed, purpose, chunk)
+        values: dict[str, Value] = {}
+        for name in rest.specs:
+            site = rest.visit(noise, values)[name]
+            flat = site.family.draw(_flat(site.family, site.law, deviation), noise[name])
+            values[name] = torch.where(coins, flat, site.value)
+        log_q = log_r = torch.zeros((), dtype=torch.float64, device=rest.x.device)
+        for site in rest.visit({}, values).values():
+            log_q = log_q + site.log_prob.double()
+            log_r = log_r + site.family.log_prob(_flat(site.family, site.law, deviation), site.value).double()
+        return rest.log_joint(values) - torch.logaddexp(log_q, log_r) + math.log(2)
+
+    return draw_log_weight
+
+
+def _flat(family: Family, law: Distribution, deviation: float) -> Distribution:
+    """Halved logits; a Gaussian's deviation grown."""
+    if isinstance(law, DiagonalNormal):
+        return DiagonalNormal(law.mean, law.log_variance + 2 * math.log(deviation))
+    if isinstance(law, MultivariateNormal):
+        return MultivariateNormal(law.mean, scale_tril=law.scale_tril * deviation, validate_args=False)
+    return family.law(family.natural(law)[0] / 2)
+
+
+def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
+    x = rest.x
+    return rng.noise(rest.specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
+
+
+def _coins(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:
+    """Fair coins ``[K, B, 1]``: which half of a mixture a draw is of."""
+    source = rng.generator(seed, f"{purpose}/coins", chunk, device=str(noise.device))
+    return torch.rand(*noise.shape[:2], 1, generator=source, device=noise.device) < 0.5

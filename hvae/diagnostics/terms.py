@@ -1,0 +1,46 @@
+"""Terms of a gap: a mean over draws for each datum, with the error of the draws and of what was estimated."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from hvae.numerics import FloatArray
+
+
+@dataclass(frozen=True)
+class Term:
+    """An expectation under q for each of n data, in nats."""
+
+    datum_nats: FloatArray
+    """``[n]``"""
+    standard_error: FloatArray
+    """``[n]``, from the draws of q"""
+    bias: FloatArray
+    """``[n]``, how far the estimates that went in may lie off, both ways; not negative"""
+    n_draws: int
+    """M: draws for each datum"""
+
+    @staticmethod
+    def of(draws: FloatArray, shared_variance: FloatArray | float = 0.0, bias: FloatArray | float = 0.0) -> "Term":
+        """The mean over ``draws [M, n]``; ``shared_variance [n]`` is of what the draws of a datum have in common."""
+        n_draws, n = draws.shape
+        if n_draws < 2:
+            raise ValueError(
+                f"There is {n_draws} draw for each datum; give at least 2, else nothing is known of chance."
+            )
+        error = np.sqrt(draws.var(0, ddof=1) / n_draws + shared_variance)
+        return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float, float]:
+        """(low, middle, high) of the mean over these n data: `middle ± (t SE + bias)`.
+
+        The data are taken as given, so their spread is no part of it: SE is that of the draws, `sqrt(sum SE_i^2) / n`,
+        t Student's quantile with n (M - 1) degrees of freedom, bias the mean over data.
+        """
+        n = len(self.datum_nats)
+        t = float(stats.t.isf((1 - level) / 2, n * (self.n_draws - 1)))
+        middle = float(self.datum_nats.mean())
+        half = t * math.sqrt(float(np.square(self.standard_error).sum())) / n + float(self.bias.mean())
+        return middle - half, middle, middle + half

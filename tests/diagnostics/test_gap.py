@@ -1,0 +1,232 @@
+"""The gap by layer against exact answers: every order of visit, both directions of doubt."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from hvae.diagnostics.gap import Gap, split_gap
+from hvae.diagnostics.marginals import Budget
+from hvae.diagnostics.terms import Term
+from hvae.evidence import HVAE
+from hvae.posterior import NetworkPosterior, Posterior
+from hvae.reference import Gaps, LinearGaussian
+from hvae.reference.examples import STRENGTHS, binary_stack, grid, linear_stack
+from tests.reference import stacks
+
+WIDTHS = (5, 3, 2, 2)
+FALSE_ALARM = 1e-6
+"""of all the intervals of a test together"""
+
+
+def data(n: int = 4) -> Tensor:
+    return torch.randn(n, WIDTHS[0], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+
+# Exact answers
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_an_exact_posterior_has_no_gap_in_any_layer(order: str, skips: bool) -> None:
+    network = stacks.decoder(WIDTHS, skips=skips)
+    reference = LinearGaussian.of(network)
+    model = HVAE(network, reference.exact_posterior(order))  # type: ignore[arg-type]
+    found = split_gap(model, data(), 3, Budget(300, 0, ("q",)))
+    for part in (found.total, *found.layers.values(), *found.remaining.values()):
+        np.testing.assert_allclose(part.datum_nats, 0, atol=1e-10)
+        assert part.standard_error.max() < 1e-6  # sqrt of float64's rounding of 1/ESS - 1/K
+    assert tuple(found.layers) == tuple(found.remaining) == model.posterior.order
+    np.testing.assert_allclose(found.log_px.estimate.log_px, reference.log_px(data()).numpy(), atol=1e-10)
+    assert not found.layers[model.posterior.order[0]].trusted  # equal weights of q alone prove nothing
+    widened = split_gap(model, data(), 3, Budget(600, 0))
+    assert all(layer.trusted and "widened" in layer.proposal for layer in widened.layers.values())
+
+
+@pytest.mark.parametrize("n_wrong", [1, 2])
+def test_where_the_later_conditionals_are_exact_the_first_bear_the_gap(n_wrong: int) -> None:
+    """q(z1|x), q(z2|z1) wrong and the rest exact: G_l and R_l of the rest are 0 at 1e-10, path by path."""
+    network = stacks.decoder(WIDTHS)
+    reference = LinearGaussian.of(network)
+    posterior = reference.exact_posterior("bottom-up")
+    assert isinstance(posterior, NetworkPosterior)
+    with torch.no_grad():
+        for name in posterior.order[:n_wrong]:
+            posterior.network[name].net.bias += 0.5  # type: ignore[operator]
+    model = HVAE(network, posterior)
+    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact=reference)
+    exact = reference.gaps(posterior, data())
+    for position, name in enumerate(posterior.order):
+        if position >= n_wrong:
+            np.testing.assert_allclose(found.layers[name].datum_nats, 0, atol=1e-10)
+        if position >= n_wrong - 1:
+            np.testing.assert_allclose(found.remaining[name].datum_nats, 0, atol=1e-10)
+    np.testing.assert_array_equal(found.log_px.estimate.log_px, reference.log_px(data()).numpy())
+    assert found.log_px.trusted and found.log_px.estimate.direction == "exact"
+    assert found.total.trusted and found.total.proposal == "" and found.total.bias.max() == 0
+    within(found, exact, 6)
+
+
+def test_parts_add_up_draw_by_draw() -> None:
+    """Σ G = total, and what remains falls by G at each layer: no estimate is used with two values."""
+    model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
+    found = split_gap(model, data(), 5, Budget(50, 0, ("q",)))
+    layers = [layer.datum_nats for layer in found.layers.values()]
+    remaining = [found.total.datum_nats, *(layer.datum_nats for layer in found.remaining.values())]
+    np.testing.assert_allclose(sum(layers), found.total.datum_nats, atol=1e-10)
+    for layer, before, after in zip(layers, remaining, remaining[1:], strict=False):
+        np.testing.assert_allclose(layer, before - after, atol=1e-10)
+    np.testing.assert_allclose(found.elbo.datum_nats + found.total.datum_nats, found.log_px.estimate.log_px, atol=1e-10)
+    assert found.remaining["z3"].trusted and found.remaining["z3"].marginals == ()
+    assert found.layers["z2"].bias == pytest.approx(found.remaining["z1"].bias + found.remaining["z2"].bias)
+
+
+def near(posterior: Posterior) -> Posterior:
+    """Its weights a little off, for gaps that are neither 0 nor wild."""
+    source = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in posterior.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=source, dtype=torch.float64)
+    return posterior
+
+
+def posteriors(reference: LinearGaussian) -> dict[str, Posterior]:
+    return {
+        "bottom-up": near(reference.best_posterior("bottom-up", "diagonal")),
+        "top-down": near(reference.best_posterior("top-down", "diagonal")),
+        "ladder": stacks.ladder(WIDTHS),
+        "mean field": stacks.posterior("mean field", WIDTHS, scale=0.3),
+    }
+
+
+def within(found: Gap, exact: Gaps, n_intervals: int) -> None:
+    """Every exact number lies in its interval; a false alarm has the chance `FALSE_ALARM / n_intervals` each."""
+    level = 1 - FALSE_ALARM / n_intervals
+    parts = {"total": (found.total, exact.total)}
+    for name in found.layers:
+        parts[f"G {name}"] = found.layers[name], exact.layers[name]
+        parts[f"R {name}"] = found.remaining[name], exact.remaining[name]
+    for what, (part, truth) in parts.items():
+        if not part.marginals:
+            assert (part.datum_nats == 0).all() or what == "total"  # the last R, or log p(x) was exact
+        if part.trusted and (part.datum_nats != 0).any():
+            low, middle, high = part.interval(level)
+            rounding = 1e-9
+            assert low - rounding <= truth.mean().item() <= high + rounding, (what, low, middle, high, truth.mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "skips"), [("bottom-up", True), ("top-down", False), ("ladder", False), ("mean field", True)]
+)
+def test_every_order_of_visit(kind: str, skips: bool) -> None:
+    """Trusted throughout, and right: G_l, R_l and the total, to within the layer's own gap or 0.25 nats."""
+    network = stacks.decoder(WIDTHS, skips=skips, scale=0.7)
+    reference = LinearGaussian.of(network)
+    posterior = posteriors(reference)[kind]
+    found = split_gap(HVAE(network, posterior), data(), 80, Budget(500, 1))
+    exact = reference.gaps(posterior, data())
+    within(found, exact, 8 * 7)
+    for name, layer in found.layers.items():
+        assert layer.trusted and found.remaining[name].trusted, layer.reason
+        low, _, high = layer.interval(1 - FALSE_ALARM / 56)
+        assert (high - low) / 2 < max(exact.layers[name].mean().item(), 0.25)
+
+
+# Doubt
+
+
+def test_strong_couplings_with_q_as_its_own_proposal_are_untrusted() -> None:
+    """An over-confident q misses mass and its own standard error does not see it."""
+    for stack in (linear_stack(STRENGTHS[-1], "over-confident", 0), binary_stack(STRENGTHS[-1], "over-confident", 0)):
+        found = split_gap(stack.model, stack.x, 8, Budget(1000, 0, ("q",)))
+        first = found.layers[stack.model.posterior.order[0]]
+        assert not first.trusted
+        assert "log p(x) is not trusted: with 1000 draws of the proposal q" in first.reason
+        assert first.doubtful_share > 0.05 and "log p(x): q" in first.proposal
+
+
+def test_a_gap_that_rests_on_two_estimates_needs_both() -> None:
+    """log p(x, z1) is easy and log p(x) is not: G_1 and the total are untrusted, R_1 and G_2 are trusted."""
+    network = stacks.decoder(WIDTHS)
+    reference = LinearGaussian.of(network)
+    posterior = reference.best_posterior("bottom-up", "full")
+    assert isinstance(posterior, NetworkPosterior)
+    with torch.no_grad():
+        posterior.network["z1"].net.bias += 4  # type: ignore[operator]
+    found = split_gap(HVAE(network, posterior), data(), 3, Budget(500, 0, ("widened",)))
+    assert not found.total.trusted and not found.layers["z1"].trusted
+    assert found.remaining["z1"].trusted and found.layers["z2"].trusted and found.layers["z3"].trusted
+    assert found.total.reason == found.layers["z1"].reason == found.log_px.reason
+    assert found.layers["z1"].median_ess == pytest.approx(np.median(found.log_px.estimate.ess))
+    assert found.layers["z1"].halving_nats == pytest.approx(found.log_px.halving_nats)
+    assert found.layers["z1"].bias.mean() > found.remaining["z1"].bias.mean()
+
+
+def test_a_single_sample_is_never_trusted() -> None:
+    model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
+    found = split_gap(model, data(), 2, Budget(1, 0, ("q",)))
+    assert not found.total.trusted and found.total.bias.min() == math.inf
+
+
+# The interval
+
+
+def test_a_term_by_hand() -> None:
+    draws = np.array([[1.0, 5.0], [3.0, 9.0], [2.0, 1.0]])
+    term = Term.of(draws, shared_variance=np.array([0.1, 0.2]), bias=np.array([0.02, 0.04]))
+    assert term.datum_nats == pytest.approx([2, 5])
+    assert term.standard_error == pytest.approx([math.sqrt(1 / 3 + 0.1), math.sqrt(16 / 3 + 0.2)])
+    error = math.sqrt(1 / 3 + 0.1 + 16 / 3 + 0.2) / 2
+    half = stats.t.ppf(0.95, 4) * error + 0.03
+    assert term.interval(0.9) == pytest.approx((3.5 - half, 3.5, 3.5 + half))
+    assert Term.of(draws).bias.tolist() == [0, 0]
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    """90 % intervals of 4000 means of normal draws with an error in common: covered in 90 ± 2.5 %."""
+    source = np.random.default_rng(0)
+    hits = []
+    for _ in range(4000):
+        draws = source.normal(size=(4, 3)) * [1, 2, 3] + source.normal(size=3)
+        low, _, high = Term.of(draws, shared_variance=1.0).interval(0.9)
+        hits.append(low <= 0 <= high)
+    assert abs(np.mean(hits) - 0.9) < 0.025  # five standard errors of a share of 4000
+
+
+# What is refused
+
+
+def test_too_few_draws_are_refused() -> None:
+    model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
+    for n_draws in (0, 1):
+        with pytest.raises(ValueError, match=f"n_draws is {n_draws}; give at least 2"):
+            split_gap(model, data(), n_draws, Budget(10, 0))
+
+
+def test_log_densities_that_are_no_numbers_name_their_layer() -> None:
+    model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
+    with torch.no_grad():
+        model.decoder["z2"].net.bias.fill_(math.nan)  # type: ignore[union-attr, operator]
+    with pytest.raises(ValueError, match="The log-density of z2 along draws of q is not finite"):
+        split_gap(model, data(), 3, Budget(10, 0))
+
+
+# The grid
+
+
+@pytest.mark.slow
+def test_every_trusted_gap_of_the_grid_lies_in_its_interval() -> None:
+    """24 stacks from weak to strong, linear-Gaussian and binary; at 1e-6 for all intervals together."""
+    n_intervals, trusted, n_layers = 12 * (7 + 5), {"linear": 0, "binary": 0}, {"linear": 0, "binary": 0}
+    for seed, stack in enumerate(grid()):
+        found = split_gap(stack.model, stack.x, 32, Budget(1000, seed))
+        within(found, stack.exact, n_intervals)
+        kind = stack.name.split()[0]
+        trusted[kind] += sum(layer.trusted for layer in found.layers.values())
+        n_layers[kind] += len(found.layers)
+    assert n_layers == {"linear": 36, "binary": 24}
+    assert trusted["linear"] == 36  # the full covariance is the exact posterior
+    assert 5 <= trusted["binary"] < 24
