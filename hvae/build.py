@@ -16,7 +16,7 @@ from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
 from hvae.network import BeliefNetwork, Conditional
-from hvae.objectives import Elbo, Iwae, Objective
+from hvae.objectives import DoublyReparametrised, Elbo, Iwae, Objective, StickingTheLanding
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.rng import generator
 
@@ -92,9 +92,11 @@ def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objectiv
     """The objective of ``config`` for the latents ``names``."""
     layer_beta = dict(zip(names, per_layer("objective.layer_beta", config.layer_beta, len(names)), strict=True))
     if config.name == "iwae":
-        return Iwae(config.beta, layer_beta)
+        iwae = Iwae(config.beta, layer_beta)
+        return DoublyReparametrised(iwae) if config.gradient == "doubly-reparametrised" else iwae
     free_nats = dict(zip(names, per_layer("objective.free_nats", config.free_nats, len(names)), strict=True))
-    return Elbo(config.beta, layer_beta, free_nats)
+    elbo = Elbo(config.beta, layer_beta, free_nats)
+    return StickingTheLanding(elbo) if config.gradient == "sticking-the-landing" else elbo
 
 
 def check_observation(config: ModelConfig, data: Dataset) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from hvae.schedules import Constant, Schedule
 from hvae.strict import ConfigError as ConfigError
-from hvae.strict import read
+from hvae.strict import differences, read
 
 Order = Literal["bottom-up", "top-down"]
 LatentFamily = Literal["gaussian", "full-gaussian", "bernoulli", "categorical"]
@@ -25,6 +25,7 @@ ObservationFamily = Literal["bernoulli", "gaussian"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
+Gradient = Literal["pathwise", "sticking-the-landing", "doubly-reparametrised"]
 
 T = TypeVar("T")
 
@@ -134,6 +135,9 @@ class ObjectiveConfig:
     """a constant factor on top of beta for each layer"""
     free_nats: tuple[float, ...] = (0.0,)
     """rate below which a layer pays nothing (mean over the batch, nats); elbo only"""
+    gradient: Gradient = "pathwise"
+    """gradient estimator: pathwise, or of the same expectation without the score of q, for Gaussian layers:
+    sticking-the-landing (elbo), doubly-reparametrised (iwae)"""
 
     def __post_init__(self) -> None:
         _require(self.n_samples >= 1, f"objective.n_samples is {self.n_samples}; give at least 1.")
@@ -146,6 +150,26 @@ class ObjectiveConfig:
         _require(
             self.name == "elbo" or max(self.free_nats) == 0,
             "objective.free_nats goes with the elbo only; the iwae bound has no rate per layer to relax.",
+        )
+        _require(
+            (self.name, self.gradient) != ("iwae", "sticking-the-landing"),
+            "objective.gradient is sticking-the-landing, which is biased for the iwae bound of 2 or more samples; "
+            "use doubly-reparametrised.",
+        )
+        _require(
+            (self.name, self.gradient) != ("elbo", "doubly-reparametrised"),
+            "objective.gradient is doubly-reparametrised, which is made for the iwae bound; use sticking-the-landing "
+            "for the elbo.",
+        )
+        _require(
+            self.gradient != "sticking-the-landing" or max(self.free_nats) == 0,
+            f"objective.free_nats is {list(self.free_nats)}, and their gate depends on the draws, which makes "
+            "objective.gradient sticking-the-landing biased; use pathwise, or no free nats.",
+        )
+        _require(
+            self.gradient != "doubly-reparametrised" or len(set(self.layer_beta)) == 1,
+            f"objective.layer_beta is {list(self.layer_beta)}, but objective.gradient doubly-reparametrised needs one "
+            "factor for all layers; use pathwise.",
         )
 
 
@@ -244,9 +268,25 @@ class RunConfig:
             f"objective.n_samples is {self.objective.n_samples}, but the leave-one-out baseline of "
             f"{' and '.join(sorted(discrete))} layers needs at least 2.",
         )
+        gradient = self.objective.gradient
+        _require(
+            gradient == "pathwise" or set(self.model.families) != discrete,
+            f"objective.gradient is {gradient}, but all layers are discrete: no path leads through their draws; "
+            "use pathwise.",
+        )
+        _require(
+            gradient != "doubly-reparametrised" or not discrete,
+            f"objective.gradient is doubly-reparametrised, which the draws of {' and '.join(sorted(discrete))} layers "
+            "do not allow; use pathwise.",
+        )
+        _require(
+            gradient != "doubly-reparametrised" or not any(self.model.batch_norm),
+            "objective.gradient is doubly-reparametrised, but with model.batch_norm a draw moves the weights of all "
+            "others, which makes it biased; use pathwise, or no batch norm.",
+        )
 
     def to_json(self) -> str:
-        """The complete configuration as JSON with sorted keys: the text that `digest` is made of.
+        """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
         """
@@ -257,12 +297,13 @@ class RunConfig:
     def digest(self) -> str:
         """Eight hexadecimal digits that name what is trained.
 
-        How it is evaluated is left out, so that a change of the evaluation measures a trained run anew
-        and does not train another.
+        Made of what differs from the defaults: a default that was released never changes its meaning, so this says
+        as much as the whole, and a new knob leaves the runs that do not turn it under their names. How
+        a run is evaluated is left out, so that a change of the evaluation measures it anew and does not train another.
         """
-        trained = json.loads(self.to_json())
-        del trained["evaluation"]
-        return hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:8]
+        told = differences(RunConfig.from_json(self.to_json()))
+        told.pop("evaluation", None)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
     @staticmethod
     def from_json(text: str, source: str = "The configuration") -> "RunConfig":

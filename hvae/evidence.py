@@ -10,11 +10,14 @@ The mean of `log_weight` is the ELBO; the log of the mean of its exponential est
 A rate is one term of a sum, not a divergence, and bottom-up it may well be negative.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from hvae.families import kl, unit_kl
 from hvae.network import BeliefNetwork, Trace
@@ -27,6 +30,10 @@ class ClosedFormError(ValueError):
     """A closed-form KL was asked for where it would be wrong."""
 
 
+def _unknown() -> "Evidence":
+    raise ValueError("no model stands behind this evidence to weigh its draws anew; get it by calling an HVAE.")
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The p-trace and the q-trace of the same draws."""
@@ -35,6 +42,8 @@ class Evidence:
     q: Trace
     prior_parents: Mapping[str, tuple[str, ...]]
     """parents of each latent in the decoder"""
+    reweigh: Callable[[], "Evidence"] = field(default=_unknown, repr=False, compare=False)
+    """what `frozen` asks"""
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -48,6 +57,16 @@ class Evidence:
     def unit_rate(self, name: str) -> UnitLogProb:
         """The terms of `rate`, one per unit; factorised laws only."""
         return self.q[name].unit_log_prob - self.p[name].unit_log_prob
+
+    @cached_property
+    def frozen(self) -> "Evidence":
+        """The same draws weighed by constant weights: gradients reach the draws, and pass through them only.
+
+        Every term has its value here. It is the *weights* that are constants, never the laws' parameters:
+        q(z2|z1) still moves with z1, and detaching its mean would cut the path through z1. Raises
+        ValueError for evidence that no call of an `HVAE` made.
+        """
+        return self.reweigh()
 
     @property
     def distortion(self) -> LogProb:
@@ -119,9 +138,23 @@ class HVAE(nn.Module):
         """Visit the latents by q, given x ``[1, B, D]`` and any latents that are fixed."""
         return self.posterior.walk(self.decoder, {**(given or {}), "x": x}, noise)
 
-    def forward(self, x: Value, noise: Mapping[str, Noise]) -> Evidence:
-        """Draw z ~ q(z|x) from ``noise`` and weigh: x is ``[1, B, D]``, the noise ``[K, B, ·]``."""
-        return self.weigh(self.infer(x, noise), x)
+    def forward(self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None) -> Evidence:
+        """Draw z ~ q(z|x) from ``noise`` and weigh: x is ``[1, B, D]``, the noise ``[K, B, ·]``.
+
+        Latents in ``given`` are fixed there. The weights of this call are kept for `Evidence.frozen`, which so is
+        right inside `torch.func.functional_call` and `vmap` too, also once the call is over.
+        """
+        evidence = self.weigh(self.infer(x, noise, given), x)
+        weights = dict(chain(self.named_parameters(), self.named_buffers()))
+
+        def reweigh() -> Evidence:
+            constants = {name: weight.detach() for name, weight in weights.items()}
+            draws = {name: site.value for name, site in evidence.q.items()}
+            frozen = functional_call(self, constants, (x, {}, draws))
+            assert isinstance(frozen, Evidence)
+            return frozen
+
+        return replace(evidence, reweigh=reweigh)
 
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""

@@ -86,6 +86,17 @@ def _needed(kind: Any) -> set[str]:
     return {f.name for f in dataclasses.fields(kind) if f.default is missing and f.default_factory is missing}
 
 
+def differences(record: Any) -> dict[str, Any]:
+    """What `read` needs to make the record again: every entry that has no default, or another value."""
+    told = {}
+    for knob in dataclasses.fields(record):
+        value = getattr(record, knob.name)
+        made = knob.default_factory is not dataclasses.MISSING
+        if value != (knob.default_factory() if made else knob.default):  # type: ignore[operator]
+            told[knob.name] = differences(value) if dataclasses.is_dataclass(value) else value
+    return told
+
+
 def describe(kind: Any) -> str:
     """What to give for a `kind`, in words: "a whole number"."""
     if isinstance(kind, tuple):

@@ -13,7 +13,7 @@ from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, FullGaussian
 from hvae.nets import BatchNorm, Root
-from hvae.objectives import Elbo, Iwae
+from hvae.objectives import DoublyReparametrised, Elbo, Iwae, StickingTheLanding
 from hvae.posterior import Ladder, NetworkPosterior
 from hvae.schedules import Constant, LinearWarmup
 
@@ -157,5 +157,9 @@ def test_objectives_are_what_was_asked_for() -> None:
     assert elbo == Elbo(LinearWarmup(10), {"z1": 2.0, "z2": 2.0}, {"z1": 0.5, "z2": 0.0})
     iwae = build_objective(ObjectiveConfig("iwae", 5, Constant(0.5), (1.0, 3.0)), names)
     assert iwae == Iwae(Constant(0.5), {"z1": 1.0, "z2": 3.0})
+    stuck = build_objective(ObjectiveConfig(layer_beta=(1.0, 3.0), gradient="sticking-the-landing"), names)
+    assert stuck == StickingTheLanding(Elbo(Constant(1.0), {"z1": 1.0, "z2": 3.0}, {"z1": 0.0, "z2": 0.0}))
+    doubly = build_objective(ObjectiveConfig("iwae", 5, Constant(0.5), gradient="doubly-reparametrised"), names)
+    assert doubly == DoublyReparametrised(Iwae(Constant(0.5), {"z1": 1.0, "z2": 1.0}))
     with pytest.raises(ConfigError, match="free_nats has 3 entries for 2 latent layers"):
         build_objective(ObjectiveConfig(free_nats=(0.0, 1.0, 2.0)), names)

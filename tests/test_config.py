@@ -1,6 +1,7 @@
 """Configurations: strict where they are read, equal where they mean the same."""
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -8,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig, per_layer
+from hvae.config import (
+    ConfigError,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    TrainingConfig,
+    per_layer,
+)
 from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule, StepDecay
+from hvae.strict import differences
 
 SCHEDULES = [
     Constant(0.5),
@@ -71,14 +82,76 @@ def test_digest_sees_every_knob_of_what_is_trained_and_none_of_how_it_is_measure
     assert n_seen > 12
 
 
-def test_digest_is_pinned() -> None:
-    """A default that was released never changes its meaning: a new digest here needs a changelog entry."""
-    assert RunConfig().digest == "53cfe46c"
+RELEASED: dict[str, dict[str, Any]] = {
+    "data": {"name": "digits-threshold", "n_train": 0, "n_test": 0, "seed": 0},
+    "model": {
+        "latents": [16, 8, 4], "hidden": [[64]], "order": "bottom-up", "families": ["gaussian"], "n_classes": 4,
+        "observation": "bernoulli", "latent_variance": "network", "observation_variance": "learned",
+        "prior": "standard", "activation": ["tanh"], "init": ["xavier"], "batch_norm": [False],
+    },
+    "objective": {
+        "name": "elbo", "n_samples": 1, "beta": {"value": 1.0}, "layer_beta": [1.0], "free_nats": [0.0],
+        "gradient": "pathwise",
+    },
+    "training": {
+        "seeds": [0, 1, 2, 3], "n_steps": 1000, "batch_size": 128, "learning_rate": {"value": 2e-3},
+        "clip_norm": 100.0, "ema_decay": 0.0, "log_every_steps": 25, "checkpoint_every_steps": 500,
+    },
+}  # fmt: skip
+"""every knob of what is trained, with the default that it was released with"""
+
+
+def test_a_released_default_never_changes() -> None:
+    """The digest leaves defaults out, so another default would give runs on disk another meaning under their old name:
+    a knob may join this table, with the default that changes nothing, and none may change in it."""
+    defaults = json.loads(RunConfig().to_json())
+    del defaults["evaluation"]
+    assert defaults == RELEASED
+    assert [repr(made) for made in (LinearWarmup(1), Cyclical(1))] == [
+        "LinearWarmup(warmup_steps=1, start=0.0, stop=1.0)",
+        "Cyclical(period_steps=1, rising=0.5, start=0.0, stop=1.0)",
+    ]
+
+
+def test_digests_are_pinned() -> None:
+    """By the text that they are made of, by hand. A run on disk is found by its digest."""
+    for config, text in (
+        (RunConfig(), "{}"),
+        (RunConfig(evaluation=EvaluationConfig(seed=3)), "{}"),
+        (
+            RunConfig(
+                model=ModelConfig(latents=(2,), order="top-down"),
+                objective=ObjectiveConfig("iwae", beta=LinearWarmup(600), layer_beta=(2,)),
+                training=TrainingConfig(learning_rate=StepDecay(200, 0.5, 1e-3), clip_norm=3),
+            ),
+            '{"model": {"latents": [2], "order": "top-down"}, '
+            '"objective": {"beta": {"warmup_steps": 600}, "layer_beta": [2.0], "name": "iwae"}, '
+            '"training": {"clip_norm": 3.0, "learning_rate": {"every_steps": 200, "factor": 0.5, "start": 0.001}}}',
+        ),
+    ):
+        assert config.digest == hashlib.sha256(text.encode()).hexdigest()[:8]
+        assert config.digest == RunConfig.from_dict(json.loads(text)).digest
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_what_a_digest_is_made_of_tells_configurations_apart(schedule: Schedule) -> None:
+    config = RunConfig(objective=ObjectiveConfig(beta=schedule), training=TrainingConfig(seeds=(7,)))
+    assert RunConfig.from_dict(differences(config)) == config
+
+
+def test_a_new_knob_renames_no_run() -> None:
+    """A record that has one more knob, at its default, says the same of itself."""
+    knobs = ObjectiveConfig(n_samples=3, beta=LinearWarmup(5))
+    newer = dataclasses.make_dataclass("Newer", [("knob", str, "as ever")], bases=(ObjectiveConfig,), frozen=True)
+    assert differences(newer(n_samples=3, beta=LinearWarmup(5))) == differences(knobs)
+    assert differences(newer(knob="other")) == {"knob": "other"}
 
 
 def test_a_number_is_a_constant_schedule() -> None:
     assert RunConfig.from_dict({"training": {"learning_rate": 1e-3}}).training.learning_rate == Constant(1e-3)
 
+
+DOUBLY: dict[str, Any] = {"name": "iwae", "n_samples": 2, "gradient": "doubly-reparametrised"}
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"modle": {}}, "did you mean model?"),
@@ -118,6 +191,23 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"objective": {"beta": {"class_path": "subprocess.Popen", "init_args": {"args": "ls"}}}}, "objective.beta"),
     ({"objective": {"layer_beta": [-0.5]}}, "objective.layer_beta"),
     ({"objective": {"free_nats": []}}, "objective.free_nats is empty"),
+    ({"objective": {"gradient": "stl"}}, "objective.gradient is 'stl'; give pathwise or sticking-the-landing or"),
+    ({"objective": {"name": "iwae", "gradient": "sticking-the-landing"}}, "biased for the iwae bound of 2 or more"),
+    ({"objective": {"gradient": "doubly-reparametrised"}}, "use sticking-the-landing for the elbo."),
+    (
+        {"objective": {"free_nats": [0.0, 0.5, 0.0], "gradient": "sticking-the-landing"}},
+        "objective.free_nats is [0.0, 0.5, 0.0], and their gate depends on the draws",
+    ),
+    ({"objective": DOUBLY | {"layer_beta": [1, 1, 2]}}, "objective.layer_beta is [1.0, 1.0, 2.0], but"),
+    ({"objective": DOUBLY, "model": {"batch_norm": [True]}}, "with model.batch_norm a draw moves the weights of all"),
+    (
+        {"objective": DOUBLY, "model": {"families": ["gaussian", "categorical", "bernoulli"]}},
+        "which the draws of bernoulli and categorical layers do not allow; use pathwise.",
+    ),
+    (
+        {"objective": {"n_samples": 2, "gradient": "sticking-the-landing"}, "model": {"families": ["bernoulli"]}},
+        "objective.gradient is sticking-the-landing, but all layers are discrete",
+    ),
     ({"evaluation": {"epsilon_nats": 0}}, "evaluation.epsilon_nats"),
 ]
 
@@ -159,6 +249,17 @@ def test_discrete_layers_need_two_samples() -> None:
     with pytest.raises(ConfigError, match="leave-one-out"):
         RunConfig(model=ModelConfig(families=("bernoulli",)))
     RunConfig(model=ModelConfig(families=("bernoulli",)), objective=ObjectiveConfig(n_samples=2))
+
+
+def test_gradients_without_the_score_where_they_are_right() -> None:
+    stuck: dict[str, Any] = {"n_samples": 2, "gradient": "sticking-the-landing", "layer_beta": [1, 2, 0]}
+    for objective, model in (
+        (stuck, {"families": ["gaussian", "full-gaussian", "bernoulli"], "batch_norm": [True]}),
+        (stuck | {"n_samples": 1}, {"order": "top-down"}),
+        (DOUBLY | {"layer_beta": [2, 2, 2], "beta": {"warmup_steps": 9}}, {"order": "top-down"}),
+        (DOUBLY | {"n_samples": 1}, {"families": ["full-gaussian"]}),
+    ):
+        RunConfig.from_dict({"objective": objective, "model": model})
 
 
 def test_a_ladder_refuses_full_covariance() -> None:

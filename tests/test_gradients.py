@@ -9,23 +9,34 @@ are the gradients that training would follow. The two share no route from parame
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 from torch.func import vmap
 
+from hvae import rng
+from hvae.build import build_hvae, build_objective
+from hvae.config import ModelConfig, ObjectiveConfig
 from hvae.evidence import HVAE, Evidence
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
-from hvae.gradients import estimate, leave_one_out, log_mean, mean
-from hvae.nets import Root
-from hvae.network import BeliefNetwork, Conditional
-from hvae.objectives import Elbo, Iwae, Objective, discrete_log_q
-from hvae.posterior import Ladder, NetworkPosterior
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, DiagonalNormal, Family, FullGaussian
+from hvae.gradients import estimate, leave_one_out, log_mean, mean, score_as_path, stick
+from hvae.nets import BatchNorm, Root
+from hvae.network import BeliefNetwork, Conditional, Site
+from hvae.objectives import DoublyReparametrised, Elbo, Iwae, Objective, StickingTheLanding, discrete_log_q
+from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.schedules import Constant
+from hvae.training import batch
 from tests.reference.stacks import decoder as linear_decoder
 from tests.reference.stacks import encoder as linear_encoder
+from tests.reference.stacks import joint
 from tests.reference.stacks import parameters as matrices
+from tests.test_training import config, state, toy, trained
 
 EXACT = 1e-10
 X = torch.tensor([1.0, 0, 1], dtype=torch.float64).view(1, 1, 3)
@@ -111,7 +122,7 @@ def expected_surrogate(model: HVAE, objective: Objective, n_samples: int, n: int
     def one(point: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         noise = {name: point[name] for name in gaussians}
         clamped = {name: point[name] for name in model.latents if name not in gaussians}
-        evidence = model.weigh(model.infer(X, noise, clamped), X)
+        evidence = model(X, noise, clamped)
         log_q = sum((evidence.q[name].log_prob for name in clamped), start=torch.zeros(n_samples, 1).double())
         log_noise = sum((-(value.square() / 2).sum() for value in noise.values()), start=torch.zeros(()).double())
         return objective(evidence, 0), log_q.sum() + log_noise
@@ -191,6 +202,295 @@ def test_gaussian_and_mixed_stacks(order: str, kinds: list[Callable[[], Family]]
     assert_equal_gradients(
         model, exact_bound(model, exact, n_samples, 240, 16.0), expected_surrogate(model, objective, n_samples, 120)
     )
+
+
+def normals(n: int) -> list[Callable[[], Family]]:
+    return [normal] * n
+
+
+WITHOUT_SCORE: dict[str, tuple[Objective, Callable[[Evidence], Tensor]]] = {
+    "elbo": (StickingTheLanding(Elbo()), elbo),
+    "iwae": (DoublyReparametrised(Iwae()), iwae),
+}
+
+
+@pytest.mark.parametrize(
+    ("order", "kinds", "bound", "n_samples"),
+    [
+        ("bottom-up", normals(1), "elbo", 2),
+        ("bottom-up", normals(1), "iwae", 2),
+        *[(order, normals(2), bound, 1) for order in ORDERS for bound in WITHOUT_SCORE],
+        *[(order, [normal, coins(1)], "elbo", 2) for order in ORDERS],
+        *[(order, [coins(1), normal], "elbo", 2) for order in ORDERS],
+    ],
+)
+def test_gradients_without_the_score(order: str, kinds: list[Callable[[], Family]], bound: str, n_samples: int) -> None:
+    """Also of the decoder's weights in a ladder, where they are weights of q, and beside discrete layers."""
+    model = stack(order, kinds, scale=0.5)
+    objective, exact = WITHOUT_SCORE[bound]
+    assert_equal_gradients(
+        model, exact_bound(model, exact, n_samples, 240, 16.0), expected_surrogate(model, objective, n_samples, 120)
+    )
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_three_layers_stick_the_landing(order: str) -> None:
+    """Against the derivative of the same quadrature of the ELBO in the noise; clamped values would need 240³ points."""
+    model = stack(order, normals(3), scale=0.5)
+    exact = -expected_surrogate(model, Elbo(), 1, 30)
+    assert_equal_gradients(model, exact, expected_surrogate(model, StickingTheLanding(Elbo()), 1, 30))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tempered_bounds_without_the_score(order: str) -> None:
+    """Sticking the landing with a factor for each layer; doubly reparametrised with beta off 1 and the same for all."""
+
+    def tempered(evidence: Evidence, *factors: float) -> Tensor:
+        return -evidence.distortion - sum(
+            w * evidence.rate(name) for w, name in zip(factors, evidence.latents, strict=True)
+        )
+
+    model = stack(order, normals(2), scale=0.5)
+    stuck = StickingTheLanding(Elbo(Constant(0.3), {"z1": 0.5, "z2": 2.0}))
+    exact = exact_bound(model, lambda e: tempered(e, 0.15, 0.6).mean(0), 1, 240, 16.0)
+    assert_equal_gradients(model, exact, expected_surrogate(model, stuck, 1, 120))
+
+    model = stack(order, normals(1), scale=0.5)
+    for beta in (0.3, 1.8):
+        doubly = DoublyReparametrised(Iwae(Constant(beta / 2), {"z1": 2.0}))
+        exact = exact_bound(model, lambda e, beta=beta: tempered(e, beta).exp().mean(0).log(), 2, 240, 16.0)
+        assert_equal_gradients(model, exact, expected_surrogate(model, doubly, 2, 120))
+
+
+def parameters_detached(evidence: Evidence) -> Evidence:
+    """What published code does instead of `stick`, known to be wrong: q's laws are cut from their parents."""
+
+    def cut(site: Site) -> Site:
+        law = site.law
+        if isinstance(law, MultivariateNormal):
+            return Site(
+                site.value, MultivariateNormal(law.loc.detach(), scale_tril=law.scale_tril.detach()), site.family
+            )
+        assert isinstance(law, DiagonalNormal)
+        return Site(site.value, DiagonalNormal(law.mean.detach(), law.log_variance.detach()), site.family)
+
+    return replace(evidence, q={name: cut(site) for name, site in evidence.q.items()})
+
+
+def doubly_by_detached_parameters(evidence: Evidence, step: int) -> Tensor:
+    wrong = parameters_detached(evidence)
+    path = score_as_path(Iwae().tempered(parameters_detached(evidence.frozen), step))
+    return Iwae()(wrong, step) + path.mean()
+
+
+def sticking_iwae(evidence: Evidence, step: int) -> Tensor:
+    return Iwae()(stick(evidence), step)
+
+
+def differences_to_iwae(model: HVAE, losses: Sequence[Callable[[Evidence, int], Tensor]], n: int) -> list[float]:
+    """How far the expected gradients of ``losses`` are from the pathwise one of IWAE with two samples, at most.
+
+    By n nodes for each unit and sample. Samples are exchangeable, so of two points in noise either order is enough.
+    """
+    dimensions = len(model.latents)
+    points = torch.cartesian_prod(*[axis(n, 7.5)] * dimensions).view(-1, dimensions)
+    first, second = torch.triu_indices(len(points), len(points))
+    log_weight = -(points[first].square().sum(-1) + points[second].square().sum(-1)) / 2
+    log_weight = log_weight + (first != second) * math.log(2)
+    near = log_weight > -40  # what is left out weighs less than 1e-17 each
+    pairs = torch.stack([points[first], points[second]], 1)[near].unsqueeze(2)  # [pair, K, B, dimension]
+
+    def one(pair: Tensor) -> Tensor:
+        evidence = model(X, dict(zip(model.latents, pair.split(1, -1), strict=True)))
+        pathwise = Iwae()(evidence, 0)
+        return torch.stack([loss(evidence, 0) - pathwise for loss in losses])
+
+    expected = log_weight[near].softmax(0) @ vmap(one)(pairs)
+    gradients = [
+        torch.autograd.grad(value, list(model.parameters()), retain_graph=True, materialize_grads=True)
+        for value in expected
+    ]
+    return [max(part.abs().max().item() for part in gradient) for gradient in gradients]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_layers_and_two_samples_doubly_reparametrised(order: str) -> None:
+    """Where detaching the laws' parameters goes wrong, and sticking the landing alone.
+
+    28 nodes a unit, where the weights of two samples are nearly linear in the noise: 20 nodes leave 1e-8.
+    """
+    losses = [DoublyReparametrised(Iwae()), doubly_by_detached_parameters, sticking_iwae]
+    right, detached, stuck = differences_to_iwae(stack(order, normals(2), seed=3, scale=0.2), losses, 28)
+    assert right < EXACT
+    assert detached > 1e-3 and stuck > 1e-3
+
+
+def with_batch_norm(model: HVAE) -> HVAE:
+    """Batch norm in every hidden layer that sees draws; the batch is two samples of one datum."""
+    for module in model.modules():
+        if isinstance(module, Conditional) and module.parents not in ((), ("x",)):
+            assert isinstance(module.net, nn.Sequential)
+            module.net.insert(1, BatchNorm(3).double())
+    return model.train()
+
+
+def test_with_batch_norm_only_sticking_the_landing_is_unbiased() -> None:
+    """A law whose parameters depend on a whole batch is a law: its score has mean 0. But a weight that feels all
+    draws is not what double reparametrisation differentiates, and the configuration refuses the pair."""
+    two = with_batch_norm(stack("bottom-up", normals(2), scale=0.2))
+
+    def difference(evidence: Evidence, step: int) -> Tensor:  # to the pathwise gradient, as the others
+        return StickingTheLanding(Elbo())(evidence, step) - Elbo()(evidence, step) + Iwae()(evidence, step)
+
+    assert differences_to_iwae(two, [difference], 22)[0] < EXACT
+    one = with_batch_norm(stack("bottom-up", normals(1), scale=0.2))
+    assert differences_to_iwae(one, [DoublyReparametrised(Iwae())], 80)[0] > 0.1
+
+
+def exact_posterior(decoder: BeliefNetwork, kind: str) -> Posterior:
+    """p(z | x) of a linear-Gaussian chain with every number learned, from its dense covariance.
+
+    A ladder's u_l is p(x | z_l) as a Gaussian in z_l, whose mean is affine in that of u_{l-1}; one unit a layer.
+    """
+    where, mean_v, covariance = joint(decoder)
+    latents = [name for name in reversed(decoder.variables) if name != "x"]
+
+    def conditional(name: str, parents: list[str], law: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Conditional:
+        weight, bias, noise = (torch.from_numpy(np.atleast_1d(part)) for part in law)
+        family = FullGaussian(len(bias), variance="learned", scale_tril=torch.linalg.cholesky(noise))
+        net = nn.Linear(weight.shape[1], len(bias), dtype=torch.float64)
+        net.weight.data, net.bias.data = weight.clone(), bias.clone()
+        return Conditional(name, parents, net, family)
+
+    def given(name: str, parents: list[str]) -> Conditional:
+        a, b = where[name], [i for parent in parents for i in where[parent]]
+        weight = np.linalg.solve(covariance[np.ix_(b, b)], covariance[np.ix_(b, a)]).T
+        noise = covariance[np.ix_(a, a)] - weight @ covariance[np.ix_(b, a)]
+        return conditional(name, parents, (weight, mean_v[a] - weight @ mean_v[b], noise))
+
+    if kind == "bottom-up":
+        return NetworkPosterior(BeliefNetwork([given(n, [p]) for n, p in zip(latents, ["x", *latents], strict=False)]))
+    if kind == "top-down":
+        above = [[*latents[layer + 1 : layer + 2], "x"] for layer in range(len(latents))]
+        visits = list(zip(latents, above, strict=True))[::-1]
+        return NetworkPosterior(BeliefNetwork([given(name, parents) for name, parents in visits]))
+
+    conditionals, spread = [], matrices(decoder["x"])[2]  # of the parent's value around what z_l predicts
+    for name, child in zip(latents, ["x", *latents], strict=False):
+        down, shift, _ = matrices(decoder[child])
+        precision = down.T @ np.linalg.solve(spread, down)
+        up = np.linalg.solve(precision, down.T @ np.linalg.inv(spread))
+        noise, bias = np.linalg.inv(precision), -up @ shift
+        spread = noise + matrices(decoder[name])[2]
+        if name == latents[-1]:  # the top has no merge: u_L is p(zL | x)
+            _, prior, variance = matrices(decoder[name])
+            merged = np.linalg.inv(precision + np.linalg.inv(variance))
+            bias = merged @ (precision @ bias + np.linalg.solve(variance, prior))
+            up, noise = merged @ precision @ up, merged
+        conditionals.append(conditional(name, [child], (up, bias, noise)))
+    return Ladder(BeliefNetwork(conditionals))
+
+
+@pytest.mark.parametrize("kind", ["bottom-up", "top-down", "ladder"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_at_the_exact_posterior_every_single_draw_has_the_gradient_0(kind: str, depth: int) -> None:
+    """Of q's weights; the decoder's follow ∇ log p(x, z), draw for draw, also where a ladder has them in q."""
+    decoder = linear_decoder((4, 1, 1, 1)[: depth + 1] if kind == "ladder" else (4, 3, 2, 1)[: depth + 1])
+    model = HVAE(decoder, exact_posterior(decoder, kind))
+    x = torch.randn(1, 1, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    encoder, rest = list(model.posterior.parameters()), list(model.decoder.parameters())
+    losses: dict[str, Callable[[Evidence, int], Tensor]] = {
+        "pathwise": Elbo(),
+        "stuck": StickingTheLanding(Elbo()),
+        "doubly": DoublyReparametrised(Iwae()),
+        "detached": lambda evidence, step: Elbo()(parameters_detached(evidence), step),
+    }
+    largest = dict.fromkeys(losses, 0.0)
+    for seed in range(5):
+        noise = rng.noise(model.noise_specs(), 2, 1, seed=seed, purpose="test", dtype=torch.float64)
+        evidence = model(x, noise)
+        assert evidence.log_weight.std() < EXACT
+        drawn = {name: site.value.detach() for name, site in evidence.q.items()}
+        log_joint = sum(site.log_prob for site in decoder.walk({**drawn, "x": x}, {}).values())
+        wanted = torch.autograd.grad(-log_joint.mean(), rest)
+        for name, loss in losses.items():
+            gradient = torch.autograd.grad(loss(evidence, 0), [*encoder, *rest], retain_graph=True)
+            largest[name] = max(largest[name], *(part.abs().max().item() for part in gradient[: len(encoder)]))
+            if name in ("stuck", "doubly"):
+                for a, b in zip(gradient[len(encoder) :], wanted, strict=True):
+                    torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
+    assert largest["stuck"] < 1e-9 and largest["doubly"] < 1e-9
+    assert largest["pathwise"] > 0.1
+    assert (largest["detached"] > 0.1) == (depth > 1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_frozen_evidence_has_the_same_values_and_only_paths(order: str) -> None:
+    model = stack(order, [normal, coins(2), normal])
+    noise = rng.noise(model.noise_specs(), 3, 1, seed=0, purpose="test", dtype=torch.float64)
+    evidence = model(X, noise)
+    for live, frozen in ((evidence.p, evidence.frozen.p), (evidence.q, evidence.frozen.q)):
+        assert tuple(live) == tuple(frozen)
+        for name, site in live.items():
+            torch.testing.assert_close(site.log_prob, frozen[name].log_prob, atol=0, rtol=0)
+            assert frozen[name].value is site.value
+    draws = {name: site.value.detach().requires_grad_() for name, site in evidence.q.items()}
+    clamped = model(X, {}, draws)
+    both = [
+        torch.autograd.grad(e.log_weight.sum(), list(draws.values()), retain_graph=True)
+        for e in (clamped, clamped.frozen)
+    ]
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+    constants = model(X, {}, {name: value.detach() for name, value in draws.items()}).frozen
+    assert not constants.log_weight.requires_grad
+    with pytest.raises(ValueError, match="calling an HVAE"):
+        _ = model.weigh(evidence.q, X).frozen
+
+
+def test_what_cannot_be_unbiased_is_refused() -> None:
+    noise = {name: torch.full((2, 1, 1), 0.3).double() for name in ("z1", "z2")}
+    for kinds, objective, words in (
+        ([coins(1), coins(1)], StickingTheLanding(Elbo()), "the layers z1, z2 are all discrete"),
+        ([normal, coins(1)], DoublyReparametrised(Iwae()), "z2 is discrete"),
+        (normals(2), DoublyReparametrised(Iwae(layer_beta={"z1": 2.0})), "give one factor for all layers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            objective(stack("bottom-up", kinds)(X, noise), 0)
+    with pytest.raises(ValueError, match=r"free_nats is \{'z1': 0.5\}"):
+        StickingTheLanding(Elbo(free_nats={"z1": 0.5}))
+    StickingTheLanding(Elbo(free_nats={"z1": 0.0}))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("gradient", ["pathwise", "sticking-the-landing", "doubly-reparametrised"])
+def test_a_step_of_training_follows_the_gradient_of_each_model_alone(order: Any, gradient: Any, tmp_path: Path) -> None:
+    """After one step Adam's first moment is a tenth of the gradient (Kingma and Ba 2015). All in float64."""
+    name: Any = "iwae" if gradient == "doubly-reparametrised" else "elbo"
+    objective = ObjectiveConfig(name, 3, Constant(0.7), gradient=gradient)
+    configuration = config(ModelConfig(latents=(3, 2), hidden=((6,), (4,)), order=order), objective, n_steps=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        data = replace(toy(), train=toy().train.double(), test=toy().test.double())
+        moments = state(
+            trained(tmp_path, replace(configuration, training=replace(configuration.training, clip_norm=0.0)), data)
+        )
+        for replica, seed in enumerate(configuration.training.seeds):
+            model = build_hvae(configuration.model, data, seed=seed).train()
+            x, noise = batch(data.train, configuration, model, 0, dynamic=False, seeds=(seed,))
+            evidence = model(x[0], {name: value[0] for name, value in noise.items()})
+            loss = build_objective(objective, model.latents)(evidence, 0)
+            plain = build_objective(replace(objective, gradient="pathwise"), model.latents)(evidence, 0)
+            assert abs(loss.item() - plain.item()) < 1e-12
+            found = [moments["optimiser"]["state"][i]["exp_avg"][replica] for i, _ in enumerate(model.parameters())]
+            alone = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+            for a, b in zip(found, alone, strict=True):
+                torch.testing.assert_close(10 * a, b, atol=1e-12, rtol=1e-12)
+            pathwise = torch.autograd.grad(plain, list(model.parameters()))
+            far = max((a - b).abs().max().item() for a, b in zip(alone, pathwise, strict=True))
+            assert (far > 1e-2) == (gradient != "pathwise")
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("order", ORDERS)

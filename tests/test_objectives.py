@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hvae.evidence import HVAE, Evidence
 from hvae.families import DiagonalGaussian
-from hvae.objectives import Elbo, Iwae, Objective, discrete_log_q
+from hvae.objectives import DoublyReparametrised, Elbo, Iwae, Objective, StickingTheLanding, discrete_log_q
 from hvae.schedules import Constant, LinearWarmup
 from tests.test_gradients import coins, normal, stack
 
@@ -96,10 +96,41 @@ def test_iwae_rises_with_the_number_of_samples_and_is_the_elbo_at_one(model: HVA
     assert Iwae()(many, 0) < Elbo()(many, 0)  # Jensen, on the same draws
 
 
-@pytest.mark.parametrize("objective", [Elbo(), Iwae(), Elbo(LinearWarmup(10), {"z1": 2.0})])
+@pytest.mark.parametrize("step", [0, 4, 99])
+def test_without_the_score_the_loss_is_the_same_number(model: HVAE, step: int) -> None:
+    found, layers = evidence(model), {"z1": 0.5, "z2": 3.0}
+    elbo, iwae = Elbo(LinearWarmup(10), layers), Iwae(LinearWarmup(10), dict.fromkeys(model.latents, 2.0))
+    for plain, other in ((elbo, StickingTheLanding(elbo)), (iwae, DoublyReparametrised(iwae))):
+        assert other(found, step).item() == pytest.approx(plain(found, step).item(), abs=1e-12)
+        far = (gradient(model, plain(found, step)) - gradient(model, other(found, step))).abs().max()
+        assert (far > 1e-3) == (step > 0)  # at beta 0 there is no log q whose score could be left out
+
+
+def test_doubly_reparametrised_gradients_follow_the_schedule(model: HVAE) -> None:
+    found = evidence(model)
+    warming, held = (
+        gradient(model, DoublyReparametrised(Iwae(b))(found, 4)) for b in (LinearWarmup(10), Constant(0.4))
+    )
+    torch.testing.assert_close(warming, held, atol=1e-12, rtol=0)
+
+
+def test_doubly_reparametrised_is_sticking_the_landing_for_one_sample(model: HVAE) -> None:
+    found, beta = evidence(model, 1), Constant(0.6)
+    losses = [StickingTheLanding(Elbo(beta))(found, 0), DoublyReparametrised(Iwae(beta))(found, 0)]
+    a, b = (gradient(model, loss) for loss in losses)
+    torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Elbo(), Iwae(), Elbo(LinearWarmup(10), {"z1": 2.0}),
+        StickingTheLanding(Elbo(LinearWarmup(10), {"z1": 2.0})), DoublyReparametrised(Iwae(LinearWarmup(10))),
+    ],
+)  # fmt: skip
 def test_the_order_of_data_and_samples_does_not_matter(model: HVAE, objective: Objective) -> None:
-    kinds = [normal, coins(2)]
-    for made in (model, stack("top-down", kinds)):
+    other = [normal, normal] if isinstance(objective, DoublyReparametrised) else [normal, coins(2)]
+    for made in (model, stack("top-down", other)):
         source = torch.Generator().manual_seed(0)
         noise = {
             name: torch.rand(4, 2, width, generator=source, dtype=torch.float64)
