@@ -2,7 +2,9 @@
 
 Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
 
-    load      a run directory -> records of arrays; the one place that knows the files' keys
+    load      a run directory -> records of arrays; the one place that knows the files' keys,
+    gap       with this one for what bounds log p(x) and splits the ELBO's gap
+    activity  units of the exact posterior against those of q -> whose collapse
     claims    a statement, its measure and its margin -> supported, not supported or undecided
     study     the runs of one experiment together with its question and its claims
     style     palette, sizes and reproducible SVG

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
+from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
 from analysis.figures.likelihood import likelihood_curves
@@ -112,6 +113,42 @@ LAYERS = (
         "No run has its likelihood measured yet.",
     ),
 )
+
+GAP = (
+    Exhibit(
+        "gap-curves",
+        "Between the ELBO and log p(x)",
+        "Nats above each replica's own ELBO (diamond), means over the same images, against K: on test images, and on "
+        "data that the replica's decoder made (simulated). Black: L_K with q as proposal, one line per replica. Blue "
+        "dashed: the annealed lower bound; blue solid: the annealed upper bound, which needs an exact draw of the "
+        "posterior and so simulated data; log p(x) lies in the band between them. Orange dotted: log p(x) exactly, "
+        "where a reference solves the stack.",
+        lambda study: curves(study.runs),
+        "",
+    ),
+    Exhibit(
+        "gap-layers",
+        "The gap of every layer",
+        "G_l in nats, the divergence of q's conditional from the exact one, in the run's inference order; over all "
+        "layers they sum to log p(x) − ELBO. One bar per replica; its interval is the chance of the draws and the bias "
+        "that the estimator may have, for these images. Hollow and hatched: not trusted, with the number of such "
+        "replicas below. Diamond: the exact answer. Layer gaps of two inference orders are different splits: compare "
+        "totals only.",
+        lambda study: layer_gaps(study.runs),
+        "",
+    ),
+    Exhibit(
+        "gap-causes",
+        "Approximation against amortisation",
+        "Nats of the gap that q's family costs (approximation: what is left when q is refined for every image by "
+        "itself) and that sharing one encoder costs (amortisation: what the refinement gains). Right of the dashed "
+        "line: what refining one layer alone frees; these do not add up to the amortisation, and the remainder says "
+        "by how much. One bar per replica; its interval is the chance of the draws, for these images.",
+        lambda study: causes(study.runs),
+        "",
+    ),
+)
+"""the section on the gap, which stands only where something of it was measured"""
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:

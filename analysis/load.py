@@ -1,4 +1,4 @@
-"""Run directories as records of arrays: the one place that knows the keys of the files.
+"""Run directories as records of arrays: the one place, with `analysis.gap`, that knows the keys of the files.
 
 What a run did not measure is NaN of the right shape, so that a figure drops a missing point in the
 same way as a failed replica. Shapes lead with R, the replicas; an interval is a last axis of three,
@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
+from analysis.gap import Array as Array
 from hvae.config import RunConfig
 from hvae.runs import Run, find_runs
 from hvae.vocabulary import ACTIVE_VARIANCE, FAILED
-
-Array = NDArray[Any]
-Arrays = Mapping[str, Array]
 
 NOT_MEASURED = "not measured"
 
@@ -145,6 +143,9 @@ class LoadedRun:
     collapse_epsilons: Array
     likelihood: Likelihood | None
     likelihood_deep: Likelihood | None
+    annealed: Annealed | None
+    exact: Exact | None
+    gap: Gap | None
     images: Arrays | None
     provenance: tuple[Mapping[str, Any], ...]
     """one entry per session that worked on the run"""
@@ -167,6 +168,17 @@ class LoadedRun:
     @property
     def evaluated(self) -> bool:
         return self.n_images > 0
+
+    @property
+    def probed(self) -> bool:
+        """Whether more than the encoder's own bound on log p(x) was asked for."""
+        return any(found is not None for found in (self.annealed, self.exact, self.gap))
+
+    @property
+    def exact_beside_gap(self) -> Exact | None:
+        """The exact answers, unless they are of other images than the estimated gap."""
+        others = self.gap is not None and self.exact is not None and self.gap.images != self.exact.images
+        return None if others else self.exact
 
     @property
     def early(self) -> str:
@@ -210,9 +222,10 @@ def load_run(run: Run) -> LoadedRun:
     epsilon = config.evaluation.epsilon_nats
     alive = diagnostics.get("alive", np.ones(len(seeds), dtype=bool))
     epsilons = diagnostics.get("epsilons", epsilon * np.array([0.3, 1.0, 3.0]))
+    names = [f"z{index}" for index in range(1, len(config.model.latents) + 1)]
     layers = tuple(
-        _layer(diagnostics, f"z{index}", n_units, alive, len(epsilons))
-        for index, n_units in enumerate(config.model.latents, start=1)
+        _layer(diagnostics, name, n_units, alive, len(epsilons))
+        for name, n_units in zip(names, config.model.latents, strict=True)
     )
     return LoadedRun(
         path=run.path,
@@ -231,6 +244,9 @@ def load_run(run: Run) -> LoadedRun:
         collapse_epsilons=diagnostics.get("collapse_epsilons", np.zeros(0)),
         likelihood=_likelihood(likelihood, "", alive),
         likelihood_deep=_likelihood(likelihood, "_deep", alive),
+        annealed=read_annealed(_arrays(run, "annealed"), len(seeds)),
+        exact=read_exact(_arrays(run, "exact"), len(seeds), names),
+        gap=read_gap(_arrays(run, "gap"), len(seeds), names, config.model.order),
         images=images or None,
         provenance=tuple(run.read_provenance()),
         metrics=run.read_metrics(),

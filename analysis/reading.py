@@ -1,12 +1,11 @@
 """Two sentences on a study, made from its numbers."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.likelihood import mean_text, warned
+from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
 from hvae.vocabulary import FAILED
 
@@ -45,18 +44,11 @@ def _kinds(run: LoadedRun) -> str:
             mixed.append(f"{layer.name} {' and '.join(words)}")
     if not n_alive:
         return "no replica that did not fail"
-    parts = [f"{_span(numbers)} {_adjective(word)}" for word, numbers in groups.items()]
+    parts = [f"{span(numbers)} {_adjective(word)}" for word, numbers in groups.items()]
     text = f"{' and '.join(parts)} in {n_alive} of {n_alive} replicas" if parts else ""
     failed = run.n_replicas - n_alive
     lost = f"({failed} of {run.n_replicas} replicas failed)" if failed else ""
     return " ".join(part for part in (", ".join(part for part in (text, *mixed) if part), lost) if part)
-
-
-def _span(numbers: Sequence[int]) -> str:
-    """ "z3 to z5" for a run of three or more neighbours, otherwise a list."""
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"z{numbers[0]} to z{numbers[-1]}"
-    return ", ".join(f"z{number}" for number in numbers)
 
 
 def _adjective(word: str) -> str:

@@ -20,11 +20,14 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import exhibits
+from analysis.exhibits import GAP, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
 from analysis.study import Study, open_study
 from analysis.tables.claims import claims_json, claims_table
+from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from analysis.tables.gap_csv import gap_csv
+from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
 from analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
 from analysis.terminal import compare_text, verdict_text
@@ -47,9 +50,11 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     """Write report.html with its tables and figures into `directory`; returns the page's path."""
     study = open_study(directory, preset)
     decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
-    figures, absent = _figures(study, directory / "figures")
+    figures, absent = _figures(exhibits(study), study, directory / "figures")
+    gap_figures, _ = _figures(GAP, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
-    page = _environment().get_template("report.html").render(**_content(study, decisions, figures, absent))
+    content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
+    page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"
     write_atomically(path, page.encode())
     return path
@@ -98,10 +103,23 @@ def _content(
     }
 
 
-def _figures(study: Study, directory: Path) -> tuple[list[Shown], list[str]]:
+def _gap_content(study: Study, figures: Sequence[Shown]) -> dict[str, Any]:
+    """The section on the gap; `gap` is False where nothing of it was measured."""
+    return {
+        "gap": any(run.probed for run in study.runs),
+        "gap_figures": figures,
+        "gap_bounds": likelihood_bounds(study.runs),
+        "gap_layers": layer_table(study.runs),
+        "gap_words": readings_seen(study.runs),
+        "gap_reliability": gap_reliability(study.runs),
+        "gap_remarks": gap_remarks(study.runs),
+    }
+
+
+def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[list[Shown], list[str]]:
     """The figures of the page, written to `directory` as well, and a sentence for each that has nothing to show."""
     shown, absent = [], []
-    for exhibit in exhibits(study):
+    for exhibit in wanted:
         made = exhibit.make(study)
         if made is None:
             absent.append(exhibit.absent)
@@ -125,6 +143,8 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
     files = {"verdict.csv": verdict_csv(study.runs), "likelihood.csv": likelihood_csv(study.runs)}
     if decisions:
         files["claims.json"] = claims_json(decisions)
+    if any(run.probed for run in study.runs):
+        files["gap.csv"] = gap_csv(study.runs)
     files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

@@ -25,6 +25,8 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
                 shutil.copytree(directory / part, to / part, dirs_exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
+    tables = ["tables/verdict.csv", "tables/likelihood.csv"]
+    tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
         "",
@@ -35,8 +37,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         verdict_text(directory, preset),
         "```",
         "",
-        "Every replica by itself: [tables/verdict.csv](tables/verdict.csv), "
-        "[tables/likelihood.csv](tables/likelihood.csv). Figures:",
+        f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}. Figures:",
         "",
         *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),
         "## What made it",

@@ -10,6 +10,8 @@ import numpy as np
 from analysis.claims import decide, t_interval, welch_interval
 from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
 from analysis.study import Study, open_study
+from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import mean_text, reliability, warnings
 from analysis.tables.table import Cell, Column, Table, interval_text, number
 from analysis.tables.verdict import (
@@ -26,6 +28,8 @@ from analysis.tables.verdict import (
 from hvae.config import ConfigError
 
 WIDTH = 100
+SHOWN_REMARKS = 6
+"""sentences of doubt on the gap that the terminal shows before it refers to the page"""
 
 
 def verdict_text(directory: Path, preset: str = "") -> str:
@@ -57,8 +61,32 @@ def _several(study: Study) -> str:
         for decision in decisions:
             reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
             lines.append(_wrapped(decision.claim.statement + reason, f"  {decision.outcome:<14}", indent=16))
+    lines += _gap_lines(study)
     lines += ["", *(_wrapped(text) for text in (reliability(study.runs), *study.notes) if text)]
     return "\n".join(lines)
+
+
+def _gap_lines(study: Study) -> list[str]:
+    """What was measured of log p(x) and of the gap, with every doubt; nothing where nothing was."""
+    if not any(run.probed for run in study.runs):
+        return []
+    lines = ["", "The gap between the ELBO and log p(x) (nats; AIS and L_K are lower bounds)"]
+    bounds, layers = likelihood_bounds(study.runs), layer_table(study.runs)
+    for table, expendable in (
+        (bounds, ("trusted layers", "high k-hat")),
+        (layers, ("freed", "G exact", "q", "p(z|x)")),
+    ):
+        if table is not None:
+            shown = table.without("run") if study.single else table
+            lines += [shown.narrowed(WIDTH, expendable).to_text(), ""]
+    lines += [_wrapped(meaning, f"  {word}: ", indent=4) for word, meaning in readings_seen(study.runs).items()]
+    doubt = gap_reliability(study.runs)
+    lines += [_wrapped(doubt)] if doubt else []
+    remarks = gap_remarks(study.runs)
+    lines += [_wrapped(text, "- ", indent=2) for text in remarks[:SHOWN_REMARKS]]
+    if len(remarks) > SHOWN_REMARKS:
+        lines.append(f"- and {len(remarks) - SHOWN_REMARKS} more, in the report.")
+    return lines
 
 
 def _mixed(run: LoadedRun) -> bool:
@@ -109,6 +137,7 @@ def _single(study: Study) -> str:
         lines += [_wrapped(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:
         lines.append("Not evaluated yet; run `hvae evaluate` on it.")
+    lines += _gap_lines(study)
     lines += map(_wrapped, study.notes)
     return "\n".join(lines)
 

@@ -125,20 +125,37 @@ def _train(options: Any) -> int:
 
 def _evaluate(options: Any) -> int:
     runs = _runs_at(options.run)
-    todo = [run for run in runs if options.force or not run.done]
 
     import torch
 
-    from hvae import completion
+    from hvae import completion, evaluation
 
+    words = evaluation.read_words(options.likelihood or "importance")
+    effort = evaluation.Effort(**{field.name: options[field.name] for field in dataclasses.fields(evaluation.Effort)})
+    probes = [word for word in words if word in evaluation.PROBES]
+    if not probes and effort != evaluation.Effort():
+        knobs = ", ".join(f"--{field.name}" for field in dataclasses.fields(effort))
+        raise ConfigError(f"{knobs} go with --likelihood {', '.join(evaluation.PROBES)}; name one of these words.")
+    completion.check_device(options.device)
     torch.set_num_threads(options.threads)
-    for run in todo:
-        _say(f"Measuring {run.path} ({_state(run)})")
-        completion.measure(run, device=options.device, data_dir=_folder(options.data_dir))
-    if not todo:
+    where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}
+    todo = [run for run in runs if options.force or not run.done] if "importance" in words else []
+    refusals, n_probed = [], 0
+    for run in runs:
+        if run in todo:
+            _say(f"Measuring {run.path} ({_state(run)})")
+            completion.measure(run, **where)
+        wanted = probes if options.force else completion.unmeasured(run, probes, effort)
+        if wanted:
+            _say(f"Measuring {', '.join(wanted)} of {run.path}")
+            refusals += completion.measure_further(run, wanted, effort, **where)
+            n_probed += len(wanted)
+    if not todo and not n_probed:
         _say(f"{options.run} is measured already; --force measures it again.")
     _show(Path(options.run))
-    return 0
+    for sentence in refusals:
+        _say(f"hvae: {sentence}")
+    return 2 if refusals and not todo and len(refusals) == n_probed else 0
 
 
 def _report(options: Any) -> int:

@@ -5,7 +5,7 @@ The task is idempotent: finished, nothing happens; half done, it goes on; absent
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from hvae.checkpoints import latest_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset, load
 from hvae.data.user import is_user_file
-from hvae.evaluation import evaluate
+from hvae.evaluation import Effort, evaluate, missing, probe
 from hvae.runs import Run, write_atomically
 from hvae.training import train
 
@@ -26,13 +26,18 @@ def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
     return load(wanted.name, n_train=wanted.n_train, n_test=wanted.n_test, seed=wanted.seed, data_dir=data_dir)
 
 
-def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
-    """Raise `ConfigError` for data that are missing or models that do not fit them, before anything is written."""
+def check_device(device: str) -> None:
+    """Raise `ConfigError` for one that this machine does not have."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise ConfigError(f"The device {device!r} cannot be used ({reason}); give another, such as cpu.") from None
+
+
+def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
+    """Raise `ConfigError` for data that are missing or models that do not fit them, before anything is written."""
+    check_device(device)
     sets: dict[object, Dataset] = {}
     for config in configs:
         if config.data not in sets:
@@ -60,20 +65,56 @@ def complete(run: Run, *, device: str = "cpu", data_dir: Path | None = None, pro
 
 
 def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
-    """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end.
-
-    A run that another process is training keeps its lock: arrays are written whole, so measuring does not disturb it.
-    """
-    found = latest_checkpoint(run)
-    finished = found is not None and found[0] >= run.config.training.n_steps
-    with run.lock() if finished else contextlib.nullcontext():
+    """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
+    with _held(run) as step:
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
         run.unmark_done()
         run.write_provenance(device, torch.get_num_threads())
         evaluate(run, data, device=device, progress=progress)
-        if finished:
+        if step >= run.config.training.n_steps:
             run.mark_done()
+
+
+def unmeasured(run: Run, words: Sequence[str], effort: Effort) -> list[str]:
+    """Those of the probes (`hvae.evaluation.PROBES`) that `measure_further` has to do."""
+    return missing(run, words, effort, _newest_step(run)) if words else []
+
+
+def measure_further(
+    run: Run,
+    words: Sequence[str],
+    effort: Effort,
+    *,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Measure the newest checkpoint by probes; a sentence for each that the run refuses. What was done stays done."""
+    with _held(run):
+        data = load_data(run.config, data_dir)
+        _pin_data(run, data)
+        run.write_provenance(device, torch.get_num_threads())
+        return probe(run, data, words, effort, device=device, progress=progress)
+
+
+@contextlib.contextmanager
+def _held(run: Run) -> Iterator[int]:
+    """The step of the newest checkpoint, with the run locked. Raises `ConfigError` where there is none.
+
+    A run that another process is training keeps its lock: arrays are written whole, so measuring does not disturb it.
+    """
+    step = _newest_step(run)
+    if step < 0:
+        raise ConfigError(f"{run.path} has no checkpoint; train it first with `hvae train`.")
+    with run.lock() if step >= run.config.training.n_steps else contextlib.nullcontext():
+        yield step
+
+
+def _newest_step(run: Run) -> int:
+    """The step of the newest checkpoint; -1 where there is none."""
+    found = latest_checkpoint(run)
+    return -1 if found is None else found[0]
 
 
 def _pin_data(run: Run, data: Dataset) -> None:

@@ -107,10 +107,11 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     evaluate = command(
         "evaluate",
         "Measure a trained run, or all runs of a directory: information, rates, likelihood (nats), then report.",
-        "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --force",
+        "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --likelihood annealed,exact,gap",
     )
     evaluate.add_argument("run", type=str, help="directory of a run, or of several")
     evaluate.add_argument("--force", action="store_true", help="measure again what is measured already")
+    _probes(evaluate)
     _where(evaluate, runs_dir=False)
     _how(evaluate)
 
@@ -139,6 +140,27 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     data.add_argument("name", nargs="?", type=str, default="", help="name of the data set, for get")
     _where(data, runs_dir=False)
     return parser, commands
+
+
+def _probes(parser: Parser) -> None:
+    """What is measured of log p(x) beyond the encoder's own bound, and how much is spent on it."""
+    parser.add_argument(
+        "--likelihood",
+        type=str,
+        default="",
+        metavar="WORDS",
+        help="one or more of importance (layers and L_K: what an empty value takes), annealed (AIS; a sandwich on "
+        "simulated data), exact (where a reference solves the stack), gap (by layer and by cause), with commas",
+    )
+    for knob, default, text in (
+        ("images", 100, "test images, and simulated ones"),
+        ("temperatures", 100, "steps of annealing"),
+        ("chains", 64, "annealed chains per image; from 201 on they serve the layer gaps too"),
+        ("leapfrog", 4, "gradients per move of a chain"),
+        ("draws", 4, "paths of q per image behind the layer gaps"),
+        ("samples", 1000, "K of L_K, and of every proposal behind the layer gaps"),
+    ):
+        parser.add_argument(f"--{knob}", type=int, default=default, metavar="N", help=f"{text}; goes with --likelihood")
 
 
 def _where(parser: Parser, *, runs_dir: bool) -> None:

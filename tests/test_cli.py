@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hvae import cli
 from hvae.cli import main
 from hvae.config import RunConfig
 from hvae.runs import Run, find_runs
@@ -59,6 +60,9 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "depth", "--preset=huge"], "it has demo, cpu, paper"),
     (["run", "depth", "--workers=-1"], "workers"),
     (["evaluate", "nowhere"], "nowhere is no directory"),
+    (["evaluate", "nowhere", "--likelihood"], "likelihood"),
+    (["evaluate", "nowhere", "--images=many"], "images"),
+    (["evaluate", "nowhere", "--image=3"], "did you mean --images?"),
     (["report", "nowhere"], "nowhere is no directory"),
     (["compare", "nowhere", "elsewhere"], "nowhere"),
     (["data", "fetch"], "fetch"),
@@ -180,6 +184,104 @@ def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: 
     )
 
 
+BAD_PROBES = [
+    (["--likelihood=fly"], "--likelihood has the word 'fly'; give one or more of importance, annealed, exact, gap."),
+    (["--likelihood=exact,"], "--likelihood has the word ''"),
+    (["--likelihood=annealed", "--temperatures=0"], "--temperatures is 0; give at least 1."),
+    (["--likelihood=annealed", "--chains=-1"], "--chains is -1; give at least 1."),
+    (["--likelihood=gap", "--samples=0"], "--samples is 0; give at least 1."),
+    (["--likelihood=gap", "--draws=1"], "--draws is 1; give at least 2."),
+    (["--likelihood=exact", "--images=1"], "--images is 1; give at least 2."),
+    (["--images=3"], "go with --likelihood"),
+    (["--likelihood=importance", "--images=3"], "go with --likelihood"),
+    (["--likelihood=exact", "--device=abacus"], "The device 'abacus' cannot be used"),
+    (["--device=abacus"], "The device 'abacus' cannot be used"),
+    (["--likelihood=exact"], "has no checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_PROBES, ids=[" ".join(arguments) for arguments, _ in BAD_PROBES])
+def test_a_bad_probe_is_one_sentence_and_nothing_written(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a run stands that was never trained."""
+    run = Run.create_or_open(tmp_path / "runs", "own", "mine", RunConfig.from_dict({"training": {"n_steps": 4}}))
+    before = {path.name for path in run.path.iterdir()}
+    assert main(["evaluate", str(run.path), *arguments]) == 2
+    out, err = capsys.readouterr()
+    (sentence,) = (line for line in err.splitlines() if not line.startswith("Measuring"))
+    assert out == "" and sentence.startswith("hvae: ") and words in sentence and len(sentence) < 400
+    assert {path.name for path in run.path.iterdir()} == before
+
+
+PROBE = ["--images=6", "--temperatures=5", "--chains=26", "--leapfrog=1", "--draws=2", "--samples=30"]
+
+
+def test_a_trained_run_is_measured_further(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three words in one command; the same command again does nothing; --force and other settings measure anew."""
+    np.savez(tmp_path / "my.npz", x=np.random.default_rng(0).standard_normal((400, 5)).astype(np.float32))
+    linear = [flag for flag in TINY if "hidden" not in flag]
+    linear += ["--model.hidden=[[]]", "--model.observation=gaussian", "--model.latent_variance=fixed"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(["train", "--data.name=my.npz", *linear]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    arguments = ["evaluate", str(run.path), "--likelihood", "annealed,exact,gap", *PROBE]
+
+    def written() -> dict[str, int]:
+        return {path.stem: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+
+    before = written()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "Measuring annealed, exact, gap" in err and "The gap between" in out
+    first = written()
+    assert first.keys() - before.keys() == {"annealed", "exact", "gap"} and run.done
+    assert {name: first[name] for name in before} == before and len(run.read_provenance()) == 2
+    page = (run.path / "report.html").read_text()
+    assert all(f'id="figure-gap-{name}"' in page for name in ("curves", "layers", "causes"))
+    assert (run.path / "tables" / "gap.csv").is_file()
+
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)  # the page was seen, and takes its time
+    assert main(arguments) == 0
+    assert "--force" in capsys.readouterr().err and written() == first
+    assert main([*arguments[:3], "exact", *PROBE, "--force"]) == 0
+    second = written()
+    assert {name for name in second if second[name] != first[name]} == {"exact"}
+    assert main(["evaluate", str(run.path), "--likelihood=exact,annealed", *PROBE, "--leapfrog=2"]) == 0
+    third = written()
+    assert {name for name in third if third[name] != second[name]} == {"annealed"} and run.done
+    assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *PROBE, "--force"]) == 0
+    fourth = written()
+    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} and run.done
+
+
+def test_what_a_stack_refuses_is_said_stored_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coins = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(["train", *TINY, *coins, "--label=coins"]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    capsys.readouterr()
+    assert main(["evaluate", str(run.path), "--likelihood=annealed", *PROBE]) == 2
+    out, err = capsys.readouterr()
+    (sentence,) = (line for line in err.splitlines() if line.startswith("hvae: "))
+    assert sentence.startswith("hvae: coins has no annealed numbers: z1 and z2 are discrete") and run.done
+    said = sentence.partition("numbers: ")[2]
+    assert said in str(run.load_arrays("annealed")["refused"][0])
+    flat = " ".join(out.split())
+    assert f"annealing refused: {said}" in flat and "annealing refused" in (run.path / "report.html").read_text()
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # the other is done
+    assert sentence in capsys.readouterr().err and str(run.load_arrays("exact")["reference"]) == "DiscreteChain"
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 2  # nothing else to do
+
+
 def test_a_run_in_other_hands_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.yaml").write_text("training: {n_steps: 4}\n")
     config = RunConfig.from_dict({"training": {"n_steps": 4}})
@@ -202,7 +304,7 @@ def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
 ) -> None:
     from types import SimpleNamespace
 
-    from hvae import cli, sweep
+    from hvae import sweep
 
     tiny = {"data": {"n_train": 96, "n_test": 40}, "training": {"n_steps": 2, "batch_size": 16, "seeds": [0]}}
     configs = {

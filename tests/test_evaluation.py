@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from hvae import evaluation, rng
+from hvae import rng
 from hvae.build import build_hvae
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset, load
-from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays
+from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays, replicas
 from hvae.runs import Run
 from hvae.training import Trained, load_trained, train
 from hvae.vocabulary import FAILED, VERDICTS
@@ -125,7 +125,7 @@ def test_a_dead_replica_takes_nan_and_fails(
         found.health.alive = torch.tensor(alive)
         return found
 
-    monkeypatch.setattr(evaluation, "load_trained", load_dead)
+    monkeypatch.setattr(replicas, "load_trained", load_dead)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(dead, data, progress=False)

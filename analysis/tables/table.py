@@ -51,6 +51,21 @@ class Table:
         n_heading = len(grid) - len(self.rows)
         return "\n".join([*lines[:n_heading], "-" * max(map(len, lines)), *lines[n_heading:]])
 
+    def without(self, name: str) -> "Table":
+        """The table less the column of that name, if there is one."""
+        kept = [i for i, column in enumerate(self.columns) if column.name != name]
+        return Table(tuple(self.columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows))
+
+    def narrowed(self, width: int, expendable: Sequence[str]) -> "Table":
+        """Where it is wider: without the spread over replicas, then without expendable columns until it fits."""
+        table = self
+        if table.width > width:
+            bare = tuple(tuple(Cell(cell.text.partition(" ± ")[0], cell.kind) for cell in row) for row in self.rows)
+            table = Table(self.columns, bare)
+        for name in expendable:
+            table = table.without(name) if table.width > width else table
+        return table
+
     @property
     def width(self) -> int:
         return max(len(line) for line in self.to_text().splitlines())
@@ -76,6 +91,13 @@ def number(value: float, digits: int = 2) -> str:
     if float(text) == 0.0:
         text = text.lstrip("-")
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def span(layers: Sequence[int]) -> str:
+    """ "z3 to z5" for a run of three or more neighbours, otherwise a list."""
+    if len(layers) > 2 and layers[-1] - layers[0] == len(layers) - 1:
+        return f"z{layers[0]} to z{layers[-1]}"
+    return ", ".join(f"z{layer}" for layer in layers)
 
 
 def hull(interval: Array) -> tuple[float, float, float]:

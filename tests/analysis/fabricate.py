@@ -182,3 +182,141 @@ def metrics(config: RunConfig, rng: np.random.Generator, failed: int | None) -> 
             row[f"rate_nats/z{index + 1}"] = units.sum(axis=1).tolist()
         rows.append(row)
     return rows
+
+
+GAP_IMAGES, GAP_SAMPLES = 40, (1, 10, 100)
+
+
+def probe(run: Run, *, n_images: int = GAP_IMAGES, failed: int | None = None) -> Run:
+    """What `hvae evaluate --likelihood annealed,exact,gap` leaves behind, with plausible numbers."""
+    rng = np.random.default_rng(7)
+    for name, make in (("annealed", annealed), ("exact", exact), ("gap", gap)):
+        run.save_arrays(name, make(run.config, rng, n_images, failed))
+    return run
+
+
+def refuse(run: Run, name: str, sentence: str) -> Run:
+    """The file of a measure that could not be done: its settings and the reason, and no number."""
+    n = len(run.config.training.seeds)
+    common = _settings(name, run.config, GAP_IMAGES)
+    run.save_arrays(name, common | {"refused": np.array([sentence] * n)})
+    return run
+
+
+def _settings(name: str, config: RunConfig, n_images: int) -> dict[str, np.ndarray]:
+    counts = {"n_images": n_images, "n_test": 360, "seed": config.evaluation.seed, "step": config.training.n_steps}
+    if name != "exact":
+        counts |= {"n_temperatures": 400, "n_chains": 32, "n_leapfrog": 4, "n_largest": GAP_SAMPLES[-1]}
+    if name == "gap":
+        counts["n_draws"] = 4
+    return {key: np.array(value) for key, value in counts.items()}
+
+
+def annealed(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int | None) -> dict[str, np.ndarray]:
+    n = len(config.training.seeds)
+    k = np.array(GAP_SAMPLES)
+    level = -20.0 + 0.3 * rng.standard_normal((n, 1))
+
+    def curve(shift: float) -> np.ndarray:
+        return _interval(level + shift - 1.9 * k[None, :] ** -0.35, 0.9, failed)
+
+    test, simulated = curve(0.0), curve(-1.5)
+    lower, width = level[:, 0] - 1.6, 0.08 + 0.04 * rng.uniform(size=n)
+    arrays = _settings("annealed", config, n_images) | {
+        "path": np.array("encoder"),
+        "device": np.array(["cpu"] * n),
+        "seconds": np.full(n, 12.5),
+        "n_samples": k,
+        "annealed_nats": _interval(level[:, 0] - 0.1, 0.9, failed),
+        "annealed_datum_nats": level + rng.normal(0, 4, (n, n_images)),
+        "annealed_se_nats": np.full((n, n_images), 0.05),
+        "annealed_ess": rng.uniform(5, 32, (n, n_images)),
+        "annealed_pareto_k": rng.normal(0.1, 0.1, (n, n_images)),
+        "elbo_nats": test[:, 0],
+        "curve_nats": test,
+        "curve_pareto_k": rng.normal(0.55, 0.15, (n, n_images)),
+        "acceptance": np.full(n, 0.81),
+        "warning": np.array([""] * n, dtype="U99"),
+        "curve_warning": np.array([""] * n, dtype="U99"),
+        "note": np.array([""] * n),
+        "simulated_elbo_nats": simulated[:, 0],
+        "simulated_curve_nats": simulated,
+        "simulated_lower_nats": _interval(lower, 0.8, failed),
+        "simulated_upper_nats": _interval(lower + width, 0.8, failed),
+        "sandwich_nats": _interval(width, 0.03, failed),
+        "simulated_lower_datum_nats": level + rng.normal(0, 4, (n, n_images)),
+        "simulated_upper_datum_nats": level + rng.normal(0, 4, (n, n_images)),
+        "simulated_warning": np.array([""] * n, dtype="U99"),
+        "refused": np.array([""] * n),
+    }
+    if failed is not None:
+        arrays["curve_pareto_k"][failed] = arrays["annealed_pareto_k"][failed] = np.nan
+        for key in ("warning", "curve_warning", "simulated_warning"):
+            arrays[key][failed] = "failed"
+    return arrays
+
+
+def exact(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int | None) -> dict[str, np.ndarray]:
+    n, depth = len(config.training.seeds), len(config.model.latents)
+    level = -20.0 + 0.3 * rng.standard_normal(n)
+    layers = [0.9 / (index + 1) + 0.1 * rng.uniform(size=n) for index in range(depth)]
+    total = np.sum(layers, axis=0)
+    arrays = _settings("exact", config, n_images) | {
+        "log_px_nats": _interval(level, 0.9, failed),
+        "log_px_datum_nats": level[:, None] + rng.normal(0, 4, (n, n_images)),
+        "elbo_nats": _interval(level - total, 0.9, failed),
+        "total_gap_nats": _interval(total, 0.1, failed),
+        "reference": np.array("LinearGaussian"),
+        "error": np.zeros(n),
+        "refused": np.array([""] * n),
+        "gaps_refused": np.array([""] * n),
+    }
+    for index, values in enumerate(layers, start=1):
+        arrays[f"layer_gap_nats/z{index}"] = _interval(values, 0.05, failed)
+        arrays[f"rate_exact_nats/z{index}"] = _interval(values + 1.0, 0.05, failed)
+    return arrays
+
+
+def gap(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int | None) -> dict[str, np.ndarray]:
+    """z1 is trusted, the top layer is not; q of the top is dead where the exact posterior is not."""
+    n, depth = len(config.training.seeds), len(config.model.latents)
+    level = -20.0 + 0.3 * rng.standard_normal(n)
+    layers = [0.9 / (index + 1) + 0.1 * rng.uniform(size=n) for index in range(depth)]
+    total = np.sum(layers, axis=0)
+    arrays = _settings("gap", config, n_images) | {
+        "log_px_nats": _interval(level, 0.9, failed),
+        "log_px_direction": np.array(["lower"] * n),
+        "elbo_nats": _interval(level - total, 0.9, failed),
+        "total_gap_nats": _interval(total, 0.1, failed),
+        "high_pareto_k_share": np.full(n, 0.03),
+        "approximation_nats": _interval(0.4 * total, 0.1, failed),
+        "amortisation_nats": _interval(0.6 * total, 0.1, failed),
+        "remainder_nats": _interval(np.full(n, -0.07), 0.02, failed),
+        "warning": np.array([""] * n, dtype="U99"),
+        "suboptimality_refused": np.array([""] * n),
+        "posterior_refused": np.array([""] * n),
+        "posterior_warning": np.array([""] * n, dtype="U99"),
+        "refused": np.array([""] * n),
+    }
+    for index, values in enumerate(layers, start=1):
+        top = index == depth
+        units = config.model.latents[index - 1]
+        arrays |= {
+            f"layer_gap_nats/z{index}": _interval(values, 0.3 if top else 0.06, failed),
+            f"layer_gap_se_nats/z{index}": np.full(n, 0.02),
+            f"layer_gap_bias_nats/z{index}": np.full(n, 0.2 if top else 0.001),
+            f"trusted/z{index}": np.full(n, not top),
+            f"reason/z{index}": np.array(["the effective sample size is below 200 for 12 % of the data" * top] * n),
+            f"proposal/z{index}": np.array(["refined" if top else "widened"] * n),
+            f"freed_nats/z{index}": _interval(0.5 * values, 0.05, failed),
+            f"posterior_active/z{index}": np.full(n, float(units)),
+            f"encoder_active/z{index}": np.full(n, 0.0 if top else float(units)),
+            f"posterior_covariance/z{index}": np.full((n, units, 3), 0.5),
+            f"encoder_covariance/z{index}": np.full((n, units, 3), 0.0 if top else 0.5),
+        }
+        if failed is not None:
+            arrays[f"posterior_active/z{index}"][failed] = np.nan
+            arrays[f"posterior_covariance/z{index}"][failed] = np.nan
+            arrays[f"reason/z{index}"] = np.array(arrays[f"reason/z{index}"], dtype="U99")
+            arrays[f"reason/z{index}"][failed] = "failed"
+    return arrays

@@ -1,0 +1,35 @@
+"""One replica under several probes, which share what is dear."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from hvae.config import EvaluationConfig
+from hvae.evaluation.effort import Effort
+from hvae.evidence import HVAE
+from hvae.likelihood.annealing import Annealed, anneal
+from hvae.likelihood.target import from_encoder
+from hvae.numerics import FloatArray, bootstrap_interval
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, the test images ``x [B, D]``, and how much is spent on them."""
+
+    model: HVAE
+    x: Tensor
+    config: EvaluationConfig
+    effort: Effort
+    tick: Callable[[], object]
+    """called after every temperature"""
+
+    @cached_property
+    def annealed(self) -> Annealed:
+        """Chains from q to the posterior of each image. Raises `NotWhitenedError` for discrete latents."""
+        return anneal(from_encoder(self.model, self.x), self.effort.annealing, self.config.seed, tick=self.tick)
+
+    def interval(self, datum_nats: FloatArray) -> FloatArray:
+        """(low, middle, high) ``[..., 3]`` of the mean over images, by a bootstrap over them."""
+        return bootstrap_interval(datum_nats, self.config.n_bootstrap, self.config.seed)
