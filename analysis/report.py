@@ -31,7 +31,7 @@ from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
 from analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
 from analysis.terminal import compare_text, verdict_text
-from hvae.runs import write_atomically
+from hvae.files import write_atomically
 
 __all__ = ["compare_text", "verdict_text", "write_experiment_report"]
 

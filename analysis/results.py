@@ -12,7 +12,7 @@ from analysis.report import sessions, write_experiment_report
 from analysis.study import open_study
 from analysis.terminal import verdict_text
 from hvae.config import ConfigError
-from hvae.runs import write_atomically
+from hvae.files import write_atomically
 
 
 def write_results(directory: Path, to: Path, preset: str = "") -> Path:

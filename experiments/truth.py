@@ -50,7 +50,9 @@ def configs(preset: str) -> dict[str, RunConfig]:
 claims = ()
 
 
-def measure(preset: str, runs: Mapping[str, Path], say: Callable[[str], None]) -> dict[str, Callable[[], Any]]:
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays: `gaps` and `bounds` on known stacks, `sandwich` on the trained one."""
     from hvae.evaluation import accuracy
     from hvae.likelihood import Annealing
@@ -74,7 +76,7 @@ def measure(preset: str, runs: Mapping[str, Path], say: Callable[[str], None]) -
         from hvae.training import load_trained
 
         run = Run.open(runs[TRAINED])
-        data = load_data(run.config)
+        data = load_data(run.config, data_dir)
         trained = load_trained(run, data, "cpu")
         return accuracy.sandwich_rows(trained.models[0], data.test[:1], **SANDWICH[preset], seed=0, say=say)
 

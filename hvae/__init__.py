@@ -3,7 +3,7 @@
 The house, in reading order (a file imports only what stands above it):
 
     vocabulary  schedules  strict  config    words and settings; no torch
-    provenance  runs                         a run on disk; no torch
+    provenance  files  runs                  a run on disk; no torch
     shapes  numerics  rng  checkpoints       legend, safe arithmetic, draws as functions of a key
     families  nets                           laws and nets, strangers to each other
     network  posterior  evidence             the model: one conditional, one walk, one place where p and q meet

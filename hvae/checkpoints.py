@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from hvae.config import ConfigError
-from hvae.runs import Run, write_atomically
+from hvae.files import write_atomically
+from hvae.runs import Run
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.pt")

@@ -10,6 +10,7 @@ Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the s
 import dataclasses
 import importlib
 import importlib.util
+import json
 import os
 import pkgutil
 import sys
@@ -90,6 +91,8 @@ def _run(options: Any) -> int:
         )
     else:
         _say(f"{name}, preset {options.preset}: all {len(configs)} runs are done already in {root / name}")
+    if not failures and hasattr(module, "measure"):
+        _measure(module, options)
     if len(failures) < len(configs):
         _show(root / name, options.preset)
     for failure in failures:
@@ -97,6 +100,26 @@ def _run(options: Any) -> int:
     if failures:
         _say(f"{len(failures)} of {len(configs)} runs failed; the same command tries them again.")
     return 0 if not failures else 2 if all(failure.exit_code == 2 for failure in failures) else 1
+
+
+def _measure(module: ModuleType, options: Any) -> None:
+    """What an experiment measures beside its runs, each part once: measured/<preset>/<part>.npz with its provenance."""
+    import torch
+
+    from hvae.files import save_arrays, write_atomically
+    from hvae.provenance import session
+
+    torch.set_num_threads(options.threads)
+    root, data_dir = Path(options.runs_dir), _folder(options.data_dir)
+    configs = module.configs(options.preset)
+    paths = {label: Run.directory(root, options.experiment, label, config) for label, config in configs.items()}
+    for part, make in module.measure(options.preset, paths, data_dir, _say).items():
+        file = root / options.experiment / "measured" / options.preset / f"{part}.npz"
+        if file.exists():
+            continue
+        record = session("cpu", options.threads)
+        save_arrays(file, make())
+        write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
 
 
 def _finished(path: Path, config: RunConfig) -> bool:

@@ -16,7 +16,8 @@ from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset, load
 from hvae.data.user import is_user_file
 from hvae.evaluation import Effort, evaluate, missing, probe
-from hvae.runs import Run, write_atomically
+from hvae.files import write_atomically
+from hvae.runs import Run
 from hvae.training import train
 
 

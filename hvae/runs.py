@@ -18,46 +18,24 @@ whole (`write_atomically`): a killed writer leaves the old file or the new one, 
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import math
-import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hvae.config import ConfigError, RunConfig
+from hvae.files import load_arrays, save_arrays, write_atomically
 from hvae.provenance import session
 
 Row = dict[str, Any]
 """One row of metrics: "step" is an int, "beta" a float, the rest lists over replicas; NaN where unknown."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` whole: temporary file beside it, flush, fsync, rename, fsync of the directory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def slug(label: str) -> str:
@@ -209,26 +187,13 @@ class Run:
         write_atomically(self.path / "metrics.jsonl", text.encode())
 
     def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write evaluation/<name>.npz. Objects are refused: what is written can be read without pickle."""
-        file = self._arrays_file(name)
-        buffer = io.BytesIO()
-        for key, array in arrays.items():
-            if np.asarray(array).dtype.hasobject:
-                raise TypeError(f"{key} of {file.name} is an array of objects; give numbers, booleans or strings.")
-        np.savez(buffer, allow_pickle=False, **{key: np.asarray(array) for key, array in arrays.items()})
-        file.parent.mkdir(exist_ok=True)
-        write_atomically(file, buffer.getvalue())
+        """Write evaluation/<name>.npz; objects are refused."""
+        save_arrays(self._arrays_file(name), arrays)
 
     def load_arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Read evaluation/<name>.npz. Raises `ConfigError` where it is missing or damaged."""
-        file = self._arrays_file(name)
-        try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-        except FileNotFoundError:
-            raise ConfigError(f"{file} does not exist; run `hvae evaluate {self.path}`.") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"{file} is damaged ({error}); run `hvae evaluate {self.path} --force`.") from None
+        word = f" --likelihood {name}" if name in ("annealed", "exact", "gap") else " --force"
+        return load_arrays(self._arrays_file(name), f"run `hvae evaluate {self.path}{word}`")
 
     def has_arrays(self, name: str) -> bool:
         """Whether evaluation/<name>.npz exists."""

@@ -12,7 +12,7 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 ORDER = (
-    "vocabulary schedules strict config provenance runs shapes numerics rng checkpoints families nets network "
+    "vocabulary schedules strict config provenance files runs shapes numerics rng checkpoints families nets network "
     "posterior evidence gradients objectives reference likelihood diagnostics data build board health "
     "interrupts training evaluation completion sweep options cli __main__"
 ).split()
@@ -23,7 +23,7 @@ LAZY = {("cli", "analysis"), ("cli", "experiments")}
 
 SEES_NO_CONFIGURATION = ORDER[ORDER.index("shapes") : ORDER.index("build")]
 STRANGERS = {("nets", "families"), ("nets", "network"), ("families", "nets")}
-FOR_ANALYSIS = {"vocabulary", "schedules", "strict", "config", "runs"}
+FOR_ANALYSIS = {"vocabulary", "schedules", "strict", "config", "files", "runs"}
 FOR_EXPERIMENTS = {"schedules", "config", "cli"}
 
 

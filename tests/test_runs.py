@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from hvae.config import ConfigError, EvaluationConfig, RunConfig, TrainingConfig
-from hvae.runs import Run, find_runs, slug, write_atomically
+from hvae.files import write_atomically
+from hvae.runs import Run, find_runs, slug
 
 REPO = Path(__file__).parent.parent
 
@@ -141,7 +142,7 @@ def test_an_atomic_write_replaces_whole_or_not_at_all(tmp_path: Path, monkeypatc
 WRITER = """
 import sys
 from pathlib import Path
-from hvae.runs import write_atomically
+from hvae.files import write_atomically
 write_atomically(Path(sys.argv[1]), b"0" * 4_000_000)
 print("ready", flush=True)
 for i in range(1, 10**6):

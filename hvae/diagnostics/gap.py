@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from hvae import rng
-from hvae.diagnostics.marginals import Budget, Marginal, best_marginal
+from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE, Evidence
+from hvae.likelihood.annealing import Annealed
 from hvae.likelihood.estimate import Estimate
 from hvae.numerics import FloatArray
 from hvae.reference.answers import Reference
@@ -106,11 +107,12 @@ class Gap:
 
 
 @torch.no_grad()
-def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, exact: Reference | None = None) -> Gap:
+def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, known: Marginal | None = None) -> Gap:
     """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``budget``.
 
-    With ``exact`` log p(x) is the reference's. Raises ValueError for fewer than two paths, and for log-densities or
-    weights that are not finite.
+    ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`): it is taken if it is exact, or is
+    trusted, or is higher than what the budget finds. Raises ValueError for fewer than two paths, and for
+    log-densities or weights that are not finite.
     """
     if n_draws < 2:
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")
@@ -126,7 +128,7 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, exact: Refer
         raise ValueError(f"The log-density of {name} along draws of q is not finite; look for broken parameters.")
     log_q = {name: _array(evidence.q[name].log_prob.expand(n_draws, len(x))) for name in order}
 
-    marginals = [_exact(exact, x) if exact is not None else best_marginal(model, x, {}, budget)]
+    marginals = [_first(model, x, budget, known)]
     paths = [marginals[0].estimate.log_px + np.zeros_like(log_weight)]
     for k in range(1, len(order)):
         given = {name: evidence.q[name].value.flatten(0, 1).unsqueeze(0) for name in order[:k]}
@@ -152,10 +154,26 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, exact: Refer
     )
 
 
-def _exact(reference: Reference, x: Tensor) -> Marginal:
+def exact_marginal(reference: Reference, x: Tensor) -> Marginal:
+    """log p(x) of a reference."""
     log_px = _array(reference.log_px(x))
     zero, undefined = np.zeros_like(log_px), np.full_like(log_px, np.nan)
     return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), zero, "exact")
+
+
+def annealed_marginal(annealed: Annealed) -> Marginal:
+    """log p(x) of annealed chains."""
+    log_weight = annealed.log_weight
+    return measured("log p(x)", "annealed", lambda _, k: log_weight[:k], len(log_weight), len(log_weight))
+
+
+def _first(model: HVAE, x: Tensor, budget: Budget, known: Marginal | None) -> Marginal:
+    if known is not None and known.trusted:
+        return known
+    found = best_marginal(model, x, {}, budget)
+    if known is None or found.trusted:
+        return found
+    return max(known, found, key=lambda marginal: float(np.nan_to_num(marginal.estimate.log_px, nan=-np.inf).mean()))
 
 
 def _array(values: Tensor) -> FloatArray:

@@ -154,21 +154,22 @@ def _attempts(what: str, rests: Sequence[Rest], budget: Budget) -> Iterator[Marg
                 PROPOSALS[name].sampler(rest, budget.refinement, budget.seed, f"{what}/{name}/{part}")
                 for part, rest in enumerate(rests)
             ]
-            yield _measured(what, name, _joined(parts), budget.n_samples, max(1, ROWS // len(rests[0].x)))
+            yield measured(what, name, _joined(parts), budget.n_samples, max(1, ROWS // len(rests[0].x)))
     if budget.annealing is not None and rests[0].gaussian:
         weights = [
             annealed(rest, budget.annealing, budget.refinement, budget.seed, f"{what}/annealed/{part}")
             for part, rest in enumerate(rests)
         ]
         log_weight = torch.cat(weights, 1)
-        yield _measured(what, "annealed", lambda _, k: log_weight[:k], len(log_weight), len(log_weight))
+        yield measured(what, "annealed", lambda _, k: log_weight[:k], len(log_weight), len(log_weight))
 
 
 def _joined(parts: Sequence[DrawLogWeight]) -> DrawLogWeight:
     return lambda chunk, k: torch.cat([part(chunk, k) for part in parts], 1)
 
 
-def _measured(what: str, proposal: str, draw: DrawLogWeight, n_samples: int, chunk_samples: int) -> Marginal:
+def measured(what: str, proposal: str, draw: DrawLogWeight, n_samples: int, chunk_samples: int) -> Marginal:
+    """The estimate of `n_samples` draws, and how far half of them move it."""
     ks = (n_samples // 2, n_samples) if n_samples > 1 else (1,)
     curve = importance_sample(draw, ks, chunk_samples=chunk_samples)
     with np.errstate(invalid="ignore"):  # where all weights of a datum are 0

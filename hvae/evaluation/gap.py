@@ -6,13 +6,13 @@ import time
 import numpy as np
 
 from hvae.diagnostics.collapse import activity
-from hvae.diagnostics.gap import Gap, split_gap
-from hvae.diagnostics.marginals import TRUSTED_ESS, Budget
+from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_gap
+from hvae.diagnostics.marginals import TRUSTED_ESS, Budget, Marginal
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.evaluation.replicas import Arrays
 from hvae.evaluation.subject import Subject
 from hvae.likelihood.target import NotWhitenedError, from_encoder
-from hvae.reference import NoReferenceError, Reference, solve
+from hvae.reference import NoReferenceError, solve
 from hvae.vocabulary import ACTIVE_VARIANCE, PARETO_K_LIMIT
 
 N_PATHS = 32
@@ -33,20 +33,23 @@ def gap_arrays(subject: Subject) -> Arrays:
     effort, seed = subject.effort, subject.config.seed
     annealing = effort.annealing if effort.chains > TRUSTED_ESS else None  # fewer chains are never trusted
     budget = Budget(n_samples=effort.samples, seed=seed, annealing=annealing)
-    gap = split_gap(subject.model, subject.x, effort.draws, budget, _reference(subject))
+    gap = split_gap(subject.model, subject.x, effort.draws, budget, _known(subject))
     arrays = _split(subject, gap) | _causes(subject, gap) | _activity(subject)
     return arrays | {"device": np.array(str(subject.x.device)), "seconds": np.array(time.monotonic() - started)}
 
 
-def _reference(subject: Subject) -> Reference | None:
-    """Exact log p(x) where a reference has it, in float64 on the CPU."""
+def _known(subject: Subject) -> Marginal | None:
+    """log p(x) exactly where a reference has it (in float64 on the CPU), else by annealed chains, if latents allow."""
+
     model = copy.deepcopy(subject.model).cpu().double()
     try:
-        reference = solve(model.decoder)
-        reference.log_px(subject.x[:1].cpu().double())
+        return exact_marginal(solve(model.decoder), subject.x.cpu().double())
     except NoReferenceError:
+        pass
+    try:
+        return annealed_marginal(subject.annealed)
+    except NotWhitenedError:
         return None
-    return reference
 
 
 def _split(subject: Subject, gap: Gap) -> Arrays:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from hvae.diagnostics.gap import Gap, split_gap
+from hvae.diagnostics.gap import Gap, exact_marginal, split_gap
 from hvae.diagnostics.marginals import Budget
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE
@@ -57,7 +57,7 @@ def test_where_the_later_conditionals_are_exact_the_first_bear_the_gap(n_wrong: 
         for name in posterior.order[:n_wrong]:
             posterior.network[name].net.bias += 0.5  # type: ignore[operator]
     model = HVAE(network, posterior)
-    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact=reference)
+    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact_marginal(reference, data()))
     exact = reference.gaps(posterior, data())
     for position, name in enumerate(posterior.order):
         if position >= n_wrong:
