@@ -1,9 +1,10 @@
-"""Two sentences on a study, made from its numbers."""
+"""A few sentences on a study, made from its numbers."""
 
 import numpy as np
 
 from analysis.load import LoadedRun
 from analysis.study import Study
+from analysis.tables.accuracy import accuracy_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
@@ -11,8 +12,8 @@ from hvae.vocabulary import FAILED
 
 
 def reading(study: Study) -> list[str]:
-    """One sentence on the layers of the deepest runs, one on the likelihood; fewer where nothing was measured."""
-    return [sentence for sentence in (_layers(study), _likelihood(study)) if sentence]
+    """One sentence on each part measured beside the runs, on the layers of the deepest runs, on the likelihood."""
+    return [*accuracy_reading(study.measured), *filter(None, (_layers(study), _likelihood(study)))]
 
 
 def _layers(study: Study) -> str:

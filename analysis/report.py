@@ -20,10 +20,11 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import GAP, Exhibit, exhibits
+from analysis.exhibits import ACCURACY, GAP, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
 from analysis.study import Study, open_study
+from analysis.tables.accuracy import accuracy_csv, accuracy_tables
 from analysis.tables.claims import claims_json, claims_table
 from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_csv import gap_csv
@@ -52,8 +53,10 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
     figures, absent = _figures(exhibits(study), study, directory / "figures")
     gap_figures, _ = _figures(GAP, study, directory / "figures")
+    accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
+    content |= {"accuracy_figures": accuracy_figures, "accuracy_tables": accuracy_tables(study.measured)}
     page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"
     write_atomically(path, page.encode())
@@ -98,7 +101,8 @@ def _content(
         "claims": claims_table(decisions) if decisions else None,
         "common": _common_settings(study.runs),
         "varying": _varying_settings(study.runs),
-        "sessions": sessions(study.runs),
+        "sessions": sessions([run.provenance for run in study.runs]),
+        "measured_sessions": sessions([[record] for record in study.measured_by]),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -145,6 +149,7 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["claims.json"] = claims_json(decisions)
     if any(run.probed for run in study.runs):
         files["gap.csv"] = gap_csv(study.runs)
+    files |= accuracy_csv(study.measured)
     files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())
@@ -183,11 +188,11 @@ def _varying_settings(runs: Sequence[LoadedRun]) -> tuple[list[str], list[tuple[
     return keys, [(run.label, [flat.get(key, "") for key in keys]) for run, flat in zip(runs, flats, strict=True)]
 
 
-def sessions(runs: Sequence[LoadedRun]) -> list[tuple[dict[str, str], int]]:
-    """Different origins of the numbers, and how many runs share each; time is the first and last of them."""
+def sessions(provenance: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[dict[str, str], int]]:
+    """Different origins of the numbers, and how many runs or parts share each; time is the first and last of them."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        for session in run.provenance:
+    for entries in provenance:
+        for session in entries:
             key = json.dumps({name: value for name, value in session.items() if name != "time"}, sort_keys=True)
             groups.setdefault(key, []).append(session)
     found = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.reading import reading
 from analysis.report import sessions, write_experiment_report
 from analysis.study import open_study
+from analysis.tables.accuracy import accuracy_csv
 from analysis.terminal import verdict_text
 from hvae.config import ConfigError
 from hvae.files import write_atomically
@@ -26,6 +27,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
+    tables += [f"tables/{name}" for name in accuracy_csv(study.measured)]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
@@ -43,7 +45,10 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         "## What made it",
         "",
     ]
-    for session, n_runs in sessions(study.runs):
+    for session, n_parts in sessions([[record] for record in study.measured_by]):
+        lines += [f"- {n_parts} of {len(study.measured_by)} measurements beside the runs:"]
+        lines += [f"  - {name}: {value}" for name, value in session.items()]
+    for session, n_runs in sessions([run.provenance for run in study.runs]):
         lines += [f"- {n_runs} of {len(study.runs)} runs:"]
         lines += [f"  - {name}: {value}" for name, value in session.items()]
     page = to / "README.md"

@@ -7,14 +7,17 @@ module, and a single run, are studies too: without claims.
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from analysis.claims import Claim
-from analysis.load import LoadedRun, by_label, load_runs
+from analysis.load import Arrays, LoadedRun, by_label, load_runs
 from hvae.config import ConfigError
+from hvae.files import load_arrays
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,15 @@ class Study:
     claims: tuple[Claim, ...]
     notes: tuple[str, ...]
     """sentences on what was left out, measured early or stopped"""
+    measured: Mapping[str, Arrays] = field(default_factory=dict)
+    """part -> what the experiment measured beside its runs"""
+    measured_by: tuple[Mapping[str, Any], ...] = ()
+    """where these numbers come from, one entry per part"""
 
     @property
     def single(self) -> bool:
-        return len(self.runs) == 1
+        """One run, and nothing else."""
+        return len(self.runs) == 1 and not self.measured
 
     @property
     def deepest(self) -> Mapping[str, LoadedRun]:
@@ -50,14 +58,15 @@ def open_study(directory: Path, preset: str = "") -> Study:
     runs = load_runs(directory)
     if not runs:
         raise ConfigError(f"{directory} holds no run; give a run directory or an experiment directory.")
-    if len(runs) == 1:
+    module = experiment_module(runs[0].experiment)
+    chosen, kept = _of_preset(runs, module, preset)
+    measured, measured_by = _measured(directory / "measured" / chosen) if chosen else ({}, ())
+    if len(runs) == 1 and not measured:
         (run,) = runs
         question = f"What does each of the {run.depth} latent layers of this run do?"
         if run.depth == 1:
             question = "What does the one latent layer of this run do?"
         return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions(runs))
-    module = experiment_module(runs[0].experiment)
-    chosen, kept = _of_preset(runs, module, preset)
     kept = _newest_of_each_label(kept)
     if chosen and module is not None:
         order = list(module.configs(chosen))
@@ -78,7 +87,17 @@ def open_study(directory: Path, preset: str = "") -> Study:
         panels=_panels(kept, module),
         claims=tuple(getattr(module, "claims", ())),
         notes=(*notes, *_cautions(kept)),
+        measured=measured,
+        measured_by=measured_by,
     )
+
+
+def _measured(folder: Path) -> tuple[dict[str, Arrays], tuple[Mapping[str, Any], ...]]:
+    """Every part in the folder, and its provenance where that was written."""
+    remedy = "delete it and run the experiment again"
+    parts = {file.stem: load_arrays(file, remedy) for file in sorted(folder.glob("*.npz"))}
+    records = [folder / f"{part}.json" for part in parts]
+    return parts, tuple(entry for file in records if file.exists() for entry in json.loads(file.read_text()))
 
 
 def _cautions(runs: Sequence[LoadedRun]) -> tuple[str, ...]:

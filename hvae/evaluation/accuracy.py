@@ -40,11 +40,11 @@ def gap_rows(
     rows: list[dict[str, Any]] = []
     known = list(stacks)
     n_rows = sum(len(stack.model.latents) for stack in known)
-    for stack in known:
+    for position, stack in enumerate(known):
         say(f"gaps of {stack.name}")
         exact = stack.exact
-        best = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed))
-        alone = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed, proposals=("q",)))
+        best = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed + position))
+        alone = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed + position, proposals=("q",)))
         for name in exact.layers:
             truth = float(exact.layers[name].mean())
             row = {

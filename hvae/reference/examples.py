@@ -5,6 +5,7 @@ Uses only `hvae`: exact answers are those of `hvae.reference`, which has tests o
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,11 +51,10 @@ class KnownStack:
 
 
 def grid(strengths: tuple[float, ...] = STRENGTHS) -> Iterator[KnownStack]:
-    """Every strength with every encoder, linear-Gaussian and binary."""
-    for strength in strengths:
-        for encoder in ENCODERS:
-            yield linear_stack(strength, encoder, seed=0)
-            yield binary_stack(strength, encoder, seed=0)
+    """Every strength with every encoder, linear-Gaussian and binary; each stack has weights and data of its own."""
+    for seed, (strength, encoder) in enumerate(itertools.product(strengths, ENCODERS)):
+        yield linear_stack(strength, encoder, seed)
+        yield binary_stack(strength, encoder, seed)
 
 
 def families() -> Iterator[KnownStack]:
