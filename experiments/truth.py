@@ -31,7 +31,7 @@ GRID: Mapping[str, Mapping[str, Any]] = {
 """couplings from weak to strong, draws of q per datum, draws of a proposal"""
 BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "demo": {"n_data": 200, "n_samples": (1, 10, 100, 1000), "annealing": (50, 16, 3)},
-    "cpu": {"n_data": 1000, "n_samples": (1, 10, 100, 1000), "annealing": (100, 64, 4)},
+    "cpu": {"n_data": 300, "n_samples": (1, 10, 100, 1000), "annealing": (100, 32, 4)},
 }
 SANDWICH: Mapping[str, Mapping[str, Any]] = {
     "demo": {"n_data": 50, "n_temperatures": (10, 40, 160), "n_chains": 16, "n_leapfrog": 4},
