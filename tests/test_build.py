@@ -45,6 +45,8 @@ def test_the_decoder_mirrors_the_encoder(order: str, kind: type) -> None:
     assert model.decoder.variables == ("z3", "z2", "z1", "x")
     up = upward(model)
     assert [up[name].parents for name in ("z1", "z2", "z3")] == [("x",), ("z1",), ("z2",)]
+    parents = [model.decoder[name].parents for name in ("z3", "z2", "z1", "x")]
+    assert parents == [(), ("z3",), ("z2",), ("z1",)]
     assert [widths(up[name].net) for name in ("z1", "z2", "z3")] == [
         [(6, 8), (8, 7), (7, 8)], [(4, 5), (5, 6)], [(3, 4)]
     ]  # fmt: skip

@@ -230,3 +230,12 @@ def test_every_trusted_gap_of_the_grid_lies_in_its_interval() -> None:
     assert n_layers == {"linear": 36, "binary": 24}
     assert trusted["linear"] == 36  # the full covariance is the exact posterior
     assert 5 <= trusted["binary"] < 24
+
+
+def test_the_error_of_log_px_is_part_of_the_gaps() -> None:
+    """log p(x) is one number for all draws of a datum: its error does not fall with how many there are."""
+    model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
+    found = split_gap(model, data(), 5, Budget(50, 0, ("q",)))
+    expected = np.square(found.elbo.standard_error) + np.square(found.log_px.estimate.standard_error)
+    np.testing.assert_allclose(np.square(found.total.standard_error), expected, rtol=1e-10)
+    assert found.log_px.estimate.standard_error.min() > 0.01

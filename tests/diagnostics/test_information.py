@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from hvae.diagnostics import nested as module
+from hvae.diagnostics.bounds import Intervals
 from hvae.diagnostics.draws import controlled
 from hvae.diagnostics.information import Information, information
 from hvae.evidence import HVAE
 from hvae.network import BeliefNetwork
+from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
 from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Link, Stack, finite_informations, holds, images, link, root, sampler
@@ -144,6 +146,16 @@ def test_one_path_estimator_reads_noise_as_information() -> None:
     assert layer.from_parent[0] > 2.5
 
 
+def test_every_throw_takes_its_share_of_the_five_percent() -> None:
+    """Three looks at two bounds: each end is that of an interval of 1 - 0.05 / 6."""
+    terms = np.random.default_rng(0).normal(size=(2, 100))
+    shared = Intervals(EPSILON, 2000, 0).shared(3, 2)
+    ends = bootstrap_interval(terms, 2000, 0, level=1 - 0.05 / 6)
+    assert shared.low(*terms) == pytest.approx(ends[:, 0].max(), rel=1e-12)
+    assert shared.high(*terms) == pytest.approx(ends[:, 2].min(), rel=1e-12)
+    assert shared.low(terms[0]) < Intervals(EPSILON, 2000, 0).low(terms[0])
+
+
 def test_more_paths_are_taken_until_the_question_is_decided() -> None:
     x = images(64)
     noise, healthy = CASES["noise"].bottom_up(), CASES["healthy"].bottom_up()
@@ -255,7 +267,7 @@ def test_a_ladders_lower_layer_does_not_inherit() -> None:
     joint = LinearGaussian.of_posterior(model.decoder, model.posterior, torch.zeros(1), torch.eye(1))
     assert joint.mutual_information(["x"], ["z1"]) > 0.3
     found = measure(model, images(256))
-    assert found["z1"].about_datum[2] < 1e-3
+    assert found["z1"].about_datum[2] < 1e-3 and abs(found["z1"].on_images) < 1e-3  # not by the clip alone
     assert found["z2"].about_datum[0] > 0.5
 
 

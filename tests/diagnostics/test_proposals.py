@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.diagnostics.marginals import Budget, Marginal, _measured, best_marginal
+from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured
 from hvae.diagnostics.proposals import PROPOSALS, spread
 from hvae.diagnostics.refinement import Refinement, linearise, scaled
 from hvae.diagnostics.rest import Rest
@@ -308,7 +308,7 @@ def test_the_bias_of_a_mean_of_weights_is_seen() -> None:
     sigma, n_samples, n = 0.7, 200, 2000
     source = torch.Generator().manual_seed(0)
     table = sigma * torch.randn(n_samples, n, generator=source, dtype=torch.float64) - sigma**2 / 2
-    found = _measured("log p(x)", "widened", lambda chunk, k: table[chunk * 50 : chunk * 50 + k], n_samples, 50)
+    found = measured("log p(x)", "widened", lambda chunk, k: table[chunk * 50 : chunk * 50 + k], n_samples, 50)
     bias = (math.exp(sigma**2) - 1) / 2 / n_samples
     log_px = found.estimate.log_px
     assert_mean(np.exp(log_px) - 1 - log_px, bias, detect=0.4 * bias)  # the mean weight less 1 has mean 0

@@ -1,17 +1,20 @@
 """Annealing and its sandwich against exact log p(x) of linear-Gaussian stacks, by tests of two error rates."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from hvae import rng
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli
 from hvae.likelihood import Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
+from hvae.likelihood import annealing as module
 from hvae.likelihood.annealing import Path, run_backward, run_forward, tune
-from hvae.likelihood.hmc import QUARTER_TURN, State, move
+from hvae.likelihood.hmc import JITTER, QUARTER_TURN, State, move
 from hvae.likelihood.sandwich import noise_at, simulate
 from hvae.posterior import NetworkPosterior
 from hvae.reference import LinearGaussian
@@ -209,3 +212,82 @@ def test_weights_that_are_no_number_are_marked(model: HVAE, x: Tensor) -> None:
     found = anneal(Target(broken, whitened.specs, whitened.like), Annealing(5, 30, 2), seed=0).estimate
     assert np.isnan(found.log_px[0]) and np.isfinite(found.log_px[1:]).all()
     assert "1 of 3 data have weights that are nan" in found.warning
+
+
+@pytest.mark.parametrize("n_leapfrog", [1, 3])
+def test_a_move_is_what_numpy_says(n_leapfrog: int) -> None:
+    """log w = -a ε⁴ / 4: the trajectory and its chance by hand; accepted just below the chance, rejected just above."""
+    a, beta, n_data, width = 0.3, 0.7, 5, 2
+    made = Target(lambda e: -(a / 4 * e**4).sum(-1), {"z1": ("normal", width)}, torch.zeros(n_data, 1).double())
+    source = torch.Generator().manual_seed(0)
+    noise, momentum = 1.5 * torch.randn(2, 6, n_data, width, generator=source, dtype=torch.float64)
+    uniform = torch.rand(6, n_data, 2, generator=source, dtype=torch.float64)
+    step_size = torch.linspace(0.2, 0.9, n_data).double()
+
+    h = step_size.numpy() * (1 + JITTER * (2 * uniform[..., 0].numpy() - 1))
+    h = np.minimum(h, QUARTER_TURN / n_leapfrog)[..., None]
+    e, p = noise.numpy(), momentum.numpy()
+    for _ in range(n_leapfrog):
+        p = p - h / 2 * beta * a * e**3
+        e, p = e * np.cos(h) + p * np.sin(h), p * np.cos(h) - e * np.sin(h)
+        p = p - h / 2 * beta * a * e**3
+
+    def energy(position: np.ndarray, speed: np.ndarray) -> np.ndarray:
+        return (beta * a / 4 * position**4 + position**2 / 2 + speed**2 / 2).sum(-1)
+
+    expected = np.exp(np.minimum(energy(noise.numpy(), momentum.numpy()) - energy(e, p), 0))
+    assert 0.1 < (expected < 0.999).mean() < 0.9, "some moves should be sure, and some not"
+    for share, end in ((1 - 1e-9, e), (1 + 1e-9, noise.numpy())):
+        uniform[..., 1] = share * torch.from_numpy(expected)
+        state, chance = move(made, State.at(made, noise), beta, step_size, n_leapfrog, momentum, uniform)
+        np.testing.assert_allclose(chance.numpy(), expected, atol=1e-10, rtol=0)
+        np.testing.assert_allclose(state.noise.numpy(), end, atol=1e-10, rtol=0)
+        there = State.at(made, state.noise)
+        torch.testing.assert_close((state.log_weight, state.gradient), (there.log_weight, there.gradient))
+
+
+def test_every_move_is_made_with_the_frozen_step_and_temperature(
+    model: HVAE, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whitened, annealing = from_encoder(model, x), Annealing(12, 4, 2)
+    path = tune(whitened, annealing, seed=0)
+    asked: list[tuple[float, Tensor]] = []
+
+    def watched(target: Target, state: State, beta: float, step_size: Tensor, *others: object) -> object:
+        asked.append((beta, step_size.clone()))
+        return move(target, state, beta, step_size, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "move", watched)
+    frozen = list(zip(path.betas[1:], path.step_sizes.clone(), strict=True))
+    start = whitened.noise(1, seed=1, purpose="start")
+    for run, expected in (
+        (lambda: run_forward(whitened, path, annealing, 0), frozen),
+        (lambda: run_backward(whitened, path, start, annealing, 0), frozen[::-1]),
+    ):
+        asked.clear()
+        run()
+        assert [beta for beta, _ in asked] == [beta for beta, _ in expected]
+        assert all(torch.equal(step, row) for (_, step), (_, row) in zip(asked, expected, strict=True))
+
+
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_the_noise_of_an_exact_draw_becomes_that_draw(model: HVAE, exact: LinearGaussian, order: str) -> None:
+    stack = model if order == "bottom-up" else HVAE(model.decoder, exact.exact_posterior("top-down"))
+    made, z = simulate(stack, 20, 6, LIKE)
+    whitened = from_encoder(stack, made)
+    back = stack.infer(made.unsqueeze(0), whitened.split(noise_at(stack, whitened, made, z)))
+    for name, value in z.items():
+        torch.testing.assert_close(back[name].value, value, atol=1e-10, rtol=0)
+
+
+def test_no_draw_serves_twice(model: HVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the data's nor the path's draws are those of the chains that are measured."""
+    keys, draw = [], rng.noise
+
+    def watched(*shape: Any, seed: int, purpose: str, step: int = 0, **others: Any) -> dict[str, Tensor]:
+        keys.append((seed, purpose, step))
+        return draw(*shape, seed=seed, purpose=purpose, step=step, **others)
+
+    monkeypatch.setattr(rng, "noise", watched)
+    sandwich(model, 3, Annealing(12, 8, 2), seed=0, like=LIKE)
+    assert len(set(keys)) == len(keys) > 36

@@ -1,0 +1,180 @@
+"""Faults in the diagnostics: information, units, usage, verdict, and the split of the gap by layer."""
+
+from tests.faults.fault import Edit, Fault
+
+INFORMATION = "tests/diagnostics/test_information.py"
+PROPOSALS = "tests/diagnostics/test_proposals.py"
+GAP = "tests/diagnostics/test_gap.py"
+
+FAULTS = (
+    # information
+    Fault(
+        "own-image-left-out",
+        "the mixture over all images leaves out the draw's own",
+        Edit(
+            "hvae.diagnostics.nested",
+            "all_with = torch.logaddexp(others, image_with) - math.log(n)",
+            "all_with = others - math.log(n - 1)",
+        ),
+        (f"{INFORMATION}::test_raw_bounds_lie_on_their_sides_and_close_in",),
+    ),
+    Fault(
+        "own-path-in-the-lower-bound",
+        "the lower bound keeps the draw's own path in the numerator, and reads noise as information",
+        Edit(
+            "hvae.diagnostics.nested",
+            "datum_lower.append(image_without - all_with)",
+            "datum_lower.append(image_with - all_with)",
+        ),
+        (f"{INFORMATION}::test_raw_bounds_lie_on_their_sides_and_close_in",),
+    ),
+    Fault(
+        "throws-not-shared",
+        "intervals that had several throws keep the whole 5 % for each",
+        Edit("hvae.diagnostics.bounds", "1 - 0.05 / self.n_throws", "1 - 0.05"),
+        (f"{INFORMATION}::test_every_throw_takes_its_share_of_the_five_percent",),
+    ),
+    Fault(
+        "ladder-inherits-information",
+        "a ladder's layer is credited with what the layers above already told",
+        Edit("hvae.diagnostics.conditional", "append(ratio - above)", "append(ratio)"),
+        (f"{INFORMATION}::test_top_down_against_the_reference",),
+    ),
+    # units
+    Fault(
+        "twins-on-one-path",
+        "the active-unit statistic inherits the sampling noise: both twins are of one path",
+        Edit("hvae.diagnostics.units", "return means[0].T, means[1].T", "return means[0].T, means[0].T"),
+        ("tests/diagnostics/test_units.py::test_twins_are_unbiased_for_the_variance_of_the_expected_mean",),
+    ),
+    Fault(
+        "residual-without-the-parent",
+        "the active-unit statistic of a ladder inherits the parent's variance",
+        Edit("hvae.diagnostics.units", "((q.mean - p.mean) /", "(q.mean /"),
+        ("tests/diagnostics/test_units.py::test_top_down_burda_inherits_and_the_residual_does_not",),
+    ),
+    # usage and verdict
+    Fault(
+        "read-from-the-same-datum",
+        "what the decoder reads is compared with a draw for the same datum",
+        Edit("hvae.diagnostics.usage", "site.value.roll(1, dims=1)", "site.value.roll(1, dims=0)"),
+        ("tests/diagnostics/test_usage.py::test_reading_of_each_layer",),
+    ),
+    Fault(
+        "knock-out-off-by-one",
+        "the knock-out of a layer leaves the layer itself in",
+        Edit("hvae.diagnostics.usage", "kept = order[: order.index(name)]", "kept = order[: order.index(name) + 1]"),
+        ("tests/diagnostics/test_usage.py::test_encoder_knockout_is_the_difference_of_two_exact_bounds",),
+    ),
+    Fault(
+        "verdict-by-the-middle",
+        "a layer is called collapsed by the middle of its interval",
+        Edit("hvae.diagnostics.verdict", "if from_parent[2] < epsilon", "if from_parent[1] < epsilon"),
+        ("tests/diagnostics/test_verdict.py",),
+    ),
+    # the gap by layer
+    Fault(
+        "gap-remaining-off-by-one",
+        "what remains of the gap after a layer still holds the layer's own q",
+        Edit("hvae.diagnostics.gap", "later[k + 1], k + 1)", "later[k], k + 1)"),
+        (f"{GAP}::test_where_the_later_conditionals_are_exact_the_first_bear_the_gap",),
+    ),
+    Fault(
+        "gap-sign",
+        "a layer's gap is counted from p to q",
+        Edit("hvae.diagnostics.gap", "log_q[name] - paths[k + 1] + paths[k]", "paths[k + 1] - paths[k] - log_q[name]"),
+        (f"{GAP}::test_parts_add_up_draw_by_draw",),
+    ),
+    Fault(
+        "gap-on-latents-of-another-datum",
+        "the evidence of what is left is that of latents drawn for the datum before",
+        Edit("hvae.diagnostics.gap", ".value.flatten(0, 1)", ".value.roll(1, 1).flatten(0, 1)"),
+        (f"{GAP}::test_where_the_later_conditionals_are_exact_the_first_bear_the_gap",),
+    ),
+    Fault(
+        "error-of-log-px-forgotten",
+        "the standard error of a gap is that of the draws of q alone",
+        Edit(
+            "hvae.diagnostics.gap",
+            "np.square(marginals[0].estimate.standard_error) if 0 in used else 0.0",
+            "0.0",
+        ),
+        (f"{GAP}::test_the_error_of_log_px_is_part_of_the_gaps",),
+    ),
+    Fault(
+        "rest-without-its-constant",
+        "the factors that no free latent touches are left out",
+        Edit("hvae.diagnostics.rest", "start=self.constant)", "start=torch.zeros_like(self.constant))"),
+        (f"{PROPOSALS}::test_with_exact_conditionals_every_weight_is_the_exact_marginal",),
+    ),
+    Fault(
+        "mixture-without-log-2",
+        "a mixture of two halves is scored as the sum of two proposals",
+        Edit(
+            "hvae.diagnostics.proposals",
+            "torch.zeros_like(log_ratio)) + math.log(2)",
+            "torch.zeros_like(log_ratio)) + (1 - SIZE) * math.log(2)",
+        ),
+        (f"{PROPOSALS}::test_gaussian_weights_are_unbiased",),
+        size=0.1,
+    ),
+    Fault(
+        "refinement-without-log-s",
+        "a refined q forgets by how much it was stretched",
+        Edit(
+            "hvae.diagnostics.refinement",
+            "+ log_scale.double().sum(-1)",
+            "+ (1 - SIZE) * log_scale.double().sum(-1)",
+        ),
+        (f"{PROPOSALS}::test_a_scaled_target_has_the_same_mean",),
+        size=1.0,
+    ),
+    Fault(
+        "newton-uphill",
+        "the fit of a full covariance steps away from the mode",
+        Edit(
+            "hvae.diagnostics.refinement",
+            "return self.shift + (self.scale_tril",
+            "return self.shift - (self.scale_tril",
+        ),
+        (f"{PROPOSALS}::test_full_covariance_is_exact_where_the_posterior_is_gaussian",),
+    ),
+    Fault(
+        "trust-without-k-hat",
+        "an estimate is trusted whatever its k-hat",
+        Edit("hvae.diagnostics.marginals", "(~light | ~(estimate.ess", "(~(estimate.ess"),
+        (f"{PROPOSALS}::test_the_rule_of_trust",),
+    ),
+    Fault(
+        "halving-sign",
+        "the halving difference is negative, and so never too large",
+        Edit(
+            "hvae.diagnostics.marginals",
+            "curve.bound_datum_nats[-1] - curve.bound_datum_nats[0]",
+            "curve.bound_datum_nats[0] - curve.bound_datum_nats[-1]",
+        ),
+        (f"{PROPOSALS}::test_the_bias_of_a_mean_of_weights_is_seen",),
+    ),
+    Fault(
+        "lowest-marginal-kept",
+        "without trust the lowest of several lower bounds is kept",
+        Edit("hvae.diagnostics.marginals", "return max(finite, key=", "return min(finite, key="),
+        (f"{PROPOSALS}::test_without_trust_the_highest_mean_is_kept",),
+    ),
+    # causes of the gap
+    Fault(
+        "every-layer-free",
+        "the refinement of one layer refines all of them",
+        Edit("hvae.diagnostics.refinement", "gradient if free is None else gradient * free", "gradient"),
+        (
+            "tests/diagnostics/test_suboptimality.py::test_only_what_is_free_moves",
+            "tests/diagnostics/test_suboptimality.py::test_the_layer_that_is_wrong_is_the_one_that_frees",
+        ),
+    ),
+    Fault(
+        "twins-of-the-same-chains",
+        "both twins of the posterior's activity are of the same half of the chains",
+        Edit("hvae.diagnostics.collapse", "slice(n_chains // 2, n_chains)]", "slice(0, n_chains // 2)]"),
+        ("tests/diagnostics/test_collapse.py::test_twins_of_few_weighted_draws_are_unbiased",),
+    ),
+)

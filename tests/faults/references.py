@@ -1,0 +1,127 @@
+"""Faults in the exact references: linear-Gaussian chains, discrete chains, quadrature."""
+
+from tests.faults.fault import REFUSAL, Edit, Fault
+
+LINEAR = ("tests/reference/test_linear_gaps.py::test_gaps_equal_numpy_three_ways",)
+DISCRETE = ("tests/reference/test_discrete.py::test_every_answer_equals_enumeration",)
+QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
+
+FAULTS = (
+    # linear-Gaussian chains
+    Fault(
+        "linear-kl-swapped",
+        "a layer's gap is KL(p ‖ q)",
+        Edit(
+            "hvae.reference.linear_gaps",
+            "visit.expected_kl(q.law(name), joint.conditional([name], before), before)",
+            "visit.expected_kl(joint.conditional([name], before), q.law(name), before)",
+        ),
+        LINEAR,
+        raises=REFUSAL,
+    ),
+    Fault(
+        "linear-expectation-under-p",
+        "expectations under q are taken under p",
+        Edit("hvae.reference.linear_gaps", "_Visit.of(q, x)", "_Visit.of(p, x)"),
+        LINEAR,
+        raises=REFUSAL,
+    ),
+    Fault(
+        "linear-remaining-off-by-one",
+        "what remains of the gap after a layer still holds the layer's own q",
+        Edit("hvae.reference.linear_gaps", "], order[position + 1 :]", "], order[position:]"),
+        LINEAR,
+    ),
+    Fault(
+        "linear-spread-lost",
+        "an expected log-density is taken at the mean, with too little of the spread about it",
+        Edit(
+            "hvae.reference.linear_gaps",
+            "return at_mean - _trace_ratio(spread, law.covariance) / 2",
+            "return at_mean - (1 - SIZE) * _trace_ratio(spread, law.covariance) / 2",
+        ),
+        LINEAR,
+        size=0.02,
+        raises=REFUSAL,
+    ),
+    # discrete chains
+    Fault(
+        "discrete-kl-swapped",
+        "a layer's gap is KL(p ‖ q)",
+        Edit(
+            "hvae.reference.discrete",
+            "rows), exact(name, rows)),",
+            "rows), log_q - (exact(name, rows) - log_q).exp() * (exact(name, rows) - log_q)),",
+        ),
+        DISCRETE,
+    ),
+    Fault(
+        "reverse-normalised-over-the-parent",
+        "p(z_l | z_{l-1}) sums to 1 over z_{l-1}",
+        Edit(
+            "hvae.reference.discrete",
+            "(tables[below].mT + marginals[name]).log_softmax(-1)",
+            "(tables[below].mT + marginals[name]).log_softmax(0)",
+        ),
+        DISCRETE,
+    ),
+    Fault(
+        "discrete-expectation-under-p",
+        "what remains of the gap is averaged over p(z_l), not over q(z_l | x)",
+        Edit("hvae.reference.discrete", "visited[name] = (last * (", "visited[name] = (marginals[name].exp() * ("),
+        DISCRETE,
+    ),
+    Fault(
+        "discrete-remaining-off-by-one",
+        "what remains of the gap after a layer still holds the layer itself",
+        Edit(
+            "hvae.reference.discrete",
+            "remaining[name] = visited[name] - bound",
+            "remaining[name] = visited[name] - bound - link[name] + log_q[name]",
+        ),
+        DISCRETE,
+    ),
+    Fault(
+        "discrete-kl-weight",
+        "the entropy of q enters the exact ELBO by a little more than 1",
+        Edit("hvae.reference.discrete", "log_p - log_q)", "log_p - (1 + SIZE) * log_q)"),
+        DISCRETE,
+        size=0.02,
+    ),
+    Fault(
+        "information-inherited",
+        "the information of a ladder's layer holds that of the layers above",
+        Edit(
+            "hvae.reference.discrete_information",
+            "found[name], above = so_far - above, so_far",
+            "found[name], above = so_far, so_far",
+        ),
+        ("tests/reference/test_discrete.py::test_informations_equal_enumeration",),
+    ),
+    # quadrature
+    Fault(
+        "quadrature-kl-swapped",
+        "a layer's gap is KL(p ‖ q)",
+        Edit(
+            "hvae.reference.quadrature",
+            "mean(normaliser - ratio)",
+            "mean((ratio - normaliser).exp() * (ratio - normaliser))",
+        ),
+        QUADRATURE,
+        raises=REFUSAL,
+    ),
+    Fault(
+        "quadrature-remaining-off-by-one",
+        "what remains of the gap after a layer still holds the layer's own rate",
+        Edit("hvae.reference.quadrature", "sum(rates[position + 1 :])", "sum(rates[position:])"),
+        QUADRATURE,
+        raises=REFUSAL,
+    ),
+    Fault(
+        "nodes-counted-as-draws",
+        "nodes are averaged without their weights",
+        Edit("hvae.reference.quadrature", "(weight * terms).sum(axes)", "(0 * weight + terms).mean(axes)"),
+        QUADRATURE,
+        raises=REFUSAL,
+    ),
+)
