@@ -48,6 +48,7 @@ def configs(preset: str) -> dict[str, RunConfig]:
 
 
 claims = ()
+"""nothing here is decided by seeds: what must hold of estimators is asserted by the tests, and shown by the report"""
 
 
 def measure(

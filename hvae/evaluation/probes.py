@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from hvae.config import ConfigError
@@ -85,6 +86,8 @@ def _measured(measure: Measure, subject: Subject) -> tuple[Arrays | None, str]:
     """The arrays and no reason, or none and the reason."""
     try:
         return measure(subject), ""
+    except torch.linalg.LinAlgError as failure:  # type: ignore[attr-defined]
+        return None, f"A matrix of the stack is singular in floating point ({' '.join(str(failure).split())})."
     except ValueError as refusal:
         return None, " ".join(str(refusal).split())
 

@@ -13,6 +13,9 @@ from hvae.likelihood.annealing import Annealed, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.numerics import FloatArray, bootstrap_interval
 
+CHUNK_DATA = 128
+"""images annealed together: bounds the memory"""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -28,7 +31,11 @@ class Subject:
     @cached_property
     def annealed(self) -> Annealed:
         """Chains from q to the posterior of each image. Raises `NotWhitenedError` for discrete latents."""
-        return anneal(from_encoder(self.model, self.x), self.effort.annealing, self.config.seed, tick=self.tick)
+        parts = [
+            anneal(from_encoder(self.model, x), self.effort.annealing, self.config.seed, f"annealing/{part}", self.tick)
+            for part, x in enumerate(self.x.split(CHUNK_DATA))
+        ]
+        return Annealed.joined(parts)
 
     def interval(self, datum_nats: FloatArray) -> FloatArray:
         """(low, middle, high) ``[..., 3]`` of the mean over images, by a bootstrap over them."""

@@ -15,7 +15,7 @@ of log w, where they are worth most; the step size is each datum's own and moves
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,17 @@ class Annealed:
     acceptance: float
     """mean share of accepted moves"""
 
+    @staticmethod
+    def joined(parts: Sequence["Annealed"]) -> "Annealed":
+        """One record of the data of several."""
+        n_data = [part.log_weight.shape[1] for part in parts]
+        return Annealed(
+            Estimate.joined([part.estimate for part in parts]),
+            torch.cat([part.noise for part in parts], 1),
+            torch.cat([part.log_weight for part in parts], 1),
+            sum(part.acceptance * n for part, n in zip(parts, n_data, strict=True)) / sum(n_data),
+        )
+
 
 Tick = Callable[[], object]
 """called after every temperature, for a progress bar"""
@@ -127,13 +138,14 @@ def run_forward(
     draws = _Draws(target, annealing.n_chains, seed, f"{purpose}/forward")
     state = State.at(target, draws.start)
     log_weight = torch.zeros_like(state.log_weight)
-    accepted = 0.0
+    accepted = torch.zeros((), device=state.noise.device)
     for t in range(1, len(path.betas)):
         log_weight += (path.betas[t] - path.betas[t - 1]) * state.log_weight
         state, chance = move(target, state, path.betas[t], path.step_sizes[t - 1], annealing.n_leapfrog, *draws.next(t))
-        accepted += float(chance.mean())
+        accepted = accepted + chance.mean()
         tick()
-    return Annealed(_estimate(log_weight, "lower"), state.noise, log_weight, accepted / (len(path.betas) - 1))
+    n_moves = len(path.betas) - 1
+    return Annealed(_estimate(log_weight, "lower"), state.noise, log_weight, float(accepted) / n_moves)
 
 
 @torch.no_grad()
@@ -184,18 +196,24 @@ def _spread(state: State) -> Tensor:
 
 
 def _path(betas: Tensor, log_steps: Tensor, spreads: Tensor, n_temperatures: int) -> Path:
-    """n_temperatures steps of equal length ∫ spread dβ, and the step sizes at them, interpolated."""
+    """n_temperatures steps of equal length ∫ spread dβ, each with the step size of the next β that was tuned.
+
+    Where w is flat, q is the posterior or both are the prior: no β is worth more than another.
+    """
     widths = betas.diff()
     speed = (spreads[1:] + spreads[:-1]).double().cpu() / 2
-    speed = speed + 0.05 * (speed * widths).sum()  # none of the path is left without temperatures
+    mean_speed = (speed * widths).sum()
+    if not mean_speed > 0:
+        speed, mean_speed = torch.ones_like(speed), torch.ones_like(mean_speed)
+    speed = speed + 0.05 * mean_speed  # none of the path is left without temperatures
     length = torch.cat([torch.zeros(1, dtype=torch.float64), (speed * widths).cumsum(0)])
     wanted = torch.linspace(0, 1, n_temperatures + 1, dtype=torch.float64) * length[-1]
     right = torch.searchsorted(length, wanted).clamp(1, len(betas) - 1)
     share = ((wanted - length[right - 1]) / (length[right] - length[right - 1])).clamp(0, 1)
     chosen = betas[right - 1] + share * widths[right - 1]
     chosen[0], chosen[-1] = 0.0, 1.0
-    nearest = torch.searchsorted(betas, chosen[1:]).clamp(1, len(betas) - 1) - 1
-    return Path(tuple(chosen.tolist()), log_steps.exp()[nearest.to(log_steps.device)])
+    tuned = torch.searchsorted(betas, chosen[1:]).clamp(1, len(betas) - 1) - 1
+    return Path(tuple(chosen.tolist()), log_steps.exp()[tuned.to(log_steps.device)])
 
 
 def _estimate(log_weight: LogProb, direction: str) -> Estimate:

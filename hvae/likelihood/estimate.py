@@ -7,6 +7,7 @@ sentence when its number should not be believed.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,16 @@ class Estimate:
     pareto_k: FloatArray
     """k-hat of the weights; nan where it is undefined (the largest weights are equal, or too few samples)"""
     n_samples: int
+
+    @staticmethod
+    def joined(parts: Sequence["Estimate"]) -> "Estimate":
+        """One estimate of the data of several that were made in the same way."""
+        first = parts[0]
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("log_px", "standard_error", "ess", "pareto_k")
+        }
+        return Estimate(direction=first.direction, n_samples=first.n_samples, **arrays)
 
     @property
     def mean(self) -> tuple[float, float, float]:

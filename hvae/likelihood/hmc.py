@@ -62,7 +62,7 @@ def move(
         end = State.at(target, noise)
         p = p + (h if leap < n_leapfrog - 1 else h / 2) * beta * end.gradient
     log_ratio = _log_density(end, p, beta) - _log_density(state, momentum, beta)
-    chance = torch.where(log_ratio.isfinite(), log_ratio.clamp(max=0).exp(), torch.zeros_like(log_ratio))
+    chance = log_ratio.nan_to_num(nan=-math.inf).clamp(max=0).exp()
     accepted = uniform[..., 1] < chance
     kept = accepted.unsqueeze(-1)
     moved = State(

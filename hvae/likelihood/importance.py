@@ -154,20 +154,8 @@ def log_likelihood_curve(
 
 def _concatenate(curves: Sequence[Curve]) -> Curve:
     """One curve for the data of several."""
-    estimates = [curve.estimate for curve in curves]
-
-    def joined(field: str) -> FloatArray:
-        return np.concatenate([getattr(estimate, field) for estimate in estimates])
-
     return Curve(
         curves[0].n_samples,
         np.concatenate([curve.bound_datum_nats for curve in curves], axis=1),
-        Estimate(
-            log_px=joined("log_px"),
-            direction="lower",
-            standard_error=joined("standard_error"),
-            ess=joined("ess"),
-            pareto_k=joined("pareto_k"),
-            n_samples=estimates[0].n_samples,
-        ),
+        Estimate.joined([curve.estimate for curve in curves]),
     )

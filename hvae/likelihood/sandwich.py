@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE
-from hvae.likelihood.annealing import Annealing, Tick, run_backward, run_forward, silent, tune
+from hvae.likelihood.annealing import Annealed, Annealing, Tick, run_backward, run_forward, silent, tune
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.target import Target, from_encoder
 from hvae.numerics import FloatArray
@@ -58,15 +58,22 @@ def noise_at(model: HVAE, target: Target, x: Tensor, z: dict[str, Value]) -> Noi
 
 
 def sandwich(
-    model: HVAE, n_data: int, annealing: Annealing, *, seed: int, like: Tensor, tick: Tick = silent
-) -> Sandwich:
+    model: HVAE, n_data: int, annealing: Annealing, *, seed: int, like: Tensor, tick: Tick = silent,
+    chunk_data: int = 128,
+) -> Sandwich:  # fmt: skip
     """Bounds of log p(x) from both sides on ``n_data`` simulated data, both along one frozen path from the encoder.
 
-    ``like`` names device and dtype. Raises `NotWhitenedError` for discrete latents.
+    ``like`` names device and dtype; ``chunk_data`` data are annealed together, which bounds the memory. Raises
+    `NotWhitenedError` for discrete latents.
     """
     x, z = simulate(model, n_data, seed, like)
-    target = from_encoder(model, x)
-    path = tune(target, annealing, seed, "sandwich", tick)
-    forward = run_forward(target, path, annealing, seed, "sandwich", tick)
-    upper = run_backward(target, path, noise_at(model, target, x, z), annealing, seed, "sandwich", tick)
-    return Sandwich(x, z, forward.estimate, upper, forward.acceptance)
+    forward, upper = [], []
+    for start in range(0, n_data, chunk_data):
+        part = slice(start, start + chunk_data)
+        target, key = from_encoder(model, x[part]), f"sandwich/{start}"
+        path = tune(target, annealing, seed, key, tick)
+        exact = noise_at(model, target, x[part], {name: value[:, part] for name, value in z.items()})
+        forward.append(run_forward(target, path, annealing, seed, key, tick))
+        upper.append(run_backward(target, path, exact, annealing, seed, key, tick))
+    lower = Annealed.joined(forward)
+    return Sandwich(x, z, lower.estimate, Estimate.joined(upper), lower.acceptance)

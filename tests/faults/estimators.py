@@ -118,8 +118,8 @@ FAULTS = (
         "the step sizes of the frozen path go on adapting in the run that is measured",
         Edit(
             "hvae.likelihood.annealing",
-            "accepted += float(chance.mean())",
-            "accepted += float(chance.mean())\n"
+            "accepted = accepted + chance.mean()",
+            "accepted = accepted + chance.mean()\n"
             "        path.step_sizes[t:] *= (EAGERNESS * (chance.mean(0) - ACCEPTANCE)).exp()",
         ),
         (FROZEN,),
@@ -129,8 +129,8 @@ FAULTS = (
         "step sizes go on adapting in the run that is measured, in a copy of the frozen path",
         Edit(
             "hvae.likelihood.annealing",
-            "accepted += float(chance.mean())",
-            "accepted += float(chance.mean())\n"
+            "accepted = accepted + chance.mean()",
+            "accepted = accepted + chance.mean()\n"
             "        path = Path(path.betas, path.step_sizes * (EAGERNESS * (chance.mean(0) - ACCEPTANCE)).exp())",
         ),
         (ASKED,),

@@ -291,3 +291,31 @@ def test_no_draw_serves_twice(model: HVAE, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(rng, "noise", watched)
     sandwich(model, 3, Annealing(12, 8, 2), seed=0, like=LIKE)
     assert len(set(keys)) == len(keys) > 36
+
+
+def test_flat_weights_have_a_path_and_the_exact_answer(x: Tensor) -> None:
+    """A collapsed decoder: p(x|z) knows nothing of z, every weight from the prior is p(x), no beta is worth more."""
+    network = decoder(WIDTHS)
+    with torch.no_grad():
+        network["x"].net.weight.zero_()  # type: ignore[union-attr, operator]
+    found = anneal(from_prior(network, x), Annealing(5, 30, 2), seed=0)
+    exact = LinearGaussian.of(network).log_px(x)
+    np.testing.assert_allclose(found.log_weight.numpy(), exact.expand(30, -1).numpy(), atol=1e-10)
+    np.testing.assert_allclose(found.estimate.ess, 30)
+    assert "consistent with an exact posterior" in found.estimate.note
+
+
+@torch.no_grad()
+def test_a_chain_leaves_a_place_of_weight_zero(model: HVAE, x: Tensor) -> None:
+    """Where w = 0 any place with a weight is accepted; a trajectory that ends at nan or weight 0 never is."""
+    whitened = from_encoder(model, x[:3])
+    start = State.at(whitened, whitened.noise(2, seed=0, purpose="start"))
+    nowhere = State(start.noise, torch.full_like(start.log_weight, -math.inf), start.gradient)
+    steps, momentum = torch.full((3,), 0.1).double(), whitened.noise(2, seed=1, purpose="momentum")
+    uniform = torch.full((2, 3, 2), 0.5, dtype=torch.float64)
+    moved, chance = move(whitened, nowhere, 1.0, steps, 2, momentum, uniform)
+    assert (chance == 1).all() and moved.log_weight.isfinite().all()
+    for value in (math.nan, -math.inf):
+        dead = Target(lambda noise, v=value: whitened.log_weight(noise) * 0 + v, whitened.specs, whitened.like)
+        moved, chance = move(dead, start, 1.0, steps, 2, momentum, uniform)
+        assert (chance == 0).all() and torch.equal(moved.noise, start.noise)
