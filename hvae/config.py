@@ -20,12 +20,30 @@ from hvae.strict import ConfigError as ConfigError
 from hvae.strict import differences, read
 
 Order = Literal["bottom-up", "top-down"]
-LatentFamily = Literal["gaussian", "full-gaussian", "bernoulli", "categorical"]
-ObservationFamily = Literal["bernoulli", "gaussian"]
+LatentFamily = Literal[
+    "gaussian",
+    "full-gaussian",
+    "bernoulli",
+    "categorical",
+    "autoregressive-gaussian",
+    "autoregressive-bernoulli",
+    "autoregressive-categorical",
+    "mixture",
+    "maf",
+    "nsf",
+]
+MERGED = ("gaussian", "bernoulli", "categorical")
+"""what a ladder can merge unit by unit"""
+DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
+"""whose draws no gradient passes through"""
+ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
-Gradient = Literal["pathwise", "sticking-the-landing", "doubly-reparametrised"]
+Gradient = Literal["pathwise", "sticking-the-landing", "doubly-reparametrised", "covariance"]
+ObjectiveName = Literal["elbo", "iwae", "vimco", "tvo", "wake-sleep", "reweighted-wake-sleep", "symmetric"]
+GAMES = ("wake-sleep", "reweighted-wake-sleep", "symmetric")
+"""objectives of two players, decoder and encoder, each with a utility of its own"""
 
 T = TypeVar("T")
 
@@ -83,17 +101,27 @@ class ModelConfig:
     order: Order = "bottom-up"
     """inference order: bottom-up q(z_l | z_{l-1}), or the top-down ladder q(z_l | z_{l+1}, x)"""
     families: tuple[LatentFamily, ...] = ("gaussian",)
-    """law of each latent layer"""
+    """law of each latent layer given its parent. Beyond units that are independent given the parent: full-gaussian;
+    autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf and nsf"""
     n_classes: int = 4
     """states of each unit of a categorical layer"""
+    n_masked: int = 32
+    """hidden units of the masked net inside an autoregressive, maf or nsf layer"""
+    n_transforms: int = 2
+    """transforms of a maf or nsf layer"""
+    n_components: int = 4
+    """Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
-    """law of x: bernoulli for 0/1 images, gaussian for grey or real values"""
+    """law of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey values in
+    `n_levels` steps, as 8-bit images are"""
+    n_levels: int = 256
+    """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
     latent_variance: Variance = "network"
     """variance of Gaussian latents: a head of the net, one learned number a unit, or fixed at 1"""
     observation_variance: Variance = "learned"
-    """variance of a Gaussian observation"""
+    """variance of a Gaussian observation, scale of a discretised-logistic one"""
     prior: Literal["standard", "learned"] = "standard"
-    """p(zL): N(0, I) (fair coins for discrete layers), or with learned parameters"""
+    """p(zL): N(0, I) (fair coins for discrete layers), or with learned parameters, of the family of the top layer"""
     activation: tuple[Activation, ...] = ("tanh",)
     """non-linearity of the hidden units"""
     init: tuple[Init, ...] = ("xavier",)
@@ -113,20 +141,37 @@ class ModelConfig:
         _require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
         for knob in ("hidden", "families", "activation", "init", "batch_norm"):
             per_layer(f"model.{knob}", getattr(self, knob), n)
+        for knob in ("n_masked", "n_transforms", "n_components"):
+            value = getattr(self, knob)
+            _require(value >= 1, f"model.{knob} is {value}; give at least 1.")
+        _require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
         if self.order == "top-down":
+            whole = [family for family in dict.fromkeys(self.families) if family not in MERGED]
             _require(
-                "full-gaussian" not in self.families,
-                "model.families has full-gaussian in a top-down ladder, whose precision-weighted merge is per unit; "
-                "use gaussian, or order bottom-up.",
+                not whole,
+                f"model.families has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
+        _require(
+            "mixture" not in self.families or self.latent_variance == "network",
+            f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
+            "own from the net; use network, or another family.",
+        )
+        _require(
+            (self.observation, self.observation_variance) != ("discretised-logistic", "fixed"),
+            "model.observation_variance is fixed, but no one scale of a discretised-logistic observation suits all "
+            "images; use learned or network.",
+        )
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """What is maximised."""
 
-    name: Literal["elbo", "iwae"] = "elbo"
-    """the bound that is maximised: the ELBO averaged over K samples, or the importance-weighted bound of K samples"""
+    name: ObjectiveName = "elbo"
+    """what is maximised: the ELBO averaged over K samples, the importance-weighted bound of K samples (vimco: with the
+    paper's baseline for discrete layers), the thermodynamic bound, or the utilities of two players, decoder and
+    encoder: wake-sleep, reweighted with K samples, or symmetric, which without labels is wake-sleep"""
     n_samples: int = 1
     """K draws a datum"""
     beta: Schedule = field(default_factory=lambda: Constant(1.0))
@@ -137,7 +182,11 @@ class ObjectiveConfig:
     """rate below which a layer pays nothing (mean over the batch, nats); elbo only"""
     gradient: Gradient = "pathwise"
     """gradient estimator: pathwise, or of the same expectation without the score of q, for Gaussian layers:
-    sticking-the-landing (elbo), doubly-reparametrised (iwae)"""
+    sticking-the-landing (elbo), doubly-reparametrised (iwae); covariance follows no path (tvo)"""
+    partition: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
+    """inverse temperatures of the thermodynamic bound, from 0 up and below 1; tvo only"""
+    sleep: float = 0.5
+    """share of dreams in what the encoder learns from; reweighted-wake-sleep only"""
 
     def __post_init__(self) -> None:
         _require(self.n_samples >= 1, f"objective.n_samples is {self.n_samples}; give at least 1.")
@@ -149,7 +198,7 @@ class ObjectiveConfig:
             _require(min(values) >= 0, f"objective.{knob} is {list(values)}; give 0 or more.")
         _require(
             self.name == "elbo" or max(self.free_nats) == 0,
-            "objective.free_nats goes with the elbo only; the iwae bound has no rate per layer to relax.",
+            f"objective.free_nats goes with the elbo only; {self.name} has no rate per layer to relax.",
         )
         _require(
             (self.name, self.gradient) != ("iwae", "sticking-the-landing"),
@@ -161,6 +210,12 @@ class ObjectiveConfig:
             "objective.gradient is doubly-reparametrised, which is made for the iwae bound; use sticking-the-landing "
             "for the elbo.",
         )
+        kept = {"elbo": "sticking-the-landing", "iwae": "doubly-reparametrised", "tvo": "covariance"}.get(self.name)
+        _require(
+            self.gradient in ("pathwise", kept),
+            f"objective.gradient is {self.gradient}, which is not made for {self.name}; use pathwise"
+            + (f" or {kept}." if kept else "."),
+        )
         _require(
             self.gradient != "sticking-the-landing" or max(self.free_nats) == 0,
             f"objective.free_nats is {list(self.free_nats)}, and their gate depends on the draws, which makes "
@@ -171,6 +226,27 @@ class ObjectiveConfig:
             f"objective.layer_beta is {list(self.layer_beta)}, but objective.gradient doubly-reparametrised needs one "
             "factor for all layers; use pathwise.",
         )
+        _require(
+            self.name not in GAMES or (self.beta == Constant(1.0) and set(self.layer_beta) == {1.0}),
+            f"objective.beta or objective.layer_beta is not 1, but the players of {self.name} pay no rates to weigh; "
+            "leave both at 1.",
+        )
+        _require(
+            self.name not in ("tvo", "reweighted-wake-sleep") or self.n_samples >= 2,
+            f"objective.n_samples is {self.n_samples}, but {self.name} weighs samples against each other; give at "
+            f"least 2, or use {'elbo' if self.name == 'tvo' else 'wake-sleep'}.",
+        )
+        ends = (*self.partition[1:], 1.0)
+        _require(
+            self.partition[:1] == (0.0,) and all(a < b for a, b in zip(self.partition, ends, strict=True)),
+            f"objective.partition is {list(self.partition)}; give 0 and then rising numbers below 1, as in [0, 0.1].",
+        )
+        _require(0 <= self.sleep <= 1, f"objective.sleep is {self.sleep}; give a share between 0 and 1.")
+        for knob, owner in (("partition", "tvo"), ("sleep", "reweighted-wake-sleep")):
+            _require(
+                self.name == owner or getattr(self, knob) == getattr(ObjectiveConfig, knob),
+                f"objective.{knob} goes with {owner} only; objective.name is {self.name}.",
+            )
 
 
 @dataclass(frozen=True)
@@ -262,15 +338,20 @@ class RunConfig:
             not any(self.model.batch_norm) or self.training.batch_size * self.objective.n_samples >= 2,
             "model.batch_norm needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
         )
-        discrete = {"bernoulli", "categorical"} & set(self.model.families)
+        discrete = set(DISCRETE) & set(self.model.families)
+        name = self.objective.name
         _require(
-            not discrete or self.objective.n_samples >= 2,
+            not discrete or self.objective.n_samples >= 2 or name in GAMES,
             f"objective.n_samples is {self.objective.n_samples}, but the leave-one-out baseline of "
             f"{' and '.join(sorted(discrete))} layers needs at least 2.",
         )
+        _require(
+            name != "vimco" or bool(discrete),
+            "objective.name is vimco, whose baseline is for discrete layers, and model.families has none; use iwae.",
+        )
         gradient = self.objective.gradient
         _require(
-            gradient == "pathwise" or set(self.model.families) != discrete,
+            gradient in ("pathwise", "covariance") or set(self.model.families) != discrete,
             f"objective.gradient is {gradient}, but all layers are discrete: no path leads through their draws; "
             "use pathwise.",
         )
@@ -283,6 +364,16 @@ class RunConfig:
             gradient != "doubly-reparametrised" or not any(self.model.batch_norm),
             "objective.gradient is doubly-reparametrised, but with model.batch_norm a draw moves the weights of all "
             "others, which makes it biased; use pathwise, or no batch norm.",
+        )
+        _require(
+            gradient != "covariance" or not any(self.model.batch_norm),
+            "objective.gradient is covariance, but with model.batch_norm the draws of a batch are not weighed one by "
+            "one; use pathwise, or no batch norm.",
+        )
+        _require(
+            name not in GAMES or not any(self.model.batch_norm),
+            f"objective.name is {name}, but with model.batch_norm q of dreams, normalised among dreams, is not q of "
+            "data; use a bound, or no batch norm.",
         )
 
     def to_json(self) -> str:

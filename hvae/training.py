@@ -32,6 +32,8 @@ from hvae.evidence import HVAE, Evidence
 from hvae.health import Health
 from hvae.interrupts import Interrupted, stop_requests
 from hvae.nets import BatchNorm, estimate_constants
+from hvae.objectives import Objective
+from hvae.rng import NoiseSpecs
 from hvae.runs import Run
 from hvae.vocabulary import ACTIVE_VARIANCE
 
@@ -47,8 +49,8 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     steps, seeds = config.training, config.training.seeds
     check_batch_size(steps.batch_size, data)
     models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
-    template = copy.deepcopy(models[0]).to("meta")
     objective = build_objective(config.objective, models[0].latents)
+    template = Step(copy.deepcopy(models[0]).to("meta"), objective)
     parameters, buffers = stack_module_state(models)
     latest = {name: value.detach() for name, value in parameters.items()}
     averaged = {name: value.clone() for name, value in latest.items()} if steps.ema_decay > 0 else latest
@@ -72,8 +74,9 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     def step_loss(
         parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, noise: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        evidence = functional_call(template, (dict(parameters), dict(buffers)), (x, dict(noise)))
-        return objective(evidence, step), summary(evidence, units=logging)
+        weights = [{f"model.{name}": value for name, value in kind.items()} for kind in (parameters, buffers)]
+        loss, evidence = functional_call(template, tuple(weights), (x, dict(noise), step))
+        return loss, summary(evidence, units=logging)
 
     with (
         Board(run, seeds, first) as board,
@@ -84,7 +87,9 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     ):
         for step in range(first, steps.n_steps):
             logging = (step + 1) % steps.log_every_steps == 0 or step + 1 == steps.n_steps
-            x, noise = batch(images, config, models[0], step, dynamic=data.dynamic)
+            x, noise = batch(
+                images, config, models[0], step, dynamic=data.dynamic, specs=objective.noise_specs(models[0])
+            )
             loss, terms = vmap(step_loss, randomness="error")(parameters, buffers, x, noise)
             gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
 
@@ -137,6 +142,18 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                 raise Interrupted(f"{run.label} stopped after step {step + 1}; the same command goes on from there.")
 
 
+class Step(nn.Module):
+    """A model and what it is trained for, as a module whose weights can be exchanged for a call."""
+
+    def __init__(self, model: HVAE, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, x: Tensor, noise: Mapping[str, Tensor], step: int) -> tuple[Tensor, Evidence]:
+        return self.objective.on(self.model, x, noise, step)
+
+
 @dataclass(frozen=True)
 class Trained:
     """What the newest checkpoint of a run holds."""
@@ -169,9 +186,18 @@ def load_trained(run: Run, data: Dataset, device: str = "cpu") -> Trained:
 
 
 def batch(
-    images: Tensor, config: RunConfig, model: HVAE, step: int, *, dynamic: bool, seeds: Sequence[int] = ()
+    images: Tensor,
+    config: RunConfig,
+    model: HVAE,
+    step: int,
+    *,
+    dynamic: bool,
+    seeds: Sequence[int] = (),
+    specs: NoiseSpecs | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Minibatch ``[R, 1, B, D]`` and noise ``[R, K, B, ·]`` of a step, from each replica's own seed (or ``seeds``).
+
+    The noise is that of one visit of the latents, or of ``specs`` where an objective takes more.
 
     An epoch is a random order of the data, cut into batches; what does not fill a batch waits for
     the next epoch's order. Dynamic binarisation draws each pixel anew at every presentation.
@@ -187,7 +213,7 @@ def batch(
         xs.append(x.unsqueeze(0))
         noises.append(
             rng.noise(
-                model.noise_specs(), config.objective.n_samples, n_batch,
+                specs or model.noise_specs(), config.objective.n_samples, n_batch,
                 seed=seed, purpose="train", step=step, device=device,
             )
         )  # fmt: skip

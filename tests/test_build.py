@@ -1,6 +1,7 @@
 """From configuration to objects: shapes, knobs of single layers, the start at the data's mean, refusals."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,10 +9,19 @@ import torch
 from torch import nn
 
 from hvae.build import build_hvae, build_objective, check_observation, latent_names
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig
+from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig
 from hvae.data import Dataset
 from hvae.evidence import HVAE
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, FullGaussian
+from hvae.families import (
+    Autoregressive,
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    DiscretisedLogistic,
+    Flow,
+    FullGaussian,
+    MixtureGaussian,
+)
 from hvae.nets import BatchNorm, Root
 from hvae.objectives import DoublyReparametrised, Elbo, Iwae, StickingTheLanding
 from hvae.posterior import Ladder, NetworkPosterior
@@ -80,6 +90,112 @@ def test_every_layer_has_its_own_knobs() -> None:
         weight = first[0].weight
         gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
         torch.testing.assert_close(gram, torch.eye(len(gram)), atol=1e-5, rtol=0)
+
+
+RICH = {
+    "autoregressive-bernoulli": (Autoregressive, Bernoulli),
+    "autoregressive-categorical": (Autoregressive, Categorical),
+    "autoregressive-gaussian": (Autoregressive, DiagonalGaussian),
+    "mixture": (MixtureGaussian, DiagonalGaussian),
+    "maf": (Flow, DiagonalGaussian),
+    "nsf": (Flow, DiagonalGaussian),
+}
+
+
+@pytest.mark.parametrize("name", RICH)
+def test_rich_layers_stand_in_encoder_and_decoder(name: str) -> None:
+    """A standard prior is of the factorised kin, so that nothing in it learns; a learned one is rich too."""
+    kind, kin = RICH[name]
+    config = replace(CONFIG, families=(name,), n_masked=5, n_transforms=3, n_components=6)  # type: ignore[arg-type]
+    model = build_hvae(config, dataset(), seed=0)
+    for network, names in ((upward(model), ("z1", "z2", "z3")), (model.decoder, ("z1", "z2"))):
+        families = [network[name].family for name in names]
+        assert [type(family) for family in families] == [kind] * len(names)
+        assert [family.units for family in families] == [4, 3, 2][: len(names)]
+        for family in families:
+            if isinstance(family, Autoregressive):
+                assert type(family.unit) is kin and family.n_outputs == family.unit.n_outputs + 5
+            elif isinstance(family, Flow):
+                assert len(family.transforms) == 3 and family.n_outputs == 2 * family.units + 5
+            else:
+                assert family.n_outputs == 6 * (1 + 2 * family.units)
+    flows = [isinstance(t.univariate, partial) for t in getattr(upward(model)["z1"].family, "transforms", ())]
+    assert flows == ([] if kind is not Flow else [name == "nsf"] * 3)
+    top = model.decoder["z3"]
+    assert type(top.family) is kin and not list(top.parameters())
+    value = top.family.draw(top({}), torch.full((top.family.noise_width,), 0.3))
+    torch.testing.assert_close(
+        top.family.log_prob(top({}), value), top.family.log_prob(top.family.standard(value), value)
+    )
+    learned = build_hvae(replace(config, prior="learned"), dataset(), seed=0).decoder["z3"]
+    assert type(learned.family) is kind and isinstance(learned.net, Root) and list(learned.net.parameters())
+    weights = [build_hvae(config, dataset(), seed=seed).state_dict() for seed in (0, 1)]
+    own = [key for key in weights[0] if key.startswith("posterior") and ".family." in key and weights[0][key].any()]
+    assert all(torch.equal(model.state_dict()[key], weights[0][key]) for key in weights[0])
+    drawn = [key for key in own if not torch.equal(weights[0][key], weights[1][key])]
+    assert drawn or kind is MixtureGaussian  # what starts at random starts from the seed
+
+
+def test_the_variance_of_rich_latents_is_a_knob() -> None:
+    for name in ("autoregressive-gaussian", "maf"):
+        config = replace(CONFIG, families=(name,), latent_variance="learned")  # type: ignore[arg-type]
+        model = build_hvae(config, dataset(), seed=0)
+        inner = [key for key, _ in model.named_parameters() if key.endswith(".log_variance")]
+        assert len(inner) == 5 and model.decoder["z3"].family.n_outputs == 4
+
+
+def test_grey_levels() -> None:
+    grey = dataset("grey")
+    levels = replace(grey, train=(grey.train * 16).round() / 16)
+    for variance, n_outputs in (("learned", 6), ("network", 12)):
+        config = replace(CONFIG, observation="discretised-logistic", n_levels=17, observation_variance=variance)  # type: ignore[arg-type]
+        found = build_hvae(config, levels, seed=0).decoder["x"]
+        assert isinstance(found.family, DiscretisedLogistic)
+        assert (found.family.n_levels, found.family.n_outputs) == (17, n_outputs)
+        torch.testing.assert_close(found.net[-1].bias[:6].detach(), levels.train.mean(0))
+        assert (found.net[-1].bias[6:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_levels", "words"),
+    [
+        ("binary", 2, "toy holds binary values; use model.observation bernoulli."),
+        ("real", 256, "toy holds real values; use model.observation gaussian."),
+        ("grey", 256, "model.n_levels is 256, but toy holds values that are no multiples of 1/255; give the number"),
+    ],
+)
+def test_levels_that_the_data_do_not_have_are_refused(kind: str, n_levels: int, words: str) -> None:
+    config = replace(CONFIG, observation="discretised-logistic", n_levels=n_levels)
+    with pytest.raises(ConfigError) as refusal:
+        build_hvae(config, dataset(kind), seed=0)
+    assert words in str(refusal.value) and "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize("name", ["full-gaussian", *RICH])
+def test_a_ladder_refuses_what_it_cannot_merge(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.families has {name} in a top-down ladder, whose precision-weighted"):
+        ModelConfig(order="top-down", families=("gaussian", name, "bernoulli"))  # type: ignore[arg-type]
+
+
+def test_other_knobs_that_go_with_no_such_law_are_refused() -> None:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"families": ("mixture",), "latent_variance": "fixed"}, "latent_variance is fixed, but each component"),
+        ({"observation": "discretised-logistic", "observation_variance": "fixed"}, "no one scale"),
+        ({"n_masked": 0}, "model.n_masked is 0; give at least 1."),
+        ({"n_transforms": -1}, "model.n_transforms is -1"),
+        ({"n_components": 0}, "model.n_components is 0"),
+        ({"n_levels": 1}, "model.n_levels is 1; give at least 2"),
+    ]
+    for knobs, words in bad:
+        with pytest.raises(ConfigError, match=words):
+            ModelConfig(**knobs)
+    for name in ("autoregressive-bernoulli", "autoregressive-categorical"):
+        model = ModelConfig(families=(name,))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=f"leave-one-out baseline of {name} layers needs at least 2"):
+            RunConfig(model=model)
+        RunConfig(model=model, objective=ObjectiveConfig(n_samples=2))
+    for name in ("autoregressive-gaussian", "mixture", "maf", "nsf"):
+        RunConfig(model=ModelConfig(families=(name,)))  # type: ignore[arg-type]
 
 
 def test_variances_and_priors() -> None:

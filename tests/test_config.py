@@ -86,12 +86,13 @@ RELEASED: dict[str, dict[str, Any]] = {
     "data": {"name": "digits-threshold", "n_train": 0, "n_test": 0, "seed": 0},
     "model": {
         "latents": [16, 8, 4], "hidden": [[64]], "order": "bottom-up", "families": ["gaussian"], "n_classes": 4,
+        "n_masked": 32, "n_transforms": 2, "n_components": 4, "n_levels": 256,
         "observation": "bernoulli", "latent_variance": "network", "observation_variance": "learned",
         "prior": "standard", "activation": ["tanh"], "init": ["xavier"], "batch_norm": [False],
     },
     "objective": {
         "name": "elbo", "n_samples": 1, "beta": {"value": 1.0}, "layer_beta": [1.0], "free_nats": [0.0],
-        "gradient": "pathwise",
+        "gradient": "pathwise", "partition": [0.0, 0.03, 0.1, 0.3], "sleep": 0.5,
     },
     "training": {
         "seeds": [0, 1, 2, 3], "n_steps": 1000, "batch_size": 128, "learning_rate": {"value": 2e-3},

@@ -6,6 +6,7 @@ Gaussian units are drawn from a grid of *noise*, discrete ones are clamped to ev
 are the gradients that training would follow. The two share no route from parameters to bound.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -25,10 +26,20 @@ from hvae.build import build_hvae, build_objective
 from hvae.config import ModelConfig, ObjectiveConfig
 from hvae.evidence import HVAE, Evidence
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, DiagonalNormal, Family, FullGaussian
-from hvae.gradients import estimate, leave_one_out, log_mean, mean, score_as_path, stick
+from hvae.gradients import (
+    clamped,
+    estimate,
+    fill_in,
+    leave_one_out,
+    log_mean,
+    mean,
+    score_as_path,
+    stick,
+    thermodynamic,
+)
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional, Site
-from hvae.objectives import DoublyReparametrised, Elbo, Iwae, Objective, StickingTheLanding, discrete_log_q
+from hvae.objectives import Bound, Covariance, DoublyReparametrised, Elbo, Iwae, StickingTheLanding, Tvo, discrete_log_q
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.schedules import Constant
 from hvae.training import batch
@@ -111,7 +122,7 @@ def exact_bound(model: HVAE, bound: Callable[[Evidence], Tensor], n_samples: int
     return (weight * bound(evidence)).sum()
 
 
-def expected_surrogate(model: HVAE, objective: Objective, n_samples: int, n: int) -> Tensor:
+def expected_surrogate(model: HVAE, objective: Bound, n_samples: int, n: int) -> Tensor:
     """What training would follow, averaged over all noise of Gaussian units and all states of discrete ones."""
     families = {name: model.decoder[name].family for name in model.latents}
     gaussians = [name for name in model.latents if families[name].noise == "normal"]
@@ -142,7 +153,20 @@ def iwae(evidence: Evidence) -> Tensor:
     return terms.exp().mean(0).log()
 
 
-BOUNDS: dict[str, tuple[Objective, Callable[[Evidence], Tensor]]] = {"elbo": (Elbo(), elbo), "iwae": (Iwae(), iwae)}
+PARTITION = (0.0, 0.2, 0.7)
+
+
+def tvo(evidence: Evidence) -> Tensor:
+    terms = -evidence.distortion - sum(evidence.rate(name) for name in evidence.latents)
+    at = [((b * terms).exp() * terms).sum(0) / (b * terms).exp().sum(0) for b in PARTITION]
+    return 0.2 * at[0] + 0.5 * at[1] + 0.3 * at[2]
+
+
+BOUNDS: dict[str, tuple[Bound, Callable[[Evidence], Tensor]]] = {
+    "elbo": (Elbo(), elbo),
+    "iwae": (Iwae(), iwae),
+    "tvo": (Tvo(PARTITION), tvo),
+}
 DISCRETE = {
     "coins": [coins(2)],
     "die": [die(3)],
@@ -173,10 +197,11 @@ def test_discrete_stacks(kinds: str, order: str, bound: str) -> None:
     assert_equal_gradients(model, exact_bound(model, exact, 2, 2, 1.0), expected_surrogate(model, objective, 2, 2))
 
 
-@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("bound", [*BOUNDS, "vimco"])
 def test_three_samples(bound: str) -> None:
+    """Where the two baselines of VIMCO differ."""
     model = stack("bottom-up", [die(3), coins(1)])
-    objective, exact = BOUNDS[bound]
+    objective, exact = {**BOUNDS, "vimco": (Iwae(baseline=fill_in), iwae)}[bound]
     assert_equal_gradients(model, exact_bound(model, exact, 3, 2, 1.0), expected_surrogate(model, objective, 3, 2))
 
 
@@ -194,6 +219,8 @@ def test_three_samples(bound: str) -> None:
         ("top-down", [normal, coins(1)], "iwae", 2),
         ("bottom-up", [coins(1), normal], "iwae", 2),
         ("top-down", [coins(1), normal], "iwae", 2),
+        ("bottom-up", [normal], "tvo", 2),
+        ("top-down", [normal, coins(1)], "tvo", 2),
     ],
 )
 def test_gaussian_and_mixed_stacks(order: str, kinds: list[Callable[[], Family]], bound: str, n_samples: int) -> None:
@@ -208,7 +235,7 @@ def normals(n: int) -> list[Callable[[], Family]]:
     return [normal] * n
 
 
-WITHOUT_SCORE: dict[str, tuple[Objective, Callable[[Evidence], Tensor]]] = {
+WITHOUT_SCORE: dict[str, tuple[Bound, Callable[[Evidence], Tensor]]] = {
     "elbo": (StickingTheLanding(Elbo()), elbo),
     "iwae": (DoublyReparametrised(Iwae()), iwae),
 }
@@ -560,6 +587,120 @@ def test_iwae_of_one_sample_is_the_elbo() -> None:
     gradients = [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def rational(order: str, depth: int) -> HVAE:
+    """One coin a layer, whose conditionals in q are 1/4 or 3/4 at X: 4^depth draws hold each state as often as q says.
+
+    Linear nets. In the ladder logit ± log 3 comes from the decoder, and u of the inner layers is a fair coin at X.
+    """
+    model = stack(order, [coins(1)] * depth)
+    up = model.posterior.upward if isinstance(model.posterior, Ladder) else model.posterior.network
+    log3, source, mean = math.log(3), torch.Generator().manual_seed(5), X[0, 0]
+
+    def through(at: Tensor, logit: float, weight: Tensor) -> nn.Linear:
+        made = nn.Linear(len(at), 1).double()
+        made.weight.data, made.bias.data = weight, logit - weight @ at
+        return made
+
+    def anyhow(at: Tensor, logit: float) -> nn.Linear:
+        return through(at, logit, torch.randn(1, len(at), generator=source).double())
+
+    steep = through(torch.tensor([0.5]).double(), 0.0, torch.tensor([[2 * log3]], dtype=torch.float64))
+    for layer, name in enumerate(model.latents):
+        top = layer == depth - 1
+        if order == "bottom-up":
+            up[name].net = copy.deepcopy(steep) if layer else anyhow(mean, log3)
+            continue
+        up[name].net = anyhow(mean, log3 if top else 0.0)
+        mean = torch.tensor([0.5]).double()
+        if not top:
+            model.decoder[name].net = copy.deepcopy(steep)
+    return model
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_covariance_gradient_of_a_whole_population_is_exact(order: str, depth: int) -> None:
+    """Where a sample holds every state as often as q says, its means are expectations: then the estimate is the
+    gradient of the integral's exact Riemann sum Σ_d (b_{d+1} - b_d) E_π f, π ∝ q^{1-b} p^b, over all states."""
+    model = rational(order, depth)
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=depth))).double()
+    log_q = sum(site.log_prob[:, 0] for site in model.infer(X, {}, split(model, every)).values())
+    counts = (4**depth * log_q.exp()).detach()
+    torch.testing.assert_close(counts, counts.round(), atol=EXACT, rtol=0)
+    population = torch.repeat_interleave(every, counts.round().long(), dim=0)
+    assert len(population) == 4**depth
+    found = model(X, {}, split(model, every))
+    f = -found.distortion[:, 0] - sum(found.rate(name)[:, 0] for name in model.latents)
+    at = [((log_q + b * f).softmax(0) * f).sum() for b in PARTITION]
+    exact = 0.2 * at[0] + 0.5 * at[1] + 0.3 * at[2]
+    surrogate = Covariance(Tvo(PARTITION))(model(X, {}, split(model, population)), 0)
+    assert_equal_gradients(model, exact, surrogate)
+
+
+def split(model: HVAE, values: Tensor) -> dict[str, Tensor]:
+    """Draws [K, 1, 1] of layers of one unit, from [K, L]."""
+    return {name: values[:, layer].view(-1, 1, 1) for layer, name in enumerate(model.latents)}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_covariance_gradient_follows_no_path(order: str) -> None:
+    """Draw for draw, from each sample's own gradients at its value, where layers are Gaussian."""
+    model = stack(order, [normal, coins(1), normal])
+    noise = rng.noise(model.noise_specs(), 3, 1, seed=0, purpose="test", dtype=torch.float64)
+    weights = list(model.parameters())
+    objective = Covariance(Tvo(PARTITION, Constant(0.6), {"z2": 0.5}))
+    loss, evidence = objective.on(model, X, noise, 0)
+    plain = Tvo(PARTITION, Constant(0.6), {"z2": 0.5})(model(X, noise), 0)
+    assert abs(loss.item() - plain.item()) < 1e-12
+    fs, gradients_f, gradients_q = [], [], []
+    for k in range(3):
+        given = {name: site.value[k : k + 1].detach() for name, site in model(X, noise).q.items()}
+        alone = model(X, {}, given)
+        f = -alone.distortion - 0.6 * (alone.rate("z1") + 0.5 * alone.rate("z2") + alone.rate("z3"))
+        log_q = sum(site.log_prob for site in alone.q.values())
+        fs.append(f.item())
+        for value, into in ((f, gradients_f), (log_q, gradients_q)):
+            parts = torch.autograd.grad(value.sum(), weights, retain_graph=True, materialize_grads=True)
+            into.append(torch.cat([part.flatten() for part in parts]).numpy())
+    expected = np.zeros_like(gradients_f[0])
+    for b, width in zip(PARTITION, (0.2, 0.5, 0.3), strict=True):
+        share = np.exp(b * np.array(fs)) / np.exp(b * np.array(fs)).sum()
+        centre = share @ fs
+        for k in range(3):
+            score = gradients_q[k] + b * gradients_f[k]
+            expected += width * share[k] * (gradients_f[k] + (fs[k] - centre) * score)
+    found = torch.autograd.grad(loss, weights, materialize_grads=True)
+    torch.testing.assert_close(torch.cat([part.flatten() for part in found]), -torch.from_numpy(expected))
+    for name, site in evidence.q.items():
+        assert not site.value.requires_grad
+        torch.testing.assert_close(site.value, model(X, noise).q[name].value, atol=0, rtol=0)
+    assert clamped(model, X, noise).q["z1"].log_prob.requires_grad
+
+
+def test_the_thermodynamic_bound_lies_between_mean_and_log_mean() -> None:
+    """Of the same samples; each finer partition lies higher, and the finest misses log_mean by a cell at most."""
+    f = 4 * torch.randn(5, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(thermodynamic((0.0,))(f), mean(f), atol=1e-12, rtol=0)
+    ladder = [thermodynamic(tuple(i / n for i in range(n)))(f) for n in (1, 2, 4, 8, 1000)]
+    for lower, upper in itertools.pairwise([*ladder, log_mean(f)]):
+        assert (lower < upper).all()
+    last = f.softmax(0).mul(f).sum(0)
+    assert (log_mean(f) - ladder[-1] < (last - mean(f)) / 1000).all()
+
+
+def test_fill_in_equals_a_loop() -> None:
+    f = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = f.exp().numpy()
+    for k in range(5):
+        others = np.delete(weights, k, 0)
+        geometric = np.prod(others, 0) ** (1 / 4)
+        np.testing.assert_allclose(fill_in(f, log_mean)[k], np.log((others.sum(0) + geometric) / 5), atol=1e-12)
+        arithmetic = np.log((others.sum(0) + others.mean(0)) / 5)  # VIMCO's other baseline
+        np.testing.assert_allclose(leave_one_out(f, log_mean)[k], arithmetic, atol=1e-12)
+    torch.testing.assert_close(fill_in(f, mean), leave_one_out(f, mean), atol=1e-12, rtol=0)
+    torch.testing.assert_close(fill_in(f[:2], log_mean), f[[1, 0]], atol=1e-12, rtol=0)
 
 
 def test_leave_one_out_equals_a_loop() -> None:

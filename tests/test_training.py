@@ -25,6 +25,7 @@ from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, R
 from hvae.data import Dataset
 from hvae.health import Health
 from hvae.interrupts import Interrupted
+from hvae.reference import DiscreteChain
 from hvae.runs import Run
 from hvae.schedules import Constant, LinearWarmup, StepDecay
 from hvae.training import batch, load_trained, train
@@ -97,11 +98,10 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
         order = rng.permutation(len(data.train), seed=seed, purpose="order", step=step // per_epoch)
         first = step % per_epoch * steps.batch_size
         x = data.train[order][first : first + steps.batch_size]
-        noise = rng.noise(
-            model.noise_specs(), objective.n_samples, steps.batch_size, seed=seed, purpose="train", step=step
-        )
+        specs = loss_of.noise_specs(model)
+        noise = rng.noise(specs, objective.n_samples, steps.batch_size, seed=seed, purpose="train", step=step)
         optimiser.zero_grad()
-        loss_of(model(x.unsqueeze(0), noise), step).backward()
+        loss_of.on(model, x.unsqueeze(0), noise, step)[0].backward()
         gradients = [value.grad for value in model.parameters() if value.grad is not None]
         norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
         for gradient in gradients:
@@ -126,6 +126,15 @@ TWINS |= {
         ObjectiveConfig("iwae", 2), 10,
     ),
     "free nats": (MODEL, ObjectiveConfig(beta=LinearWarmup(5), layer_beta=(1.0, 2.0), free_nats=(0.5, 1.0)), 40),
+    "vimco, coins under a Gaussian": (
+        replace(MODEL, families=("bernoulli", "gaussian")), ObjectiveConfig("vimco", 3, LinearWarmup(8)), 10,
+    ),
+    "tvo ladder": (replace(MODEL, order="top-down"), ObjectiveConfig("tvo", 3, partition=(0.0, 0.2)), 10),
+    "covariance, ladder": (
+        replace(MODEL, order="top-down"), ObjectiveConfig("tvo", 3, LinearWarmup(8), gradient="covariance"), 10,
+    ),
+    "wake-sleep, coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig("wake-sleep"), 10),
+    "reweighted ladder": (replace(MODEL, order="top-down"), ObjectiveConfig("reweighted-wake-sleep", 3, sleep=0.3), 10),
 }  # fmt: skip
 
 
@@ -212,7 +221,63 @@ def test_the_bound_starts_without_latents_and_rises_above_them(tmp_path: Path) -
     assert (last.mean(0) > independent + 2).all()
 
 
+EVERY: dict[str, ObjectiveConfig] = {
+    "elbo": ObjectiveConfig(n_samples=4),
+    "iwae": ObjectiveConfig("iwae", 4),
+    "vimco": ObjectiveConfig("vimco", 4),
+    "tvo": ObjectiveConfig("tvo", 4),
+    "covariance": ObjectiveConfig("tvo", 4, gradient="covariance"),
+    "wake-sleep": ObjectiveConfig("wake-sleep", 4),
+    "reweighted-wake-sleep": ObjectiveConfig("reweighted-wake-sleep", 4),
+    "symmetric": ObjectiveConfig("symmetric"),
+}
+
+
+LADDERS = ("covariance", "wake-sleep", "reweighted-wake-sleep")
+"""objectives that hold draws constant in a q that shares the decoder's weights"""
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), [*((name, "bottom-up") for name in EVERY), *((name, "top-down") for name in LADDERS)]
+)
+def test_every_objective_raises_the_exact_elbo_of_a_binary_stack(name: str, order: Any, tmp_path: Path) -> None:
+    """By transfer matrices, in every replica, above what a model without latents reaches."""
+    data, model = toy(), replace(MODEL, families=("bernoulli",), order=order)
+    run = trained(tmp_path, config(model, EVERY[name], n_steps=80, learning_rate=Constant(3e-2)))
+    p = data.train.mean(0)
+    independent = (p * p.log() + (1 - p) * (1 - p).log()).sum().item()
+    for seed, after in zip(run.config.training.seeds, load_trained(run, data).models, strict=True):
+        before = build_hvae(model, data, seed=seed)
+        start, end = (DiscreteChain.of(m.decoder).elbo(m.posterior, data.train).mean().item() for m in (before, after))
+        assert end > max(start + 1, independent + 0.5)
+
+
+def test_without_labels_symmetric_is_wake_sleep_bit_for_bit(tmp_path: Path) -> None:
+    names: tuple[Any, ...] = ("wake-sleep", "symmetric")
+    for order in ("bottom-up", "top-down"):
+        model = replace(MODEL, order=order)  # type: ignore[arg-type]
+        runs = [trained(tmp_path, config(model, ObjectiveConfig(name)), label=name) for name in names]
+        assert_same_state(*[state(run) for run in runs])
+
+
 # What is recorded
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_recorded_is_the_elbo_whatever_is_trained(name: str, tmp_path: Path) -> None:
+    """Of the draws that q makes from the latents' noise, in float32: sums of 16 terms around 1."""
+    for families in (("bernoulli",), ("gaussian", "bernoulli")):
+        model = replace(MODEL, families=families, order="top-down")
+        run = trained(tmp_path, config(model, EVERY[name], n_steps=1))
+        (row,) = run.read_metrics()
+        for replica, seed in enumerate(run.config.training.seeds):
+            alone = build_hvae(model, toy(), seed=seed).train()
+            x, noise = batch(toy().train, run.config, alone, 0, dynamic=False, seeds=(seed,))
+            evidence = alone(x[0], {latent: value[0] for latent, value in noise.items()})
+            assert row["bound_nats"][replica] == pytest.approx(evidence.log_weight.mean().item(), abs=1e-5)
+            for latent in alone.latents:
+                rate = evidence.rate(latent).mean().item()
+                assert row[f"rate_nats/{latent}"][replica] == pytest.approx(rate, abs=1e-5)
 
 
 def test_metrics_are_consistent_and_the_warm_up_is_recorded(tmp_path: Path) -> None:
@@ -412,10 +477,10 @@ def test_a_signal_saves_the_step_in_hand_and_the_same_command_goes_on(
     run = Run.create_or_open(tmp_path, "trial", "stopped", config())
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
 
-    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, *, dynamic: bool) -> Any:
+    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
         if step == 5:
             signal.raise_signal(number)
-        return batch(images, configuration, model, step, dynamic=dynamic)
+        return batch(images, configuration, model, step, **knobs)
 
     monkeypatch.setattr(training, "batch", stopping)
     with pytest.raises(Interrupted, match="stopped stopped after step 6; the same command goes on from there"):

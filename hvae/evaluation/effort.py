@@ -13,7 +13,7 @@ WORDS = ("importance", *PROBES)
 
 def read_words(text: str) -> tuple[str, ...]:
     """Words separated by commas, each once. Raises `ConfigError` for one that is unknown."""
-    words = tuple(dict.fromkeys(word.strip() for word in text.rstrip(", ").split(",")))
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for word in words:
         if word not in WORDS:
             raise ConfigError(f"--likelihood has the word {word!r}; give one or more of {', '.join(WORDS)}.")

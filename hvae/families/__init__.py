@@ -5,14 +5,34 @@ A family reads ``[..., n_outputs]`` as the parameters of a law over values ``[..
 noise, and quadrature is a choice of noise. Laws are `torch.distributions`, built without argument
 checks (one bad replica must not stop the others; data are checked once at the door).
 
-All families here are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
+Coins, dice and Gaussians are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
 `statistic` T and `natural` (eta, A). The same inner product scores many values under many laws at
-once, and a product of laws adds their eta. Nats.
+once, and a product of laws adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow) score and
+draw; what rests on eta they refuse with a TypeError. Nats.
 """
 
+from hvae.families.autoregressive import Autoregressive
 from hvae.families.discrete import Bernoulli, Categorical
 from hvae.families.divergence import kl, unit_kl
 from hvae.families.family import Family
+from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
+from hvae.families.general import GeneralFamily
+from hvae.families.logistic import DiscretisedLogistic
+from hvae.families.mixture import MixtureGaussian
 
-__all__ = ["Bernoulli", "Categorical", "DiagonalGaussian", "DiagonalNormal", "Family", "FullGaussian", "kl", "unit_kl"]
+__all__ = [
+    "Autoregressive",
+    "Bernoulli",
+    "Categorical",
+    "DiagonalGaussian",
+    "DiagonalNormal",
+    "DiscretisedLogistic",
+    "Family",
+    "Flow",
+    "FullGaussian",
+    "GeneralFamily",
+    "MixtureGaussian",
+    "kl",
+    "unit_kl",
+]

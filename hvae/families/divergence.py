@@ -6,6 +6,7 @@ from torch.distributions import Bernoulli as BernoulliLaw
 from torch.distributions import Distribution, MultivariateNormal, OneHotCategorical
 
 from hvae.families.gaussian import DiagonalNormal, cholesky
+from hvae.families.logistic import LevelsLaw
 from hvae.numerics import bernoulli_kl, categorical_kl, gaussian_kl
 from hvae.shapes import LogProb, UnitLogProb
 
@@ -14,7 +15,8 @@ def unit_kl(law: Distribution, other: Distribution) -> UnitLogProb:
     """``KL(law ‖ other)`` of each unit ``[..., D]``, closed form, for two factorised laws of one family.
 
     Gaussians in log-variance form, coins and dice from logits (`hvae.numerics`): finite where the
-    forms of `torch.distributions.kl_divergence` overflow, and fit for vmap. Raises TypeError otherwise.
+    forms of `torch.distributions.kl_divergence` overflow, and fit for vmap; grey levels by their sum. Raises TypeError
+    otherwise: autoregressive, mixture and flow laws have no closed form.
     """
     match (getattr(law, "base_dist", law), getattr(other, "base_dist", other)):
         case (DiagonalNormal() as a, DiagonalNormal() as b):
@@ -23,6 +25,8 @@ def unit_kl(law: Distribution, other: Distribution) -> UnitLogProb:
             return bernoulli_kl(a.logits, b.logits)
         case (OneHotCategorical() as a, OneHotCategorical() as b):
             return categorical_kl(a.logits, b.logits)
+        case (LevelsLaw() as a, LevelsLaw() as b) if a.n_levels == b.n_levels:
+            return _levels_kl(a, b)
         case (a, b):
             raise TypeError(f"no closed-form KL per unit between {type(a).__name__} and {type(b).__name__}.")
 
@@ -32,6 +36,15 @@ def kl(law: Distribution, other: Distribution) -> LogProb:
     if isinstance(law, MultivariateNormal) or isinstance(other, MultivariateNormal):
         return _full_gaussian_kl(law, other)
     return unit_kl(law, other).sum(-1)
+
+
+def _levels_kl(law: LevelsLaw, other: LevelsLaw) -> UnitLogProb:
+    """``sum over levels of P (log P - log P')``."""
+    total = torch.zeros(())
+    for value in torch.linspace(0, 1, law.n_levels, dtype=law.location.dtype, device=law.location.device):
+        log_p = law.unit_log_prob(value)
+        total = total + log_p.exp() * (log_p - other.unit_log_prob(value))
+    return total
 
 
 def _full_gaussian_kl(law: Distribution, other: Distribution) -> LogProb:

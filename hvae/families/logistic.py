@@ -1,0 +1,106 @@
+"""Grey values in steps: a logistic law cut into levels (Kingma et al. 2016, section 5.2; Salimans et al. 2017)."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+from torch.nn import functional as F
+
+from hvae.families.gaussian import VarianceKind
+from hvae.families.general import GeneralFamily
+from hvae.rng import NoiseKind
+from hvae.shapes import Noise, Outputs, UnitLogProb, Value
+
+LOG_SCALE_START = -2.0
+"""a deviation of 0.25, near that of grey images over [0, 1]"""
+LOG_SCALE_LIMIT = 10.0
+
+
+class LevelsLaw(Distribution):
+    """Independent units over the levels ``0, 1/(n-1), …, 1``: each the level nearest to a logistic number.
+
+    ``P(v) = σ((v + h - m)/s) - σ((v - h - m)/s)`` with half a step ``h = 1/(2(n-1))``; the end levels take all beyond.
+    """
+
+    has_rsample = False  # draws are `Family.draw`, from noise that is handed over
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
+
+    def __init__(self, location: Tensor, log_scale: Tensor, n_levels: int) -> None:
+        self.location, self.log_scale, self.n_levels = location, log_scale, n_levels
+        shape = torch.broadcast_shapes(location.shape, log_scale.shape)
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+
+    def unit_log_prob(self, value: Value) -> UnitLogProb:
+        """By logarithms of σ: ``log(σ(b) - σ(a)) = log(1 - exp(a - b)) + log σ(b) + log σ(-a)``, never a difference."""
+        rate, half = (-self.log_scale).exp(), 0.5 / (self.n_levels - 1)
+        above, below = (value + half - self.location) * rate, (value - half - self.location) * rate
+        inside = torch.log(-torch.expm1(-2 * half * rate)) + F.logsigmoid(above) + F.logsigmoid(-below)
+        inner_or_top = torch.where(value < half, F.logsigmoid(above), inside)
+        return torch.where(value > 1 - half, F.logsigmoid(-below), inner_or_top)
+
+    def log_prob(self, value: Value) -> Tensor:
+        return self.unit_log_prob(value).sum(-1)
+
+
+class DiscretisedLogistic(GeneralFamily):
+    """Grey values of ``n_levels`` levels in [0, 1]: exact log-probabilities, never a density.
+
+    ``outputs = [location, log-scale - LOG_SCALE_START]`` with ``variance="network"``, else ``[location]``, and a
+    log-scale that is learned for each unit or fixed. It factorises, and has no natural parameters.
+    """
+
+    noise: NoiseKind = "uniform"
+    factorised = True
+    reparametrised = False
+
+    def __init__(self, units: int, *, n_levels: int = 256, variance: VarianceKind = "learned") -> None:
+        super().__init__()
+        if n_levels < 2:
+            raise ValueError(f"n_levels is {n_levels}; grey values have at least 2, and 256 in 8-bit images.")
+        self.units = self.width = units
+        self.n_levels = n_levels
+        self.n_outputs = 2 * units if variance == "network" else units
+        self.log_scale: Tensor | None = None
+        if variance == "learned":
+            self.log_scale = nn.Parameter(torch.full((units,), LOG_SCALE_START))
+        elif variance == "fixed":
+            del self.log_scale
+            self.register_buffer("log_scale", torch.full((units,), LOG_SCALE_START))
+
+    def law(self, outputs: Outputs) -> Distribution:
+        if self.log_scale is None:
+            location, log_scale = outputs.chunk(2, dim=-1)
+            log_scale = log_scale + LOG_SCALE_START
+        else:
+            location, log_scale = outputs, self.log_scale
+        return LevelsLaw(location, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), self.n_levels)
+
+    def standard_outputs(self) -> Tensor:
+        return torch.zeros(self.n_outputs)
+
+    def standard(self, like: Tensor) -> Distribution:
+        self._refuse("standard law")
+
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        """The level nearest to ``location + scale · logit(noise)``."""
+        law = _levels(law)
+        tiny = torch.finfo(noise.dtype).tiny
+        logit = noise.clamp(min=tiny).log() - torch.log1p(-noise.clamp(max=1 - torch.finfo(noise.dtype).eps))
+        steps = law.n_levels - 1
+        return ((law.location + law.log_scale.exp() * logit).clamp(0, 1) * steps).round() / steps
+
+    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+        return _levels(law).unit_log_prob(value)
+
+    def mean(self, law: Distribution) -> Value:
+        """``sum over steps of P(v above the step) / (n - 1)``, exact."""
+        law = _levels(law)
+        rate, steps = (-law.log_scale).exp(), law.n_levels - 1
+        total = torch.zeros_like(law.location)
+        for step in range(steps):
+            total = total + torch.sigmoid((law.location - (step + 0.5) / steps) * rate)
+        return total / steps
+
+
+def _levels(law: Distribution) -> LevelsLaw:
+    assert isinstance(law, LevelsLaw)
+    return law
