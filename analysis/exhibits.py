@@ -144,7 +144,8 @@ GAP = (
         "Nats of the gap that q's family costs (approximation: what is left when q is refined for every image by "
         "itself) and that sharing one encoder costs (amortisation: what the refinement gains). Right of the dashed "
         "line: what refining one layer alone frees; these do not add up to the amortisation, and the remainder says "
-        "by how much. One bar per replica; its interval is the chance of the draws, for these images.",
+        "by how much. One bar per replica; its interval is the chance of the draws, for these images. Hatched: log "
+        "p(x) is a lower bound that is not trusted, and so is what the family costs.",
         lambda study: causes(study.runs),
         "",
     ),

@@ -104,6 +104,8 @@ class LayerGap:
     reason: Texts
     """why it is not trusted"""
     proposal: Texts
+    remaining_nats: Array
+    """[R, 3] what is left of the gap once this layer is visited: a lower bound"""
     freed_nats: Array
     """[R, 3] what refining this layer alone gains"""
     posterior_active: Array
@@ -129,6 +131,10 @@ class Gap:
     log_px_nats: Array
     log_px_direction: Texts
     """[R] exact or lower"""
+    log_px_trusted: Array
+    """[R] bool"""
+    log_px_reason: Texts
+    """why it is not trusted"""
     elbo_nats: Array
     total_nats: Array
     layers: Mapping[str, LayerGap]
@@ -205,6 +211,8 @@ def read_gap(arrays: Arrays, n_replicas: int, names: Sequence[str], order: str) 
         order=order,
         log_px_nats=read.interval("log_px_nats"),
         log_px_direction=read.texts("log_px_direction"),
+        log_px_trusted=read.numbers("trusted/log_px") == 1,
+        log_px_reason=read.texts("reason/log_px"),
         elbo_nats=read.interval("elbo_nats"),
         total_nats=read.interval("total_gap_nats"),
         layers={name: _layer(read, name) for name in names},
@@ -228,6 +236,7 @@ def _layer(read: "_Reader", name: str) -> LayerGap:
         trusted=read.numbers(f"trusted/{name}") == 1,
         reason=read.texts(f"reason/{name}"),
         proposal=read.texts(f"proposal/{name}"),
+        remaining_nats=read.interval(f"remaining_nats/{name}"),
         freed_nats=read.interval(f"freed_nats/{name}"),
         posterior_active=read.numbers(f"posterior_active/{name}"),
         encoder_active=read.numbers(f"encoder_active/{name}"),

@@ -155,7 +155,7 @@ def _probes(parser: Parser) -> None:
     for knob, default, text in (
         ("images", 100, "test images, and simulated ones"),
         ("temperatures", 100, "steps of annealing"),
-        ("chains", 64, "annealed chains per image; from 201 on they serve the layer gaps too"),
+        ("chains", 64, "annealed chains per image; from about 500 on they serve the layer gaps too"),
         ("leapfrog", 4, "gradients per move of a chain"),
         ("draws", 4, "paths of q per image behind the layer gaps"),
         ("samples", 1000, "K of L_K, and of every proposal behind the layer gaps"),

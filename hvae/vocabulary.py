@@ -1,7 +1,7 @@
 """Words and thresholds that are measured by and reported with; plain Python, so that reports need no torch.
 
-The verdict on a layer, from what is surely so (`hvae.diagnostics.verdict`), and the limits from which
-units count as active and importance weights as too heavy-tailed.
+The verdict on a layer, from what is surely so (`hvae.diagnostics.verdict`), whose collapse it is, and the limits
+from which units count as active and importance weights as too heavy-tailed.
 """
 
 import math
@@ -20,6 +20,16 @@ VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
 
 ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""
+
+ACTIVE_SHARE = 0.01
+"""a unit is in use if the image decides more than this share of its law (`hvae.diagnostics.collapse`); of a unit whose
+variance is 1 over all images, as the prior wants of a top layer, that is the variance of Burda et al."""
+
+ENCODER_COLLAPSE = "collapse of the encoder"
+MODEL_COLLAPSE = "collapse of the model"
+ENCODER_ALONE = "used by the encoder alone"
+IN_USE = "in use"
+LOSES, ADDS = f"{IN_USE}, encoder loses units", f"{IN_USE}, encoder adds units"
 
 PARETO_K_LIMIT = 0.7
 

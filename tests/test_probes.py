@@ -21,7 +21,7 @@ from hvae.config import (
 from hvae.data import Dataset, load
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.gap import split_gap
-from hvae.diagnostics.marginals import Budget
+from hvae.diagnostics.marginals import Budget, Marginal
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.evaluation import PROBES, Effort, missing, probe, probes, read_words, replicas
 from hvae.likelihood.annealing import Annealing, anneal
@@ -127,7 +127,7 @@ def test_annealed_bounds_are_of_the_same_images_and_of_simulated_data(linear: tu
     found, x = run.load_arrays("annealed"), images(run, data)
     assert found["n_samples"].tolist() == [1, 10, 100, 400] and str(found["path"][0]) == "encoder"
     for replica, model in enumerate(load_trained(run, data).models):
-        annealed = anneal(from_encoder(model, x), Annealing(20, 30, 2), EVALUATION.seed)
+        annealed = anneal(from_encoder(model, x), Annealing(20, 30, 2), EVALUATION.seed, "annealing/0")
         between = sandwich(model, len(x), Annealing(20, 30, 2), seed=EVALUATION.seed, like=x)
         curve = log_likelihood_curve(model, x, (1, 10, 100, 400), seed=EVALUATION.seed)
         simulated = log_likelihood_curve(model, between.x, (1, 10, 100, 400), seed=EVALUATION.seed)
@@ -170,19 +170,23 @@ def test_the_gap_agrees_with_the_exact_one_it_knows_log_px_from(linear: tuple[Ru
     for name, width in (("z1", 2), ("z2", 1)):
         assert found[f"trusted/{name}"].dtype == bool and found[f"posterior_covariance/{name}"].shape == (2, width, 3)
         for owner in ("posterior", "encoder"):
-            counted = (found[f"{owner}_covariance/{name}"][..., 0] > 0.01).sum(1)
-            assert found[f"{owner}_active/{name}"].tolist() == counted.tolist()
+            counted = (found[f"{owner}_covariance/{name}"][..., 0] > 0.01).sum(1).astype(float)
+            doubted = np.array([bool(text) and owner == "posterior" for text in found["posterior_warning"]])
+            np.testing.assert_array_equal(found[f"{owner}_active/{name}"], np.where(doubted, np.nan, counted))
         # the estimate from two paths is as far from the exact gap as chance takes it: six of its standard errors
         slack = 6 * found[f"layer_gap_se_nats/{name}"] + found[f"layer_gap_bias_nats/{name}"]
         assert (np.abs(found[f"layer_gap_nats/{name}"] - exact[f"layer_gap_nats/{name}"])[:, 1] < slack).all()
-    assert (np.abs(causes - found["total_gap_nats"][:, 1]) < 0.6).all()  # two ELBOs of their own draws
+    # the total has an ELBO of two draws a datum, the causes one of their own: as far apart as chance takes them
+    low, _, high = (found["total_gap_nats"][:, i] for i in range(3))
+    assert (np.abs(causes - found["total_gap_nats"][:, 1]) < 3 * (high - low)).all()
 
 
 def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> None:
     run, data = linear
     found, x, model = run.load_arrays("gap"), images(run, data), load_trained(run, data).models[1]
     zero, nan = np.zeros(len(x)), np.full(len(x), np.nan)
-    known = Estimate(run.load_arrays("exact")["log_px_datum_nats"][1], "exact", zero, zero, nan, 0)
+    estimate = Estimate(run.load_arrays("exact")["log_px_datum_nats"][1], "exact", zero, zero, nan, 0)
+    known = Marginal("log p(x)", estimate, zero, "exact")
     causes = suboptimality(model, x, known, n_draws=32, seed=EVALUATION.seed)
     for key, term in (
         ("approximation_nats", causes.approximation),
@@ -198,12 +202,13 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
     assert (found["reason/z2"][1], bool(found["trusted/z2"][1])) == (last.reason, last.trusted)
     assert found["proposal/z2"][1] == last.proposal != ""
     target = from_encoder(model, x)
-    chains = anneal(target, EFFORT.annealing, EVALUATION.seed)
+    chains = anneal(target, EFFORT.annealing, EVALUATION.seed, "annealing/0")
     for name, units in activity(
         model, x, target.split(chains.noise), chains.log_weight,
-        n_paths=32, seed=EVALUATION.seed, n_bootstrap=50, level=1 - 0.05 / 3,
+        n_paths=128, seed=EVALUATION.seed, risk=0.05,
     ).items():  # fmt: skip
-        np.testing.assert_allclose(found[f"posterior_covariance/{name}"][1], units.posterior, atol=1e-6)
+        shown = units.withheld() if found["posterior_warning"][1] else units
+        np.testing.assert_allclose(found[f"posterior_covariance/{name}"][1], shown.posterior, atol=1e-6)
         np.testing.assert_allclose(found[f"encoder_covariance/{name}"][1], units.encoder, atol=1e-6)
 
 

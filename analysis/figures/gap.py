@@ -180,12 +180,25 @@ def causes(runs: Sequence[LoadedRun]) -> Figure | None:
             axes.set_ylabel("nats")
             axes.set_xlabel(f"latent layer, {gap.order}")
             for index, (_, values, color) in enumerate(parts):
-                _draw_bars(axes, index, values, color, solid=np.ones(len(values), dtype=bool))
+                certain = gap.log_px_trusted if color == APPROXIMATION else np.ones(len(values), dtype=bool)
+                _draw_bars(axes, index, values, color, solid=certain)
             axes.set_xticks(range(len(parts)), [name for name, _, _ in parts])
             axes.tick_params(axis="x", length=0)
         names = (("approximation", APPROXIMATION), ("amortisation", AMORTISATION), ("layer alone", FREED))
         handles = [Patch(facecolor=color, label=name) for name, color in (*names, ("remainder", REST))]
-        made.legend(handles=handles, loc="outside upper center", ncols=4, handlelength=1.2, columnspacing=1.2)
+        if any(patch.get_hatch() for axes in all_axes for patch in axes.patches):
+            handles.append(
+                Patch(
+                    facecolor="none", edgecolor=APPROXIMATION, hatch=HATCH, linewidth=0.5, label="log p(x) not trusted"
+                )
+            )
+        made.legend(
+            handles=handles,
+            loc="outside upper center",
+            ncols=3 if len(handles) > 4 else 4,
+            handlelength=1.2,
+            columnspacing=1.2,
+        )
         return made
 
 

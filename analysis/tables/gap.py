@@ -153,6 +153,8 @@ def _layer_rows(run: LoadedRun) -> list[tuple[Cell, ...]]:
     whole = ["all", *[DASH] * 7]
     if gap is not None:
         whole[1], whole[4] = mean_text(gap.total_nats[:, 1]), mean_text(gap.amortisation_nats[:, 1])
+        known = np.isfinite(gap.total_nats[:, 1])
+        whole[2] = f"{int((gap.log_px_trusted & known).sum())}/{int(known.sum())}" if known.any() else DASH
     if exact is not None:
         whole[3] = mean_text(exact.total_gap_nats[:, 1])
     if all(text == DASH for row in (*rows, whole) for text in row[1:]):

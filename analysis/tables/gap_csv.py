@@ -58,15 +58,17 @@ def _numbers(run: LoadedRun) -> Iterator[tuple[Images, Number]]:
             yield e.images, ("layer_gap_nats", name, values, "exact", e.reference, "", ())
     if run.gap is not None:
         g = run.gap
-        yield g.images, ("log_px_nats", "", g.log_px_nats, "", g.log_px_direction, "", _joined(g.refused, g.warning))
+        how, sure, why = g.log_px_direction, g.log_px_trusted, g.log_px_reason
+        yield g.images, ("log_px_nats", "", g.log_px_nats, "", how, sure, _joined(g.refused, g.warning))
         yield g.images, ("elbo_nats", "", g.elbo_nats, "lower", "q", "", ())
-        yield g.images, ("total_gap_nats", "", g.total_nats, "", g.log_px_direction, "", ())
-        yield g.images, ("approximation_nats", "", g.approximation_nats, "", g.log_px_direction, "", ())
+        yield g.images, ("total_gap_nats", "", g.total_nats, "", how, sure, why)
+        yield g.images, ("approximation_nats", "", g.approximation_nats, "", how, sure, why)
         yield g.images, ("amortisation_nats", "", g.amortisation_nats, "", "refined q", "", g.suboptimality_refused)
         yield g.images, ("remainder_nats", "", g.remainder_nats, "", "refined q", "", ())
         for name, found in g.layers.items():
             layer = ("layer_gap_nats", name, found.gap_nats, "", found.proposal, found.trusted, found.reason)
             yield g.images, layer
+            yield g.images, ("remaining_nats", name, found.remaining_nats, "lower", found.proposal, "", ())
             yield g.images, ("freed_nats", name, found.freed_nats, "", "refined q", "", ())
             for quantity, counts in (
                 ("posterior_active", found.posterior_active),

@@ -9,7 +9,7 @@ gives, for every order and every decoder (`hvae.reference.answers`),
 
 R_k what is left of the gap after v_k (D_l bottom-up, F_l top-down). P_L = log p(z, x) is known along a draw; the others
 are evidences of smaller stacks and are estimated from below (`proposals`), so R_k is a lower bound, and G_k, a
-difference of two estimates, is off either way: by no more than `bias` where it is trusted. Nats.
+difference of two estimates, is off either way: by about `bias`, its leading estimate, where it is trusted. Nats.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hvae import rng
-from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured
+from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE, Evidence
 from hvae.likelihood.annealing import Annealed
@@ -110,8 +110,8 @@ class Gap:
 def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, known: Marginal | None = None) -> Gap:
     """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``budget``.
 
-    ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`): it is taken if it is exact, or is
-    trusted, or is higher than what the budget finds. Raises ValueError for fewer than two paths, and for
+    ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`): it is taken if it is exact, and else
+    stands beside what the budget finds (`marginals.settled`). Raises ValueError for fewer than two paths, and for
     log-densities or weights that are not finite.
     """
     if n_draws < 2:
@@ -168,12 +168,10 @@ def annealed_marginal(annealed: Annealed) -> Marginal:
 
 
 def _first(model: HVAE, x: Tensor, budget: Budget, known: Marginal | None) -> Marginal:
-    if known is not None and known.trusted:
+    if known is not None and known.estimate.direction == "exact":
         return known
     found = best_marginal(model, x, {}, budget)
-    if known is None or found.trusted:
-        return found
-    return max(known, found, key=lambda marginal: float(np.nan_to_num(marginal.estimate.log_px, nan=-np.inf).mean()))
+    return found if known is None else settled([found, known])
 
 
 def _array(values: Tensor) -> FloatArray:

@@ -1,9 +1,9 @@
 """The evidence of what is left of a stack, by the best proposal at hand, and when it is trusted. Nats.
 
-An estimate of log p(given, x) is a lower bound in expectation, whatever the proposal, so the highest is the best. It is
-trusted if, for at least 95 % of the data, the effective sample size is above 200 and Pareto k-hat below 0.7, and if
-halving the draws moves the mean by less than 0.01 nats. No such rule is proof: weights of draws that never left one of
-two modes pass it.
+An estimate of log p(given, x) is a lower bound in expectation, whatever the proposal, so one that lies surely higher
+refutes another. It is trusted if, for at least 95 % of the data, the effective sample size is above 200 and Pareto
+k-hat below 0.7, if halving the draws moves the mean by less than 0.01 nats, and if no other proposal that was tried
+finds surely more. No such rule is proof: where no draw of any proposal left one of two modes, it is passed.
 """
 
 import math
@@ -48,7 +48,7 @@ class Marginal:
 
     @property
     def bias_datum_nats(self) -> FloatArray:
-        """``[B]``, how far below the truth it may lie: the larger of `(1/ESS - 1/K) / 2` and the halving difference.
+        """``[B]``, about how far below the truth it lies: the larger of `(1/ESS - 1/K) / 2` and the halving difference.
 
         Both estimate `var(w) / (2 K mean(w)^2)`, the leading term of the delta method and of L_K - L_{K/2}; halving
         sees more of a heavy tail.
@@ -82,7 +82,8 @@ class Marginal:
             return (
                 f"{self.what} is not trusted: with {n_samples} draws of the proposal {self.proposal} the effective "
                 f"sample size is at most {TRUSTED_ESS:.0f} (median {np.median(self.estimate.ess):.3g}) or Pareto k-hat "
-                f"not below {PARETO_K_LIMIT} for {self.doubtful_share:.0%} of {len(self.estimate.ess)} evaluations."
+                f"not below {PARETO_K_LIMIT} for {self.doubtful_share:.0%} of {len(self.estimate.ess)} evaluations; "
+                "give more --samples."
             )
         if not self.halving_nats < TRUSTED_HALVING_NATS:
             return (
@@ -107,7 +108,7 @@ class Budget:
     proposals: Sequence[str] = ("widened", "full", "refined")
     refinement: Refinement = DEFAULT
     annealing: Annealing | None = None
-    """tried last; its chains are its samples, so it takes more than 200 of them to be trusted"""
+    """tried last; its chains are its samples, so it takes about 500 of them to be trusted"""
 
     def __post_init__(self) -> None:
         if self.n_samples < 1:
@@ -117,7 +118,7 @@ class Budget:
 
 
 def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Budget) -> Marginal:
-    """log p(given, x) of `x [B, D]` by the first proposal that is trusted, else by the one with the highest mean.
+    """log p(given, x) of `x [B, D]`: of at least two proposals, if the budget names two, the one that `settled` picks.
 
     ``given`` holds values ``[1, B, D]`` of the first latents of the visit. Raises ValueError where no proposal suits
     the latents, or none has finite weights.
@@ -127,24 +128,42 @@ def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Bu
         Rest.of(model, x[start : start + DATA], {name: value[:, start : start + DATA] for name, value in given.items()})
         for start in range(0, len(x), DATA)
     ]
-    tried = []
+    tried: list[Marginal] = []
     for marginal in _attempts(what, rests, budget):
         tried.append(marginal)
-        if marginal.trusted:
-            return marginal
+        if len(tried) > 1 and settled(tried).trusted:
+            break
     if not tried:
         raise ValueError(
             f"None of the proposals {list(budget.proposals)} suits {what}, where {', '.join(rests[0].specs)} are free; "
             "coins and dice take q or widened, and full is for few dimensions."
         )
+    return settled(tried)
+
+
+def settled(tried: Sequence[Marginal]) -> Marginal:
+    """The first that is trusted and that no other refutes, else the one with the highest mean.
+
+    The highest of several noisy bounds leans up by chance, and is no bound any more; it is not trusted either.
+    """
     finite = [marginal for marginal in tried if np.isfinite(marginal.estimate.log_px).all()]
     if not finite:
         broken = ~np.isfinite(tried[-1].estimate.log_px)
         raise ValueError(
-            f"{what} has no estimate: its weights are nan, infinite or all zero for {broken.sum()} of {len(broken)} "
-            "evaluations; look for parameters of the model that are no numbers."
+            f"{tried[-1].what} has no estimate: its weights are nan, infinite or all zero for {broken.sum()} of "
+            f"{len(broken)} evaluations; look for parameters of the model that are no numbers."
         )
+    for marginal in finite:
+        if marginal.trusted and not any(refutes(other, marginal) for other in finite):
+            return marginal
     return max(finite, key=lambda marginal: float(marginal.estimate.log_px.mean()))
+
+
+def refutes(other: Marginal, marginal: Marginal) -> bool:
+    """Whether ``other``, a lower bound too, lies above by more than 3 standard errors and `TRUSTED_HALVING_NATS`."""
+    a, b = other.estimate, marginal.estimate
+    error = math.sqrt(float((np.square(a.standard_error) + np.square(b.standard_error)).sum())) / len(a.log_px)
+    return float((a.log_px - b.log_px).mean()) > 3 * error + TRUSTED_HALVING_NATS
 
 
 def _attempts(what: str, rests: Sequence[Rest], budget: Budget) -> Iterator[Marginal]:

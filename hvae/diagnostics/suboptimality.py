@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvae.diagnostics.marginals import Marginal
 from hvae.diagnostics.refinement import DEFAULT, Refinement, refine, scaled
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE
-from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.target import Target, from_encoder
 from hvae.numerics import FloatArray
 
@@ -46,11 +46,12 @@ class Suboptimality:
 
 
 def suboptimality(
-    model: HVAE, x: Tensor, log_px: Estimate, *, n_draws: int, seed: int, refinement: Refinement = DEFAULT
+    model: HVAE, x: Tensor, log_px: Marginal, *, n_draws: int, seed: int, refinement: Refinement = DEFAULT
 ) -> Suboptimality:
     """Approximation and amortisation on `x [n, D]`, measured on ``n_draws`` draws that no fit has seen.
 
-    All ELBOs of a datum see the same noise, so differences are paired. Raises `NotWhitenedError` for discrete latents,
+    All ELBOs of a datum see the same noise, so differences are paired; approximation + amortisation is the gap on these
+    draws. Raises `NotWhitenedError` for discrete latents,
     which have no such refinement, and ValueError where log-weights are not finite.
     """
     if n_draws < 2:
@@ -69,7 +70,9 @@ def suboptimality(
         elbo=Term.of(amortised),
         refined_elbo=Term.of(refined),
         amortisation=Term.of(refined - amortised),
-        approximation=Term.of(log_px.log_px - refined, np.square(log_px.standard_error)),
+        approximation=Term.of(
+            log_px.estimate.log_px - refined, np.square(log_px.estimate.standard_error), log_px.bias_datum_nats
+        ),
         freed={name: Term.of(draws) for name, draws in freed.items()},
         remainder=Term.of(refined - amortised - sum(freed.values())),
     )

@@ -34,13 +34,16 @@ class Term:
         return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws)
 
     def interval(self, level: float = 0.95) -> tuple[float, float, float]:
-        """(low, middle, high) of the mean over these n data: `middle ± (t SE + bias)`.
+        """(low, middle, high) of the mean over these n data: `middle ± (t SE + bias)`, for draws that are about normal.
 
         The data are taken as given, so their spread is no part of it: SE is that of the draws, `sqrt(sum SE_i^2) / n`,
-        t Student's quantile with n (M - 1) degrees of freedom, bias the mean over data.
+        t Student's quantile with `(M - 1) (sum SE_i^2)^2 / sum SE_i^4` degrees of freedom (Welch 1947: few where few
+        data make the error), bias the mean over data.
         """
-        n = len(self.datum_nats)
-        t = float(stats.t.isf((1 - level) / 2, n * (self.n_draws - 1)))
+        n, variance = len(self.datum_nats), np.square(self.standard_error)
+        total, squares = float(variance.sum()), float(np.square(variance).sum())
+        freedom = (self.n_draws - 1) * (total**2 / squares if squares > 0 else n)
+        t = float(stats.t.isf((1 - level) / 2, freedom))
         middle = float(self.datum_nats.mean())
-        half = t * math.sqrt(float(np.square(self.standard_error).sum())) / n + float(self.bias.mean())
+        half = t * math.sqrt(total) / n + float(self.bias.mean())
         return middle - half, middle, middle + half

@@ -11,21 +11,26 @@ from hvae.diagnostics.marginals import TRUSTED_ESS, Budget, Marginal
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.evaluation.replicas import Arrays
 from hvae.evaluation.subject import Subject
+from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
 from hvae.likelihood.target import NotWhitenedError, from_encoder
 from hvae.reference import NoReferenceError, solve
-from hvae.vocabulary import ACTIVE_VARIANCE, PARETO_K_LIMIT
+from hvae.vocabulary import ACTIVE_SHARE
 
 N_PATHS = 32
-"""draws per image behind the ELBOs of refined encoders, and behind the means of q"""
+"""draws per image behind the ELBOs of refined encoders"""
+N_ACTIVITY_PATHS = 128
+"""draws per image and twin behind the activity of q: cheap beside chains, so that q's side is seldom what is unsure"""
+MOMENT_ESS = 2 * SMALLEST_ESS
+"""effective chains below which moments of the exact posterior are doubted: `SMALLEST_ESS` for each of two halves"""
 FAMILY_RISK = 0.05
-"""chance that any unit's interval misses: few chains on few images make many units look active by chance"""
+"""chance that any statement on a unit errs: few chains on few images make many units look active by chance"""
 
 
 def gap_arrays(subject: Subject) -> Arrays:
     """Arrays of one replica, no replica axis.
 
     The interval of a gap is that of its draws and of its estimates' bias, for these images. A unit counts as active
-    where its whole interval, widened for the number of units, is above `ACTIVE_VARIANCE`. What discrete latents do
+    where its whole interval, widened for the number of units, is above `ACTIVE_SHARE`. What discrete latents do
     not have, causes and annealed chains, is NaN, with the reason in `suboptimality_refused` and `posterior_refused`.
     Raises ValueError where no number is finite.
     """
@@ -40,7 +45,6 @@ def gap_arrays(subject: Subject) -> Arrays:
 
 def _known(subject: Subject) -> Marginal | None:
     """log p(x) exactly where a reference has it (in float64 on the CPU), else by annealed chains, if latents allow."""
-
     model = copy.deepcopy(subject.model).cpu().double()
     try:
         return exact_marginal(solve(model.decoder), subject.x.cpu().double())
@@ -54,14 +58,18 @@ def _known(subject: Subject) -> Marginal | None:
 
 def _split(subject: Subject, gap: Gap) -> Arrays:
     estimate = gap.log_px.estimate
+    defined = estimate.pareto_k[~np.isnan(estimate.pareto_k)]
     arrays: Arrays = {
         "log_px_nats": subject.interval(estimate.log_px),
         "log_px_datum_nats": estimate.log_px,
         "log_px_direction": np.array(estimate.direction),
-        "high_pareto_k_share": np.array((estimate.pareto_k > PARETO_K_LIMIT).mean()),
+        "high_pareto_k_share": np.array((defined > estimate.largest_pareto_k).mean() if len(defined) else np.nan),
         "warning": np.array("" if estimate.direction == "exact" else gap.log_px.reason or estimate.warning),
         "elbo_nats": subject.interval(gap.elbo.datum_nats),
         "total_gap_nats": np.array(gap.total.interval()),
+        "trusted/log_px": np.array(gap.log_px.trusted),
+        "reason/log_px": np.array(gap.log_px.reason),
+        "proposal/log_px": np.array(gap.log_px.proposal),
     }
     for name, layer in gap.layers.items():
         arrays |= {
@@ -71,6 +79,10 @@ def _split(subject: Subject, gap: Gap) -> Arrays:
             f"trusted/{name}": np.array(layer.trusted),
             f"reason/{name}": np.array(layer.reason),
             f"proposal/{name}": np.array(layer.proposal),
+            f"remaining_nats/{name}": np.array(gap.remaining[name].interval()),
+            f"ess/{name}": np.array(layer.median_ess),
+            f"pareto_k/{name}": np.array(layer.median_pareto_k),
+            f"halving_nats/{name}": np.array(layer.halving_nats),
         }
     return arrays
 
@@ -80,7 +92,7 @@ def _causes(subject: Subject, gap: Gap) -> Arrays:
     keys = ("approximation_nats", "amortisation_nats", "remainder_nats", *(f"freed_nats/{n}" for n in model.latents))
     arrays: Arrays = {key: nothing for key in keys} | {"suboptimality_refused": np.array("")}
     try:
-        found = suboptimality(model, subject.x, gap.log_px.estimate, n_draws=N_PATHS, seed=subject.config.seed)
+        found = suboptimality(model, subject.x, gap.log_px, n_draws=N_PATHS, seed=subject.config.seed)
     except NotWhitenedError as refusal:
         return arrays | {"suboptimality_refused": np.array(str(refusal))}
     terms = {"approximation_nats": found.approximation, "amortisation_nats": found.amortisation}
@@ -88,8 +100,23 @@ def _causes(subject: Subject, gap: Gap) -> Arrays:
     return arrays | {key: np.array(term.interval()) for key, term in terms.items()}
 
 
+def _doubt(estimate: Estimate) -> str:
+    """Why moments of p(z|x) are not to be read off the chains: by their effective number alone.
+
+    The rule for log p(x) is no guide here: at 64 chains its k-hat doubts even weights that are nearly equal.
+    """
+    n_poor, n_data = int((~(estimate.ess > MOMENT_ESS)).sum()), len(estimate.ess)
+    if n_poor <= TOLERATED_SHARE * n_data:
+        return ""
+    return (
+        f"Nothing is said of the exact posterior: the chains of {n_poor} of {n_data} images have an effective sample "
+        f"size of {MOMENT_ESS:.0f} or less; give more --chains or --temperatures."
+    )
+
+
 def _activity(subject: Subject) -> Arrays:
-    model, config = subject.model, subject.config
+    """Where the chains are doubted nothing is sure of p(z|x): intervals from 0 to 1, and no count."""
+    model = subject.model
     arrays: Arrays = {"posterior_refused": np.array(""), "posterior_warning": np.array("")}
     for name in model.latents:
         nothing = np.full((model.decoder[name].family.units, 3), np.nan)
@@ -102,14 +129,17 @@ def _activity(subject: Subject) -> Arrays:
     except NotWhitenedError as refusal:
         return arrays | {"posterior_refused": np.array(str(refusal))}
     noise = from_encoder(model, subject.x).split(annealed.noise)
-    n_units = sum(model.decoder[name].family.units for name in model.latents)
     found = activity(
         model, subject.x, noise, annealed.log_weight,
-        n_paths=N_PATHS, seed=config.seed, n_bootstrap=config.n_bootstrap, level=1 - FAMILY_RISK / n_units,
+        n_paths=N_ACTIVITY_PATHS, seed=subject.config.seed, risk=FAMILY_RISK,
     )  # fmt: skip
-    arrays["posterior_warning"] = np.array(annealed.estimate.warning)
-    for name, units in found.items():
-        for owner, covariance in (("posterior", units.posterior), ("encoder", units.encoder)):
-            arrays[f"{owner}_covariance/{name}"] = covariance
-            arrays[f"{owner}_active/{name}"] = np.array(float((covariance[:, 0] > ACTIVE_VARIANCE).sum()))
+    doubt = _doubt(annealed.estimate)
+    arrays["posterior_warning"] = np.array(doubt)
+    for name, sure in found.items():
+        units = sure.withheld() if doubt else sure
+        for owner, share in (("posterior", units.posterior), ("encoder", units.encoder)):
+            arrays[f"{owner}_covariance/{name}"] = share
+            arrays[f"{owner}_active/{name}"] = np.array(float((share[:, 0] > ACTIVE_SHARE).sum()))
+        if doubt:
+            arrays[f"posterior_active/{name}"] = np.array(np.nan)
     return arrays

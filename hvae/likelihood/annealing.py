@@ -77,6 +77,8 @@ class Annealed:
     @staticmethod
     def joined(parts: Sequence["Annealed"]) -> "Annealed":
         """One record of the data of several."""
+        if len(parts) == 1:
+            return parts[0]
         n_data = [part.log_weight.shape[1] for part in parts]
         return Annealed(
             Estimate.joined([part.estimate for part in parts]),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hvae.diagnostics.marginals import Marginal
 from hvae.diagnostics.refinement import Refinement, refine, scaled
 from hvae.diagnostics.suboptimality import Suboptimality, suboptimality
 from hvae.evidence import HVAE
@@ -27,10 +28,11 @@ def data(n: int = 120) -> Tensor:
     return torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
-def exact_log_px(reference: LinearGaussian, x: Tensor) -> Estimate:
+def exact_log_px(reference: LinearGaussian, x: Tensor) -> Marginal:
     log_px = reference.log_px(x).numpy()
     zero = np.zeros_like(log_px)
-    return Estimate(log_px, "exact", zero, zero + np.inf, zero + np.nan, 0)
+    estimate = Estimate(log_px, "exact", zero, zero + np.inf, zero + np.nan, 0)
+    return Marginal("log p(x)", estimate, zero, "exact")
 
 
 def best(widths: tuple[int, ...]) -> tuple[LinearGaussian, HVAE]:
@@ -137,13 +139,18 @@ def test_the_layer_that_is_wrong_is_the_one_that_frees(name: str) -> None:
 def test_an_uncertain_log_px_widens_the_approximation() -> None:
     reference, model = best(SHALLOW)
     log_px = exact_log_px(reference, data(5))
-    doubtful = Estimate(log_px.log_px, "lower", np.full(5, 0.3), np.full(5, 10.0), np.full(5, 0.9), 20)
+    estimate = Estimate(log_px.estimate.log_px, "lower", np.full(5, 0.3), np.full(5, 10.0), np.full(5, 0.9), 20)
+    doubtful = Marginal("log p(x)", estimate, np.full(5, 0.05), "q")
     quick = Refinement(n_steps=3)
     sure, unsure = (
         suboptimality(model, data(5), given, n_draws=20, seed=0, refinement=quick) for given in (log_px, doubtful)
     )
     np.testing.assert_allclose(unsure.approximation.standard_error**2 - sure.approximation.standard_error**2, 0.09)
     np.testing.assert_array_equal(unsure.amortisation.standard_error, sure.amortisation.standard_error)
+    np.testing.assert_allclose(unsure.approximation.bias, doubtful.bias_datum_nats)
+    assert sure.approximation.bias.max() == 0 and unsure.approximation.bias.min() >= 0.05
+    gap = log_px.estimate.log_px - sure.elbo.datum_nats
+    np.testing.assert_allclose((sure.approximation.datum_nats + sure.amortisation.datum_nats), gap, atol=1e-10)
 
 
 def test_what_cannot_be_refined_is_refused() -> None:
