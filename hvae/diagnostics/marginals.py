@@ -8,7 +8,7 @@ finds surely more. No such rule is proof: where no draw of any proposal left one
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class Marginal:
     halving_datum_nats: FloatArray
     """``[B]``, L_K less the mean of the L_{K/2} of both halves of the draws; inf for a single draw"""
     proposal: str
+    refuted: str = ""
+    """a proposal that passed the same rules, and that this one refutes"""
 
     @property
     def bias_datum_nats(self) -> FloatArray:
@@ -70,7 +72,12 @@ class Marginal:
         if estimate.direction == "exact":
             return 0.0
         light = estimate.pareto_k < PARETO_K_LIMIT
-        if self.proposal in ("widened", "refined", "full"):  # equal weights of q may come from one mode of several
+        if self.proposal in (
+            "widened",
+            "prior",
+            "refined",
+            "full",
+        ):  # equal weights of q may come from one mode of several
             light |= np.isnan(estimate.pareto_k) & (estimate.ess > 0.999 * estimate.n_samples)
         return float((~light | ~(estimate.ess > TRUSTED_ESS)).mean())
 
@@ -78,12 +85,17 @@ class Marginal:
     def reason(self) -> str:
         """Why it is not trusted, in a sentence; empty where it is."""
         n_samples = self.estimate.n_samples
+        if self.refuted:
+            return (
+                f"{self.what} is not trusted: the proposal {self.proposal} finds surely more than the proposal "
+                f"{self.refuted}, whose weights looked as good, so more may be missed."
+            )
         if self.doubtful_share > TOLERATED_SHARE:
             return (
                 f"{self.what} is not trusted: with {n_samples} draws of the proposal {self.proposal} the effective "
                 f"sample size is at most {TRUSTED_ESS:.0f} (median {np.median(self.estimate.ess):.3g}) or Pareto k-hat "
                 f"not below {PARETO_K_LIMIT} for {self.doubtful_share:.0%} of {len(self.estimate.ess)} evaluations; "
-                "give more --samples."
+                f"give more {'chains' if self.proposal == 'annealed' else 'samples'}."
             )
         if not self.halving_nats < TRUSTED_HALVING_NATS:
             return (
@@ -105,7 +117,7 @@ class Budget:
     n_samples: int
     """K"""
     seed: int
-    proposals: Sequence[str] = ("widened", "full", "refined")
+    proposals: Sequence[str] = ("widened", "prior", "full", "refined")
     refinement: Refinement = DEFAULT
     annealing: Annealing | None = None
     """tried last; its chains are its samples, so it takes about 500 of them to be trusted"""
@@ -144,7 +156,8 @@ def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Bu
 def settled(tried: Sequence[Marginal]) -> Marginal:
     """The first that is trusted and that no other refutes, else the one with the highest mean.
 
-    The highest of several noisy bounds leans up by chance, and is no bound any more; it is not trusted either.
+    What refutes a trusted estimate is not trusted itself: the rule has failed on these data. The highest of several
+    noisy bounds leans up by chance, and is no bound any more; it is not trusted either.
     """
     finite = [marginal for marginal in tried if np.isfinite(marginal.estimate.log_px).all()]
     if not finite:
@@ -153,10 +166,12 @@ def settled(tried: Sequence[Marginal]) -> Marginal:
             f"{tried[-1].what} has no estimate: its weights are nan, infinite or all zero for {broken.sum()} of "
             f"{len(broken)} evaluations; look for parameters of the model that are no numbers."
         )
-    for marginal in finite:
-        if marginal.trusted and not any(refutes(other, marginal) for other in finite):
-            return marginal
-    return max(finite, key=lambda marginal: float(marginal.estimate.log_px.mean()))
+    trusted = [marginal for marginal in finite if marginal.trusted]
+    failed = [marginal for marginal in trusted if any(refutes(other, marginal) for other in finite)]
+    if trusted and not failed:
+        return trusted[0]
+    best = max(finite, key=lambda marginal: float(marginal.estimate.log_px.mean()))
+    return replace(best, refuted=failed[0].proposal) if failed else best
 
 
 def refutes(other: Marginal, marginal: Marginal) -> bool:

@@ -2,6 +2,7 @@
 
     q          the posterior itself
     widened    half the draws from q, half from a flatter copy of it, weighed against the mixture of both
+    prior      the decoder's own conditionals of the free latents: modes that are far from q, in few dimensions
     refined    q refined for each datum by its ELBO, diagonal in noise (`refinement.refine`), then widened
     full       the same with a full covariance (`refinement.linearise`), then widened; up to `MOST_DIMENSIONS`
     annealed   annealed importance sampling from the refined q
@@ -58,9 +59,26 @@ def _full(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLo
     return _wide(target.moved(*linearise(target, refinement, seed=seed, purpose=purpose)), seed, purpose)
 
 
+def _prior(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
+    """Free latents from the decoder's own conditionals: in few dimensions it finds modes that are far from q."""
+    specs = {name: spec for name, spec in rest.decoder.noise_specs().items() if name in rest.specs}
+
+    def draw(chunk: int, k: int) -> LogProb:
+        drawn = rng.noise(
+            specs, k, len(rest.x),
+            seed=seed, purpose=purpose, step=chunk, device=str(rest.x.device), dtype=rest.x.dtype,
+        )  # fmt: skip
+        trace = rest.decoder.walk(rest.known, drawn)
+        scored = (site.log_prob.double() for name, site in trace.items() if name not in specs)
+        return sum(scored, start=rest.constant).expand(k, -1)
+
+    return draw
+
+
 PROPOSALS: Mapping[str, Proposal] = {
     "q": Proposal(_q, lambda rest: True),
     "widened": Proposal(_widened, lambda rest: True),
+    "prior": Proposal(_prior, lambda rest: True),
     "refined": Proposal(_refined, lambda rest: rest.gaussian),
     "full": Proposal(_full, lambda rest: rest.gaussian and rest.width <= MOST_DIMENSIONS),
 }

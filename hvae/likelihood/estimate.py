@@ -141,4 +141,5 @@ def _pareto_k(largest: FloatArray, n_tail: int) -> float:
     n_weights = 5 * len(exceeding) if len(exceeding) <= 45 else math.ceil(len(exceeding) ** 2 / 9)
     log_weight = np.full(n_weights, cutoff)
     log_weight[: len(exceeding)] = exceeding
-    return float(array_stats.psislw(-log_weight)[1])  # type: ignore[no-untyped-call]
+    with np.errstate(over="ignore"):  # a tail so heavy that its fitted quantiles pass the largest float
+        return float(array_stats.psislw(-log_weight)[1])  # type: ignore[no-untyped-call]

@@ -238,7 +238,7 @@ def test_every_trusted_gap_of_the_grid_lies_in_its_interval() -> None:
         trusted[kind] += sum(layer.trusted for layer in found.layers.values())
         n_layers[kind] += len(found.layers)
     assert n_layers == {"linear": 36, "binary": 24}
-    assert trusted["linear"] == 36  # the full covariance is the exact posterior
+    assert trusted["linear"] >= 30  # the full covariance is the exact posterior, but half the draws are widened
     assert 5 <= trusted["binary"] < 24
 
 
@@ -273,17 +273,19 @@ def two_modes() -> HVAE:
 def test_a_higher_bound_from_elsewhere_refutes_a_trusted_one() -> None:
     """Every proposal of q's stays on one of two modes, trusts itself and is off by log 2; annealing not."""
     model, x = two_modes(), torch.tensor([[3.0], [4.0], [5.0], [6.0]]).double()
-    budget = Budget(2000, 0)
     exact = Quadrature.of(model.decoder).log_px(x).numpy()
-    alone = split_gap(model, x, 50, budget)
+    alone = split_gap(model, x, 50, Budget(2000, 0, ("widened", "full")))
     missed, error = exact - alone.log_px.estimate.log_px, alone.log_px.estimate.standard_error
     assert abs(missed.mean() - math.log(2)) < 5 * math.sqrt(np.square(error).sum()) / len(x)
     assert alone.total.trusted, "the rule of trust cannot see a mode that no draw reached: its docstring says so"
     known = annealed_marginal(anneal(from_prior(model.decoder, x), Annealing(100, 64, 3), seed=0))
-    found = split_gap(model, x, 50, budget, known)
-    error = found.log_px.estimate.standard_error
-    assert (np.abs(found.log_px.estimate.log_px - exact) < 5 * error + 0.01).all()
-    assert not found.total.trusted and not found.layers["z1"].trusted and found.log_px.proposal == "annealed"
+    told = split_gap(model, x, 50, Budget(2000, 0, ("widened", "full")), known)
+    default = split_gap(model, x, 50, Budget(2000, 0))
+    for found, proposal in ((told, "annealed"), (default, "prior")):
+        error = found.log_px.estimate.standard_error
+        assert (np.abs(found.log_px.estimate.log_px - exact) < 5 * error + 0.01).all()
+        assert not found.total.trusted and not found.layers["z1"].trusted and found.log_px.proposal == proposal
+        assert "finds surely more than the proposal widened" in found.total.reason
     assert refutes(known, alone.log_px) and not refutes(alone.log_px, known) and not refutes(known, known)
 
 
