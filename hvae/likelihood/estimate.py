@@ -92,7 +92,8 @@ class Estimate:
         return (
             f"{grade} as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
             f"the effective sample size below {SMALLEST_ESS:.0f} for {poor.sum()} of {n_data} data (median "
-            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass is missed and it may lie far {side}."
+            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass may be missed and it may lie far "
+            f"{side}."
         )
 
     @property
