@@ -178,7 +178,8 @@ def _evaluate(options: Any) -> int:
     _show(Path(options.run))
     for sentence in refusals:
         _say(f"hvae: {sentence}")
-    return 2 if refusals and not todo and len(refusals) == n_probed else 0
+    all_refused = "importance" not in words and len(refusals) == len(probes) * len(runs)
+    return 2 if refusals and all_refused else 0
 
 
 def _report(options: Any) -> int:

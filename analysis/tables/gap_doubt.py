@@ -42,7 +42,8 @@ def _sandwich_doubt(runs: Sequence[LoadedRun]) -> str:
     apart = low if low == high else f"{low} to {high}"
     return (
         "On data that the decoder made, where an exact draw of the posterior is known, the bounds from below and "
-        f"above are {apart} nats apart; on test images only the lower one holds."
+        f"above are {apart} nats apart (they hold on average: below 0 is chance); on test images only the lower one "
+        "holds."
     )
 
 

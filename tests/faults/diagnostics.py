@@ -158,7 +158,7 @@ FAULTS = (
     Fault(
         "lowest-marginal-kept",
         "without trust the lowest of several lower bounds is kept",
-        Edit("hvae.diagnostics.marginals", "return max(finite, key=", "return min(finite, key="),
+        Edit("hvae.diagnostics.marginals", "best = max(finite, key=", "best = min(finite, key="),
         (f"{PROPOSALS}::test_without_trust_the_highest_mean_is_kept",),
     ),
     # causes of the gap

@@ -12,8 +12,6 @@ ASSERTION = ("AssertionError", "Failed")
 """what a failed test raises: ``assert``, and ``pytest.raises`` around something that raised nothing"""
 REFUSAL = (*ASSERTION, "NoReferenceError")
 """the last raised where the library notices by itself that two of its ways to one number differ"""
-MISFIT = ("RuntimeError",)
-"""raised by torch where nets and values no longer fit"""
 
 
 @dataclass(frozen=True)
