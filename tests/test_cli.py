@@ -280,7 +280,7 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
     monkeypatch.setattr(cli, "_show", lambda *arguments: None)
     assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # the other is done
     assert sentence in capsys.readouterr().err and str(run.load_arrays("exact")["reference"]) == "DiscreteChain"
-    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # the same command, the same answer
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # and stays so
 
 
 def test_a_run_in_other_hands_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
