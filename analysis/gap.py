@@ -112,13 +112,13 @@ class LayerGap:
     """[R] units that surely vary over images in the exact posterior"""
     encoder_active: Array
     """[R] the same for q"""
-    posterior_covariance: Array
+    posterior_share: Array
     """[R, D, 3]"""
-    encoder_covariance: Array
+    encoder_share: Array
 
     def reading(self) -> Texts:
         """[R] words of `POSTERIOR_READING`; empty where it was not measured."""
-        return tuple(map(read_units, self.posterior_covariance, self.encoder_covariance))
+        return tuple(map(read_units, self.posterior_share, self.encoder_share))
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,8 @@ def _layer(read: "_Reader", name: str) -> LayerGap:
         freed_nats=read.interval(f"freed_nats/{name}"),
         posterior_active=read.numbers(f"posterior_active/{name}"),
         encoder_active=read.numbers(f"encoder_active/{name}"),
-        posterior_covariance=read.numbers(f"posterior_covariance/{name}", 0, 3),
-        encoder_covariance=read.numbers(f"encoder_covariance/{name}", 0, 3),
+        posterior_share=read.numbers(f"posterior_share/{name}", 0, 3),
+        encoder_share=read.numbers(f"encoder_share/{name}", 0, 3),
     )
 
 

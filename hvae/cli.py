@@ -179,7 +179,7 @@ def _evaluate(options: Any) -> int:
     for sentence in refusals:
         _say(f"hvae: {sentence}")
     all_refused = "importance" not in words and len(refusals) == len(probes) * len(runs)
-    return 2 if refusals and all_refused else 0
+    return 2 if all_refused else 0
 
 
 def _report(options: Any) -> int:

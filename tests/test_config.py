@@ -88,15 +88,19 @@ RELEASED: dict[str, dict[str, Any]] = {
         "latents": [16, 8, 4], "hidden": [[64]], "order": "bottom-up", "families": ["gaussian"], "n_classes": 4,
         "n_masked": 32, "n_transforms": 2, "n_components": 4, "n_levels": 256,
         "observation": "bernoulli", "latent_variance": "network", "observation_variance": "learned",
-        "prior": "standard", "activation": ["tanh"], "init": ["xavier"], "batch_norm": [False],
+        "prior": "standard", "n_pseudo_inputs": 50, "encoder_families": [], "nets": ["mlp"], "channels": [16, 32],
+        "generative_skips": False, "normalised_means": [0.0], "floor_nats": 0.0,
+        "activation": ["tanh"], "init": ["xavier"], "batch_norm": [False],
     },
     "objective": {
         "name": "elbo", "n_samples": 1, "beta": {"value": 1.0}, "layer_beta": [1.0], "free_nats": [0.0],
-        "gradient": "pathwise", "partition": [0.0, 0.03, 0.1, 0.3], "sleep": 0.5,
+        "unit_free_nats": [0.0], "gradient": "pathwise", "temperature": 0.5, "partition": [0.0, 0.03, 0.1, 0.3],
+        "sleep": 0.5,
     },
     "training": {
         "seeds": [0, 1, 2, 3], "n_steps": 1000, "batch_size": 128, "learning_rate": {"value": 2e-3},
-        "clip_norm": 100.0, "ema_decay": 0.0, "log_every_steps": 25, "checkpoint_every_steps": 500,
+        "clip_norm": 100.0, "ema_decay": 0.0, "aggressive_steps": 0, "aggressive_every": 10, "aggressive_layers": [],
+        "log_every_steps": 25, "checkpoint_every_steps": 500,
     },
 }  # fmt: skip
 """every knob of what is trained, with the default that it was released with"""
@@ -166,7 +170,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": {"hidden": []}}, "model.hidden is empty"),
     ({"model": {"hidden": [[1], [2]]}}, "model.hidden has 2 entries for 3 latent layers"),
     ({"model": {"hidden": [64]}}, "model.hidden[0] is 64"),
-    ({"model": {"order": "sideways"}}, "model.order is 'sideways'; give bottom-up or top-down."),
+    ({"model": {"order": "sideways"}}, "model.order is 'sideways'; give bottom-up or bottom-up-x or mean-field"),
     ({"model": {"activation": ["swish"]}}, "model.activation[0] is 'swish'"),
     ({"model": {"batch_norm": ["yes"]}}, "model.batch_norm[0] is 'yes'; give true or false."),
     ({"model": None}, "model is nothing"),
@@ -219,7 +223,7 @@ def test_bad_input_is_one_sentence_that_names_the_key(values: dict[str, Any], wo
         RunConfig.from_dict(values)
     message = str(caught.value)
     assert words in message
-    assert "\n" not in message and len(message) < 250
+    assert "\n" not in message and len(message) < 400
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 5000])

@@ -168,7 +168,7 @@ def test_the_gap_agrees_with_the_exact_one_it_knows_log_px_from(linear: tuple[Ru
     freed = sum(found[f"freed_nats/{name}"][:, 1] for name in ("z1", "z2"))
     np.testing.assert_allclose(freed + found["remainder_nats"][:, 1], found["amortisation_nats"][:, 1], atol=1e-8)
     for name, width in (("z1", 2), ("z2", 1)):
-        assert found[f"trusted/{name}"].dtype == bool and found[f"posterior_covariance/{name}"].shape == (2, width, 3)
+        assert found[f"trusted/{name}"].dtype == bool and found[f"posterior_share/{name}"].shape == (2, width, 3)
         for owner in ("posterior", "encoder"):
             counted = (found[f"{owner}_covariance/{name}"][..., 0] > 0.01).sum(1).astype(float)
             doubted = np.array([bool(text) and owner == "posterior" for text in found["posterior_warning"]])
@@ -208,8 +208,8 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
         n_paths=128, seed=EVALUATION.seed, risk=0.05,
     ).items():  # fmt: skip
         shown = units.withheld() if found["posterior_warning"][1] else units
-        np.testing.assert_allclose(found[f"posterior_covariance/{name}"][1], shown.posterior, atol=1e-6)
-        np.testing.assert_allclose(found[f"encoder_covariance/{name}"][1], units.encoder, atol=1e-6)
+        np.testing.assert_allclose(found[f"posterior_share/{name}"][1], shown.posterior, atol=1e-6)
+        np.testing.assert_allclose(found[f"encoder_share/{name}"][1], units.encoder, atol=1e-6)
 
 
 def test_settings_and_replicas_lead_every_array(linear: tuple[Run, Dataset]) -> None:
@@ -292,9 +292,9 @@ def test_coins_have_exact_answers_but_neither_chains_nor_causes(tmp_path: Path) 
         )
     for key in ("suboptimality_refused", "posterior_refused"):
         assert all("discrete" in text for text in gap[key])
-    for key in ("amortisation_nats", "freed_nats/z1", "posterior_active/z1", "encoder_covariance/z2"):
+    for key in ("amortisation_nats", "freed_nats/z1", "posterior_active/z1", "encoder_share/z2"):
         assert np.isnan(gap[key]).all(), key
-    assert gap["encoder_covariance/z2"].shape == (2, 2, 3) and np.isfinite(gap["layer_gap_nats/z1"]).all()
+    assert gap["encoder_share/z2"].shape == (2, 2, 3) and np.isfinite(gap["layer_gap_nats/z1"]).all()
 
 
 def test_a_reference_for_the_decoder_alone_answers_half(tmp_path: Path) -> None:

@@ -43,9 +43,7 @@ def residual(evidence: Evidence, name: str) -> FloatArray:
     return per_datum(shift, evidence.p["x"].value.shape[1])
 
 
-def covariance_interval(
-    a: FloatArray, b: FloatArray, n_units: int, n_bootstrap: int, seed: int, level: float = 0.95
-) -> FloatArray:
+def covariance_interval(a: FloatArray, b: FloatArray, n_units: int, n_bootstrap: int, seed: int) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[width, n]``.
 
     The one-hot entries of a categorical unit are summed.
@@ -53,9 +51,8 @@ def covariance_interval(
     n = a.shape[-1]
     resampled = partial(bootstrap_means, n_bootstrap=n_bootstrap, seed=seed)
     draws = resampled(a * b) - resampled(a) * resampled(b)
-    tail = 100 * (1 - level) / 2
     middle = ((a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True))).sum(-1) / (n - 1)
-    low, high = np.percentile(draws.reshape(n_units, -1, n_bootstrap).sum(1), [tail, 100 - tail], axis=-1)
+    low, high = np.percentile(draws.reshape(n_units, -1, n_bootstrap).sum(1), [2.5, 97.5], axis=-1)
     return np.stack([low, middle.reshape(n_units, -1).sum(1), high], axis=-1)
 
 

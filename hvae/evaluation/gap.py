@@ -121,7 +121,7 @@ def _activity(subject: Subject) -> Arrays:
     for name in model.latents:
         nothing = np.full((model.decoder[name].family.units, 3), np.nan)
         arrays |= {f"posterior_active/{name}": np.array(np.nan), f"encoder_active/{name}": np.array(np.nan)}
-        arrays |= {f"posterior_covariance/{name}": nothing, f"encoder_covariance/{name}": nothing}
+        arrays |= {f"posterior_share/{name}": nothing, f"encoder_share/{name}": nothing}
     if subject.effort.chains < 2:
         return arrays | {"posterior_refused": np.array("--chains is 1, and the posterior's variance takes two halves.")}
     try:

@@ -18,14 +18,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from hvae.nets import BatchNorm
 from hvae.posterior import Posterior
 from hvae.shapes import PerDatum
 
 
 class NoReferenceError(ValueError):
     """A stack without the exact answers that were asked for; the message says why."""
+
+
+def refuse_batch_statistics(module: nn.Module) -> None:
+    """Raise `NoReferenceError` if a law of ``module`` depends on what else is in the batch."""
+    if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
+        raise NoReferenceError("batch norm in training mode makes every law depend on the batch; call eval() first.")
 
 
 @dataclass(frozen=True)

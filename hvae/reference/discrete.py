@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from hvae.families import Bernoulli, Categorical
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
-from hvae.reference.answers import Gaps, NoReferenceError, Reference
+from hvae.reference.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
 from hvae.reference.discrete_information import DiscreteInformation, discrete_information
-from hvae.reference.discrete_visits import CELLS, Visits, enumerable, like_weights, refuse_batch_statistics
+from hvae.reference.discrete_visits import CELLS, Visits, enumerable, like_weights
 from hvae.shapes import PerDatum
 
 MOST_STATES = 2**12

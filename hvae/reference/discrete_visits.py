@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from hvae.families import Bernoulli, Categorical, Family
-from hvae.nets import BatchNorm
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
-from hvae.reference.answers import NoReferenceError
+from hvae.reference.answers import NoReferenceError, refuse_batch_statistics
 from hvae.shapes import PerDatum
 
 CELLS = 2**24
@@ -42,12 +41,6 @@ def enumerable(family: Family) -> tuple[int, int]:
             return family.units, family.n_classes
         case _:
             raise NoReferenceError(f"a {type(family).__name__} layer has no states to enumerate.")
-
-
-def refuse_batch_statistics(module: nn.Module) -> None:
-    """Raise `NoReferenceError` if a law of ``module`` depends on what else is in the batch."""
-    if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
-        raise NoReferenceError("batch norm in training mode makes every law depend on the batch; call eval() first.")
 
 
 def like_weights(module: nn.Module, value: Tensor) -> Tensor:

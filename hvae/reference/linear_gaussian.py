@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.families.gaussian import LOG_VARIANCE_LIMIT
-from hvae.nets import BatchNorm, Root
+from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional, Trace
 from hvae.posterior import NetworkPosterior, Posterior
 from hvae.reference.affine import AffineChain, AffineGaussian, JointGaussian, cholesky, read_chain
-from hvae.reference.answers import Gaps, NoReferenceError, Reference
+from hvae.reference.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
 from hvae.reference.linear_gaps import linear_gaps
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -119,8 +119,7 @@ class LinearGaussian(JointGaussian, Reference):
 
 def _plain_copy(module: Module) -> Module:
     """A copy in float64 on the CPU. Batch norm in training mode is refused: a probe would read its own statistics."""
-    if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
-        raise NoReferenceError("batch norm in training mode makes every law depend on the batch; call eval() first.")
+    refuse_batch_statistics(module)
     return copy.deepcopy(module).double().cpu()
 
 

@@ -311,12 +311,12 @@ def gap(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int 
             f"freed_nats/z{index}": _interval(0.5 * values, 0.05, failed),
             f"posterior_active/z{index}": np.full(n, float(units)),
             f"encoder_active/z{index}": np.full(n, 0.0 if top else float(units)),
-            f"posterior_covariance/z{index}": np.full((n, units, 3), 0.5),
-            f"encoder_covariance/z{index}": np.full((n, units, 3), 0.0 if top else 0.5),
+            f"posterior_share/z{index}": np.full((n, units, 3), 0.5),
+            f"encoder_share/z{index}": np.full((n, units, 3), 0.0 if top else 0.5),
         }
         if failed is not None:
             arrays[f"posterior_active/z{index}"][failed] = np.nan
-            arrays[f"posterior_covariance/z{index}"][failed] = np.nan
+            arrays[f"posterior_share/z{index}"][failed] = np.nan
             arrays[f"reason/z{index}"] = np.array(arrays[f"reason/z{index}"], dtype="U99")
             arrays[f"reason/z{index}"][failed] = "failed"
     return arrays

@@ -76,7 +76,7 @@ def test_records_are_the_arrays(run: Run) -> None:
         (gap, "gap", {"total_nats": "total_gap_nats", "approximation_nats": "approximation_nats",
                       "amortisation_nats": "amortisation_nats", "remainder_nats": "remainder_nats"}),
         (gap.layers["z2"], "gap", {key: f"{key}/z2" for key in ("freed_nats", "posterior_active", "encoder_active",
-                                                                "posterior_covariance", "encoder_covariance")}),
+                                                                "posterior_share", "encoder_share")}),
         (gap.layers["z2"], "gap", {"gap_nats": "layer_gap_nats/z2", "se_nats": "layer_gap_se_nats/z2",
                                    "bias_nats": "layer_gap_bias_nats/z2", "trusted": "trusted/z2"}),
     ):  # fmt: skip
@@ -120,7 +120,7 @@ ON, OFF, OPEN = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009), (0.005, 0.02, 0.03)
 )
 def test_who_left_the_layer(run: Run, posterior: object, encoder: object, reading: str) -> None:
     """By what is sure: few chains on few images make the middle of an idle unit's interval look active."""
-    change(run, "gap", posterior_covariance__z2=[posterior] * 4, encoder_covariance__z2=[encoder] * 4)
+    change(run, "gap", posterior_share__z2=[posterior] * 4, encoder_share__z2=[encoder] * 4)
     gap = loaded(run).gap
     assert gap is not None and gap.layers["z2"].reading() == (reading,) * 4
 

@@ -286,11 +286,10 @@ def test_doubted_chains_leave_the_reading_open() -> None:
     assert "the chains of 60 of 60 images have an effective sample size of 20 or less" in said
     for name, word in (("z1", IN_USE), ("z2", ENCODER_COLLAPSE)):
         before, after = (
-            read_units(found[f"posterior_covariance/{name}"], found[f"encoder_covariance/{name}"])
-            for found in (sure, doubted)
+            read_units(found[f"posterior_share/{name}"], found[f"encoder_share/{name}"]) for found in (sure, doubted)
         )
         assert (before, after) == (word, UNDECIDED)
-        low, middle, high = doubted[f"posterior_covariance/{name}"][0]
+        low, middle, high = doubted[f"posterior_share/{name}"][0]
         assert (low, high) == (0, 1) and 0.2 < middle < 1
         assert sure[f"posterior_active/{name}"] == 1 and np.isnan(doubted[f"posterior_active/{name}"])
         np.testing.assert_array_equal(doubted[f"encoder_active/{name}"], sure[f"encoder_active/{name}"])

@@ -141,7 +141,11 @@ FAULTS = (
     Fault(
         "prior-from-the-wrong-layer",
         "the prior of every layer is fed from the top",
-        Edit("hvae.build", "Conditional(child, [names[layer]], mirrored", "Conditional(child, [names[-1]], mirrored"),
+        Edit(
+            "hvae.build.stack",
+            "Conditional(child, [names[layer]], mirrored",
+            "Conditional(child, [names[-1]], mirrored",
+        ),
         ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
     ),
     Fault(

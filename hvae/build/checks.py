@@ -1,0 +1,67 @@
+"""What a configuration cannot know before it meets its data."""
+
+from typing import Any
+
+from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, TrainingConfig
+from hvae.data import Dataset
+
+
+def check_observation(config: ModelConfig, data: Dataset) -> None:
+    """Refuse a law of x that cannot have made the data."""
+    if config.observation == "bernoulli" and data.kind != "binary":
+        binarise = "" if data.kind == "real" else f", or binarise the images with data.name {data.name}:dynamic"
+        if data.kind == "grey" and data.name.endswith("-grey"):
+            binarise = f", or take data.name {data.name.removesuffix('-grey')}-dynamic"
+        raise ConfigError(
+            f"model.observation is bernoulli, but {data.name} holds {data.kind} values; "
+            f"use model.observation gaussian{binarise}."
+        )
+    if config.observation == "discretised-logistic":
+        if data.kind != "grey":
+            raise ConfigError(
+                f"model.observation is discretised-logistic, which is for grey values in steps, but {data.name} holds "
+                f"{data.kind} values; use model.observation {'bernoulli' if data.kind == 'binary' else 'gaussian'}."
+            )
+        steps = config.n_levels - 1
+        off = max(float((values * steps - (values * steps).round()).abs().max()) for values in (data.train, data.test))
+        if off > 1e-3:
+            raise ConfigError(
+                f"model.n_levels is {config.n_levels}, but {data.name} holds values that are no multiples of "
+                f"1/{steps}; give the number of its levels, or use model.observation gaussian."
+            )
+    if config.observation == "gaussian" and data.kind == "binary":
+        raise ConfigError(
+            f"model.observation is gaussian, but {data.name} holds 0/1 values, where a density has no upper bound; "
+            "use model.observation bernoulli."
+        )
+
+
+def check_batch_size(batch_size: int, data: Dataset) -> None:
+    """Refuse a batch that the training images do not fill."""
+    if batch_size > len(data.train):
+        raise ConfigError(
+            f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "
+            "give a smaller batch."
+        )
+
+
+UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
+    (ModelConfig, "order"): ("bottom-up", "top-down"),
+    (ModelConfig, "encoder_families"): ((),),
+    (ModelConfig, "prior"): ("standard", "learned"),
+    (ModelConfig, "nets"): (("mlp",),),
+    (ModelConfig, "generative_skips"): (False,),
+    (ModelConfig, "normalised_means"): ((0.0,),),
+    (ModelConfig, "floor_nats"): (0.0,),
+    (ObjectiveConfig, "unit_free_nats"): ((0.0,),),
+    (ObjectiveConfig, "gradient"): ("pathwise", "sticking-the-landing", "doubly-reparametrised", "covariance"),
+    (TrainingConfig, "aggressive_steps"): (0,),
+}
+"""knobs whose other values are not built"""
+
+
+def refuse_unbuilt(part: ModelConfig | ObjectiveConfig | TrainingConfig) -> None:
+    """Refuse a value that nothing serves."""
+    for (kind, knob), built in UNBUILT.items():
+        if isinstance(part, kind) and getattr(part, knob) not in built:
+            raise ConfigError(f"{kind.__name__}.{knob} is {getattr(part, knob)}, which is not built; use {built[0]}.")

@@ -1,0 +1,136 @@
+"""The knobs of a stack: decoder, encoder, laws and nets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hvae.config.checks import per_layer, require
+
+Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
+MERGING = ("top-down", "top-down-shared")
+"""orders whose laws are products with the decoder's"""
+LatentFamily = Literal[
+    "gaussian",
+    "full-gaussian",
+    "bernoulli",
+    "categorical",
+    "autoregressive-gaussian",
+    "autoregressive-bernoulli",
+    "autoregressive-categorical",
+    "mixture",
+    "maf",
+    "nsf",
+]
+MERGED = ("gaussian", "bernoulli", "categorical")
+"""what a ladder can merge unit by unit"""
+DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
+"""whose draws no gradient passes through"""
+ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
+Net = Literal["mlp", "residual", "convolutional"]
+Prior = Literal["standard", "learned", "vamp"]
+Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
+Init = Literal["xavier", "kaiming", "orthogonal"]
+Variance = Literal["network", "learned", "fixed"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth."""
+
+    latents: tuple[int, ...] = (16, 8, 4)
+    """units of each latent layer, z1 first"""
+    hidden: tuple[tuple[int, ...], ...] = ((64,),)
+    """hidden widths of the net between layer l-1 and l, seen upward, as in [[64], [32], [16]]; the decoder mirrors
+    them; [[64]] serves every layer, [[]] is linear"""
+    order: Order = "bottom-up"
+    """inference order: bottom-up q(z_l | z_{l-1}); bottom-up-x, which also sees x; mean-field q(z_l | x); the top-down
+    ladder q(z_l | z_{l+1}, x); top-down-shared, which adds natural parameters to the decoder's, the top's included;
+    unamortised, with free parameters for every image; exact, where a reference knows p(z | x)"""
+    families: tuple[LatentFamily, ...] = ("gaussian",)
+    """law of each latent layer given its parent. Beyond units that are independent given the parent: full-gaussian;
+    autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf and nsf"""
+    encoder_families: tuple[LatentFamily, ...] = ()
+    """law of each latent layer in the encoder, where it is to be richer than the decoder's; empty takes `families`"""
+    n_classes: int = 4
+    """states of each unit of a categorical layer"""
+    n_masked: int = 32
+    """hidden units of the masked net inside an autoregressive, maf or nsf layer"""
+    n_transforms: int = 2
+    """transforms of a maf or nsf layer"""
+    n_components: int = 4
+    """Gaussians in a mixture layer"""
+    observation: ObservationFamily = "bernoulli"
+    """law of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey values in
+    `n_levels` steps, as 8-bit images are"""
+    n_levels: int = 256
+    """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
+    latent_variance: Variance = "network"
+    """variance of Gaussian latents: a head of the net, one learned number a unit, or fixed at 1"""
+    observation_variance: Variance = "learned"
+    """variance of a Gaussian observation, scale of a discretised-logistic one"""
+    prior: Prior = "standard"
+    """p(zL): N(0, I) (fair coins for discrete layers); with learned parameters, of the family of the top layer; or
+    vamp, the mixture that the encoder's top law makes of `n_pseudo_inputs` learned inputs"""
+    n_pseudo_inputs: int = 50
+    """inputs of a vamp prior"""
+    nets: tuple[Net, ...] = ("mlp",)
+    """net of each layer, in both directions: mlp, residual (each hidden layer of equal width adds to its input), or
+    convolutional, for z1 and images"""
+    channels: tuple[int, ...] = (16, 32)
+    """channels of a convolutional net, each at half the resolution of the one before"""
+    generative_skips: bool = False
+    """whether every decoder conditional sees all layers above it and not only the next"""
+    normalised_means: tuple[float, ...] = (0.0,)
+    """spread over a batch that the encoder's means are normalised to, unit by unit; 0 leaves them free"""
+    floor_nats: float = 0.0
+    """least rate of a Gaussian top layer under N(0, I), kept by a cap on its variance"""
+    activation: tuple[Activation, ...] = ("tanh",)
+    """non-linearity of the hidden units"""
+    init: tuple[Init, ...] = ("xavier",)
+    """initialisation of the weights; biases start at 0"""
+    batch_norm: tuple[bool, ...] = (False,)
+    """batch normalisation of the hidden layers"""
+
+    def __post_init__(self) -> None:
+        n = len(self.latents)
+        require(n >= 1, "model.latents is empty; give the units of at least one layer, as in [16, 8, 4].")
+        require(min(self.latents) >= 1, f"model.latents is {list(self.latents)}; every layer needs at least 1 unit.")
+        require(len(self.hidden) >= 1, "model.hidden is empty; give [[]] for linear layers.")
+        require(
+            all(width >= 1 for widths in self.hidden for width in widths),
+            f"model.hidden is {[list(w) for w in self.hidden]}; every width must be at least 1.",
+        )
+        require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
+        for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
+            per_layer(f"model.{knob}", getattr(self, knob), n)
+        if self.encoder_families:
+            per_layer("model.encoder_families", self.encoder_families, n)
+        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
+            value = getattr(self, knob)
+            require(value >= 1, f"model.{knob} is {value}; give at least 1.")
+        require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
+        if self.order == "top-down":
+            whole = [family for family in dict.fromkeys(self.families) if family not in MERGED]
+            require(
+                not whole,
+                f"model.families has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
+            )
+        require(
+            "mixture" not in self.families or self.latent_variance == "network",
+            f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
+            "own from the net; use network, or another family.",
+        )
+        require(
+            (self.observation, self.observation_variance) != ("discretised-logistic", "fixed"),
+            "model.observation_variance is fixed, but no one scale of a discretised-logistic observation suits all "
+            "images; use learned or network.",
+        )
+        require(
+            len(self.channels) >= 1 and min(self.channels) >= 1,
+            f"model.channels is {list(self.channels)}; give at least one number of channels, as in [16, 32].",
+        )
+        require(
+            min(self.normalised_means) >= 0,
+            f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
+        )
+        require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")

@@ -1,0 +1,57 @@
+"""The knobs of how it is maximised."""
+
+from dataclasses import dataclass, field
+
+from hvae.config.checks import require
+from hvae.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How it is maximised. Every seed is one replica; all train at once."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    """one replica each: initialisation, order of the data, noise"""
+    n_steps: int = 1000
+    """optimisation steps"""
+    batch_size: int = 128
+    """images per step and replica"""
+    learning_rate: Schedule = field(default_factory=lambda: Constant(2e-3))
+    """Adam's step size, a function of the step"""
+    clip_norm: float = 100.0
+    """largest gradient norm of a replica; 0 does not clip"""
+    aggressive_steps: int = 0
+    """first steps in which the decoder moves at every `aggressive_every`-th step only, and the encoder at all"""
+    aggressive_every: int = 10
+    """steps of the encoder for one of the decoder while training is aggressive"""
+    aggressive_layers: tuple[int, ...] = ()
+    """layers whose encoder moves at every aggressive step, as in [4, 5]; empty takes all"""
+    ema_decay: float = 0.0
+    """decay of the averaged weights that are evaluated; 0 evaluates the last weights"""
+    log_every_steps: int = 25
+    """steps between two rows of metrics"""
+    checkpoint_every_steps: int = 500
+    """steps between two checkpoints"""
+
+    def __post_init__(self) -> None:
+        require(len(self.seeds) >= 1, "training.seeds is empty; give at least one seed, as in [0].")
+        distinct = len(set(self.seeds)) == len(self.seeds)
+        require(distinct, f"training.seeds {list(self.seeds)} repeats a seed; replicas must differ.")
+        require(min(self.seeds) >= 0, f"training.seeds is {list(self.seeds)}; give 0 or more.")
+        for knob in ("n_steps", "batch_size", "log_every_steps", "checkpoint_every_steps"):
+            value = getattr(self, knob)
+            require(value >= 1, f"training.{knob} is {value}; give at least 1.")
+        rates = _over_the_run(self.learning_rate, self.n_steps)
+        require(
+            min(rates) >= 0 < max(rates),
+            f"training.learning_rate runs from {min(rates)} to {max(rates)}; give a positive rate.",
+        )
+        require(self.clip_norm >= 0, f"training.clip_norm is {self.clip_norm}; give 0 (no clipping) or more.")
+        require(self.aggressive_steps >= 0, f"training.aggressive_steps is {self.aggressive_steps}; give 0 or more.")
+        require(self.aggressive_every >= 2, f"training.aggressive_every is {self.aggressive_every}; give at least 2.")
+        require(0 <= self.ema_decay < 1, f"training.ema_decay is {self.ema_decay}; give a number in [0, 1).")
+
+
+def _over_the_run(schedule: Schedule, n_steps: int) -> list[float]:
+    """The schedule at a hundred steps of the run, its first and last among them."""
+    return [schedule(i * (n_steps - 1) // 99) for i in range(100)]
