@@ -11,7 +11,7 @@ from analysis.claims import decide, t_interval, welch_interval
 from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
 from analysis.study import Study, open_study
 from analysis.tables.accuracy import accuracy_reading
-from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import mean_text, reliability, warnings
 from analysis.tables.table import Cell, Column, Table, interval_text, number
@@ -76,11 +76,12 @@ def _gap_lines(study: Study) -> list[str]:
     bounds, layers = likelihood_bounds(study.runs), layer_table(study.runs)
     for table, expendable in (
         (bounds, ("trusted layers", "high k-hat")),
-        (layers, ("freed", "G exact", "q", "p(z|x)")),
+        (layers, ("freed", "G exact", "q", "p(z|x)", "± in a seed")),
     ):
         if table is not None:
             shown = table.without("run") if study.single else table
             lines += [shown.narrowed(WIDTH, expendable).to_text(), ""]
+    lines += [_wrapped(f"± after a mean: spread over seeds. {IN_A_SEED}", "  ")] if layers is not None else []
     lines += [_wrapped(meaning, f"  {word}: ", indent=4) for word, meaning in readings_seen(study.runs).items()]
     doubt = gap_reliability(study.runs)
     lines += [_wrapped(doubt)] if doubt else []
