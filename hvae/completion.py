@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from hvae.build import build_hvae, check_batch_size, refuse_unbuilt
+from hvae.build import build_hvae, check_batch_size
 from hvae.checkpoints import latest_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset, load
@@ -50,8 +50,6 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
                 f"model.families has {unmeasured[0]}, which can be built and trained from Python, but whose "
                 f"information is not measured yet; use {', '.join(MEASURED_FAMILIES)}."
             )
-        refuse_unbuilt(config.objective)
-        refuse_unbuilt(config.training)
         if config.data not in sets:
             sets[config.data] = load_data(config, data_dir)
         data = sets[config.data]

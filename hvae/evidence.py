@@ -30,6 +30,10 @@ class ClosedFormError(ValueError):
     """A closed-form KL was asked for where it would be wrong."""
 
 
+DECODER, ENCODER = "decoder", "encoder"
+"""owners of weights that no single latent's encoder has"""
+
+
 def _unknown() -> "Evidence":
     raise ValueError("no model stands behind this evidence to weigh its draws anew; get it by calling an HVAE.")
 
@@ -129,6 +133,18 @@ class HVAE(nn.Module):
     def latents(self) -> tuple[str, ...]:
         """Latents, z1 first."""
         return tuple(name for name in reversed(self.decoder.variables) if name != "x")
+
+    @property
+    def owners(self) -> Mapping[str, str]:
+        """Name of a weight -> who it belongs to: the latent whose conditional in q holds it, "encoder" for any other
+        weight of q, "decoder" for the rest. A weight that p and q share is q's."""
+        inside = {id(weight): path.split(".") for path, weight in self.posterior.named_parameters()}
+
+        def owner(weight: nn.Parameter) -> str:
+            path = inside.get(id(weight))
+            return DECODER if path is None else next((name for name in self.latents if name in path), ENCODER)
+
+        return {name: owner(weight) for name, weight in self.named_parameters()}
 
     def noise_specs(self) -> NoiseSpecs:
         """The noise that one visit of the latents takes."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, TrainingConfig
+from hvae.config import ConfigError, ModelConfig
 from hvae.data import Dataset
 
 
@@ -53,14 +53,11 @@ UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
     (ModelConfig, "generative_skips"): (False,),
     (ModelConfig, "normalised_means"): ((0.0,),),
     (ModelConfig, "floor_nats"): (0.0,),
-    (ObjectiveConfig, "unit_free_nats"): ((0.0,),),
-    (ObjectiveConfig, "gradient"): ("pathwise", "sticking-the-landing", "doubly-reparametrised", "covariance"),
-    (TrainingConfig, "aggressive_steps"): (0,),
 }
 """knobs whose other values are not built"""
 
 
-def refuse_unbuilt(part: ModelConfig | ObjectiveConfig | TrainingConfig) -> None:
+def refuse_unbuilt(part: ModelConfig) -> None:
     """Refuse a value that nothing serves."""
     for (kind, knob), built in UNBUILT.items():
         if isinstance(part, kind) and getattr(part, knob) not in built:

@@ -15,6 +15,7 @@ from hvae.config.model import DISCRETE as DISCRETE
 from hvae.config.model import LatentFamily as LatentFamily
 from hvae.config.model import ModelConfig as ModelConfig
 from hvae.config.objective import GAMES as GAMES
+from hvae.config.objective import RELAXED as RELAXED
 from hvae.config.objective import ObjectiveConfig as ObjectiveConfig
 from hvae.config.run import RunConfig as RunConfig
 from hvae.config.training import TrainingConfig as TrainingConfig

@@ -21,7 +21,7 @@ LatentFamily = Literal[
     "nsf",
 ]
 MERGED = ("gaussian", "bernoulli", "categorical")
-"""what a ladder can merge unit by unit"""
+"""laws that factorise over units, as a ladder's merge and a rate per unit need"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
 """whose draws no gradient passes through"""
 ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]

@@ -12,7 +12,7 @@ draw; what rests on eta they refuse with a TypeError. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive
-from hvae.families.discrete import Bernoulli, Categorical
+from hvae.families.discrete import Bernoulli, Categorical, Discrete, Relaxation
 from hvae.families.divergence import kl, unit_kl
 from hvae.families.family import Family
 from hvae.families.flow import Flow
@@ -27,12 +27,14 @@ __all__ = [
     "Categorical",
     "DiagonalGaussian",
     "DiagonalNormal",
+    "Discrete",
     "DiscretisedLogistic",
     "Family",
     "Flow",
     "FullGaussian",
     "GeneralFamily",
     "MixtureGaussian",
+    "Relaxation",
     "kl",
     "unit_kl",
 ]
