@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hvae import families, nets
 from hvae.build.checks import check_observation, refuse_unbuilt
 from hvae.build.laws import latent_law, observation_law, prior_law
-from hvae.config import ModelConfig, per_layer
+from hvae.config import LatentFamily, ModelConfig, per_layer
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
@@ -44,7 +44,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     norms = per_layer("model.batch_norm", config.batch_norm, n_layers)
     n_pixels = data.train.shape[1]
 
-    def latent(layer: int) -> Family:
+    def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
         return latent_law(config, kinds[layer], config.latents[layer], source)
 
     def net(layer: int, n_in: int, n_outputs: int, widths: Sequence[int]) -> nn.Sequential:
@@ -60,14 +60,14 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
 
     upward: list[Conditional] = []
     for layer, name in enumerate(names):
-        family, n_in = latent(layer), upward[-1].family.width if layer else n_pixels
+        family, n_in = latent(layer, config.laws_upward), upward[-1].family.width if layer else n_pixels
         parent = names[layer - 1] if layer else "x"
         upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, hidden[layer]), family))
 
     top = prior_law(config, kinds[-1], source)
     downward = [Conditional(names[-1], [], nets.Root(top.standard_outputs(), learned=config.prior == "learned"), top)]
     for layer in range(n_layers - 1, -1, -1):
-        family = latent(layer - 1) if layer else observation_law(config, n_pixels)
+        family = latent(layer - 1, kinds) if layer else observation_law(config, n_pixels)
         child = names[layer - 1] if layer else "x"
         mirrored = net(layer, downward[-1].family.width, family.n_outputs, hidden[layer][::-1])
         downward.append(Conditional(child, [names[layer]], mirrored, family))

@@ -34,7 +34,8 @@ class RunConfig:
             not any(self.model.batch_norm) or self.training.batch_size * self.objective.n_samples >= 2,
             "model.batch_norm needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
         )
-        discrete = set(DISCRETE) & set(self.model.families)
+        laws = {*self.model.families, *self.model.encoder_families}
+        discrete = set(DISCRETE) & laws
         name = self.objective.name
         require(
             not discrete or self.objective.n_samples >= 2 or name in GAMES,
@@ -47,7 +48,7 @@ class RunConfig:
         )
         gradient = self.objective.gradient
         require(
-            gradient in ("pathwise", "covariance") or set(self.model.families) != discrete,
+            gradient in ("pathwise", "covariance") or laws != discrete,
             f"objective.gradient is {gradient}, but all layers are discrete: no path leads through their draws; "
             "use pathwise.",
         )

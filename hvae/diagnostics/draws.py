@@ -4,17 +4,19 @@ Every diagnostic sees the same n images (a random order, so the neighbour of an 
 datum drawn at random) and asks for K paths through the stack per image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+from torch.distributions import Distribution
 
 from hvae.evidence import HVAE, Evidence
-from hvae.network import Trace
+from hvae.families import has_closed_kl, kl
+from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
 from hvae.rng import noise
-from hvae.shapes import Noise
+from hvae.shapes import LogProb, Noise, Value
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class Sampler:
     def evidence(self, n_paths: int, purpose: str) -> Evidence:
         """``n_paths`` visits per image, weighed."""
         return self.model.weigh(self.paths(n_paths, purpose), self.x.unsqueeze(0))
+
+
+def divergence(site: Site, law: Distribution, log_prob: Callable[[Value], LogProb]) -> LogProb:
+    """``KL(site.law ‖ law)`` in closed form, else ``log site.law(v) - log law(v)`` at the site's value v.
+
+    The latter has the KL for its mean where v was drawn from the site's law. ``log_prob`` is that of ``law``.
+    """
+    return kl(site.law, law) if has_closed_kl(site.law, law) else site.log_prob - log_prob(site.value)
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:

@@ -13,7 +13,7 @@ draw; what rests on eta they refuse with a TypeError. Nats.
 
 from hvae.families.autoregressive import Autoregressive
 from hvae.families.discrete import Bernoulli, Categorical
-from hvae.families.divergence import kl, unit_kl
+from hvae.families.divergence import has_closed_kl, kl, unit_kl
 from hvae.families.family import Family
 from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
@@ -33,6 +33,7 @@ __all__ = [
     "FullGaussian",
     "GeneralFamily",
     "MixtureGaussian",
+    "has_closed_kl",
     "kl",
     "unit_kl",
 ]

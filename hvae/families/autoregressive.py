@@ -80,6 +80,9 @@ class Autoregressive(GeneralFamily):
     def standard(self, like: Tensor) -> Distribution:
         return self.unit.standard(like)
 
+    def standard_log_prob(self, value: Value) -> LogProb:
+        return self.unit.standard_log_prob(value)
+
     @with_its_weights
     def given_before(self, law: LawOfOutputs, value: Value) -> Distribution:
         """The law of each unit given the parent and the units of ``value`` that stand before it: one of ``unit``."""

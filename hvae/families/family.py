@@ -23,6 +23,8 @@ class Family(nn.Module, ABC):
     """whether the law is a product over units"""
     reparametrised: bool
     """whether gradients pass from a draw to the law's parameters"""
+    exponential: bool = True
+    """whether there are `statistic`, `natural`, `product` and `match`, which raise TypeError elsewhere"""
 
     @property
     def noise_width(self) -> int:
@@ -80,3 +82,7 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def standard(self, like: Tensor) -> Distribution:
         """N(0, I), or fair coins and dice, whatever the variance of this family; device and dtype of ``like``."""
+
+    def standard_log_prob(self, value: Value) -> LogProb:
+        """Log-probability of ``value`` under `standard`."""
+        return self.log_prob(self.standard(value), value)

@@ -78,6 +78,9 @@ class Flow(GeneralFamily):
     def standard(self, like: Tensor) -> Distribution:
         return self.gaussian.standard(like)
 
+    def standard_log_prob(self, value: Value) -> LogProb:
+        return self.gaussian.standard_log_prob(value)
+
     @with_its_weights
     def draw(self, law: LawOfOutputs, noise: Noise) -> Value:
         return self._draw(law, noise)

@@ -46,6 +46,7 @@ class GeneralFamily(Family):
     """
 
     factorised = False
+    exponential = False
 
     def forward(self, method: Callable[..., T], *arguments: Any) -> T:
         """``method`` of this family, as `with_its_weights` calls it."""

@@ -75,6 +75,9 @@ class MixtureGaussian(GeneralFamily):
     def standard(self, like: Tensor) -> Distribution:
         return DiagonalNormal(like.new_zeros(self.units), like.new_zeros(self.units))
 
+    def standard_log_prob(self, value: Value) -> LogProb:
+        return self.standard(value).log_prob(value)
+
     def log_prob(self, law: Distribution, value: Value) -> LogProb:
         """``logsumexp_c (log_share_c + sum_i log N(v_i; mean_ci, variance_ci))``."""
         law = _mixture(law)
