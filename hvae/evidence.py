@@ -101,7 +101,7 @@ class Evidence:
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
-        """Whether `kl` is right for this layer: its parents in the decoder are drawn before it, and its laws have one."""
+        """Whether `kl` is right for this layer: its parents in the decoder come before it, and its laws have one."""
         return self._parents_first(name) and has_closed_kl(self.q[name].law, self.p[name].law)
 
     def _parents_first(self, name: str) -> bool:

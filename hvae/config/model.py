@@ -9,6 +9,8 @@ from hvae.config.checks import per_layer, require
 Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
 MERGING = ("top-down", "top-down-shared")
 """orders whose laws are products with the decoder's"""
+VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
+"""orders in which the encoder's law of the top layer is one conditional"""
 LatentFamily = Literal[
     "gaussian",
     "full-gaussian",
@@ -116,7 +118,7 @@ class ModelConfig:
             require(
                 VALUES.get(family) == VALUES.get(other),
                 f"model.encoder_families has {family} for z{layer}, whose values are {VALUES.get(family, REAL)}, but "
-                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same values.",
+                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same kind.",
             )
         for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
             value = getattr(self, knob)
@@ -147,7 +149,34 @@ class ModelConfig:
             min(self.normalised_means) >= 0,
             f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
         )
+        if self.prior == "vamp":
+            self._check_vamp()
         require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")
+
+    def _check_vamp(self) -> None:
+        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another law would change."""
+        n, top = len(self.latents), (self.laws_upward[-1], self.families[-1])
+        require(
+            self.order in VAMP_ORDERS,
+            f"model.prior is vamp, the mixture that the encoder's top law makes of inputs, but with model.order "
+            f"{self.order} no one conditional of the encoder is that law; use {', '.join(VAMP_ORDERS)}.",
+        )
+        require(
+            set(top) == {"gaussian"},
+            f"model.prior is vamp, a mixture of Gaussians, but the top layer is "
+            f"{' and '.join(sorted({*top} - {'gaussian'}))}; use gaussian there, or prior learned.",
+        )
+        for knob in ("batch_norm", "normalised_means"):
+            require(
+                not per_layer(f"model.{knob}", getattr(self, knob), n)[-1],
+                f"model.{knob} is on in the top layer, but with model.prior vamp its net sees pseudo-inputs too, which "
+                "would be normalised among themselves and not as images are; turn it off there.",
+            )
+        require(
+            self.floor_nats == 0,
+            f"model.floor_nats is {self.floor_nats}, a floor of the rate under N(0, I), but model.prior is vamp; use "
+            "floor_nats 0, or prior standard.",
+        )
 
     @property
     def laws_upward(self) -> tuple[LatentFamily, ...]:

@@ -4,19 +4,18 @@ Every diagnostic sees the same n images (a random order, so the neighbour of an 
 datum drawn at random) and asks for K paths through the stack per image.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
-from torch.distributions import Distribution
 
 from hvae.evidence import HVAE, Evidence
 from hvae.families import has_closed_kl, kl
 from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
 from hvae.rng import noise
-from hvae.shapes import LogProb, Noise, Value
+from hvae.shapes import LogProb, Noise
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class Sampler:
         return self.model.weigh(self.paths(n_paths, purpose), self.x.unsqueeze(0))
 
 
-def divergence(site: Site, law: Distribution, log_prob: Callable[[Value], LogProb]) -> LogProb:
-    """``KL(site.law ‖ law)`` in closed form, else ``log site.law(v) - log law(v)`` at the site's value v.
+def divergence(site: Site, other: Site) -> LogProb:
+    """``KL(site.law ‖ other.law)`` in closed form, else the log-ratio of both laws at the value of the two sites.
 
-    The latter has the KL for its mean where v was drawn from the site's law. ``log_prob`` is that of ``law``.
+    The latter has the KL for its mean if the value was drawn from ``site.law``.
     """
-    return kl(site.law, law) if has_closed_kl(site.law, law) else site.log_prob - log_prob(site.value)
+    return kl(site.law, other.law) if has_closed_kl(site.law, other.law) else site.log_prob - other.log_prob
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:

@@ -143,7 +143,7 @@ def _classified(site: Site) -> FloatArray:
 
 
 def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
-    """``values [r, width]`` -> their scores under the laws of all parents ``[r, M, n]``, or ``[r, 1, n]``: `_scores`."""
+    """``values [r, width]`` -> scores as of `_scores` under all parents: ``[r, M, n]`` or ``[r, 1, n]``."""
     if site.family.exponential:
         natural = site.family.natural(site.law)
         return lambda values: _scores(site, values, natural)

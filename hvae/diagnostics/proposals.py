@@ -142,7 +142,7 @@ def _flat_draw(site: Site, noise: Noise, deviation: float) -> Value:
 
 
 def _flat_log_prob(site: Site, deviation: float) -> LogProb:
-    """Log-probability of the site's value under the flat copy; with noise ε, ``log q + log N(ε; 0, s²) / N(ε; 0, 1)``."""
+    """Of the site's value under the flat copy; for noise ε it is ``log q + log N(ε; 0, s²) / N(ε; 0, 1)``."""
     if site.family.noise == "normal":
         squares = site.family.noise_of(site.law, site.value).double().square().sum(-1)
         return site.log_prob.double() + squares / 2 * (1 - deviation**-2) - site.family.width * math.log(deviation)

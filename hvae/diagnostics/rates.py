@@ -11,6 +11,7 @@
 from hvae.diagnostics.draws import divergence, per_datum
 from hvae.evidence import Evidence
 from hvae.families import unit_kl
+from hvae.network import Site
 from hvae.numerics import FloatArray
 
 
@@ -18,10 +19,11 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     """Arrays ``[n]`` per layer and ``[D, n]`` per unit (factorised laws only), means over the draws of each datum."""
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
-    standard = site.family.standard(site.value)
+    kin = site.family.kin
+    standard = kin.standard(site.value)
     terms = {
         "rate_nats": per_datum(evidence.rate(name), n),
-        "kl_standard_nats": per_datum(divergence(site, standard, site.family.standard_log_prob), n),
+        "kl_standard_nats": per_datum(divergence(site, Site(site.value, standard, kin)), n),
     }
     if evidence.closed_form(name):
         terms["kl_prior_nats"] = per_datum(evidence.kl(name), n)

@@ -32,16 +32,16 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     children = {parent: name for name in decoder.variables for parent in decoder[name].parents}
 
     def read(child: str) -> LogProb:
-        site, family = evidence.p[child], evidence.p[child].family
-        if not has_closed_kl(site.law, other[child].law):
+        site, swap, family = evidence.p[child], other[child], evidence.p[child].family
+        if not has_closed_kl(site.law, swap.law):
             n_paths = len(evidence.q[evidence.latents[0]].value)
             drawn = noise(
                 {child: (family.noise, family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
                 seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
             )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
-            site = Site(family.draw(site.law, drawn), site.law, family)
-        found = divergence(site, other[child].law, lambda value: family.log_prob(other[child].law, value))
-        return found.flatten(end_dim=-2)
+            value = family.draw(site.law, drawn)
+            site, swap = Site(value, site.law, family), Site(value, swap.law, family)
+        return divergence(site, swap).flatten(end_dim=-2)
 
     return {name: per_datum(read(children[name]), sampler.n_images) for name in evidence.latents}
 

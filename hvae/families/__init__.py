@@ -19,7 +19,7 @@ from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
-from hvae.families.mixture import MixtureGaussian
+from hvae.families.mixture import EqualMixture, MixtureGaussian
 
 __all__ = [
     "Autoregressive",
@@ -28,6 +28,7 @@ __all__ = [
     "DiagonalGaussian",
     "DiagonalNormal",
     "DiscretisedLogistic",
+    "EqualMixture",
     "Family",
     "Flow",
     "FullGaussian",

@@ -10,7 +10,6 @@ from hvae.families.logistic import LevelsLaw
 from hvae.numerics import bernoulli_kl, categorical_kl, gaussian_kl
 from hvae.shapes import LogProb, UnitLogProb
 
-
 GAUSSIAN = (DiagonalNormal, MultivariateNormal)
 CLOSED = (GAUSSIAN, (BernoulliLaw,), (OneHotCategorical,), (LevelsLaw,))
 """kinds of laws that have a closed-form KL among themselves"""

@@ -31,6 +31,11 @@ class Family(nn.Module, ABC):
         """Numbers of noise in one draw."""
         return self.width
 
+    @property
+    def kin(self) -> "Family":
+        """The family that draws and scores the `standard` law: this one, or the factorised one of the same values."""
+        return self
+
     @abstractmethod
     def law(self, outputs: Outputs) -> Distribution:
         """The law that ``outputs`` describe."""
@@ -82,7 +87,3 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def standard(self, like: Tensor) -> Distribution:
         """N(0, I), or fair coins and dice, whatever the variance of this family; device and dtype of ``like``."""
-
-    def standard_log_prob(self, value: Value) -> LogProb:
-        """Log-probability of ``value`` under `standard`."""
-        return self.log_prob(self.standard(value), value)

@@ -55,6 +55,9 @@ class GeneralFamily(Family):
     def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
         raise TypeError(f"{self._called} has no terms per unit; read the layer as a whole.")
 
+    def standard(self, like: Tensor) -> Distribution:
+        return self.kin.standard(like)
+
     def statistic(self, value: Value) -> Tensor:
         self._refuse("sufficient statistic")
 
