@@ -1,7 +1,7 @@
 """Nets: from a parent's value to the numbers that a family reads as a law. They know no probability.
 
 A net takes ``[..., n_in]`` and answers ``[..., n_outputs]``. The net of a variable without parent
-is `Root`. Weights are initialised from a generator that the caller hands over; biases start
+is `Root`, or `PseudoInputs`. Weights are initialised from a generator that the caller hands over; biases start
 at 0 unless said otherwise.
 """
 
@@ -52,6 +52,22 @@ class Root(nn.Module):
 
     def forward(self) -> Tensor:
         return self.outputs
+
+
+class PseudoInputs(nn.Module):
+    """The net of a variable without parent: what ``net``, which another variable owns, makes of learned ``inputs``.
+
+    ``inputs [C, n_in]`` are parameters; the C outputs stand side by side.
+    """
+
+    def __init__(self, inputs: Tensor, net: nn.Module) -> None:
+        super().__init__()
+        self.inputs = nn.Parameter(inputs.clone())
+        self.net = net
+
+    def forward(self) -> Tensor:
+        outputs: Tensor = self.net(self.inputs)
+        return outputs.flatten(-2)
 
 
 class BatchNorm(nn.Module):

@@ -47,8 +47,6 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
 
 UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
     (ModelConfig, "order"): ("bottom-up", "top-down"),
-    (ModelConfig, "encoder_families"): ((),),
-    (ModelConfig, "prior"): ("standard", "learned"),
     (ModelConfig, "nets"): (("mlp",),),
     (ModelConfig, "generative_skips"): (False,),
     (ModelConfig, "normalised_means"): ((0.0,),),

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hvae import families, nets
+from hvae import families, nets, rng
 from hvae.build.checks import check_observation, refuse_unbuilt
 from hvae.build.laws import latent_law, observation_law, prior_law
-from hvae.config import ModelConfig, per_layer
+from hvae.config import LatentFamily, ModelConfig, per_layer
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
-from hvae.rng import generator
+from hvae.rng import NoiseSpecs, generator
 
 
 def latent_names(config: ModelConfig) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     norms = per_layer("model.batch_norm", config.batch_norm, n_layers)
     n_pixels = data.train.shape[1]
 
-    def latent(layer: int) -> Family:
+    def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
         return latent_law(config, kinds[layer], config.latents[layer], source)
 
     def net(layer: int, n_in: int, n_outputs: int, widths: Sequence[int]) -> nn.Sequential:
@@ -60,14 +60,18 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
 
     upward: list[Conditional] = []
     for layer, name in enumerate(names):
-        family, n_in = latent(layer), upward[-1].family.width if layer else n_pixels
+        family, n_in = latent(layer, config.laws_upward), upward[-1].family.width if layer else n_pixels
         parent = names[layer - 1] if layer else "x"
         upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, hidden[layer]), family))
 
-    top = prior_law(config, kinds[-1], source)
-    downward = [Conditional(names[-1], [], nets.Root(top.standard_outputs(), learned=config.prior == "learned"), top)]
+    if config.prior == "vamp":
+        downward = [_vamp_prior(config, upward, data, seed)]
+    else:
+        top = prior_law(config, kinds[-1], source)
+        root = nets.Root(top.standard_outputs(), learned=config.prior == "learned")
+        downward = [Conditional(names[-1], [], root, top)]
     for layer in range(n_layers - 1, -1, -1):
-        family = latent(layer - 1) if layer else observation_law(config, n_pixels)
+        family = latent(layer - 1, kinds) if layer else observation_law(config, n_pixels)
         child = names[layer - 1] if layer else "x"
         mirrored = net(layer, downward[-1].family.width, family.n_outputs, hidden[layer][::-1])
         downward.append(Conditional(child, [names[layer]], mirrored, family))
@@ -75,6 +79,25 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     posterior: Posterior
     posterior = Ladder(BeliefNetwork(upward)) if config.order == "top-down" else NetworkPosterior(BeliefNetwork(upward))
     return HVAE(BeliefNetwork(downward), posterior)
+
+
+def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Dataset, seed: int) -> Conditional:
+    """``p(z_L) = 1/C Σ_c q(z_L | u_c)`` (Tomczak and Welling 2018, equation 9), q the last of ``upward``, shared.
+
+    A pseudo-input u_c holds a value of every parent of z_L in the encoder. It starts as a training image, drawn at
+    random, beside draws of the standard laws of latent parents.
+    """
+    top, n = upward[-1], config.n_pseudo_inputs
+    assert isinstance(top.family, families.DiagonalGaussian)
+    laws = {conditional.name: conditional.family for conditional in upward if conditional.name in top.parents}
+    specs: NoiseSpecs = {name: (law.noise, law.noise_width) for name, law in laws.items()}
+    noise = rng.noise(specs, 1, n, seed=seed, purpose="pseudo-inputs")
+    chosen = torch.randint(len(data.train), (n,), generator=generator(seed, "pseudo-inputs/x"))
+    values = {"x": data.train[chosen]}
+    for name, law in laws.items():
+        values[name] = law.kin.draw(law.kin.standard(noise[name]), noise[name])[0]
+    inputs = torch.cat([values[parent] for parent in top.parents], dim=-1)
+    return Conditional(top.name, [], nets.PseudoInputs(inputs, top.net), families.EqualMixture(top.family, n))
 
 
 def _start_at_mean(conditional: Conditional, data: Dataset) -> None:

@@ -1,5 +1,6 @@
 """The knobs of a stack: decoder, encoder, laws and nets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,8 @@ from hvae.config.checks import per_layer, require
 Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
 MERGING = ("top-down", "top-down-shared")
 """orders whose laws are products with the decoder's"""
+VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
+"""orders in which the encoder's law of the top layer is one conditional"""
 LatentFamily = Literal[
     "gaussian",
     "full-gaussian",
@@ -20,6 +23,14 @@ LatentFamily = Literal[
     "maf",
     "nsf",
 ]
+VALUES: Mapping[str, str] = {
+    "bernoulli": "coins",
+    "autoregressive-bernoulli": "coins",
+    "categorical": "dice",
+    "autoregressive-categorical": "dice",
+}
+"""what a latent family's values are, where they are not real numbers"""
+REAL = "real numbers"
 MERGED = ("gaussian", "bernoulli", "categorical")
 """laws that factorise over units, as a ladder's merge and a rate per unit need"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
@@ -102,21 +113,26 @@ class ModelConfig:
         require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
         for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
             per_layer(f"model.{knob}", getattr(self, knob), n)
-        if self.encoder_families:
-            per_layer("model.encoder_families", self.encoder_families, n)
+        upward, downward = self.laws_upward, per_layer("model.families", self.families, n)
+        for layer, (family, other) in enumerate(zip(upward, downward, strict=True), 1):
+            require(
+                VALUES.get(family) == VALUES.get(other),
+                f"model.encoder_families has {family} for z{layer}, whose values are {VALUES.get(family, REAL)}, but "
+                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same kind.",
+            )
         for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
-        if self.order == "top-down":
-            whole = [family for family in dict.fromkeys(self.families) if family not in MERGED]
+        for knob in ("families", "encoder_families") if self.order in MERGING else ():
+            whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
             require(
                 not whole,
-                f"model.families has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
-            "mixture" not in self.families or self.latent_variance == "network",
+            "mixture" not in (*self.families, *self.encoder_families) or self.latent_variance == "network",
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
             "own from the net; use network, or another family.",
         )
@@ -133,4 +149,38 @@ class ModelConfig:
             min(self.normalised_means) >= 0,
             f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
         )
+        if self.prior == "vamp":
+            self._check_vamp()
         require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")
+
+    def _check_vamp(self) -> None:
+        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another law would change."""
+        n, top = len(self.latents), (self.laws_upward[-1], self.families[-1])
+        require(
+            self.order in VAMP_ORDERS,
+            f"model.prior is vamp, the mixture that the encoder's top law makes of inputs, but with model.order "
+            f"{self.order} no one conditional of the encoder is that law; use {', '.join(VAMP_ORDERS)}.",
+        )
+        require(
+            set(top) == {"gaussian"},
+            f"model.prior is vamp, a mixture of Gaussians, but the top layer is "
+            f"{' and '.join(sorted({*top} - {'gaussian'}))}; use gaussian there, or prior learned.",
+        )
+        for knob in ("batch_norm", "normalised_means"):
+            require(
+                not per_layer(f"model.{knob}", getattr(self, knob), n)[-1],
+                f"model.{knob} is on in the top layer, but with model.prior vamp its net sees pseudo-inputs too, which "
+                "would be normalised among themselves and not as images are; turn it off there.",
+            )
+        require(
+            self.floor_nats == 0,
+            f"model.floor_nats is {self.floor_nats}, a floor of the rate under N(0, I), but model.prior is vamp; use "
+            "floor_nats 0, or prior standard.",
+        )
+
+    @property
+    def laws_upward(self) -> tuple[LatentFamily, ...]:
+        """The law of each latent layer in the encoder."""
+        if self.encoder_families:
+            return per_layer("model.encoder_families", self.encoder_families, len(self.latents))
+        return per_layer("model.families", self.families, len(self.latents))

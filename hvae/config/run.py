@@ -48,6 +48,12 @@ class RunConfig:
             f"{' and '.join(sorted(discrete))} layers needs at least 2.",
         )
         require(
+            not discrete or name in GAMES or gradient in RELAXED or not any(self.model.batch_norm),
+            f"model.batch_norm is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
+            "bound of all others, which the score function with its leave-one-out baseline does not count: its gradient is "
+            "biased; use no batch norm.",
+        )
+        require(
             name != "vimco" or bool(discrete),
             "objective.name is vimco, whose baseline is for discrete layers, and model.families has none; use iwae.",
         )
@@ -99,6 +105,16 @@ class RunConfig:
             gradient != "covariance" or not any(self.model.batch_norm),
             "objective.gradient is covariance, but with model.batch_norm the draws of a batch are not weighed one by "
             "one; use pathwise, or no batch norm.",
+        )
+        require(
+            name not in GAMES or self.model.prior != "vamp",
+            f"objective.name is {name}, in which each player moves a law of its own, but with model.prior vamp the "
+            "encoder's weights make the decoder's prior; use a bound, or prior learned.",
+        )
+        require(
+            self.training.aggressive_steps == 0 or self.model.prior != "vamp",
+            "training.aggressive_steps updates the encoder alone, but with model.prior vamp its top weights make the "
+            "decoder's prior; use 0, or prior learned.",
         )
         require(
             name not in GAMES or not any(self.model.batch_norm),

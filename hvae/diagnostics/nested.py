@@ -17,11 +17,16 @@ Two more bounds are tight where these are loose:
 
 q(z_1 | x) is known, so l = 1 needs no paths. Data processing clips: ``I_l <= I_k`` for k < l, ``I_l <= J_l``,
 ``I_l <= log n``. Chance is reduced by a control of mean 0: a draw's log-ratio to r less its divergence from r.
+
+Laws outside the exponential families have no moment match: they do without r and the control, all pairs are scored by
+`Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their laws.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +37,8 @@ from hvae.network import Site
 from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
+PAIRS = 2**17
+"""pairs of a draw and a law outside the exponential families that are scored at once: bounds the memory"""
 
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
@@ -51,7 +58,8 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
         most = min(cap, *(layer.about_datum[2] for layer in found.values()))
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
-            parent = ordered(intervals.low(bounds.parent_lower), intervals.high(bounds.parent_upper, bounds.divergence))
+            above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
+            parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
                 min(intervals.high(bounds.datum_upper), parent[2], most),
@@ -70,8 +78,8 @@ class _Bounds:
 
     parent_lower: FloatArray
     parent_upper: FloatArray
-    divergence: FloatArray
-    """KL to the moment match, a second upper bound on J_l"""
+    divergence: FloatArray | None
+    """KL to the moment match, a second upper bound on J_l; None of laws that have none"""
     datum_lower: FloatArray
     datum_upper: FloatArray
     classified: FloatArray
@@ -80,10 +88,10 @@ class _Bounds:
 
 def _known(site: Site) -> FloatArray:
     """Terms ``[n]`` of I_1 = J_1: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)`` for the first draw of every image."""
-    n, natural = site.value.shape[1], site.family.natural(site.law)
+    n, score = site.value.shape[1], _scorer(site)
     own, ratio = [], []
     for rows in torch.arange(n).split(ROWS):
-        scores = _scores(site, site.value[0, rows], natural)[:, 0]
+        scores = score(site.value[0, rows])[:, 0]
         own.append(scores[torch.arange(len(rows)), rows])
         ratio.append(own[-1] - scores.logsumexp(-1) + math.log(n))
     return controlled(_array(ratio), _control(site, torch.cat(own)))
@@ -92,11 +100,11 @@ def _known(site: Site) -> FloatArray:
 def _nested(site: Site) -> _Bounds:
     """All bounds, for the first draw of every image against all M·n parents."""
     n_paths, n = site.value.shape[:2]
-    natural = site.family.natural(site.law)
+    score = _scorer(site)
     own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
     for rows in torch.arange(n).split(ROWS):
         here = torch.arange(len(rows))
-        scores = _scores(site, site.value[0, rows], natural)  # [r, M, n]
+        scores = score(site.value[0, rows])  # [r, M, n]
         own = scores[here, 0, rows]
         scores[here, 0, rows] = -math.inf
         image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
@@ -116,7 +124,7 @@ def _nested(site: Site) -> _Bounds:
     return _Bounds(
         parent_lower=controlled(_array(with_path), control),
         parent_upper=controlled(_array(without), control),
-        divergence=_array([_divergence(site).mean(0)]),
+        divergence=_array([_divergence(site).mean(0)]) if site.family.exponential else None,
         datum_lower=controlled(_array(datum_lower), control),
         datum_upper=controlled(_array(datum_upper), control),
         classified=_classified(site),
@@ -126,11 +134,26 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in (site.law.mean, site.law.variance))
+    moments = (site.law.mean, site.law.variance) if site.family.exponential else (site.value, site.value * 0)
+    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
     squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
     return _array([-squares.diagonal() / 2 - (-squares / 2).logsumexp(-1) + math.log(n)])
+
+
+def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
+    """``values [r, width]`` -> scores as of `_scores` under all parents: ``[r, M, n]`` or ``[r, 1, n]``."""
+    if site.family.exponential:
+        natural = site.family.natural(site.law)
+        return lambda values: _scores(site, values, natural)
+    n_laws = site.law.batch_shape.numel()
+
+    def log_probs(values: Tensor) -> Tensor:
+        parts = values.unsqueeze(1).unsqueeze(1).split(max(1, PAIRS // n_laws))
+        return torch.cat([site.family.log_prob(site.law, part).double() for part in parts])
+
+    return log_probs
 
 
 def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
@@ -147,7 +170,12 @@ def _divergence(site: Site) -> Tensor:
 
 
 def _control(site: Site, own: Tensor) -> FloatArray:
-    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``."""
+    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``.
+
+    It is 0 where laws have no match.
+    """
+    if not site.family.exponential:
+        return np.zeros(len(own))
     match = site.family.natural(site.family.match(site.law))
     return _array([own - _scores(site, site.value[0], match) - _divergence(site)[0]])
 

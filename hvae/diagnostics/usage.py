@@ -1,7 +1,7 @@
 """Whether the decoder reads a layer, and what is lost without it; per datum, nats.
 
 - reading: ``U_l = E KL(p(v | z_l) ‖ p(v | z~_l))`` with v the decoder's child of z_l (x for l = 1) and z~_l drawn
-  for another datum.
+  for another datum; of a child without closed form by `N_KL_DRAWS` draws of v for each z_l.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
   on are drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).
@@ -12,13 +12,16 @@
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.draws import Sampler, per_datum
+from hvae.diagnostics.draws import Sampler, divergence, per_datum
 from hvae.evidence import Evidence
-from hvae.families import kl
+from hvae.families import has_closed_kl
+from hvae.network import Site
 from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import noise
+from hvae.shapes import LogProb
 
 N_PRIOR_DRAWS = 4096
+N_KL_DRAWS = 4
 
 
 def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
@@ -27,10 +30,20 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     swapped = {name: site.value.roll(1, dims=1) for name, site in evidence.q.items()}
     other = decoder.walk({**swapped, "x": sampler.x.unsqueeze(0)}, {})
     children = {parent: name for name in decoder.variables for parent in decoder[name].parents}
-    return {
-        name: per_datum(kl(evidence.p[children[name]].law, other[children[name]].law), sampler.n_images)
-        for name in evidence.latents
-    }
+
+    def read(child: str) -> LogProb:
+        site, swap, family = evidence.p[child], other[child], evidence.p[child].family
+        if not has_closed_kl(site.law, swap.law):
+            n_paths = len(evidence.q[evidence.latents[0]].value)
+            drawn = noise(
+                {child: (family.noise, family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
+                seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
+            )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
+            value = family.draw(site.law, drawn)
+            site, swap = Site(value, site.law, family), Site(value, swap.law, family)
+        return divergence(site, swap).flatten(end_dim=-2)
+
+    return {name: per_datum(read(children[name]), sampler.n_images) for name in evidence.latents}
 
 
 def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatArray:

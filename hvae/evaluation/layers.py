@@ -50,7 +50,7 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
             layer["burda_variance"] = covariance(one, one)
             if bottom_up:
                 layer["twin_covariance"] = covariance(one, other)
-            else:
+            elif evidence.p[name].family.exponential:  # the others know no variance
                 residual = units.residual(evidence, name)
                 layer["residual_variance"] = covariance(residual, residual)
             layer["collapsed_fraction"] = units.collapsed_fraction(evidence, name)
