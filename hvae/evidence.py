@@ -109,8 +109,8 @@ class Evidence:
         if not self.closed_form(name):
             parents = ", ".join(self.prior_parents[name])
             raise ClosedFormError(
-                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior draws "
-                f"from {name}; use the sampled rate."
+                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior visits "
+                f"after {name}; use the sampled rate."
             )
 
 

@@ -114,7 +114,17 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
 
 TWINS: dict[str, tuple[ModelConfig, ObjectiveConfig, int]] = {
     f"{order}{', batch norm' if norm else ''}": (replace(MODEL, order=order, batch_norm=(norm,)), ObjectiveConfig(), 40)
-    for order, norm in itertools.product(("bottom-up", "top-down"), (False, True))
+    for order, norm in itertools.product(
+        ("bottom-up", "top-down", "bottom-up-x", "mean-field", "top-down-shared"), (False, True)
+    )
+}
+TWINS |= {
+    f"{order}, {kind}": (
+        replace(MODEL, order=order, families=(kind,), prior="learned"),
+        ObjectiveConfig(n_samples=2),
+        30,
+    )
+    for order, kind in itertools.product(("bottom-up-x", "mean-field", "top-down-shared"), ("bernoulli", "categorical"))
 }
 TWINS |= {
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
@@ -233,12 +243,19 @@ EVERY: dict[str, ObjectiveConfig] = {
 }
 
 
+SEEING = ("bottom-up-x", "mean-field", "top-down-shared")
 LADDERS = ("covariance", "wake-sleep", "reweighted-wake-sleep")
 """objectives that hold draws constant in a q that shares the decoder's weights"""
 
 
 @pytest.mark.parametrize(
-    ("name", "order"), [*((name, "bottom-up") for name in EVERY), *((name, "top-down") for name in LADDERS)]
+    ("name", "order"),
+    [
+        *((name, "bottom-up") for name in EVERY),
+        *((name, "top-down") for name in LADDERS),
+        *(("elbo", order) for order in SEEING),
+        ("wake-sleep", "top-down-shared"),
+    ],
 )
 def test_every_objective_raises_the_exact_elbo_of_a_binary_stack(name: str, order: Any, tmp_path: Path) -> None:
     """By transfer matrices, in every replica, above what a model without latents reaches."""

@@ -108,13 +108,18 @@ class ModelConfig:
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
-        if self.order == "top-down":
+        if self.order in MERGING:
             whole = [family for family in dict.fromkeys(self.families) if family not in MERGED]
             require(
                 not whole,
                 f"model.families has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
+        require(
+            (self.order, self.prior) != ("top-down-shared", "vamp"),
+            "model.prior is vamp, but order top-down-shared merges the top with its prior, which a mixture cannot be; "
+            "use prior standard or learned, or order top-down.",
+        )
         require(
             "mixture" not in self.families or self.latent_variance == "network",
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "

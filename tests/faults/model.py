@@ -135,7 +135,7 @@ FAULTS = (
     Fault(
         "ladder-top-merged",
         "the top of a ladder is merged with its prior, where the paper has the encoder's law alone",
-        Edit("hvae.posterior", "if decoder[name].parents:", "if name in decoder.variables:"),
+        Edit("hvae.posterior", "if decoder[name].parents else", "if name in decoder.variables else"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
