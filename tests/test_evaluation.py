@@ -10,8 +10,7 @@ import torch
 
 from hvae import rng
 from hvae.build import build_hvae
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
-from hvae.config.model import MERGING
+from hvae.config import MERGING, DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset, load
 from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays, replicas
 from hvae.runs import Run

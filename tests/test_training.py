@@ -486,6 +486,23 @@ def test_killed_at_any_instant_and_resumed_is_the_same_run_bit_for_bit(tmp_path:
     assert_same_state(state(run), state(whole))
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
+@pytest.mark.parametrize("order", SEEING)
+def test_every_order_goes_on_where_it_was_stopped(
+    order: Any, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(MODEL, order=order, families=(kind,))
+    configuration = config(model, ObjectiveConfig(n_samples=2), checkpoint_every_steps=5)
+    whole = state(trained(tmp_path, configuration, label="whole"))
+    with monkeypatch.context() as broken:
+        broken.setattr(Run, "append_metrics", lambda run, rows: 1 / (rows[0]["step"] < 8))
+        with pytest.raises(ZeroDivisionError):
+            trained(tmp_path, configuration, label="parts")
+    begun = latest_checkpoint(Run.create_or_open(tmp_path, "trial", "parts", configuration))
+    assert begun is not None and begun[0] == 5
+    assert_same_state(state(trained(tmp_path, configuration, label="parts")), whole)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_step_in_hand_and_the_same_command_goes_on(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -139,6 +139,15 @@ FAULTS = (
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
+        "shared-top-not-merged",
+        "the top of a shared ladder leaves its prior out",
+        Edit("hvae.posterior", "return family.product(upward, prior)", "return upward"),
+        (
+            "tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",
+            "tests/test_build.py::test_the_shared_ladder_is_the_ladder_with_its_top_merged",
+        ),
+    ),
+    Fault(
         "prior-from-the-wrong-layer",
         "the prior of every layer is fed from the top",
         Edit(
