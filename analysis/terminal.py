@@ -228,7 +228,8 @@ def compare_text(run_a: Path, run_b: Path) -> str:
         lines.append(
             _wrapped(
                 "The inference orders differ, so J, I and rate of a layer are different quantities in a and b: "
-                "I(x; z) bottom-up, I(x; z | layers above) top-down."
+                "I(x; z) where z1 is visited first, I(x; z | layers above) top-down; J is the information "
+                "from all that q of the layer sees."
             )
         )
     return "\n".join(lines)

@@ -116,8 +116,8 @@ class Evidence:
         if not self._parents_first(name):
             parents = ", ".join(self.prior_parents[name])
             raise ClosedFormError(
-                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior draws "
-                f"from {name}; use the sampled rate."
+                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior visits "
+                f"after {name}; use the sampled rate."
             )
 
 

@@ -127,7 +127,17 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
 
 TWINS: dict[str, tuple[ModelConfig, ObjectiveConfig, int]] = {
     f"{order}{', batch norm' if norm else ''}": (replace(MODEL, order=order, batch_norm=(norm,)), ObjectiveConfig(), 40)
-    for order, norm in itertools.product(("bottom-up", "top-down"), (False, True))
+    for order, norm in itertools.product(
+        ("bottom-up", "top-down", "bottom-up-x", "mean-field", "top-down-shared"), (False, True)
+    )
+}
+TWINS |= {
+    f"{order}, {kind}": (
+        replace(MODEL, order=order, families=(kind,), prior="learned"),
+        ObjectiveConfig(n_samples=2),
+        30,
+    )
+    for order, kind in itertools.product(("bottom-up-x", "mean-field", "top-down-shared"), ("bernoulli", "categorical"))
 }
 TWINS |= {
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
@@ -314,12 +324,19 @@ EVERY: dict[str, ObjectiveConfig] = {
 }
 
 
+SEEING = ("bottom-up-x", "mean-field", "top-down-shared")
 LADDERS = ("covariance", "wake-sleep", "reweighted-wake-sleep")
 """objectives that hold draws constant in a q that shares the decoder's weights"""
 
 
 @pytest.mark.parametrize(
-    ("name", "order"), [*((name, "bottom-up") for name in EVERY), *((name, "top-down") for name in LADDERS)]
+    ("name", "order"),
+    [
+        *((name, "bottom-up") for name in EVERY),
+        *((name, "top-down") for name in LADDERS),
+        *(("elbo", order) for order in SEEING),
+        ("wake-sleep", "top-down-shared"),
+    ],
 )
 def test_every_objective_raises_the_exact_elbo_of_a_binary_stack(name: str, order: Any, tmp_path: Path) -> None:
     """By transfer matrices, in every replica, above what a model without latents reaches."""
@@ -548,6 +565,23 @@ def test_killed_at_any_instant_and_resumed_is_the_same_run_bit_for_bit(tmp_path:
     assert metrics.read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
     assert len(whole.read_metrics()) == 120
     assert_same_state(state(run), state(whole))
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
+@pytest.mark.parametrize("order", SEEING)
+def test_every_order_goes_on_where_it_was_stopped(
+    order: Any, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(MODEL, order=order, families=(kind,))
+    configuration = config(model, ObjectiveConfig(n_samples=2), checkpoint_every_steps=5)
+    whole = state(trained(tmp_path, configuration, label="whole"))
+    with monkeypatch.context() as broken:
+        broken.setattr(Run, "append_metrics", lambda run, rows: 1 / (rows[0]["step"] < 8))
+        with pytest.raises(ZeroDivisionError):
+            trained(tmp_path, configuration, label="parts")
+    begun = latest_checkpoint(Run.create_or_open(tmp_path, "trial", "parts", configuration))
+    assert begun is not None and begun[0] == 5
+    assert_same_state(state(trained(tmp_path, configuration, label="parts")), whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

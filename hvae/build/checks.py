@@ -46,7 +46,7 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
 
 
 UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
-    (ModelConfig, "order"): ("bottom-up", "top-down"),
+    (ModelConfig, "order"): ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared"),
     (ModelConfig, "nets"): (("mlp",),),
     (ModelConfig, "generative_skips"): (False,),
     (ModelConfig, "normalised_means"): ((0.0,),),

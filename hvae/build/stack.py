@@ -1,7 +1,7 @@
 """A stack of conditionals, upward and downward.
 
-The net between layer l-1 and l has the hidden widths ``model.hidden[l-1]`` upward; the decoder
-mirrors them. The decoder's output bias starts at the data's mean, so that training starts from the
+The net between layer l-1 and l has the hidden widths ``model.hidden[l-1]`` upward (`hvae.build.posteriors`); the
+decoder mirrors them. The decoder's output bias starts at the data's mean, so that training starts from the
 best model without latents.
 """
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from hvae import families, nets, rng
 from hvae.build.checks import check_observation, refuse_unbuilt
 from hvae.build.laws import latent_law, observation_law, prior_law
+from hvae.build.posteriors import build_upward, visited_in
 from hvae.config import LatentFamily, ModelConfig, per_layer
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.rng import NoiseSpecs, generator
 
 
@@ -58,12 +58,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
             batch_norm=norms[layer],
         )
 
-    upward: list[Conditional] = []
-    for layer, name in enumerate(names):
-        family, n_in = latent(layer, config.laws_upward), upward[-1].family.width if layer else n_pixels
-        parent = names[layer - 1] if layer else "x"
-        upward.append(Conditional(name, [parent], net(layer, n_in, family.n_outputs, hidden[layer]), family))
-
+    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.laws_upward), net)
     if config.prior == "vamp":
         downward = [_vamp_prior(config, upward, data, seed)]
     else:
@@ -76,9 +71,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
         mirrored = net(layer, downward[-1].family.width, family.n_outputs, hidden[layer][::-1])
         downward.append(Conditional(child, [names[layer]], mirrored, family))
     _start_at_mean(downward[-1], data)
-    posterior: Posterior
-    posterior = Ladder(BeliefNetwork(upward)) if config.order == "top-down" else NetworkPosterior(BeliefNetwork(upward))
-    return HVAE(BeliefNetwork(downward), posterior)
+    return HVAE(BeliefNetwork(downward), visited_in(config.order, BeliefNetwork(upward)))
 
 
 def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Dataset, seed: int) -> Conditional:

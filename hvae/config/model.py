@@ -132,6 +132,11 @@ class ModelConfig:
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
+            (self.order, self.prior) != ("top-down-shared", "vamp"),
+            "model.prior is vamp, but order top-down-shared merges the top with its prior, which a mixture cannot be; "
+            "use prior standard or learned, or order top-down.",
+        )
+        require(
             "mixture" not in (*self.families, *self.encoder_families) or self.latent_variance == "network",
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
             "own from the net; use network, or another family.",

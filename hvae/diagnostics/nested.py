@@ -1,9 +1,10 @@
 """Bottom-up information: nested bounds for a law that is a mixture over sampled paths, nats.
 
-For z_l drawn along a path x_i -> z_1 -> … -> z_{l-1} -> z_l, with M paths for each of the n images:
+For z_l drawn along a path of image x_i, with M paths for each of the n images and v the parents of z_l in q, which are
+z_{l-1}, or z_{l-1} and x, or x alone:
 
-    I_l = I_q(x; z_l)         = E log q(z_l | x_i) / q(z_l)
-    J_l = I_q(z_{l-1}; z_l)   = E log q(z_l | z_{l-1}) / q(z_l)
+    I_l = I_q(x; z_l)   = E log q(z_l | x_i) / q(z_l)
+    J_l = I_q(v; z_l)   = E log q(z_l | v) / q(z_l)
 
 q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own
 path kept in a mixture makes its log too large in expectation (it is a KL), left out too small
@@ -11,12 +12,14 @@ path kept in a mixture makes its log too large in expectation (it is a KL), left
 reverse from above; the denominator always keeps the own *image*, since leaving that out explodes.
 Two more bounds are tight where these are loose:
 
-- from above, ``J_l <= E KL(q(z_l | z_{l-1}) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
+- from above, ``J_l <= E KL(q(z_l | v) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
 - from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
   diagonal Gaussian per image, fitted to the other M - 1 paths, for a layer of many units.
 
-q(z_1 | x) is known, so l = 1 needs no paths. Data processing clips: ``I_l <= I_k`` for k < l, ``I_l <= J_l``,
-``I_l <= log n``. Chance is reduced by a control of mean 0: a draw's log-ratio to r less its divergence from r.
+Where x is the only parent, q(z_l | x) is known and J_l = I_l needs no paths: for z1, and everywhere in mean field.
+Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l through v only; and ``I_l <= I_{l-1}`` where
+z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
+control of mean 0: a draw's log-ratio to r less its divergence from r.
 
 Laws outside the exponential families have no moment match: they do without r and the control, all pairs are scored by
 `Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their laws.
@@ -42,20 +45,21 @@ PAIRS = 2**17
 
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
-    """I_l and J_l of every layer of a bottom-up posterior; M doubles while an interval contains epsilon."""
+    """I_l and J_l of every layer of a posterior that visits z1 first; M doubles while an interval contains epsilon."""
     cap = math.log(sampler.n_images)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
     intervals, first = intervals.shared(n_looks, 2), intervals
     found: dict[str, Information] = {}
     for name in sampler.model.latents:
         n_paths = min(FIRST_PATHS, max_paths)
-        if not found:
+        seen = sampler.model.posterior.parents(name)
+        if seen == ("x",):
             terms = _known(sampler.paths(n_paths, "information")[name])
             on_images = float(terms.mean())
             carried = ordered(first.low(terms), min(first.high(terms), cap), on_images)
             found[name] = Information(carried, carried, 1, on_images)
             continue
-        most = min(cap, *(layer.about_datum[2] for layer in found.values()))
+        most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
             above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
@@ -87,7 +91,7 @@ class _Bounds:
 
 
 def _known(site: Site) -> FloatArray:
-    """Terms ``[n]`` of I_1 = J_1: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)`` for the first draw of every image."""
+    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image."""
     n, score = site.value.shape[1], _scorer(site)
     own, ratio = [], []
     for rows in torch.arange(n).split(ROWS):

@@ -4,7 +4,8 @@ Burda et al. 2016 (section 5) call a unit active if the variance over data of it
 In a conditional layer that variance inherits: top-down the parent's, bottom-up the sampling noise
 of the path. Beside it stand
 
-- bottom-up: the covariance over x of the means along two independent paths, unbiased for ``Var_x E[mean|x]``;
+- where z1 is visited first: the covariance over x of the means along two independent paths, unbiased for
+  ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
 A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the

@@ -3,7 +3,7 @@
 - reading: ``U_l = E KL(p(v | z_l) ‖ p(v | z~_l))`` with v the decoder's child of z_l (x for l = 1) and z~_l drawn
   for another datum; of a child without closed form by `N_KL_DRAWS` draws of v for each z_l.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
-  on are drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down
+  on are drawn jointly from p, given those visited before: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).
 - model knock-out: likelihood lost when z_l is clamped to its prior mean in the decoder, both likelihoods
   by the same importance samples (``log 1/K Σ w``).
