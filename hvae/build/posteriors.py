@@ -7,19 +7,15 @@ crosses in each of their nets the hidden layers that it crosses on its way up el
 
 from collections.abc import Callable, Sequence
 
-from torch import nn
-
+from hvae.build.nets import Nets
 from hvae.config import ModelConfig, Order, per_layer
 from hvae.families import Family
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 
-MakeNet = Callable[[int, int, int, Sequence[int]], nn.Module]
-"""(layer from 0, inputs, outputs, hidden widths) -> a net"""
-
 
 def build_upward(
-    config: ModelConfig, names: Sequence[str], n_pixels: int, family: Callable[[int], Family], net: MakeNet
+    config: ModelConfig, names: Sequence[str], n_pixels: int, family: Callable[[int], Family], nets: Nets
 ) -> list[Conditional]:
     """The encoder's conditionals of the latents ``names``, z1 first."""
     hidden = per_layer("model.hidden", config.hidden, len(names))
@@ -28,10 +24,9 @@ def build_upward(
     for layer, name in enumerate(names):
         law = family(layer)
         parents = _parents(config, names, layer)
-        crossed = [width for below in hidden[:layer] for width in below] if layer and "x" in parents else []
+        crossed = sum(hidden[:layer], ()) if layer and "x" in parents else ()
         n_in = sum(widths[parent] for parent in parents)
-        made = net(layer, n_in, law.n_outputs, [*crossed, *hidden[layer]])
-        conditionals.append(Conditional(name, parents, made, law))
+        conditionals.append(Conditional(name, parents, nets.upward(layer, n_in, law, crossed), law))
         widths[name] = law.width
     return conditionals
 

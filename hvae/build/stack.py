@@ -1,8 +1,8 @@
 """A stack of conditionals, upward and downward.
 
-The net between layer l-1 and l has the hidden widths ``model.hidden[l-1]`` upward (`hvae.build.posteriors`); the
-decoder mirrors them. The decoder's output bias starts at the data's mean, so that training starts from the
-best model without latents.
+The decoder mirrors the encoder's nets (`hvae.build.nets`); with generative skips each of its conditionals sees all
+layers above, the nearest first (Dieng et al. 2019, section 3). The decoder's output bias starts at the data's mean, so
+that training starts from the best model without latents.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hvae import families, nets, rng
-from hvae.build.checks import check_observation, refuse_unbuilt
+from hvae.build.checks import check_image, check_observation, refuse_unbuilt
 from hvae.build.laws import latent_law, observation_law, prior_law
+from hvae.build.nets import Nets
 from hvae.build.posteriors import build_upward, visited_in
 from hvae.config import LatentFamily, ModelConfig, per_layer
 from hvae.data import Dataset
@@ -33,32 +34,19 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     Raises `ConfigError` where the observation's family does not fit the data.
     """
     check_observation(config, data)
+    check_image(config, data)
     refuse_unbuilt(config)
     source = generator(seed, "init")
     names = latent_names(config)
     n_layers = len(names)
-    hidden = per_layer("model.hidden", config.hidden, n_layers)
     kinds = per_layer("model.families", config.families, n_layers)
-    activations = per_layer("model.activation", config.activation, n_layers)
-    inits = per_layer("model.init", config.init, n_layers)
-    norms = per_layer("model.batch_norm", config.batch_norm, n_layers)
+    made = Nets(config, data, source)
     n_pixels = data.train.shape[1]
 
     def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
         return latent_law(config, kinds[layer], config.latents[layer], source)
 
-    def net(layer: int, n_in: int, n_outputs: int, widths: Sequence[int]) -> nn.Sequential:
-        return nets.mlp(
-            n_in,
-            widths,
-            n_outputs,
-            activation=nets.ACTIVATIONS[activations[layer]],
-            initialise=nets.INITIALISERS[inits[layer]],
-            source=source,
-            batch_norm=norms[layer],
-        )
-
-    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.laws_upward), net)
+    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.laws_upward), made)
     if config.prior == "vamp":
         downward = [_vamp_prior(config, upward, data, seed)]
     else:
@@ -68,8 +56,9 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     for layer in range(n_layers - 1, -1, -1):
         family = latent(layer - 1, kinds) if layer else observation_law(config, n_pixels)
         child = names[layer - 1] if layer else "x"
-        mirrored = net(layer, downward[-1].family.width, family.n_outputs, hidden[layer][::-1])
-        downward.append(Conditional(child, [names[layer]], mirrored, family))
+        seen = downward[::-1] if config.generative_skips else downward[-1:]
+        net = made.downward(layer, sum(above.family.width for above in seen), family)
+        downward.append(Conditional(child, [above.name for above in seen], net, family))
     _start_at_mean(downward[-1], data)
     return HVAE(BeliefNetwork(downward), visited_in(config.order, BeliefNetwork(upward)))
 
@@ -97,8 +86,8 @@ def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
     """Output bias at the data's mean: its logit for coins (clamped to ±5), itself for Gaussians."""
     mean: Tensor = data.train.mean(0)
     assert isinstance(conditional.net, nn.Sequential)
-    output = conditional.net[-1]
-    assert isinstance(output, nn.Linear)
+    bias = conditional.net[-1].bias
+    assert isinstance(bias, Tensor)
     start = torch.logit(mean, eps=1e-6).clamp(-5, 5) if isinstance(conditional.family, families.Bernoulli) else mean
     with torch.no_grad():
-        output.bias[: len(start)].copy_(start)
+        bias[: len(start)].copy_(start)

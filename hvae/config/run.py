@@ -35,9 +35,11 @@ class RunConfig:
         )
         for knob in ("layer_beta", "free_nats", "unit_free_nats"):
             per_layer(f"objective.{knob}", getattr(self.objective, knob), n)
+        norm = "batch_norm" if any(self.model.batch_norm) else "normalised_means"
+        normed = any(self.model.batch_norm) or any(self.model.normalised_means)
         require(
-            not any(self.model.batch_norm) or self.training.batch_size * self.objective.n_samples >= 2,
-            "model.batch_norm needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
+            not normed or self.training.batch_size * self.objective.n_samples >= 2,
+            f"model.{norm} needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
         )
         encoder = self.model.encoder_families or self.model.families
         discrete = set(DISCRETE) & set(encoder)
@@ -68,9 +70,9 @@ class RunConfig:
             "do not allow; use pathwise.",
         )
         require(
-            gradient != "doubly-reparametrised" or not any(self.model.batch_norm),
-            "objective.gradient is doubly-reparametrised, but with model.batch_norm a draw moves the weights of all "
-            "others, which makes it biased; use pathwise, or no batch norm.",
+            gradient != "doubly-reparametrised" or not normed,
+            f"objective.gradient is doubly-reparametrised, but with model.{norm} a draw moves the weights of all "
+            f"others, which makes it biased; use pathwise, or no {norm}.",
         )
         require(
             gradient not in RELAXED or bool(discrete),
@@ -102,9 +104,9 @@ class RunConfig:
                     f"objective.free_nats and objective.unit_free_nats are both above 0 for z{layer + 1}; give one.",
                 )
         require(
-            gradient != "covariance" or not any(self.model.batch_norm),
-            "objective.gradient is covariance, but with model.batch_norm the draws of a batch are not weighed one by "
-            "one; use pathwise, or no batch norm.",
+            gradient != "covariance" or not normed,
+            f"objective.gradient is covariance, but with model.{norm} the draws of a batch are not weighed one by "
+            f"one; use pathwise, or no {norm}.",
         )
         require(
             name not in GAMES or self.model.prior != "vamp",
@@ -117,9 +119,9 @@ class RunConfig:
             "decoder's prior; use 0, or prior learned.",
         )
         require(
-            name not in GAMES or not any(self.model.batch_norm),
-            f"objective.name is {name}, but with model.batch_norm q of dreams, normalised among dreams, is not q of "
-            "data; use a bound, or no batch norm.",
+            name not in GAMES or not normed,
+            f"objective.name is {name}, but with model.{norm} q of dreams, normalised among dreams, is not q of "
+            f"data; use a bound, or no {norm}.",
         )
 
     def to_json(self) -> str:

@@ -152,8 +152,8 @@ FAULTS = (
         "the prior of every layer is fed from the top",
         Edit(
             "hvae.build.stack",
-            "Conditional(child, [names[layer]], mirrored",
-            "Conditional(child, [names[-1]], mirrored",
+            "Conditional(child, [above.name for above in seen], net",
+            "Conditional(child, [names[-1] for above in seen], net",
         ),
         ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
     ),
