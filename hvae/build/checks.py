@@ -46,7 +46,6 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
 
 
 UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
-    (ModelConfig, "order"): ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared"),
     (ModelConfig, "encoder_families"): ((),),
     (ModelConfig, "prior"): ("standard", "learned"),
     (ModelConfig, "nets"): (("mlp",),),
