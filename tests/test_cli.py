@@ -44,7 +44,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
     (["train", "--model.latents=[]"], "model.latents is empty"),
     (["train", "--model.latents=16"], "give a list"),
-    (["train", "--model.order=sideways"], "give bottom-up or top-down"),
+    (["train", "--model.order=sideways"], "give bottom-up or bottom-up-x or mean-field or top-down"),
     (["train", "--objective.beta", '{"warmup": 3}'], "objective.beta has the keys warmup"),
     (["train", "--objective.beta.warmup_steps=3"], "is no option; did you mean --objective.beta?"),
     (["train", "--data.name=digitz"], "digitz"),

@@ -5,12 +5,14 @@ import pytest
 import torch
 from scipy import special, stats
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from hvae.evidence import HVAE
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, MixtureGaussian
+from hvae.gradients import awake
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, Merge, NetworkPosterior, alone, shared
+from hvae.posterior import Ladder, Merge, NetworkPosterior, Rows, alone, shared, unamortised
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 WIDTHS = {"x": 5, "z1": 3, "z2": 2, "z3": 2}
@@ -169,3 +171,91 @@ def test_a_decoder_and_a_posterior_of_other_latents_are_refused() -> None:
     upward = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(5, 6), DiagonalGaussian(3))])
     with pytest.raises(ValueError, match="disagree on the latents"):
         HVAE(decoder, NetworkPosterior(upward))
+
+
+@pytest.mark.parametrize("top", [alone, shared])
+@pytest.mark.parametrize("kind", [DiagonalGaussian, Bernoulli])
+def test_the_encoder_player_leaves_the_decoder_alone_though_a_ladder_holds_it(kind: type[Family], top: Merge) -> None:
+    """Flach et al. 2024: the decoder's conditionals, its prior among them, are constants in the game's q."""
+    decoder, upward = networks(kind)
+    x, noise = inputs(kind.noise)
+    model = HVAE(decoder, Ladder(upward, top))
+    plain, game = (
+        sum(site.log_prob.sum() for site in q.values()) for q in (model(x, noise).q, awake(model, x, noise).q)
+    )
+    torch.testing.assert_close(game, plain, **EXACT)
+    weights = dict(decoder.named_parameters())
+    gradients = torch.autograd.grad(plain, list(weights.values()), allow_unused=True)
+    moved = {name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None}
+    assert ("conditionals.z3.net.outputs" in moved) == (top is shared) and "conditionals.z2.net.weight" in moved
+    assert all(
+        g is None for g in torch.autograd.grad(game, list(weights.values()), allow_unused=True, retain_graph=True)
+    )
+    assert all((g != 0).any() for g in torch.autograd.grad(game, list(upward.parameters())))
+
+
+# Free parameters for every image
+
+
+def distinct(n: int, width: int = 12) -> Tensor:
+    """n different 0/1 images, float32."""
+    return (torch.arange(n).unsqueeze(-1) >> torch.arange(width) & 1).float()
+
+
+def test_every_image_finds_its_row_in_any_batch_and_precision() -> None:
+    """By exhaustion, for 4096 images of which many differ in one pixel; equal images share a row."""
+    images = distinct(4096)
+    rows = Rows(torch.cat([images, images[:100]]), torch.zeros(1))
+    assert rows.outputs.shape == (4096, 1)
+    with torch.no_grad():
+        rows.outputs.copy_(torch.arange(4096.0).unsqueeze(-1))
+    found = rows(images).flatten()
+    assert sorted(found.tolist()) == list(range(4096))
+    order = torch.randperm(4096, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(rows(images[order].view(2, 8, 256, 12)).flatten(), found[order])
+    assert torch.equal(torch.cat([rows(image.unsqueeze(0)).flatten() for image in images[:50]]), found[:50])
+    assert torch.equal(rows.double()(images.double()).flatten(), found.double())
+
+
+def test_an_image_that_was_not_stored_has_no_outputs() -> None:
+    images = distinct(64)
+    rows = Rows(images[:60], torch.ones(2))
+    assert rows(images[60:]).isnan().all() and rows(images[:60] + 1e-6).isnan().all() and (rows(images[:60]) == 1).all()
+
+
+def test_images_that_rounding_could_confuse_are_refused() -> None:
+    image = distinct(2)[1:].double()
+    with pytest.raises(ValueError, match="differ by less than rounding"):
+        Rows(torch.cat([image, image * (1 + 2e-16)]), torch.zeros(1))
+
+
+def test_rows_under_vmap_are_those_of_each_model_alone_and_only_they_move() -> None:
+    images = distinct(40)
+    tables = [Rows(images, torch.zeros(3)) for _ in range(3)]
+    for table in tables:
+        nn.init.normal_(table.outputs)
+    parameters, buffers = stack_module_state(tables)
+    x = torch.stack([images[r : r + 7].unsqueeze(0) for r in range(3)])
+
+    def call(p: dict[str, Tensor], b: dict[str, Tensor], x: Tensor) -> Tensor:
+        found: Tensor = functional_call(tables[0], (p, b), (x,))
+        return found
+
+    found = vmap(call, randomness="error")(parameters, buffers, x)
+    (gradient,) = torch.autograd.grad(found.sum(), list(parameters.values()))
+    for r, table in enumerate(tables):
+        assert torch.equal(found[r], table(x[r]))
+        assert int((gradient[r] != 0).any(-1).sum()) == 7 and gradient[r].sum() == 21
+
+
+def test_unamortised_is_mean_field_over_tables_and_starts_at_the_standard_law() -> None:
+    decoder, _ = networks(DiagonalGaussian)
+    x = torch.randint(2, (4, 5), generator=torch.Generator().manual_seed(1)).double()
+    posterior = unamortised(decoder, x)
+    assert posterior.order == NAMES and all(posterior.parents(name) == ("x",) for name in NAMES)
+    trace = posterior.walk(decoder, {"x": x.unsqueeze(0)}, inputs("normal")[1])
+    for name, site in trace.items():
+        assert (site.law.mean == 0).all() and (site.law.variance == 1).all(), name
+    rich = BeliefNetwork([Conditional("z1", [], Root(torch.zeros(10), learned=True), MixtureGaussian(1, 2))])
+    with pytest.raises(ValueError, match="z1 is a MixtureGaussian"):
+        unamortised(rich, x)

@@ -1,7 +1,5 @@
 """What a configuration cannot know before it meets its data."""
 
-from typing import Any
-
 from hvae.config import ConfigError, ModelConfig
 from hvae.data import Dataset
 
@@ -60,16 +58,3 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
             f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "
             "give a smaller batch."
         )
-
-
-UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
-    (ModelConfig, "order"): ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared"),
-}
-"""knobs whose other values are not built"""
-
-
-def refuse_unbuilt(part: ModelConfig) -> None:
-    """Refuse a value that nothing serves."""
-    for (kind, knob), built in UNBUILT.items():
-        if isinstance(part, kind) and getattr(part, knob) not in built:
-            raise ConfigError(f"{kind.__name__}.{knob} is {getattr(part, knob)}, which is not built; use {built[0]}.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae import families, nets, rng
-from hvae.build.checks import check_image, check_observation, refuse_unbuilt
+from hvae.build.checks import check_image, check_observation
 from hvae.build.laws import latent_law, observation_law, prior_law
 from hvae.build.nets import Nets
 from hvae.build.posteriors import build_upward, visited_in
@@ -35,7 +35,6 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     """
     check_observation(config, data)
     check_image(config, data)
-    refuse_unbuilt(config)
     source = generator(seed, "init")
     names = latent_names(config)
     n_layers = len(names)

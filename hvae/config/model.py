@@ -63,7 +63,7 @@ class ModelConfig:
     order: Order = "bottom-up"
     """inference order: bottom-up q(z_l | z_{l-1}); bottom-up-x, which also sees x; mean-field q(z_l | x); the top-down
     ladder q(z_l | z_{l+1}, x); top-down-shared, which adds natural parameters to the decoder's, the top's included;
-    unamortised, with free parameters for every image; exact, where a reference knows p(z | x)"""
+    unamortised, with free parameters for every image, and exact, where a reference knows p(z | x), from Python only"""
     families: tuple[LatentFamily, ...] = ("gaussian",)
     """law of each latent layer given its parent. Beyond units that are independent given the parent: full-gaussian;
     autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf and nsf"""
@@ -133,6 +133,17 @@ class ModelConfig:
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
+        require(
+            self.order != "unamortised",
+            "model.order is unamortised, whose parameters are those of the training images, so that no test image "
+            "could be measured; train with order mean-field, and fit a posterior to each datum beside its decoder with "
+            "hvae.diagnostics.unamortised from Python.",
+        )
+        require(
+            self.order != "exact",
+            "model.order is exact, which needs no encoder to train; raise the differentiable log_px of "
+            "hvae.reference.DiscreteChain from Python, or use another order.",
+        )
         for knob in ("families", "encoder_families") if self.order in MERGING else ():
             whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
             require(

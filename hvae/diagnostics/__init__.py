@@ -6,5 +6,6 @@ active), `usage` (whether the decoder reads it), `information` (what it carries:
 
 The gap of the ELBO: `terms` (a mean with its doubt), `rest` (the evidence of the latents not yet visited),
 `refinement` and `proposals` (what it is estimated with), `marginals` (the best of them, and whether to trust it),
-`gap` (by layer), `suboptimality` (by cause), `collapse` (the encoder's or the model's).
+`gap` (by layer), `suboptimality` (by cause), `unamortised` (q fitted to each datum, without a net), `collapse` (the
+encoder's or the model's).
 """

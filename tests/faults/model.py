@@ -139,6 +139,12 @@ FAULTS = (
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
+        "strangers-take-the-nearest-row",
+        "an image to which nothing was fitted is given the parameters of another",
+        Edit("hvae.posterior", "stored = (self.keys[row] - key).abs() <= self.tolerance", "stored = key == key"),
+        ("tests/test_posterior.py::test_an_image_that_was_not_stored_has_no_outputs",),
+    ),
+    Fault(
         "shared-top-not-merged",
         "the top of a shared ladder leaves its prior out",
         Edit("hvae.posterior", "return family.product(upward, prior)", "return upward"),
