@@ -34,7 +34,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD: list[tuple[list[str], str]] = [
-    (["train", "--model.families", '["mixture"]'], "has mixture, which can be built and trained from Python, but"),
     ([], "command"),
     (["fly"], "fly"),
     (["train", "--model.latnts=[3]"], "did you mean --model.latents?"),

@@ -117,6 +117,7 @@ TWINS: dict[str, tuple[ModelConfig, ObjectiveConfig, int]] = {
     for order, norm in itertools.product(("bottom-up", "top-down"), (False, True))
 }
 TWINS |= {
+    "vamp": (replace(MODEL, prior="vamp", n_pseudo_inputs=4), ObjectiveConfig(), 10),
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
     "dice ladder, iwae": (
         replace(MODEL, families=("categorical",), order="top-down"), ObjectiveConfig("iwae", 3, LinearWarmup(8)), 10,

@@ -45,7 +45,7 @@ class RunConfig:
         require(
             not discrete or name in GAMES or not any(self.model.batch_norm),
             f"model.batch_norm is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
-            "bound of all others, which the score function with its leave-one-out baseline does not count: its gradient is "
+            "bound of all others, which the score function and its leave-one-out baseline leave out: its gradient is "
             "biased; use no batch norm.",
         )
         require(
