@@ -39,6 +39,7 @@ RICH = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RICH)
 @pytest.mark.parametrize("role", ["both", "encoder"])
 def test_every_law_is_trained_measured_and_reported(name: str, role: str) -> None:
