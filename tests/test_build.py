@@ -174,6 +174,60 @@ def test_rich_layers_stand_in_encoder_and_decoder(name: str) -> None:
     assert drawn or kind is MixtureGaussian  # what starts at random starts from the seed
 
 
+@pytest.mark.parametrize("name", ["full-gaussian", *RICH])
+def test_the_encoder_may_have_laws_of_its_own(name: str) -> None:
+    plain = name.removeprefix("autoregressive-").removeprefix("full-")
+    plain = plain if plain in ("bernoulli", "categorical") else "gaussian"
+    config = replace(CONFIG, families=(plain,), encoder_families=(name,))  # type: ignore[arg-type]
+    model, same = (
+        build_hvae(config, dataset(), seed=0),
+        build_hvae(
+            replace(config, encoder_families=(plain,)),
+            dataset(),
+            seed=0,  # type: ignore[arg-type]
+        ),
+    )
+    kind = RICH[name][0] if name in RICH else FullGaussian
+    assert [type(upward(model)[z].family) for z in ("z1", "z2", "z3")] == [kind] * 3
+    names = ("z3", "z2", "z1", "x")
+    assert [type(model.decoder[v].family) for v in names] == [type(same.decoder[v].family) for v in names]
+    empty = build_hvae(replace(config, encoder_families=()), dataset(), seed=0).state_dict()
+    assert all(torch.equal(value, empty[key]) for key, value in same.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("families", "encoder", "words"),
+    [
+        (
+            ("gaussian",),
+            ("bernoulli",),
+            "bernoulli for z1, whose values are coins, but model.families has gaussian",
+        ),
+        (("gaussian", "bernoulli", "maf"), ("nsf", "autoregressive-bernoulli", "categorical"), "categorical for z3"),
+        (("categorical",), ("autoregressive-bernoulli",), "whose values are dice; give laws of the same kind."),
+        (("gaussian",), ("maf", "nsf"), "model.encoder_families has 2 entries for 3 latent layers"),
+    ],
+)
+def test_laws_of_other_values_are_refused(families: Any, encoder: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ModelConfig(families=families, encoder_families=encoder)
+
+
+def test_a_ladder_refuses_rich_encoders_and_coins_their_knobs() -> None:
+    with pytest.raises(ConfigError, match=r"model.encoder_families has maf in a top-down ladder"):
+        ModelConfig(order="top-down", encoder_families=("maf",))
+    coins = ModelConfig(families=("bernoulli",), encoder_families=("autoregressive-bernoulli",))
+    with pytest.raises(ConfigError, match="leave-one-out baseline of autoregressive-bernoulli and bernoulli layers"):
+        RunConfig(model=coins)
+    two = ObjectiveConfig(n_samples=2)
+    with pytest.raises(ConfigError, match="all layers are discrete"):
+        RunConfig(model=coins, objective=replace(two, gradient="sticking-the-landing"))
+    with pytest.raises(ConfigError, match=r"batch_norm is on beside bernoulli layers.*its gradient is biased"):
+        RunConfig(model=ModelConfig(families=("gaussian", "gaussian", "bernoulli"), batch_norm=(True,)), objective=two)
+    with pytest.raises(ConfigError, match="latent_variance is fixed, but each component"):
+        ModelConfig(encoder_families=("mixture",), latent_variance="fixed")
+
+
 def test_the_variance_of_rich_latents_is_a_knob() -> None:
     for name in ("autoregressive-gaussian", "maf"):
         config = replace(CONFIG, families=(name,), latent_variance="learned")  # type: ignore[arg-type]

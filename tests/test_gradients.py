@@ -384,6 +384,48 @@ def test_with_batch_norm_only_sticking_the_landing_is_unbiased() -> None:
     assert differences_to_iwae(one, [DoublyReparametrised(Iwae())], 80)[0] > 0.1
 
 
+def test_with_batch_norm_the_score_function_is_biased() -> None:
+    """One coin moves the bound of every draw and datum of its batch, its own baseline included.
+
+    All 16 batches of two coins for two draws of two data (one unit); without batch norm the same sum is exact, and the
+    configuration refuses the pair.
+    """
+
+    def difference(norm: bool, objective: Elbo | Iwae) -> float:
+        source, coin = torch.Generator().manual_seed(1), Bernoulli(1)
+
+        def net(n_in: int, n_out: int) -> nn.Sequential:
+            layers = (nn.Linear(n_in, 3), nn.Tanh(), nn.Linear(3, n_out))
+            made = nn.Sequential(*layers).double()
+            for weight in made.parameters():
+                weight.data.normal_(generator=source)
+            return made
+
+        up, down = net(2, 1), net(1, 2)
+        if norm:
+            down.insert(1, BatchNorm(3).double())
+        root = Root(torch.zeros(1).double(), learned=False)
+        decoder = BeliefNetwork([Conditional("z1", [], root, coin), Conditional("x", ["z1"], down, Bernoulli(2))])
+        model = HVAE(decoder, NetworkPosterior(BeliefNetwork([Conditional("z1", ["x"], up, coin)]))).train()
+        x = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
+        weights = list(up.parameters())
+        exact, expected = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+        for coins in itertools.product((0.0, 1.0), repeat=4):
+            evidence = model.weigh(model.infer(x, {}, {"z1": torch.tensor(coins).double().view(2, 2, 1)}), x)
+            probability, f = evidence.q["z1"].log_prob.sum().exp(), evidence.log_weight
+            bound = f.mean() if isinstance(objective, Elbo) else (f.logsumexp(0) - math.log(2)).mean()
+            mine = torch.autograd.grad(-probability * bound, weights, retain_graph=True)
+            found = torch.autograd.grad(objective(evidence, 0), weights)
+            for i in range(len(weights)):
+                exact[i] += mine[i]
+                expected[i] += probability.detach() * found[i]
+        return max((a - b).abs().max().item() for a, b in zip(exact, expected, strict=True))
+
+    for objective in (Elbo(), Iwae()):
+        assert difference(False, objective) < EXACT
+        assert difference(True, objective) > 1e-3
+
+
 def exact_posterior(decoder: BeliefNetwork, kind: str) -> Posterior:
     """p(z | x) of a linear-Gaussian chain with every number learned, from its dense covariance.
 

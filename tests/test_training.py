@@ -140,6 +140,7 @@ TWINS |= {
     for order, kind in itertools.product(("bottom-up-x", "mean-field", "top-down-shared"), ("bernoulli", "categorical"))
 }
 TWINS |= {
+    "vamp": (replace(MODEL, prior="vamp", n_pseudo_inputs=4), ObjectiveConfig(), 10),
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
     "dice ladder, iwae": (
         replace(MODEL, families=("categorical",), order="top-down"), ObjectiveConfig("iwae", 3, LinearWarmup(8)), 10,

@@ -23,6 +23,7 @@ from torch.distributions import Distribution
 from hvae import rng
 from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
 from hvae.diagnostics.rest import Rest
+from hvae.families.general import LawOfOutputs
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
 from hvae.likelihood.target import Target
@@ -151,7 +152,10 @@ def _flat_log_prob(site: Site, deviation: float) -> LogProb:
 
 def _halved(site: Site) -> Distribution:
     """Half the logits; of coins and dice that see the units before them half of what their net gives."""
-    return site.family.law((site.family.natural(site.law)[0] if site.family.exponential else site.law.outputs) / 2)
+    if site.family.exponential:
+        return site.family.law(site.family.natural(site.law)[0] / 2)
+    assert isinstance(site.law, LawOfOutputs)
+    return site.family.law(site.law.outputs / 2)
 
 
 def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:

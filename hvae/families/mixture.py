@@ -114,7 +114,7 @@ class MixtureGaussian(Mixture):
 
 
 class EqualMixture(Mixture):
-    """Equal shares of laws of the ``component`` family, whose weights it shares: its outputs side by side.
+    """Equal shares of laws of the ``component`` family, which another variable owns: its outputs side by side.
 
     Over what the encoder makes of pseudo-inputs u_c it is ``p(z) = 1/C Σ_c q(z | u_c)`` (Tomczak and Welling 2018,
     equation 9).
@@ -122,18 +122,18 @@ class EqualMixture(Mixture):
 
     def __init__(self, component: DiagonalGaussian, n_components: int) -> None:
         super().__init__(component.units, n_components)
-        self.component = component
+        self.shared = (component,)  # no submodule, as in `hvae.nets.PseudoInputs`
         self.n_outputs = n_components * component.n_outputs
 
     def law(self, outputs: Outputs) -> Distribution:
-        law = self.component.law(outputs.unflatten(-1, (self.n_components, -1)))
+        law = self.shared[0].law(outputs.unflatten(-1, (self.n_components, -1)))
         assert isinstance(law, DiagonalNormal)
         means, log_variances = torch.broadcast_tensors(law.mean, law.log_variance)
         log_share = torch.full_like(means[..., 0], -math.log(self.n_components))
         return MixtureLaw(log_share, means, log_variances)
 
     def standard_outputs(self) -> Tensor:
-        return self.component.standard_outputs().repeat(self.n_components)
+        return self.shared[0].standard_outputs().repeat(self.n_components)
 
 
 def _quantile(log_share: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

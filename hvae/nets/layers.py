@@ -54,16 +54,17 @@ class Root(nn.Module):
 class PseudoInputs(nn.Module):
     """The net of a variable without parent: what ``net``, which another variable owns, makes of learned ``inputs``.
 
-    ``inputs [C, n_in]`` are parameters; the C outputs stand side by side.
+    ``inputs [C, n_in]`` are parameters; the C outputs stand side by side. The net is no submodule here: a weight that
+    stands under two names is not put back by `torch.func.functional_call`.
     """
 
     def __init__(self, inputs: Tensor, net: nn.Module) -> None:
         super().__init__()
         self.inputs = nn.Parameter(inputs.clone())
-        self.net = net
+        self.shared = (net,)
 
     def forward(self) -> Tensor:
-        outputs: Tensor = self.net(self.inputs)
+        outputs: Tensor = self.shared[0](self.inputs)
         return outputs.flatten(-2)
 
 

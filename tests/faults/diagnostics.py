@@ -4,6 +4,7 @@ from tests.faults.fault import Edit, Fault
 
 INFORMATION = "tests/diagnostics/test_information.py"
 PROPOSALS = "tests/diagnostics/test_proposals.py"
+RICH_LAWS = "tests/diagnostics/test_rich_laws.py"
 GAP = "tests/diagnostics/test_gap.py"
 
 FAULTS = (
@@ -45,6 +46,25 @@ FAULTS = (
         "a ladder's layer is credited with what the layers above already told",
         Edit("hvae.diagnostics.conditional", "append(ratio - above)", "append(ratio)"),
         (f"{INFORMATION}::test_top_down_against_the_reference",),
+    ),
+    # laws that only score and draw
+    Fault(
+        "divergence-from-the-wrong-law",
+        "the sampled divergence is taken from the second law to the first",
+        Edit("hvae.diagnostics.draws", "else site.log_prob - other.log_prob", "else other.log_prob - site.log_prob"),
+        (f"{RICH_LAWS}::test_divergences_by_draws_have_the_closed_form_for_their_mean",),
+    ),
+    Fault(
+        "read-at-the-encoders-draw",
+        "what the decoder reads through a rich law is sampled at values that q drew",
+        Edit("hvae.diagnostics.usage", "value = family.draw(site.law, drawn)", "value = site.value"),
+        (f"{RICH_LAWS}::test_rates_and_reading_agree_with_the_twin",),
+    ),
+    Fault(
+        "classifier-sees-the-path-it-judges",
+        "the classifier of images is fitted to the draws that it tells apart",
+        Edit("hvae.diagnostics.nested", "reshape(site.value.shape)[1:]", "reshape(site.value.shape)[:1]"),
+        (f"{RICH_LAWS}::test_the_classifier_of_draws_bounds_information_from_below",),
     ),
     # units
     Fault(

@@ -223,4 +223,28 @@ FAULTS = (
         ),
         ("tests/test_evidence.py::test_identities_and_dtypes",),
     ),
+    # the VampPrior
+    Fault(
+        "vamp-shares-forgotten",
+        "the mixture of pseudo-inputs is a sum and not a mean",
+        Edit("hvae.families.mixture", "-math.log(self.n_components)", "0.0"),
+        ("tests/test_vamp.py::test_the_prior_is_the_mixture_of_the_encoders_laws_at_known_points",),
+    ),
+    Fault(
+        "vamp-net-under-two-names",
+        "the encoder's net is a submodule of the decoder as well, and evidence with constant weights leaves them there",
+        Edit("hvae.nets", "self.shared = (net,)", "self.shared = nn.ModuleList([net])"),
+        ("tests/test_vamp.py::test_frozen_evidence_and_the_stuck_gradient_see_the_shared_weights",),
+    ),
+    Fault(
+        "vamp-of-its-own-net",
+        "the prior has a net of its own, which does not learn with the encoder's",
+        Edit(
+            "hvae.build.stack",
+            "nets.PseudoInputs(inputs, top.net)",
+            "nets.PseudoInputs(inputs, nets.mlp(len(inputs[0]), (), top.family.n_outputs,"
+            " activation=nn.Tanh, initialise=nets.xavier, source=generator(seed, 'init')))",
+        ),
+        ("tests/test_vamp.py::test_shared_weights_count_once_and_move_both",),
+    ),
 )
