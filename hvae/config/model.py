@@ -161,8 +161,8 @@ class ModelConfig:
         for layer, (family, spread) in enumerate(zip(families, self._spreads, strict=True), 1):
             require(
                 spread == 0 or family in CENTRED,
-                f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose mean is "
-                f"no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
+                f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose "
+                f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
             )
         require(
             not any(self._spreads) or self.order in AMORTISED,

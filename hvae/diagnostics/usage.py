@@ -1,8 +1,8 @@
 """Whether the decoder reads a layer, and what is lost without it; per datum, nats.
 
-- reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn for
-  another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
-  generative skips the children are all below, and the sum scores their joint law along the draws of q.
+- reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
+  for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
+  generative skips the children are all below, and the sum compares their joint laws along the draws of q.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
   on are drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).
