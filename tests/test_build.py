@@ -373,3 +373,100 @@ def test_objectives_are_what_was_asked_for() -> None:
     assert doubly == DoublyReparametrised(Iwae(Constant(0.5), {"z1": 1.0, "z2": 1.0}))
     with pytest.raises(ConfigError, match="free_nats has 3 entries for 2 latent layers"):
         build_objective(ObjectiveConfig(free_nats=(0.0, 1.0, 2.0)), names)
+
+
+# Nets, skips and cures
+
+
+def test_a_skip_decoder_sees_all_layers_above() -> None:
+    for order in ("bottom-up", "top-down"):
+        model = build_hvae(replace(CONFIG, generative_skips=True, order=order), dataset(), seed=0)  # type: ignore[arg-type]
+        parents = [model.decoder[name].parents for name in ("z3", "z2", "z1", "x")]
+        assert parents == [(), ("z3",), ("z2", "z3"), ("z1", "z2", "z3")]
+        assert [widths(model.decoder[name].net)[0][0] for name in ("z2", "z1", "x")] == [2, 5, 9]
+        noise = {name: torch.zeros(2, 10, n) for name, (_, n) in model.noise_specs().items()}
+        evidence = model(dataset().test.unsqueeze(0), noise)
+        assert evidence.log_weight.shape == (2, 10)
+        assert [evidence.closed_form(name) for name in ("z1", "z2", "z3")] == [order == "top-down"] * 2 + [True]
+
+
+@pytest.mark.parametrize("variance", ["learned", "network"])
+def test_a_convolutional_stack(variance: str) -> None:
+    grey = dataset("grey")
+    grey = replace(grey, train=torch.rand(20, 63), test=torch.rand(5, 63), image_shape=(9, 7))
+    config = ModelConfig(
+        latents=(4, 3), hidden=((8,), (5,)), nets=("convolutional", "residual"), channels=(2, 3),
+        observation="gaussian", observation_variance=variance,  # type: ignore[arg-type]
+    )  # fmt: skip
+    model = build_hvae(config, grey, seed=0)
+    law = model.decoder["x"]({"z1": torch.zeros(2, 5, 4)})
+    assert law.mean.shape == (2, 5, 63)
+    bias = model.decoder["x"].net[-1].bias.detach()
+    torch.testing.assert_close(bias[:63], grey.train.mean(0))
+    assert (bias[63:] == 0).all() and len(bias) == (126 if variance == "network" else 63)
+    noise = {name: torch.randn(2, 5, n) for name, (_, n) in model.noise_specs().items()}
+    model(grey.test.unsqueeze(0), noise).log_weight.mean().backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in model.parameters())
+    again = build_hvae(config, grey, seed=0).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+def test_convolutions_over_what_is_no_image_are_refused() -> None:
+    config = replace(CONFIG, nets=("convolutional", "mlp", "mlp"))
+    for data, words in (
+        (replace(dataset(), image_shape=(6,)), "toy holds rows of 6 numbers and no images; use mlp or residual."),
+        (dataset(), r"model.channels is \[16, 32\], which halves the 2 x 3 images of toy 2 times, beyond one pixel"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            build_hvae(config, data, seed=0)
+
+
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_the_cures_hold_the_top_off_the_prior(order: str) -> None:
+    """floor: KL(q(zL|·) ‖ N(0, I)) >= floor for each x; spread γ: its mean >= Σ_i γ² v_i / (v_i + 1e-5) / 2."""
+    data = dataset()
+    for seed in range(3):
+        floored = build_hvae(replace(CONFIG, order=order, floor_nats=1.7), data, seed=seed).double()  # type: ignore[arg-type]
+        spread = build_hvae(replace(CONFIG, order=order, normalised_means=(0.5,)), data, seed=seed).double()  # type: ignore[arg-type]
+        for model in (floored, spread):
+            with torch.no_grad():
+                for value in model.posterior.parameters():
+                    value.mul_(3.0)
+            noise = {name: torch.randn(8, 50, n).double() for name, (_, n) in model.noise_specs().items()}
+            came: list[torch.Tensor] = []
+            if model is spread:
+                norm = upward(model)["z3"].net[-1].norm
+                norm.register_forward_pre_hook(lambda _, inputs, came=came: came.append(inputs[0].detach()))
+            q = model.infer(data.train.double().unsqueeze(0), noise)["z3"]
+            mean, log_v = q.law.mean, q.law.log_variance
+            found = ((mean.square() + log_v.exp() - 1 - log_v) / 2).sum(-1)
+            if model is floored:
+                assert found.min() >= 1.7 - 1e-12
+            else:
+                v = came[0].flatten(end_dim=-2).var(0, unbiased=False)
+                least = (0.25 * v / (v + 1e-5)).sum() / 2
+                assert found.mean() >= least > 0.2
+                square = norm.shift.square() + 0.25 * v / (v + 1e-5)
+                torch.testing.assert_close(mean.square().flatten(end_dim=-2).mean(0), square, atol=1e-10, rtol=0)
+
+
+BAD_CURES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"nets": ("convolutional",)},
+        "model.nets is convolutional for z2 and z3, whose parent is no image; give it for z1",
+    ),
+    ({"normalised_means": (0.5,), "families": ("gaussian", "bernoulli", "gaussian")}, "0.5 for z2, but its law in the"),
+    ({"normalised_means": (0.5,), "order": "exact"}, "in order exact no net gives the means; leave it at 0."),
+    ({"floor_nats": 1.0, "order": "top-down-shared"}, "in order top-down-shared the top law is no plain output"),
+    ({"floor_nats": 1.0, "families": ("gaussian", "gaussian", "full-gaussian")}, "the encoder's law is full-gaussian"),
+    ({"floor_nats": 1.0, "latent_variance": "learned"}, "with model.latent_variance learned and model.prior standard"),
+    ({"floor_nats": 1.0, "prior": "learned"}, "and model.prior learned; use gaussian, network and standard."),
+    ({"floor_nats": 16.5}, "model.floor_nats is 16.5, more than 8 for each of the 2 units of the top layer"),
+]
+
+
+@pytest.mark.parametrize(("knobs", "words"), BAD_CURES, ids=lambda value: str(value)[:50])
+def test_cures_and_nets_that_go_with_no_such_layer_are_refused(knobs: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        replace(CONFIG, **knobs)
+    assert words in str(refusal.value) and "\n" not in str(refusal.value) and str(refusal.value).endswith(".")

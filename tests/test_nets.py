@@ -6,11 +6,31 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from scipy import signal, special
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from hvae.nets import ACTIVATIONS, INITIALISERS, BatchNorm, Root, estimate_constants, kaiming, mlp, orthogonal, xavier
+from hvae.nets import (
+    ACTIVATIONS,
+    INITIALISERS,
+    BatchNorm,
+    Capped,
+    ImageNorm,
+    Residual,
+    Root,
+    Style,
+    convolutional,
+    estimate_constants,
+    kaiming,
+    mlp,
+    normalise_means,
+    orthogonal,
+    residual,
+    transposed,
+    xavier,
+)
+from hvae.nets.convolutional import Convolution, Transposed
+from hvae.numerics import log_variance_cap
 from tests.statistics import assert_mean
 
 NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -162,3 +182,146 @@ def test_constants_stay_where_nothing_was_shown() -> None:
     made = net(batch_norm=True)
     estimate_constants(made, lambda: None)
     assert isinstance(made[1], BatchNorm) and torch.equal(made[1].variance, torch.ones(5).double())
+
+
+# Residual nets
+
+
+def test_hidden_layers_that_keep_their_width_add_to_their_input() -> None:
+    made = residual(5, (5, 5, 3, 3), 2, activation=nn.Tanh, initialise=xavier, source=source()).double()
+    assert [type(layer) for layer in made] == [nn.Linear, nn.Tanh, Residual, nn.Linear, nn.Tanh, Residual, nn.Linear]
+    w = [value.detach().numpy() for value in made.parameters()]
+    x = normal(2, 7, 5)
+    h = np.tanh(x.numpy() @ w[0].T + w[1])  # the first is plain, even where it keeps the width of the input
+    h = h + np.tanh(h @ w[2].T + w[3])
+    h = np.tanh(h @ w[4].T + w[5])  # the width changes
+    h = h + np.tanh(h @ w[6].T + w[7])
+    np.testing.assert_allclose(made(x).detach(), h @ w[8].T + w[9], atol=1e-12)
+
+
+def test_where_no_width_is_kept_a_residual_net_is_an_mlp() -> None:
+    style: Style = {"activation": nn.Tanh, "initialise": xavier, "source": source(), "batch_norm": True}
+    first = residual(4, (5, 3), 2, **style)
+    second = mlp(4, (5, 3), 2, **{**style, "source": source()})
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    normed = residual(4, (3, 3), 2, **style)[3]
+    assert isinstance(normed, Residual)
+    assert [type(layer) for layer in normed.layer] == [nn.Linear, BatchNorm, nn.Tanh]  # type: ignore[arg-type]
+
+
+# Convolutional nets
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (4, 7)])
+def test_a_convolution_is_a_correlation_at_every_other_pixel(shape: tuple[int, int]) -> None:
+    layer = Convolution(2, 3, xavier, source()).double()
+    layer.bias.data.copy_(normal(3))  # type: ignore[union-attr]
+    h = normal(4, 2, *shape)
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()  # type: ignore[union-attr]
+    for image, found in zip(h.numpy(), layer(h).detach(), strict=True):
+        for out in range(3):
+            same = sum(signal.correlate2d(image[c], weight[out, c], mode="same") for c in range(2))
+            np.testing.assert_allclose(found[out], same[::2, ::2] + bias[out], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (4, 7), (28, 14), (1, 3)])
+def test_a_transposed_convolution_is_the_adjoint(shape: tuple[int, int]) -> None:
+    """<conv a, b> = <a, transposed b> with the same weights: every pixel is back where it came from, odd or even."""
+    down = Convolution(2, 3, xavier, source(), bias=False).double()
+    up = Transposed(3, 2, shape, xavier, source(), bias=False).double()
+    up.weight.data.copy_(down.weight)
+    a = normal(4, 2, *shape)
+    b = normal(*down(a).shape, seed=1)
+    assert up(b).shape == a.shape
+    assert (down(a) * b).sum().item() == pytest.approx((a * up(b)).sum().item(), abs=1e-10)
+
+
+def both_ways(
+    shape: tuple[int, int], *, n_outputs: int = 1, batch_norm: bool = False, seed: int = 0
+) -> tuple[nn.Sequential, nn.Sequential]:
+    style: Style = {
+        "activation": nn.ELU, "initialise": xavier, "source": source(seed), "batch_norm": batch_norm
+    }  # fmt: skip
+    up = convolutional(shape, (3, 5), (6,), 4, **style)
+    down = transposed(4, (6,), (5, 3), shape, n_outputs * shape[0] * shape[1], **style)
+    return up.double(), down.double()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("shape", "n_outputs"), [((28, 28), 1), ((8, 8), 2), ((7, 5), 1)])
+def test_convolutional_nets_mirror_each_other(shape: tuple[int, int], n_outputs: int, batch_norm: bool) -> None:
+    up, down = both_ways(shape, n_outputs=n_outputs, batch_norm=batch_norm)
+    x = normal(2, 3, shape[0] * shape[1])
+    z = up(x)
+    outputs = down(z)
+    assert z.shape == (2, 3, 4) and outputs.shape == (2, 3, n_outputs * shape[0] * shape[1])
+    outputs.square().sum().backward()
+    parameters = [*up.named_parameters(), *down.named_parameters()]
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for _, value in parameters)
+    assert down[-1].bias.shape == outputs.shape[-1:]  # a bias for each pixel, which can start at the data's mean
+    if not batch_norm:  # every image for itself, whatever the leading axes
+        torch.testing.assert_close(down(up(x[1, 2])), outputs[1, 2], atol=1e-12, rtol=0)
+        wide = x[:1].expand(5, 3, -1)
+        torch.testing.assert_close(up(wide)[4], z[0], atol=1e-12, rtol=0)
+    assert any(isinstance(layer, ImageNorm) for layer in down) == batch_norm
+
+
+def test_channels_are_normalised_over_samples_data_and_pixels() -> None:
+    layer = ImageNorm(3).double()
+    layer.scale.data.copy_(normal(3, seed=1))
+    h = normal(2, 5, 3, 4, 6) + 2
+    rows = h.numpy().transpose(0, 1, 3, 4, 2)
+    flat = rows.reshape(-1, 3)
+    expected = normalise(rows, flat.mean(0), flat.var(0), layer).transpose(0, 1, 4, 2, 3)
+    np.testing.assert_allclose(layer(h).detach(), expected, atol=1e-12)
+    estimate_constants(layer, lambda: [layer(h)] and None)
+    np.testing.assert_allclose(layer.variance, flat.var(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_convolutional_nets_keep_replicas_apart_under_vmap(batch_norm: bool) -> None:
+    models = [nn.Sequential(*both_ways((7, 6), batch_norm=batch_norm, seed=seed)) for seed in range(3)]
+    parameters, buffers = stack_module_state(models)
+    template, x = nn.Sequential(*both_ways((7, 6), batch_norm=batch_norm)).to("meta"), normal(3, 2, 4, 42)
+    found = vmap(lambda p, b, x: functional_call(template, (p, b), (x,)), randomness="error")(parameters, buffers, x)
+    for replica, model in enumerate(models):
+        torch.testing.assert_close(found[replica], model(x[replica]), atol=1e-10, rtol=0)
+
+
+# What follows a net
+
+
+def test_normalised_means_have_their_spread_and_the_rest_passes() -> None:
+    plain = net()
+    x, plain_outputs = normal(3, 8, 4), net()(normal(3, 8, 4)).detach().numpy()
+    made = normalise_means(plain, 1, 0.5).double()
+    made[-1].norm.shift.data.fill_(0.25)
+    made[-1].bias.data.fill_(3.0)
+    assert "4.bias" not in dict(made.named_parameters()) and "5.norm.scale" in dict(made.named_buffers())
+    h = plain_outputs.reshape(-1, 2)[:, 0]
+    expected = 0.5 * (plain_outputs[..., 0] - h.mean()) / np.sqrt(h.var() + 1e-5) + 0.25
+    found = made(x).detach().numpy()
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-12)
+    np.testing.assert_allclose(found[..., 1], plain_outputs[..., 1] + 3, atol=1e-12)
+    assert np.square(found[..., 0]).mean() == pytest.approx(0.0625 + 0.25 * h.var() / (h.var() + 1e-5), abs=1e-12)
+    estimate_constants(made, lambda: [made(x[:2]), made(x[2:])] and None)
+    assert not made.training
+    np.testing.assert_allclose(made(x).detach().numpy()[..., 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("nats", [1e-6, 0.01, 0.5, 3.0, 8.0])
+def test_capped_variances_keep_the_least_divergence_and_reach_it(nats: float) -> None:
+    """(v - 1 - log v) / 2 >= nats for every output of a net, = nats far above the cap, and a gradient at both ends."""
+    capped = Capped(1, log_variance_cap(nats))
+    outputs = torch.cat([20 * normal(1000, 3), torch.full((1, 3), 300.0).double()]).requires_grad_()
+    found = capped(outputs)
+    assert torch.equal(found[:, 0], outputs[:, 0])
+    log_v = found[:, 1:].detach().numpy()
+    divergence = (np.expm1(log_v) - log_v) / 2
+    assert divergence.min() >= nats - 1e-12
+    assert divergence[-1] == pytest.approx(nats, abs=1e-12)
+    far_below = capped(torch.tensor([0.0, -40.0]).double())
+    assert far_below[1] == pytest.approx(-40, abs=1e-9)
+    ordinary = torch.tensor([[0.0, 5.0], [0.0, -5.0]], dtype=torch.float64, requires_grad=True)
+    capped(ordinary)[:, 1].sum().backward()
+    assert ordinary.grad is not None and (ordinary.grad[:, 1] > 0).all()

@@ -149,6 +149,10 @@ TWINS |= {
         replace(MODEL, families=("bernoulli", "full-gaussian"), latent_variance="learned"),
         ObjectiveConfig("iwae", 2), 10,
     ),
+    "convolutional": (replace(MODEL, nets=("convolutional", "residual"), channels=(2, 3)), ObjectiveConfig(), 20),
+    "skips, normalised means and a floor": (
+        replace(MODEL, generative_skips=True, normalised_means=(0.5,), floor_nats=0.7), ObjectiveConfig(), 20,
+    ),
     "free nats": (MODEL, ObjectiveConfig(beta=LinearWarmup(5), layer_beta=(1.0, 2.0), free_nats=(0.5, 1.0)), 40),
     "vimco, coins under a Gaussian": (
         replace(MODEL, families=("bernoulli", "gaussian")), ObjectiveConfig("vimco", 3, LinearWarmup(8)), 10,

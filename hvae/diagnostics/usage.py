@@ -2,8 +2,8 @@
 
 - reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
   for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
-  generative skips the children are all below, and the sum scores their joint law along the draws of q. Where a child's
-  law has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
+  generative skips the children are all below, and the sum compares their joint laws along the draws of q. Where a
+  child's law has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
   on are drawn jointly from p, given those visited before: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).

@@ -33,7 +33,7 @@ class Convolution(nn.Module):
         initialise(self.weight, source)
 
     def forward(self, h: Tensor) -> Tensor:
-        flat = F.conv2d(h.flatten(end_dim=-4), self.weight, self.bias, stride=2, padding=KERNEL // 2)
+        flat = F.conv2d(h.reshape(-1, *h.shape[-3:]), self.weight, self.bias, stride=2, padding=KERNEL // 2)
         return flat.view(*h.shape[:-3], *flat.shape[1:])
 
 
@@ -58,7 +58,12 @@ class Transposed(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         flat = F.conv_transpose2d(
-            h.flatten(end_dim=-4), self.weight, self.bias, stride=2, padding=KERNEL // 2, output_padding=self.extra
+            h.reshape(-1, *h.shape[-3:]),
+            self.weight,
+            self.bias,
+            stride=2,
+            padding=KERNEL // 2,
+            output_padding=self.extra,
         )
         return flat.view(*h.shape[:-3], *flat.shape[1:])
 

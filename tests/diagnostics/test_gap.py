@@ -75,6 +75,31 @@ def test_where_the_later_conditionals_are_exact_the_first_bear_the_gap(n_wrong: 
     within(found, exact, 6)
 
 
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_with_skips_what_is_left_hangs_on_all_that_was_visited(order: str) -> None:
+    """Only the first law of the visit is wrong: the others are p(v_l | v_<l, x) and have no gap, path by path.
+
+    A Markov rule, with p(z_l | z_{l-1}) in its place, would charge them for what the skips tell them.
+    """
+    network = stacks.decoder(WIDTHS, skips=True)
+    reference = LinearGaussian.of(network)
+    posterior = reference.exact_posterior(order)  # type: ignore[arg-type]
+    assert isinstance(posterior, NetworkPosterior)
+    first, *others = posterior.order
+    with torch.no_grad():
+        posterior.network[first].net.bias += 0.5  # type: ignore[operator]
+    model = HVAE(network, posterior)
+    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact_marginal(reference, data()))
+    exact = reference.gaps(posterior, data())
+    assert exact.layers[first].min() > 0.1
+    for name in others:
+        np.testing.assert_allclose(found.layers[name].datum_nats, 0, atol=1e-10)
+        np.testing.assert_allclose(exact.layers[name], 0, atol=1e-10)
+    for name in posterior.order:
+        np.testing.assert_allclose(found.remaining[name].datum_nats, 0, atol=1e-10)
+    within(found, exact, 6)
+
+
 def test_parts_add_up_draw_by_draw() -> None:
     """Σ G = total, and what remains falls by G at each layer: no estimate is used with two values."""
     model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))

@@ -9,6 +9,7 @@ from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE, Evidence
 from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Array, Joint, Stack, images, link, log_normal, root, sampler
+from tests.reference import stacks
 from tests.statistics import assert_mean
 
 STACK = Stack(
@@ -138,3 +139,70 @@ def test_a_layer_that_nobody_reads() -> None:
     found = usage.reading(*observed(stack.bottom_up(), images(50, width=2)))
     assert found["z2"] == pytest.approx(0, abs=1e-15)
     assert found["z1"].mean() > 0.3
+
+
+# Generative skips: z2 is read by z1 and by x
+
+SKIP_WIDTHS = (3, 2, 2)
+
+
+def skip_stack() -> HVAE:
+    decoder = stacks.decoder(SKIP_WIDTHS, skips=True)
+    return HVAE(decoder, stacks.posterior("bottom-up seeing all", SKIP_WIDTHS, scale=0.5))
+
+
+def test_reading_with_skips_is_the_sum_over_children() -> None:
+    """(W Δ)ᵀ C⁻¹ (W Δ) / 2 for each child of the swapped latent, W its columns of the child's weight."""
+    model, x = skip_stack(), images(20, width=3)
+    seen, evidence = observed(model, x, 3)
+    found = usage.reading(seen, evidence)
+    laws = stacks.laws(model.decoder)
+    for name in LATENTS:
+        value = evidence.q[name].value.numpy()
+        difference, expected = value - np.roll(value, 1, axis=1), 0.0
+        for parents, weight, _, noise in laws.values():
+            if name in parents:
+                start = 2 * list(parents).index(name)
+                shift = difference @ weight[:, start : start + 2].T
+                expected = expected + (shift @ np.linalg.inv(noise) * shift).sum(-1) / 2
+        np.testing.assert_allclose(found[name], np.mean(expected, axis=0), atol=1e-10)
+
+
+def log_px_with(model: HVAE, name: str, clamp: Array, x: Array) -> Array:
+    """log p(x) once ``name`` is set: its law becomes a point, and nothing is learned of its parents."""
+    laws = stacks.laws(model.decoder)
+    parents, weight, _, noise = laws[name]
+    laws[name] = parents, 0 * weight, clamp, 0 * noise
+    where, mean, covariance = stacks.grown(laws)
+    block = where["x"]
+    return np.array([log_normal(row, mean[block], covariance[np.ix_(block, block)]) for row in x])
+
+
+@pytest.mark.parametrize("name", LATENTS)
+def test_model_knockout_with_skips_weighs_the_layers_above(name: str) -> None:
+    decoder = stacks.decoder(SKIP_WIDTHS, skips=True, scale=0.7)
+    reference = LinearGaussian.of(decoder)
+    model, x = HVAE(decoder, reference.exact_posterior("top-down")), images(120, width=3)
+    seen, evidence = observed(model, x, 2048)
+    found = usage.model_knockout(seen, evidence, name, "diagnostics")
+    clamp = usage.prior_mean(seen, name).detach().numpy()
+    expected = reference.log_px(x).numpy() - log_px_with(model, name, clamp, x.numpy())
+    if name == "z2":  # q(z1 | z2, x) is exact where z2 is set too
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+    else:
+        assert_mean(found - expected, 0.0, detect=0.1)
+
+
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_encoder_knockout_with_skips_of_every_layer_is_the_gap_of_the_prior(order: str) -> None:
+    """Stopped before the first latent, q is the prior: ELBO = E_p(z) log p(x | z), by the trace of its covariance."""
+    decoder = stacks.decoder(SKIP_WIDTHS, skips=True, scale=0.5)
+    reference = LinearGaussian.of(decoder)
+    model, x = HVAE(decoder, reference.exact_posterior(order)), images(100, width=3)  # type: ignore[arg-type]
+    found = usage.encoder_knockout(*observed(model, x, 256), model.posterior.order[0])
+    where, mean, covariance = stacks.joint(decoder)
+    noise, block = stacks.laws(decoder)["x"][3], where["x"]
+    spread = covariance[np.ix_(block, block)] - noise
+    expected = np.array([log_normal(row, mean[block], noise) for row in x.numpy()])
+    expected = expected - np.trace(np.linalg.solve(noise, spread)) / 2
+    assert_mean(found - (reference.log_px(x).numpy() - expected), 0.0, detect=0.8)

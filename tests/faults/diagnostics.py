@@ -134,6 +134,36 @@ FAULTS = (
         (f"{PROPOSALS}::test_with_exact_conditionals_every_weight_is_the_exact_marginal",),
     ),
     Fault(
+        "rest-of-a-markov-decoder",
+        "once z_l is given, the layers below it are taken to say nothing of those above, skips or not",
+        Edit(
+            "hvae.diagnostics.rest",
+            "for name in decoder.variables if name not in settled]",
+            'for name in decoder.variables if name not in (*settled, *(("x", *list(given)[:-1]) if given else ()))]',
+        ),
+        (f"{GAP}::test_with_skips_what_is_left_hangs_on_all_that_was_visited[bottom-up]",),
+    ),
+    Fault(
+        "given-latents-in-the-proposal",
+        "latents that are given are weighed as if the ladder had drawn them",
+        Edit("hvae.diagnostics.rest", "return {name: trace[name] for name in self.specs}", "return trace"),
+        (f"{GAP}::test_every_order_of_visit",),
+    ),
+    Fault(
+        "reading-of-one-child",
+        "with generative skips only one child of a layer is asked whether it reads it",
+        Edit("hvae.diagnostics.usage", "sum(terms[1:], start=terms[0])", "terms[-1]"),
+        ("tests/diagnostics/test_usage.py::test_reading_with_skips_is_the_sum_over_children",),
+    ),
+    Fault(
+        "knock-out-forgets-skips",
+        "with a layer set, those above it are no more weighed, though x hangs from them by skips",
+        Edit(
+            "hvae.diagnostics.usage", "    return found[1:]", "    return found[1:][: 0 if without == 'z1' else None]"
+        ),
+        ("tests/diagnostics/test_usage.py::test_model_knockout_with_skips_weighs_the_layers_above",),
+    ),
+    Fault(
         "mixture-without-log-2",
         "a mixture of two halves is scored as the sum of two proposals",
         Edit(

@@ -210,10 +210,4 @@ FAULTS = (
         (MOVED,),
         size=1.0,
     ),
-    Fault(
-        "given-latents-in-the-proposal",
-        "latents that are given are weighed as if the encoder had drawn them",
-        Edit("hvae.likelihood.target", "            if name in specs:\n    ", "            if name:\n    "),
-        (f"{ANNEALING}::test_given_latents_turn_the_evidence_into_a_joint_one",),
-    ),
 )

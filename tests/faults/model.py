@@ -164,6 +164,22 @@ FAULTS = (
         ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
     ),
     Fault(
+        "transposed-convolutions-lose-a-row",
+        "a transposed convolution brings back an odd number of rows only",
+        Edit("hvae.nets.convolutional", "(size + 1) % 2 for size in shape", "0 * size for size in shape"),
+        ("tests/test_nets.py::test_a_transposed_convolution_is_the_adjoint",),
+        raises=("AssertionError", "Failed", "RuntimeError"),
+    ),
+    Fault(
+        "floor-for-the-deviation",
+        "the cap on a log-variance is that on the log of the deviation",
+        Edit("hvae.numerics", "return v - 1 - 2 * nats", "return (v - 1 - 2 * nats) / 2"),
+        (
+            "tests/test_nets.py::test_capped_variances_keep_the_least_divergence_and_reach_it",
+            "tests/test_build.py::test_the_cures_hold_the_top_off_the_prior",
+        ),
+    ),
+    Fault(
         "latents-in-the-wrong-order",
         "the latents of a model are listed from the top",
         Edit(
