@@ -119,5 +119,5 @@ def test_aggressive_layers_are_layers(layers: list[int]) -> None:
         RunConfig.from_dict(
             {"training": {"aggressive_steps": 5, "aggressive_layers": layers}, "model": {"latents": [3, 2]}}
         )
-    with pytest.raises(ConfigError, match="training.aggressive_steps is 0; give the number"):
+    with pytest.raises(ConfigError, match=r"training\.aggressive_steps is 0; give the number"):
         RunConfig.from_dict({"training": {"aggressive_layers": [1]}})

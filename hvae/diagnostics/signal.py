@@ -92,4 +92,5 @@ def _jackknife(values: FloatArray) -> FloatArray:
     n = len(without)
     middle = n * whole - (n - 1) * without.mean()
     error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
-    return middle + np.array([-1.0, 0.0, 1.0]) * stats.t.ppf(0.975, n - 1) * error
+    interval: FloatArray = middle + np.array([-1.0, 0.0, 1.0]) * stats.t.ppf(0.975, n - 1) * error
+    return interval

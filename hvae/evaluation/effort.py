@@ -46,7 +46,7 @@ class Effort:
 
     def settings(self, word: str, n_test: int) -> dict[str, int | tuple[int, ...]]:
         """What the numbers of a probe depend on, by the names that its arrays have; at most ``n_test`` images."""
-        values = {
+        values: dict[str, int | tuple[int, ...]] = {
             "n_images": min(self.images, n_test),
             "n_temperatures": self.temperatures,
             "n_chains": self.chains,

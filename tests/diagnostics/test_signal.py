@@ -106,6 +106,7 @@ def near_the_posterior(shift: float, wider: float) -> HVAE:
 X = torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "model", "counts", "n_draws", "expected"),
     [
