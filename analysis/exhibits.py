@@ -13,6 +13,7 @@ from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
 from analysis.figures.likelihood import likelihood_curves
 from analysis.figures.resampling import resampling_grid
+from analysis.figures.signal import gradient_signal
 from analysis.figures.unit_rates import unit_rates
 from analysis.load import LoadedRun
 from analysis.study import Study
@@ -152,6 +153,21 @@ GAP = (
     ),
 )
 """the section on the gap, which stands only where something of it was measured"""
+
+
+SIGNAL = (
+    Exhibit(
+        "signal",
+        "Signal-to-noise ratio of the gradients, per layer",
+        "Root mean square over a part's weights of |E g| / sd g, with g the gradient that training follows at its last "
+        "step, drawn anew on the same test images; logarithmic. Parts are the encoder of each layer and the decoder. "
+        "One line per replica, with the 95 % interval of the draws by the jackknife; a bar without a point says that "
+        "no signal was found. A ratio that falls with K says that more samples teach this part less.",
+        lambda study: gradient_signal(study.runs),
+        "",
+    ),
+)
+"""the section on gradients, which stands only where they were measured"""
 
 
 ACCURACY = (

@@ -107,6 +107,17 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """Signal-to-noise ratio of the gradients that training followed, over C numbers of samples."""
+
+    n_samples: Array
+    """[C]"""
+    snr: Arrays
+    """latent, "encoder" or "decoder" -> [R, C, 3]"""
+    n_images: int
+
+
+@dataclass(frozen=True)
 class Training:
     """What was written while training: T rows, at `step` [T]."""
 
@@ -146,6 +157,7 @@ class LoadedRun:
     annealed: Annealed | None
     exact: Exact | None
     gap: Gap | None
+    signal: Signal | None
     images: Arrays | None
     provenance: tuple[Mapping[str, Any], ...]
     """one entry per session that worked on the run"""
@@ -247,6 +259,7 @@ def load_run(run: Run) -> LoadedRun:
         annealed=read_annealed(_arrays(run, "annealed"), len(seeds)),
         exact=read_exact(_arrays(run, "exact"), len(seeds), names),
         gap=read_gap(_arrays(run, "gap"), len(seeds), names, config.model.order),
+        signal=_signal(_arrays(run, "gradients")),
         images=images or None,
         provenance=tuple(run.read_provenance()),
         metrics=run.read_metrics(),
@@ -300,6 +313,12 @@ def _likelihood(arrays: Arrays, suffix: str, alive: Array) -> Likelihood | None:
         warning=tuple(str(text) if good else "" for text, good in zip(warning, alive, strict=True)),
         n_images=pareto_k.shape[1],
     )
+
+
+def _signal(arrays: Arrays) -> Signal | None:
+    key = "gradient_snr/"
+    snr = {name.removeprefix(key): values for name, values in arrays.items() if name.startswith(key)}
+    return Signal(arrays["n_samples"], snr, int(arrays["n_images"])) if snr else None
 
 
 def _put(array: Array, index: int, values: Any) -> None:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import ACCURACY, GAP, Exhibit, exhibits
+from analysis.exhibits import ACCURACY, GAP, SIGNAL, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
 from analysis.study import Study, open_study
@@ -56,6 +56,8 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
+    signal_figures, _ = _figures(SIGNAL, study, directory / "figures")
+    content |= {"signal_figures": signal_figures}
     content |= {"accuracy_figures": accuracy_figures, "accuracy_tables": accuracy_tables(study.measured)}
     page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"

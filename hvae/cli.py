@@ -153,9 +153,10 @@ def _evaluate(options: Any) -> int:
 
     from hvae import completion, evaluation
 
-    words = evaluation.read_words(options.likelihood or "importance")
+    asked = options.likelihood or ("" if options.gradients else "importance")
+    words = evaluation.read_words(asked) if asked else ()
     effort = evaluation.Effort(**{field.name: options[field.name] for field in dataclasses.fields(evaluation.Effort)})
-    probes = [word for word in words if word in evaluation.PROBES]
+    probes = [word for word in words if word in evaluation.PROBES] + ["gradients"] * bool(options.gradients)
     if not probes and effort != evaluation.Effort():
         knobs = ", ".join(f"--{field.name}" for field in dataclasses.fields(effort))
         raise ConfigError(f"{knobs} go with --likelihood {', '.join(evaluation.PROBES)}; name one of these words.")

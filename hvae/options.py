@@ -161,6 +161,23 @@ def _probes(parser: Parser) -> None:
         ("samples", 1000, "K of L_K, and of every proposal behind the layer gaps"),
     ):
         parser.add_argument(f"--{knob}", type=int, default=default, metavar="N", help=f"{text}; goes with --likelihood")
+    parser.add_argument(
+        "--gradients",
+        type=_counts,
+        default=(),
+        metavar="K,K,...",
+        help="K, as in 1,2,5,20, at which the signal-to-noise ratio of each layer's gradient is measured",
+    )
+
+
+def _counts(text: object) -> object:
+    """Whole numbers separated by commas, each once, from the smallest."""
+    if not isinstance(text, str):
+        return text
+    words = text.split(",")
+    if not all(word.strip().isdigit() for word in words):
+        raise ValueError(f"--gradients is {text!r}; give numbers of samples with commas, as in 1,2,5,20")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def _where(parser: Parser, *, runs_dir: bool) -> None:

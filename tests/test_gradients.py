@@ -589,6 +589,30 @@ def test_tempered_bounds_have_the_same_exact_gradients(order: str) -> None:
         assert_equal_gradients(model, exact_bound(model, exact, 2, 2, 1.0), expected_surrogate(model, objective, 2, 2))
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kinds", DISCRETE)
+def test_free_nats_have_exact_gradients_where_every_draw_finds_the_gates_alike(kinds: str, order: str) -> None:
+    """A price that no pair of draws reaches, for the last layer and for the first one's units: a constant each."""
+    model = stack(order, DISCRETE[kinds])
+    first, last = model.latents[0], model.latents[-1]
+    units = model.decoder[first].family.units
+    objective = Elbo(free_nats={last: 50.0} if last != first else {}, unit_free_nats={first: 40.0})
+    paid = 40.0 * units + (50.0 if last != first else 0.0)
+
+    def exact(evidence: Evidence) -> Tensor:
+        rest = [evidence.rate(name) for name in evidence.latents if name not in (first, last)]
+        return (-evidence.distortion - sum(rest, start=torch.zeros(()).double())).mean(0) - paid
+
+    bound = exact_bound(model, exact, 2, 2, 1.0)
+    surrogate = expected_surrogate(model, objective, 2, 2)
+    assert abs(bound.item() + surrogate.item()) < EXACT
+    weights = list(model.parameters())
+    wanted = torch.autograd.grad(bound, weights, materialize_grads=True)
+    found = torch.autograd.grad(surrogate, weights, materialize_grads=True)
+    for a, b in zip(wanted, found, strict=True):
+        torch.testing.assert_close(-b, a, atol=EXACT, rtol=0)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_pathwise_gradients_of_a_linear_gaussian_stack_equal_its_closed_form(depth: int) -> None:
     """The ELBO of affine Gaussians by means and covariances. Quadratic in the noise, its sampled twin is exact on any

@@ -14,8 +14,8 @@ from hvae import rng
 from hvae.build import build_objective
 from hvae.config import ConfigError, ObjectiveConfig, RunConfig
 from hvae.evidence import HVAE, Evidence
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
-from hvae.gradients import asleep, awake, fill_in, players
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
+from hvae.gradients import asleep, awake, estimate, fill_in, players
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives import (
@@ -116,6 +116,41 @@ def test_the_gate_reads_the_batch_mean_not_each_datum(model: HVAE) -> None:
         threshold = float(rate.mean()) - 1e-6
     assert (rate < threshold).any() and (rate > threshold).any()
     torch.testing.assert_close(Elbo(free_nats={name: threshold})(found, 0), Elbo()(found, 0), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_free_nats_of_units_are_those_of_layers_of_one_unit(order: str) -> None:
+    """Each unit's mean rate over the batch against the price, by numpy; a unit below feels nothing of its rate."""
+    model = stack(order, [coins(3), lambda: DiagonalGaussian(2), normal])
+    found = evidence(model)
+    units = {name: (found.q[name].unit_log_prob - found.p[name].unit_log_prob) for name in model.latents}
+    means = {name: terms.detach().numpy().mean((0, 1)) for name, terms in units.items()}
+    free = {name: float(np.abs(mean).max()) * 0.9 for name, mean in means.items()}
+    weights = {"z1": 0.6 * 0.5, "z2": 0.6 * 3, "z3": 0.6}
+    objective = Elbo(Constant(0.6), {"z1": 0.5, "z2": 3.0}, unit_free_nats=free)
+    expected = found.distortion.mean().item()
+    felt = found.distortion
+    for name, mean in means.items():
+        above = mean > free[name]
+        expected += weights[name] * np.where(above, mean, free[name]).sum()
+        felt = felt + weights[name] * (units[name] * torch.from_numpy(above)).sum(-1)
+    assert any((mean > free[name]).any() for name, mean in means.items())
+    assert any((mean <= free[name]).any() for name, mean in means.items())
+    assert objective(found, 0).item() == pytest.approx(expected, abs=1e-12)
+    plain = -estimate(-felt, lambda f: f.mean(0), discrete_log_q(found)).mean()
+    torch.testing.assert_close(gradient(model, objective(found, 0)), gradient(model, plain), atol=1e-12, rtol=0)
+    layer = Elbo(free_nats={"z3": free["z3"]})(found, 0)  # of one unit
+    torch.testing.assert_close(Elbo(unit_free_nats={"z3": free["z3"]})(found, 0), layer, atol=1e-12, rtol=0)
+
+
+def test_free_nats_of_units_need_units_and_no_others() -> None:
+    model = stack("bottom-up", [lambda: FullGaussian(2).double()])
+    with pytest.raises(TypeError):
+        Elbo(unit_free_nats={"z1": 0.1})(evidence(model), 0)
+    with pytest.raises(ValueError, match="z1 has free nats as a layer and for each unit"):
+        Elbo(free_nats={"z1": 0.1}, unit_free_nats={"z1": 0.1})
+    with pytest.raises(ValueError, match=r"unit_free_nats is \{'z1': 0.1\}"):
+        StickingTheLanding(Elbo(unit_free_nats={"z1": 0.1}))
 
 
 def test_iwae_rises_with_the_number_of_samples_and_is_the_elbo_at_one(model: HVAE) -> None:

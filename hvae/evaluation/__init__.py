@@ -7,8 +7,8 @@ never pooled with data. A replica that became non-finite has NaN and the verdict
 
 `evaluate` (file `whole`) writes what every run has, ``evaluation/diagnostics.npz``, ``likelihood.npz`` and
 ``images.npz``; `probe` (file `probes`) what is asked for further: ``annealed.npz``, ``exact.npz``, ``gap.npz``,
-each with its settings and, where it cannot be had, with a sentence for each replica, `refused`. These files are
-all that figures and reports read.
+``gradients.npz``, each with its settings and, where it cannot be had, with a sentence for each replica, `refused`.
+These files are all that figures and reports read.
 """
 
 from hvae.evaluation.effort import PROBES, WORDS, Effort, read_words

@@ -7,7 +7,7 @@ from hvae.config import ConfigError
 from hvae.likelihood.annealing import Annealing
 
 PROBES = ("annealed", "exact", "gap")
-"""each writes the file of arrays of its name"""
+"""probes of log p(x); each, like the probe "gradients", writes the file of arrays of its name"""
 WORDS = ("importance", *PROBES)
 
 
@@ -30,11 +30,13 @@ class Effort:
     leapfrog: int = Annealing.n_leapfrog
     draws: int = 4
     samples: int = 1000
+    gradients: tuple[int, ...] = ()
+    """numbers of samples at which the signal of gradients is measured"""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), LEAST.get(field.name, 1)
-            if value < least:
+            if any(number < least for number in (value if isinstance(value, tuple) else (value,))):
                 raise ConfigError(f"--{field.name} is {value}; give at least {least}.")
 
     @property
@@ -42,15 +44,16 @@ class Effort:
         """What of it goes into annealing."""
         return Annealing(self.temperatures, self.chains, self.leapfrog)
 
-    def settings(self, word: str, n_test: int) -> dict[str, int]:
+    def settings(self, word: str, n_test: int) -> dict[str, int | tuple[int, ...]]:
         """What the numbers of a probe depend on, by the names that its arrays have; at most ``n_test`` images."""
-        values = {
+        values: dict[str, int | tuple[int, ...]] = {
             "n_images": min(self.images, n_test),
             "n_temperatures": self.temperatures,
             "n_chains": self.chains,
             "n_leapfrog": self.leapfrog,
             "n_draws": self.draws,
             "n_largest": self.samples,
+            "n_samples": self.gradients,
         }
         return {name: values[name] for name in _NAMES[word]}
 
@@ -62,5 +65,6 @@ _ANNEALING = ("n_temperatures", "n_chains", "n_leapfrog")
 _NAMES: dict[str, Sequence[str]] = {
     "exact": ("n_images",),
     "annealed": ("n_images", "n_largest", *_ANNEALING),
+    "gradients": ("n_images", "n_samples"),
     "gap": ("n_images", "n_largest", "n_draws", *_ANNEALING),
 }

@@ -1,4 +1,4 @@
-"""What is measured of a run on request: annealed bounds, exact answers, the gap and its causes."""
+"""What is measured of a run on request: annealed bounds, exact answers, the gap and its causes, gradients."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,13 +13,19 @@ from hvae.evaluation.annealed import annealed_arrays
 from hvae.evaluation.effort import Effort
 from hvae.evaluation.exact import exact_arrays
 from hvae.evaluation.gap import gap_arrays
+from hvae.evaluation.gradients import gradient_arrays
 from hvae.evaluation.replicas import Arrays, Replicas, stack
 from hvae.evaluation.subject import Subject
 from hvae.runs import Run
 from hvae.vocabulary import FAILED
 
 Measure = Callable[[Subject], Arrays]
-MEASURES: Mapping[str, Measure] = {"annealed": annealed_arrays, "exact": exact_arrays, "gap": gap_arrays}
+MEASURES: Mapping[str, Measure] = {
+    "annealed": annealed_arrays,
+    "exact": exact_arrays,
+    "gap": gap_arrays,
+    "gradients": gradient_arrays,
+}
 
 
 def missing(run: Run, words: Sequence[str], effort: Effort, step: int) -> list[str]:
@@ -35,10 +41,10 @@ def _is_there(run: Run, word: str, effort: Effort, step: int) -> bool:
     if any(text not in ("", FAILED) for text in arrays["refused"].tolist()):
         return False
     settings = _settings(run, word, effort, int(arrays["n_test"]), step)
-    return all(name in arrays and int(arrays[name]) == value for name, value in settings.items())
+    return all(name in arrays and np.array_equal(arrays[name], value) for name, value in settings.items())
 
 
-def _settings(run: Run, word: str, effort: Effort, n_test: int, step: int) -> dict[str, int]:
+def _settings(run: Run, word: str, effort: Effort, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
     common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
@@ -58,7 +64,10 @@ def probe(
     with tqdm(
         total=len(words) * len(replicas.models), desc=f"{run.label} measured", disable=None if progress else True
     ) as bar:
-        subjects = [Subject(model, x, config, effort, _Ticks(bar)) for model in replicas.models]
+        step = replicas.trained.step
+        subjects = [
+            Subject(model, x, config, effort, _Ticks(bar), run.config.objective, step) for model in replicas.models
+        ]
         for word in words:
             each: list[Arrays | None] = []
             refused = []
@@ -76,7 +85,7 @@ def probe(
                 )
             texts = [FAILED if text == FAILED else "" for text in refused]
             stacked = stack(each, measured[0], texts) if measured else {}
-            settings = _settings(run, word, effort, len(replicas.test), replicas.trained.step)
+            settings = _settings(run, word, effort, len(replicas.test), step)
             stacked |= {name: np.array(value) for name, value in settings.items()}
             run.save_arrays(word, stacked | {"refused": np.array(refused)})
     return refusals

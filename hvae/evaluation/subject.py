@@ -1,12 +1,12 @@
 """One replica under several probes, which share what is dear."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
 
-from hvae.config import EvaluationConfig
+from hvae.config import EvaluationConfig, ObjectiveConfig
 from hvae.evaluation.effort import Effort
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import Annealed, anneal
@@ -27,6 +27,10 @@ class Subject:
     effort: Effort
     tick: Callable[[], object]
     """called after every temperature"""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """what it was trained for"""
+    step: int = 0
+    """up to which it was trained"""
 
     @cached_property
     def annealed(self) -> Annealed:

@@ -57,6 +57,43 @@ FAULTS = (
         ("tests/test_gradients.py::test_gradients_without_the_score",),
     ),
     Fault(
+        "free-nats-of-units-by-the-layer",
+        "the gate of each unit reads the mean over units too",
+        Edit("hvae.objectives.bounds", "rate.mean((0, 1)) > free", "rate.mean() > free"),
+        ("tests/test_objectives.py::test_free_nats_of_units_are_those_of_layers_of_one_unit",),
+    ),
+    Fault(
+        "relaxed-coin-with-the-wrong-noise",
+        "the noise of a relaxed coin has the wrong sign: the same law, but not the hard draw's limit",
+        Edit("hvae.families.discrete", "_logits(law) - torch.logit(noise)", "_logits(law) + torch.logit(noise)"),
+        ("tests/test_relaxation.py::test_straight_through_values_have_the_discrete_law_and_relaxed_ones_lie_between",),
+    ),
+    Fault(
+        "relaxed-too-cold",
+        "a relaxed coin has another temperature than it says",
+        Edit("hvae.families.discrete", "logit(noise)) / temperature", "logit(noise)) / ((1 - SIZE) * temperature)"),
+        ("tests/test_relaxation.py::test_the_relaxed_gradient_of_a_coin_climbs_the_surrogate",),
+        size=0.02,
+    ),
+    Fault(
+        "waiting-weights-keep-their-momentum",
+        "a weight that waits has the gradient 0, so Adam moves it by its momentum",
+        Edit("hvae.training", "value.grad = None  #", "value.grad = torch.zeros_like(value)  #"),
+        ("tests/test_training.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
+    ),
+    Fault(
+        "decoder-moves-a-step-early",
+        "the decoder's turn comes at the step before",
+        Edit("hvae.build.moves", "(step + 1) % config", "(step + 2) % config"),
+        ("tests/test_training.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",),
+    ),
+    Fault(
+        "signal-of-noise",
+        "the signal-to-noise ratio is not freed of what noise alone looks like",
+        Edit("hvae.diagnostics.signal", "middle = n * whole - (n - 1) * without.mean()", "middle = whole"),
+        ("tests/diagnostics/test_signal.py::test_intervals_hold_the_truth_and_no_signal_is_told_as_none",),
+    ),
+    Fault(
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
         Edit("hvae.training", "squares.sum(0).sqrt()", "squares.sum().sqrt()"),
