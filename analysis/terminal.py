@@ -31,9 +31,9 @@ from hvae.config import ConfigError
 
 WIDTH = 100
 GAIN = (
-    "Active layers of every seed by the verdict (? where another is undecided). Gain: L_K less the baseline's, paired by "
-    "seed, ± half of its 95 % t-interval. Gap, where measured: log p(x) less the ELBO. Cost, where timed: CPU time of a "
-    "step, as a multiple of the baseline's."
+    "Active layers of every seed by the verdict (? where another is undecided). Gain: L_K less the baseline's, paired "
+    "by seed, ± half of its 95 % t-interval. Gap, where measured: log p(x) less the ELBO. Cost, where timed: CPU time "
+    "of a step, as a multiple of the baseline's."
 )
 SHOWN_REMARKS = 6
 """sentences of doubt on the gap that the terminal shows before it refers to the page"""

@@ -5,7 +5,7 @@ bottom-up stack. A layer is alive by the verdict (I and U surely above 0.1 nats)
 L_K, a lower bound, and its difference from the plain stack is paired by seed. The combination `all together` was
 chosen from the literature before any run: ladder, warm-up and batch normalisation (Sønderby et al. 2016) with free
 nats (Kingma et al. 2016); `bottom-up together` is the same without the ladder. Whether the variance of a Gaussian
-observation is learned or fixed at 1 is asked of grey images, with two runs of their own that compare only with each other.
+observation is learned or fixed at 1 is asked of grey images, by two runs that compare only with each other.
 
 The `cpu` preset is small (MNIST, one hidden layer per conditional, a few epochs): it shows what cures do early in
 training. Layers that come alive late, and cures that pay late, are not seen; a warm-up spends a third of these steps

@@ -147,7 +147,7 @@ claims = (
         unit="layers",
     ),
     Claim(
-        statement="Sharing the decoder's parameters up to the top's prior makes no difference to a ladder's likelihood.",
+        statement="Sharing the decoder's parameters up to the top's prior leaves a ladder's likelihood as it is.",
         source=SYMMETRIC,
         quantity="L_K, top-down-shared minus top-down,",
         measure=lambda runs: (likelihood(runs, "top-down-shared"), likelihood(runs, "top-down")),

@@ -63,10 +63,11 @@ def sweep(
     task: Callable[..., None] = complete,
     settled: Callable[[Run], bool] = lambda run: run.done,
 ) -> list[Failure]:
-    """Complete every run that is not `settled`, at most `n_workers` at a time (0: one for every `n_threads` cores, or one on a GPU).
+    """Complete every run that is not `settled`, at most `n_workers` at a time.
 
-    Answers the failures. The costliest start first. `say` hears a line for every run that ends. An interrupt (SIGINT or
-    SIGTERM) is passed on: workers save a checkpoint and stop, then `KeyboardInterrupt` is raised.
+    With 0 workers, one for every `n_threads` cores, or one on a GPU. Answers the failures. The costliest start first.
+    `say` hears a line for every run that ends. An interrupt (SIGINT or SIGTERM) is passed on: workers save a
+    checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
     n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
