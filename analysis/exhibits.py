@@ -39,9 +39,10 @@ LAYERS = (
     Exhibit(
         "information",
         "Information about the image, per layer",
-        "I in nats on the fixed test images: I(x; z(l)) bottom-up, I(x; z(l) | layers above) top-down. Bottom-up it "
-        "asks which of the n images it was and cannot exceed log n; top-down the interval reaches from an estimate on "
-        "n images or more (the middle: on them) to a bound for images at large, which is not capped. Linear up to the "
+        "I in nats on the fixed test images: I(x; z(l)) where z1 is visited first (bottom-up, bottom-up-x, "
+        "mean-field), I(x; z(l) | layers above) top-down. The first asks which of the n images it was and cannot "
+        "exceed log n; top-down the interval reaches from an estimate on n images or more (the middle: on them) to "
+        "a bound for images at large, which is not capped. Linear up to the "
         "threshold of the verdict (dashed), logarithmic above. " + EVERY_SEED,
         lambda study: information(study.panels),
         "No run has its information measured yet.",
@@ -70,9 +71,9 @@ LAYERS = (
         "active-units",
         "Active units, per layer",
         "Per cent of a layer's D units whose variance over images exceeds 0.01. Filled: the covariance of two "
-        "independent draws of the path bottom-up, the residual mean given the layers above top-down, which leave out "
-        "what a unit merely inherits. Hollow: Burda's variance of the mean, which does not. Every point is one "
-        "replica; the thin line joins the medians of the filled ones.",
+        "independent draws of the path where z1 is visited first, the residual mean given the layers above top-down, "
+        "which leave out what a unit merely inherits. Hollow: Burda's variance of the mean, which does not. "
+        "Every point is one replica; the thin line joins the medians of the filled ones.",
         lambda study: active_units(study.panels),
         "No run has a count of active units (its laws may not factorise over units).",
     ),
@@ -89,9 +90,9 @@ LAYERS = (
     Exhibit(
         "knockout-encoder",
         "What the bound loses without the encoder's layer",
-        "Nats of the ELBO lost when q of this layer and of those after it in the inference order (above it bottom-up, "
-        "below it top-down) is replaced by the prior; paired over images. Linear up to 0.1 nats, logarithmic beyond. "
-        + EVERY_SEED,
+        "Nats of the ELBO lost when q of this layer and of those after it in the inference order (above it where z1 "
+        "is visited first, below it top-down) is replaced by the prior; paired over images. Linear up to 0.1 nats, "
+        "logarithmic beyond. " + EVERY_SEED,
         lambda study: knockout_encoder(study.panels),
         "No run has its encoder knock-out measured.",
     ),

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
 from analysis.gap import Array as Array
-from hvae.config import RunConfig
+from hvae.config import MERGING, RunConfig
 from hvae.runs import Run, find_runs
 from hvae.vocabulary import ACTIVE, ACTIVE_VARIANCE, FAILED, UNDECIDED
 
@@ -55,7 +55,7 @@ class Layer:
     collapsed_fraction: Array | None
     """[R, E'] share of units that are (epsilon, delta)-collapsed"""
     information_on_n: Array
-    """[R] mean of the information's terms on exactly n images, nats; bottom-up NaN above z1"""
+    """[R] mean of the information's terms on exactly n images, nats; NaN where the layer sees another one below"""
     n_mixture: int
     """top-down, the most images that a replica's mixture grew to; else 0"""
 
@@ -294,7 +294,7 @@ def _layer(arrays: Arrays, name: str, n_units: int, alive: Array, n_epsilons: in
         collapsed_fraction=arrays.get(f"collapsed_fraction/{name}"),
         information_on_n=arrays.get(f"information_on_n_nats/{name}", nothing[:, 0]),
         n_mixture=int(np.max(arrays.get(f"n_paths/{name}", 0), initial=0))
-        if str(arrays.get("order")) == "top-down"
+        if str(arrays.get("order")) in MERGING
         else 0,
     )
 

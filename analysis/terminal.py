@@ -12,7 +12,7 @@ from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
 from analysis.study import Study, open_study
 from analysis.tables.accuracy import accuracy_reading
 from analysis.tables.comparison import comparison
-from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import mean_text, reliability, warnings
 from analysis.tables.table import Cell, Column, Table, interval_text, number
@@ -86,11 +86,12 @@ def _gap_lines(study: Study) -> list[str]:
     bounds, layers = likelihood_bounds(study.runs), layer_table(study.runs)
     for table, expendable in (
         (bounds, ("trusted layers", "high k-hat")),
-        (layers, ("freed", "G exact", "q", "p(z|x)")),
+        (layers, ("freed", "G exact", "q", "p(z|x)", "± in a seed")),
     ):
         if table is not None:
             shown = table.without("run") if study.single else table
             lines += [shown.narrowed(WIDTH, expendable).to_text(), ""]
+    lines += [_wrapped(f"± after a mean: spread over seeds. {IN_A_SEED}", "  ")] if layers is not None else []
     lines += [_wrapped(meaning, f"  {word}: ", indent=4) for word, meaning in readings_seen(study.runs).items()]
     doubt = gap_reliability(study.runs)
     lines += [_wrapped(doubt)] if doubt else []
@@ -237,7 +238,8 @@ def compare_text(run_a: Path, run_b: Path) -> str:
         lines.append(
             _wrapped(
                 "The inference orders differ, so J, I and rate of a layer are different quantities in a and b: "
-                "I(x; z) bottom-up, I(x; z | layers above) top-down."
+                "I(x; z) where z1 is visited first, I(x; z | layers above) top-down; J is the information "
+                "from all that q of the layer sees."
             )
         )
     return "\n".join(lines)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from hvae import rng
+from hvae.data import Dataset
+from hvae.evidence import HVAE
 from hvae.runs import Run
 
 
@@ -57,6 +60,27 @@ class Board:
             rates = np.clip(np.nan_to_num(np.concatenate(layers)), -1, 1)
             colours = np.stack([1 + np.minimum(rates, 0), 1 - np.abs(rates), 1 - np.maximum(rates, 0)])
             writer.add_image("rate per unit over training, blue -1, white 0, red 1 nat", _enlarge(colours, 6), step)
+
+    def pictures(self, model: HVAE, replica: int, seed: int, data: Dataset, step: int) -> None:
+        """Samples from the prior, test images and their reconstructions (means), on the board.
+
+        A model in training normalises by the batch at hand, so the batch is larger than what is shown.
+        """
+        n_drawn, n_shown = 64, 8
+        chosen = rng.permutation(len(data.test), seed=0, purpose="pictures")[:n_drawn]  # a test set may be sorted
+        x = data.test[chosen].to(next(model.parameters()).device)
+        device = str(x.device)
+        with torch.no_grad():
+            drawn = rng.noise(model.decoder.noise_specs(), 1, n_drawn, seed=seed, purpose="pictures", device=device)
+            samples = model.decoder.walk({}, drawn)["x"].mean[0]
+            noise = rng.noise(model.noise_specs(), 1, len(x), seed=seed, purpose="pictures", step=1, device=device)
+            reconstructions = model(x.unsqueeze(0), noise).p["x"].mean[0]
+        for tag, values in (
+            ("samples from the prior", samples),
+            ("test images", x),
+            ("reconstructions", reconstructions),
+        ):
+            self.images(tag, replica, values[:n_shown], data.image_shape, step)
 
     def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
         """Show values ``[n, D]`` of one replica as a row of images."""

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from hvae.families import kl, unit_kl
+from hvae.families import has_closed_kl, kl, unit_kl
 from hvae.network import BeliefNetwork, Trace
 from hvae.posterior import Posterior
 from hvae.rng import NoiseSpecs
@@ -28,6 +28,10 @@ from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
 class ClosedFormError(ValueError):
     """A closed-form KL was asked for where it would be wrong."""
+
+
+DECODER, ENCODER = "decoder", "encoder"
+"""owners of weights that no single latent's encoder has"""
 
 
 def _unknown() -> "Evidence":
@@ -87,7 +91,7 @@ class Evidence:
 
         Right only if every parent of z_l in the decoder is visited before z_l: top-down, and for a
         layer without parent. Bottom-up, z_{l+1} was drawn *from* z_l and the formula answers 3.00 nats
-        where the truth is 0.72; there it raises `ClosedFormError`.
+        where the truth is 0.72; there it raises `ClosedFormError`. Raises TypeError for laws that have no closed form.
         """
         self._check_closed_form(name)
         divergence = kl(self.q[name].law, self.p[name].law)
@@ -101,16 +105,19 @@ class Evidence:
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
-        """Whether `kl` is right for this layer."""
+        """Whether `kl` is right for this layer: its parents in the decoder come before it, and its laws have one."""
+        return self._parents_first(name) and has_closed_kl(self.q[name].law, self.p[name].law)
+
+    def _parents_first(self, name: str) -> bool:
         order = tuple(self.q)
         return set(self.prior_parents[name]) <= set(order[: order.index(name)])
 
     def _check_closed_form(self, name: str) -> None:
-        if not self.closed_form(name):
+        if not self._parents_first(name):
             parents = ", ".join(self.prior_parents[name])
             raise ClosedFormError(
-                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior draws "
-                f"from {name}; use the sampled rate."
+                f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior visits "
+                f"after {name}; use the sampled rate."
             )
 
 
@@ -129,6 +136,18 @@ class HVAE(nn.Module):
     def latents(self) -> tuple[str, ...]:
         """Latents, z1 first."""
         return tuple(name for name in reversed(self.decoder.variables) if name != "x")
+
+    @property
+    def owners(self) -> Mapping[str, str]:
+        """Name of a weight -> who it belongs to: the latent whose conditional in q holds it, "encoder" for any other
+        weight of q, "decoder" for the rest. A weight that p and q share is q's."""
+        inside = {id(weight): path.split(".") for path, weight in self.posterior.named_parameters()}
+
+        def owner(weight: nn.Parameter) -> str:
+            path = inside.get(id(weight))
+            return DECODER if path is None else next((name for name in self.latents if name in path), ENCODER)
+
+        return {name: owner(weight) for name, weight in self.named_parameters()}
 
     def noise_specs(self) -> NoiseSpecs:
         """The noise that one visit of the latents takes."""

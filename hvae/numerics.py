@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,6 +80,16 @@ def gaussian_kl(mean_a: Tensor, log_var_a: Tensor, mean_b: Tensor, log_var_b: Te
     d = log_var_a - log_var_b
     distance = (mean_a - mean_b) * torch.exp(-0.5 * log_var_b)
     return 0.5 * (torch.expm1(d) - d + distance.square())
+
+
+def log_variance_cap(nats: float) -> float:
+    """The log-variance below which no Gaussian is nearer to N(0, 1) than ``nats``, whatever its mean.
+
+    The root ``log v < 0`` of ``(v - 1 - log v) / 2 = nats`` (Razavi et al. 2019, section 2.2): with t = 2 nats,
+    ``v = -W(-exp(-1 - t))``, W the main branch of Lambert's function, and ``log v = v - 1 - t``.
+    """
+    v = -float(special.lambertw(-math.exp(-1 - 2 * nats)).real)
+    return v - 1 - 2 * nats
 
 
 def bernoulli_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:

@@ -1,17 +1,22 @@
 """Posteriors: ways to visit the latents given x.
 
-    bottom-up   q(z1|x) q(z2|z1) … q(zL|z_{L-1})             the layered encoder of the lecture
-    top-down    q(zL|x) q(z_{L-1}|zL, x) … q(z1|z2, x)       the ladder of Sønderby et al. 2016
+    bottom-up         q(z1|x) q(z2|z1) … q(zL|z_{L-1})            the layered encoder of the lecture
+    bottom-up-x       q(z1|x) q(z2|z1, x) … q(zL|z_{L-1}, x)      the same, where every layer also sees x
+    mean-field        q(z1|x) q(z2|x) … q(zL|x)                   no layer sees another
+    top-down          q(zL|x) q(z_{L-1}|zL, x) … q(z1|z2, x)      the ladder of Sønderby et al. 2016
+    top-down-shared   the same, with the top merged too           Flach, Schlesinger and Shekhovtsov 2024
 
 Any belief network over the latents is a posterior (`NetworkPosterior`); the ladder merges an
 upward pass with the decoder's own conditionals, so it is handed the decoder at every visit.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
+from torch.distributions import Distribution
 
+from hvae.families import Family
 from hvae.network import BeliefNetwork, Site, Trace
 from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
@@ -24,6 +29,10 @@ class Posterior(nn.Module, ABC):
     @abstractmethod
     def order(self) -> tuple[str, ...]:
         """Latents in the order in which they are visited."""
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """What q(z_l | ·) sees at most: x and the latents visited before."""
+        return ("x", *self.order[: self.order.index(name)])
 
     @abstractmethod
     def noise_specs(self) -> NoiseSpecs:
@@ -45,6 +54,9 @@ class NetworkPosterior(Posterior):
     def order(self) -> tuple[str, ...]:
         return self.network.variables
 
+    def parents(self, name: str) -> tuple[str, ...]:
+        return self.network[name].parents
+
     def noise_specs(self) -> NoiseSpecs:
         return self.network.noise_specs()
 
@@ -52,17 +64,33 @@ class NetworkPosterior(Posterior):
         return self.network.walk(given, noise)
 
 
+Merge = Callable[[Family, Distribution, Distribution], Distribution]
+"""(family, u_L, p(zL)) -> q(zL | x): what a ladder makes of its top"""
+
+
+def alone(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
+    """``q(zL | x) = u_L``, as in Sønderby et al. 2016."""
+    return upward
+
+
+def shared(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
+    """``q(zL | x) ∝ u_L(zL; x) · p(zL)``: the top is merged as all others are (Flach et al. 2024, section 3)."""
+    return family.product(upward, prior)
+
+
 class Ladder(Posterior):
     """``q(z_l | z_{l+1}, x) ∝ u_l(z_l; x) · p(z_l | z_{l+1})`` (Sønderby et al. 2016, equations 12 to 18).
 
     ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its laws u_l
-    meet the decoder's conditionals in a normalised product: precision-weighted for Gaussians,
-    added logits for discrete layers. A variable without parent (the top) has u_L alone, as in the paper.
+    meet the decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for
+    Gaussians, added logits for discrete layers. u_l is a law, so the precision it adds is positive. The variable
+    without parent, zL, is merged by ``top``: `alone` or `shared`.
     """
 
-    def __init__(self, upward: BeliefNetwork) -> None:
+    def __init__(self, upward: BeliefNetwork, top: Merge = alone) -> None:
         super().__init__()
         self.upward = upward
+        self.top = top
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -80,9 +108,9 @@ class Ladder(Posterior):
         values = dict(given)
         trace: dict[str, Site] = {}
         for name in self.order:
-            family, law = self.upward[name].family, upward_laws[name]
-            if decoder[name].parents:
-                law = family.product(law, decoder[name](values))
+            family = self.upward[name].family
+            merge = shared if decoder[name].parents else self.top
+            law = merge(family, upward_laws[name], decoder[name](values))
             if name not in given:
                 values[name] = family.draw(law, noise[name])
             trace[name] = Site(values[name], law, family)

@@ -6,8 +6,9 @@ equals the model trained alone, nothing random is stored, and a run that is kill
 again gives the same numbers bit for bit on the same machine.
 
 A replica whose loss or gradient is not finite is stopped at its last finite parameters: its gradient
-and first moment become 0, so Adam leaves them alone, and the others go on. Nothing in the loop
-waits for the device except logging.
+and first moment become 0, so Adam leaves them alone, and the others go on. A weight that rests at a step
+(`hvae.build.moves`) has no gradient there, so neither it nor its moments change, in any replica. Nothing in the
+loop waits for the device except logging.
 """
 
 import copy
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from hvae import rng
 from hvae.board import Board
-from hvae.build import build_hvae, build_objective, check_batch_size
+from hvae.build import build_hvae, build_objective, check_batch_size, moves, relax
 from hvae.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset
@@ -50,7 +51,8 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     check_batch_size(steps.batch_size, data)
     models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
     objective = build_objective(config.objective, models[0].latents)
-    template = Step(copy.deepcopy(models[0]).to("meta"), objective)
+    template = Step(relax(copy.deepcopy(models[0]).to("meta"), config.objective), objective)
+    moving = moves(steps, models[0])
     parameters, buffers = stack_module_state(models)
     latest = {name: value.detach() for name, value in parameters.items()}
     averaged = {name: value.clone() for name, value in latest.items()} if steps.ema_decay > 0 else latest
@@ -99,7 +101,11 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             scale = torch.ones_like(loss)
             if steps.clip_norm > 0:
                 scale = (steps.clip_norm / squares.sum(0).sqrt()).clamp(max=1)
-            for value, gradient in zip(parameters.values(), gradients, strict=True):
+            moved = moving(step)
+            for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
+                if name not in moved:
+                    value.grad = None  # Adam passes it by: its moments and its count of steps stay
+                    continue
                 per_replica = (-1,) + (1,) * (value.dim() - 1)
                 clipped = gradient.contiguous() * scale.view(per_replica)  # fused Adam misreads other strides
                 value.grad = torch.where(health.alive.view(per_replica), clipped, torch.zeros_like(clipped))
@@ -137,7 +143,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                 board.heat_map(step + 1)
                 for replica, model in enumerate(models):
                     _load(model, averaged, buffers, replica)
-                    pictures(board, model, replica, seeds[replica], data, step + 1)
+                    board.pictures(model, replica, seeds[replica], data, step + 1)
             if stop.requested and not last:
                 raise Interrupted(f"{run.label} stopped after step {step + 1}; the same command goes on from there.")
 
@@ -240,28 +246,6 @@ def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
             if site.family.factorised and evidence.p[name].family.factorised:
                 terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
     return {name: term.detach() for name, term in terms.items()}
-
-
-def pictures(board: Board, model: HVAE, replica: int, seed: int, data: Dataset, step: int) -> None:
-    """Samples from the prior, test images and their reconstructions (means), on the board.
-
-    A model in training normalises by the batch at hand, so the batch is larger than what is shown.
-    """
-    n_drawn, n_shown = 64, 8
-    chosen = rng.permutation(len(data.test), seed=0, purpose="pictures")[:n_drawn]  # a test set may be sorted
-    x = data.test[chosen].to(next(model.parameters()).device)
-    device = str(x.device)
-    with torch.no_grad():
-        drawn = rng.noise(model.decoder.noise_specs(), 1, n_drawn, seed=seed, purpose="pictures", device=device)
-        samples = model.decoder.walk({}, drawn)["x"].mean[0]
-        noise = rng.noise(model.noise_specs(), 1, len(x), seed=seed, purpose="pictures", step=1, device=device)
-        reconstructions = model(x.unsqueeze(0), noise).p["x"].mean[0]
-    for tag, values in (
-        ("samples from the prior", samples),
-        ("test images", x),
-        ("reconstructions", reconstructions),
-    ):
-        board.images(tag, replica, values[:n_shown], data.image_shape, step)
 
 
 def record(step: int, beta: float, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Any]:

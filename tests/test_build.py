@@ -68,6 +68,44 @@ def test_the_decoder_mirrors_the_encoder(order: str, kind: type) -> None:
     assert model(dataset().test.unsqueeze(0), noise).log_weight.shape == (2, 10)
 
 
+@pytest.mark.parametrize(
+    ("order", "parents"),
+    [("bottom-up-x", [("x",), ("z1", "x"), ("z2", "x")]), ("mean-field", [("x",), ("x",), ("x",)])],
+)
+def test_layers_that_see_x_take_it_through_the_widths_below(order: str, parents: list[tuple[str, ...]]) -> None:
+    """The decoder does not know of the order; the first layer, and its initial weights, are those of every order."""
+    model, plain = (build_hvae(replace(CONFIG, order=name), dataset(), seed=0) for name in (order, "bottom-up"))  # type: ignore[arg-type]
+    up = upward(model)
+    assert isinstance(model.posterior, NetworkPosterior) and model.posterior.order == ("z1", "z2", "z3")
+    assert [up[name].parents for name in model.latents] == parents
+    n_in = [6, 10, 9] if order == "bottom-up-x" else [6, 6, 6]
+    assert [widths(up[name].net) for name in model.latents] == [
+        [(6, 8), (8, 7), (7, 8)],
+        [(n_in[1], 8), (8, 7), (7, 5), (5, 6)],
+        [(n_in[2], 8), (8, 7), (7, 5), (5, 4)],
+    ]
+    assert widths(model.decoder) == widths(plain.decoder)
+    assert torch.equal(up["z1"].net[0].weight, upward(plain)["z1"].net[0].weight)
+
+
+def test_the_shared_ladder_is_the_ladder_with_its_top_merged() -> None:
+    """The same modules with the same weights; of N(0, I) the merged top has precision 1 more."""
+    config = replace(CONFIG, latent_variance="network")
+    plain, merged = (
+        build_hvae(replace(config, order=name), dataset(), seed=0) for name in ("top-down", "top-down-shared")
+    )  # type: ignore[arg-type]
+    assert isinstance(merged.posterior, Ladder)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(merged.state_dict()[key], value)
+    x, noise = (
+        dataset().test.unsqueeze(0),
+        {name: torch.zeros(1, 10, n) for name, (_, n) in plain.noise_specs().items()},
+    )
+    own, both = (model.infer(x, noise)["z3"].law for model in (plain, merged))
+    torch.testing.assert_close(1 / both.variance, 1 / own.variance + 1)
+    torch.testing.assert_close(both.mean / both.variance, own.mean / own.variance)
+
+
 def test_every_layer_has_its_own_knobs() -> None:
     config = replace(
         CONFIG,

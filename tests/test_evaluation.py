@@ -1,5 +1,6 @@
 """A trained run becomes arrays: names, shapes, order of axes, and what a dead replica leaves."""
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from hvae import rng
 from hvae.build import build_hvae
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.config import MERGING, DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset, load
 from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays, replicas
 from hvae.runs import Run
@@ -156,6 +157,11 @@ def test_a_dead_replica_takes_nan_and_fails(
         ("top-down", ("categorical", "categorical")),
         ("top-down", ("gaussian", "bernoulli", "categorical")),
         ("top-down", ("gaussian",)),
+        *itertools.product(
+            ("bottom-up-x", "mean-field", "top-down-shared"),
+            (("gaussian", "gaussian"), ("bernoulli", "bernoulli"), ("gaussian", "bernoulli", "categorical")),
+        ),
+        ("top-down-shared", ("gaussian",)),
     ],
 )
 def test_every_family_is_measured_in_the_orders_it_allows(order: str, kinds: tuple[str, ...], data: Dataset) -> None:
@@ -170,13 +176,13 @@ def test_every_family_is_measured_in_the_orders_it_allows(order: str, kinds: tup
     for name, kind, units in zip(model.latents, kinds, (4, 3, 2), strict=False):
         for key in INTERVALS:
             assert np.isfinite(found[f"{key}/{name}"]).all(), key
-        extra = "twin_covariance" if order == "bottom-up" or len(kinds) == 1 else "residual_variance"
+        extra = "twin_covariance" if order not in MERGING or len(kinds) == 1 else "residual_variance"
         for key in (*UNIT_INTERVALS, extra):
             if kind == "full-gaussian":
                 assert f"{key}/{name}" not in found
             else:
                 assert found[f"{key}/{name}"].shape == (units, 3) and np.isfinite(found[f"{key}/{name}"]).all(), key
-        assert (f"kl_prior_nats/{name}" in found) == (order == "top-down" or name == model.latents[-1])
+        assert (f"kl_prior_nats/{name}" in found) == (order in MERGING or name == model.latents[-1])
     assert np.isfinite(likelihood_arrays(model, data.test[:5], config.evaluation)["bound_nats"]).all()
     assert image_arrays(model, data.test[:3], data.image_shape, 0)["reconstruction"].shape == (3, 64)
 

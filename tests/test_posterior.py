@@ -10,7 +10,7 @@ from hvae.evidence import HVAE
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, NetworkPosterior
+from hvae.posterior import Ladder, Merge, NetworkPosterior, alone, shared
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 WIDTHS = {"x": 5, "z1": 3, "z2": 2, "z3": 2}
@@ -53,12 +53,14 @@ def inputs(kind: str) -> tuple[Tensor, dict[str, Tensor]]:
     return x, {name: draw(3, 4, WIDTHS[name], generator=source, dtype=torch.float64) for name in NAMES}
 
 
-def test_the_ladder_merges_gaussians_by_precision() -> None:
-    """Sønderby et al. 2016, equations 12 to 18: means go up, precisions add, the top stands alone."""
+@pytest.mark.parametrize("top", [alone, shared])
+def test_the_ladder_merges_gaussians_by_precision(top: Merge) -> None:
+    """Sønderby et al. 2016, equations 12 to 18: means go up, precisions add, and the top stands alone, or does not."""
     decoder, upward = networks(DiagonalGaussian)
     x, noise = inputs("normal")
-    posterior = Ladder(upward)
+    posterior = Ladder(upward, top)
     assert posterior.order == ("z3", "z2", "z1")
+    assert [posterior.parents(name) for name in posterior.order] == [("x",), ("x", "z3"), ("x", "z3", "z2")]
     assert list(posterior.noise_specs().items()) == [(name, ("normal", WIDTHS[name])) for name in posterior.order]
     trace = posterior.walk(decoder, {"x": x}, noise)
     assert tuple(trace) == posterior.order
@@ -70,8 +72,9 @@ def test_the_ladder_merges_gaussians_by_precision() -> None:
     drawn: dict[str, np.ndarray] = {}
     for name, above in zip(("z3", "z2", "z1"), (None, "z3", "z2"), strict=True):
         mean, variance = bottom_up[name]
-        if above is not None:
-            prior_mean, prior_log_variance = np.split(numpy_net(decoder[name], drawn[above]), 2, axis=-1)
+        if above is not None or top is shared:
+            outputs = decoder[name].net().detach().numpy() if above is None else numpy_net(decoder[name], drawn[above])
+            prior_mean, prior_log_variance = np.split(outputs, 2, axis=-1)
             precision = 1 / variance + np.exp(-prior_log_variance)
             mean = (mean / variance + prior_mean * np.exp(-prior_log_variance)) / precision
             variance = 1 / precision
@@ -81,35 +84,42 @@ def test_the_ladder_merges_gaussians_by_precision() -> None:
         np.testing.assert_allclose(trace[name].log_prob.detach(), expected, **EXACT)
 
 
-def test_the_ladder_adds_the_logits_of_coins_and_passes_probabilities_up() -> None:
+@pytest.mark.parametrize("top", [alone, shared])
+def test_the_ladder_adds_the_logits_of_coins_and_passes_probabilities_up(top: Merge) -> None:
     decoder, upward = networks(Bernoulli)
     x, noise = inputs("uniform")
-    trace = Ladder(upward).walk(decoder, {"x": x}, noise)
+    trace = Ladder(upward, top).walk(decoder, {"x": x}, noise)
     below, logits = x.numpy(), {}
     for name in NAMES:
         logits[name] = numpy_net(upward[name], below)
         below = special.expit(logits[name])
     drawn: dict[str, np.ndarray] = {}
     for name, above in zip(("z3", "z2", "z1"), (None, "z3", "z2"), strict=True):
-        total = logits[name] if above is None else logits[name] + numpy_net(decoder[name], drawn[above])
+        total = logits[name]
+        if above is not None:
+            total = total + numpy_net(decoder[name], drawn[above])
+        elif top is shared:
+            total = total + decoder[name].net().detach().numpy()
         drawn[name] = (noise[name].numpy() < special.expit(total)).astype(float)
         np.testing.assert_array_equal(trace[name].value.detach(), drawn[name])
         expected = stats.bernoulli(special.expit(np.broadcast_to(total, drawn[name].shape))).logpmf(drawn[name]).sum(-1)
         np.testing.assert_allclose(trace[name].log_prob.detach(), expected, **EXACT)
 
 
-def test_the_ladder_adds_the_logits_of_dice() -> None:
+@pytest.mark.parametrize("top", [alone, shared])
+def test_the_ladder_adds_the_logits_of_dice(top: Merge) -> None:
     source = torch.Generator().manual_seed(3)
     up = [Conditional("z1", ["x"], linear(5, 3, source), Categorical(1, 3))]
     up.append(Conditional("z2", ["z1"], linear(3, 3, source), Categorical(1, 3)))
-    down = [Conditional("z2", [], Root(torch.zeros(3).double(), learned=False), Categorical(1, 3))]
+    down = [Conditional("z2", [], Root(torch.tensor([0.3, -0.7, 1.1]).double(), learned=False), Categorical(1, 3))]
     down.append(Conditional("z1", ["z2"], linear(3, 3, source), Categorical(1, 3)))
     decoder, upward = BeliefNetwork(down), BeliefNetwork(up)
     x, face = torch.ones(1, 1, 5).double(), torch.eye(3).double()
-    trace = Ladder(upward).walk(decoder, {"x": x, "z1": face.view(3, 1, 3), "z2": face[1].view(1, 1, 3)}, {})
+    trace = Ladder(upward, top).walk(decoder, {"x": x, "z1": face.view(3, 1, 3), "z2": face[1].view(1, 1, 3)}, {})
     logits = numpy_net(upward["z1"], x.numpy()[0, 0]) + numpy_net(decoder["z1"], face[1].numpy())
     np.testing.assert_allclose(trace["z1"].log_prob.detach()[:, 0], special.log_softmax(logits), **EXACT)
     up_again = numpy_net(upward["z2"], special.softmax(numpy_net(upward["z1"], x.numpy()[0, 0])))
+    up_again = up_again + (np.array([0.3, -0.7, 1.1], np.float32) if top is shared else 0)
     np.testing.assert_allclose(trace["z2"].log_prob.detach()[0, 0], special.log_softmax(up_again)[1], **EXACT)
 
 
@@ -119,6 +129,7 @@ def test_bottom_up_is_the_upward_network_and_never_asks_the_decoder(kind: type[F
     x, noise = inputs(kind.noise)
     posterior = NetworkPosterior(upward)
     assert posterior.order == NAMES and posterior.noise_specs() == upward.noise_specs()
+    assert [posterior.parents(name) for name in NAMES] == [("x",), ("z1",), ("z2",)]
     trace = posterior.walk(decoder, {"x": x}, noise)
     below = x.numpy()
     for name in NAMES:

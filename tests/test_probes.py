@@ -170,7 +170,7 @@ def test_the_gap_agrees_with_the_exact_one_it_knows_log_px_from(linear: tuple[Ru
     for name, width in (("z1", 2), ("z2", 1)):
         assert found[f"trusted/{name}"].dtype == bool and found[f"posterior_share/{name}"].shape == (2, width, 3)
         for owner in ("posterior", "encoder"):
-            counted = (found[f"{owner}_covariance/{name}"][..., 0] > 0.01).sum(1).astype(float)
+            counted = (found[f"{owner}_share/{name}"][..., 0] > 0.01).sum(1).astype(float)
             doubted = np.array([bool(text) and owner == "posterior" for text in found["posterior_warning"]])
             np.testing.assert_array_equal(found[f"{owner}_active/{name}"], np.where(doubted, np.nan, counted))
         # the estimate from two paths is as far from the exact gap as chance takes it: six of its standard errors

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hvae import rng, training
-from hvae.build import build_hvae, build_objective
+from hvae.build import build_hvae, build_objective, relax
 from hvae.checkpoints import latest_checkpoint
 from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset
@@ -88,11 +88,18 @@ def assert_same_state(a: Any, b: Any) -> None:
 
 
 def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, Tensor]:
-    """One model, one seed: no stacking, no vmap, no fused or foreach kernels."""
+    """One model, one seed: no stacking, no vmap, no fused or foreach kernels. An optimiser each for the decoder and
+    for the encoder of each layer, which are stepped or not."""
     steps, objective = configuration.training, configuration.objective
-    model = build_hvae(configuration.model, data, seed=seed).train()
+    model = relax(build_hvae(configuration.model, data, seed=seed).train(), objective)
     loss_of = build_objective(objective, model.latents)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1.0, foreach=False, fused=False)
+    groups: dict[int, list[torch.nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        layer = 0 if name.startswith("decoder.") else int(name.split("conditionals.z")[1][0])
+        groups.setdefault(layer, []).append(weight)
+    optimisers = {
+        layer: torch.optim.Adam(weights, lr=1.0, foreach=False, fused=False) for layer, weights in groups.items()
+    }
     per_epoch = len(data.train) // steps.batch_size
     for step in range(steps.n_steps):
         order = rng.permutation(len(data.train), seed=seed, purpose="order", step=step // per_epoch)
@@ -100,21 +107,37 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
         x = data.train[order][first : first + steps.batch_size]
         specs = loss_of.noise_specs(model)
         noise = rng.noise(specs, objective.n_samples, steps.batch_size, seed=seed, purpose="train", step=step)
-        optimiser.zero_grad()
+        model.zero_grad()
         loss_of.on(model, x.unsqueeze(0), noise, step)[0].backward()
         gradients = [value.grad for value in model.parameters() if value.grad is not None]
         norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
         for gradient in gradients:
             gradient.mul_(min(1.0, steps.clip_norm / norm) if steps.clip_norm else 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = steps.learning_rate(step)
-        optimiser.step()
+        for layer, optimiser in optimisers.items():
+            optimiser.param_groups[0]["lr"] = steps.learning_rate(step)
+            restless = layer in (steps.aggressive_layers or (1, 2))
+            if (
+                restless
+                or step >= steps.aggressive_steps
+                or step % steps.aggressive_every == steps.aggressive_every - 1
+            ):
+                optimiser.step()
     return {name: value.detach() for name, value in model.named_parameters()}
 
 
 TWINS: dict[str, tuple[ModelConfig, ObjectiveConfig, int]] = {
     f"{order}{', batch norm' if norm else ''}": (replace(MODEL, order=order, batch_norm=(norm,)), ObjectiveConfig(), 40)
-    for order, norm in itertools.product(("bottom-up", "top-down"), (False, True))
+    for order, norm in itertools.product(
+        ("bottom-up", "top-down", "bottom-up-x", "mean-field", "top-down-shared"), (False, True)
+    )
+}
+TWINS |= {
+    f"{order}, {kind}": (
+        replace(MODEL, order=order, families=(kind,), prior="learned"),
+        ObjectiveConfig(n_samples=2),
+        30,
+    )
+    for order, kind in itertools.product(("bottom-up-x", "mean-field", "top-down-shared"), ("bernoulli", "categorical"))
 }
 TWINS |= {
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
@@ -134,6 +157,17 @@ TWINS |= {
         replace(MODEL, order="top-down"), ObjectiveConfig("tvo", 3, LinearWarmup(8), gradient="covariance"), 10,
     ),
     "wake-sleep, coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig("wake-sleep"), 10),
+    "free nats of units": (
+        replace(MODEL, families=("bernoulli", "gaussian")),
+        ObjectiveConfig(n_samples=2, unit_free_nats=(0.1, 0.05)), 10,
+    ),
+    "relaxed coins under a Gaussian": (
+        replace(MODEL, families=("bernoulli", "gaussian")), ObjectiveConfig(gradient="relaxed", temperature=0.7), 10,
+    ),
+    "straight-through dice ladder, iwae": (
+        replace(MODEL, families=("categorical",), order="top-down"),
+        ObjectiveConfig("iwae", 2, gradient="straight-through"), 10,
+    ),
     "reweighted ladder": (replace(MODEL, order="top-down"), ObjectiveConfig("reweighted-wake-sleep", 3, sleep=0.3), 10),
 }  # fmt: skip
 
@@ -157,6 +191,63 @@ def test_the_step_equals_a_plain_loop_and_replicas_train_as_if_alone(name: str, 
         torch.testing.assert_close(value[2], alone[parameter][0], atol=1e-6, rtol=0)
         torch.testing.assert_close(value[2], twin[parameter], atol=1e-6, rtol=0)
         assert len({value[r].sum().item() for r in range(4)}) == 4
+
+
+@pytest.mark.parametrize("layers", [(), (2,)])
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+def test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part(
+    order: Any, layers: tuple[int, ...], tmp_path: Path
+) -> None:
+    """To float32 rounding, as above. A weight that waits is where it was, bit for bit, and so are its moments."""
+    knobs: dict[str, Any] = {"learning_rate": StepDecay(8, factor=0.8, start=1e-2), "clip_norm": 3.0}
+    knobs |= {"aggressive_steps": 13, "aggressive_every": 5, "aggressive_layers": layers, "checkpoint_every_steps": 1}
+    configuration = config(replace(MODEL, order=order, prior="learned"), seeds=(0, 7), n_steps=30, **knobs)
+    run = trained(tmp_path, configuration)
+    found, twin = state(run)["parameters"], plain_twin(configuration, toy(), seed=7)
+    for name, value in found.items():
+        torch.testing.assert_close(value[1], twin[name], atol=1e-6, rtol=0)
+    usual = plain_twin(
+        config(configuration.model, seeds=(7,), n_steps=30, **knobs | {"aggressive_steps": 0, "aggressive_layers": ()}),
+        toy(),
+        seed=7,
+    )
+    assert max((usual[name] - twin[name]).abs().max().item() for name in twin) > 1e-3
+
+
+@pytest.mark.parametrize(("layers", "waiting"), [((), ("decoder.",)), ((2,), ("decoder.", "conditionals.z1."))])
+def test_a_weight_that_waits_and_its_moments_stay_bit_for_bit(
+    layers: tuple[int, ...], waiting: tuple[str, ...], tmp_path: Path
+) -> None:
+    """After the decoder's first turn at step 3 there is momentum, by which nothing may move at step 4."""
+    knobs = {"aggressive_steps": 6, "aggressive_every": 3, "aggressive_layers": layers, "checkpoint_every_steps": 1}
+    three, four = (state(trained(tmp_path, config(n_steps=n, **knobs), label=str(n))) for n in (3, 4))
+    for index, (name, before) in enumerate(three["parameters"].items()):
+        waits = name.startswith(waiting) or any(part in name for part in waiting[1:])
+        assert torch.equal(before, four["parameters"][name]) == waits
+        old, new = (saved["optimiser"]["state"][index] for saved in (three, four))
+        assert old["exp_avg"].abs().max() > 0
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(old[moment], new[moment]) == waits
+
+
+@pytest.mark.parametrize("stop", [2, 4, 7])
+def test_aggressive_training_is_resumed_bit_for_bit(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the decoder's first turn, when Adam knows nothing of it yet, between two turns, and afterwards."""
+    configuration = config(aggressive_steps=6, aggressive_every=3, aggressive_layers=(2,))
+    whole = trained(tmp_path, configuration, label="whole")
+    run = Run.create_or_open(tmp_path, "trial", "stopped", configuration)
+
+    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
+        if step == stop - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(images, configuration, model, step, **knobs)
+
+    monkeypatch.setattr(training, "batch", stopping)
+    with pytest.raises(Interrupted):
+        train(run, toy(), progress=False)
+    monkeypatch.undo()
+    train(run, toy(), progress=False)
+    assert_same_state(state(run), state(whole))
 
 
 class Spy(torch.optim.Adam):
@@ -233,12 +324,19 @@ EVERY: dict[str, ObjectiveConfig] = {
 }
 
 
+SEEING = ("bottom-up-x", "mean-field", "top-down-shared")
 LADDERS = ("covariance", "wake-sleep", "reweighted-wake-sleep")
 """objectives that hold draws constant in a q that shares the decoder's weights"""
 
 
 @pytest.mark.parametrize(
-    ("name", "order"), [*((name, "bottom-up") for name in EVERY), *((name, "top-down") for name in LADDERS)]
+    ("name", "order"),
+    [
+        *((name, "bottom-up") for name in EVERY),
+        *((name, "top-down") for name in LADDERS),
+        *(("elbo", order) for order in SEEING),
+        ("wake-sleep", "top-down-shared"),
+    ],
 )
 def test_every_objective_raises_the_exact_elbo_of_a_binary_stack(name: str, order: Any, tmp_path: Path) -> None:
     """By transfer matrices, in every replica, above what a model without latents reaches."""
@@ -467,6 +565,23 @@ def test_killed_at_any_instant_and_resumed_is_the_same_run_bit_for_bit(tmp_path:
     assert metrics.read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
     assert len(whole.read_metrics()) == 120
     assert_same_state(state(run), state(whole))
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
+@pytest.mark.parametrize("order", SEEING)
+def test_every_order_goes_on_where_it_was_stopped(
+    order: Any, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(MODEL, order=order, families=(kind,))
+    configuration = config(model, ObjectiveConfig(n_samples=2), checkpoint_every_steps=5)
+    whole = state(trained(tmp_path, configuration, label="whole"))
+    with monkeypatch.context() as broken:
+        broken.setattr(Run, "append_metrics", lambda run, rows: 1 / (rows[0]["step"] < 8))
+        with pytest.raises(ZeroDivisionError):
+            trained(tmp_path, configuration, label="parts")
+    begun = latest_checkpoint(Run.create_or_open(tmp_path, "trial", "parts", configuration))
+    assert begun is not None and begun[0] == 5
+    assert_same_state(state(trained(tmp_path, configuration, label="parts")), whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

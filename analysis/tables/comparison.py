@@ -127,9 +127,8 @@ def _so(row: Compared) -> str:
     words += ["no layer moves in every seed"] if not words and np.isfinite(row.run.active_layers).any() else []
     low, _, high = row.gain_interval
     if np.isfinite([low, high]).all():
-        words.append(
-            "gains likelihood" if low > 0 else "costs likelihood" if high < 0 else "no sure change of likelihood"
-        )
+        moves = "gains" if low > 0 else "costs" if high < 0 else "no sure change of"
+        words.append(f"{moves} likelihood")
     return "; ".join(words)
 
 

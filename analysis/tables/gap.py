@@ -10,6 +10,7 @@ from analysis.load import LoadedRun
 from analysis.tables.likelihood import mean_text
 from analysis.tables.table import Cell, Column, Table, number, span
 
+IN_A_SEED = "± in a seed: the widest seed's own 95 % interval over images and paths, halved."
 REFUSED, DASH = "refused", "\N{EN DASH}"
 
 
@@ -122,6 +123,7 @@ def layer_table(runs: Sequence[LoadedRun]) -> Table | None:
         Column("run", numeric=False),
         Column("layer", numeric=False),
         Column("G", "nats"),
+        Column("± in a seed", "nats"),
         Column("trusted", "replicas"),
         Column("G exact", "nats"),
         Column("freed", "nats"),
@@ -137,30 +139,42 @@ def _layer_rows(run: LoadedRun) -> list[tuple[Cell, ...]]:
     gap, exact = run.gap, run.exact_beside_gap
     rows = []
     for layer in run.layers:
-        cells = [DASH] * 7
+        cells = [DASH] * 8
         if gap is not None:
             found = gap.layers[layer.name]
             known = np.isfinite(found.gap_nats[:, 1])
-            cells[0], cells[3] = mean_text(found.gap_nats[:, 1]), mean_text(found.freed_nats[:, 1])
-            cells[1] = f"{int((found.trusted & known).sum())}/{int(known.sum())}" if known.any() else DASH
-            cells[4:6] = (
+            cells[0], cells[1] = mean_text(found.gap_nats[:, 1]), half_width_text(found.gap_nats)
+            cells[2] = f"{int((found.trusted & known).sum())}/{int(known.sum())}" if known.any() else DASH
+            cells[4] = mean_text(found.freed_nats[:, 1])
+            cells[5:7] = (
                 _units_text(active, layer.n_units) for active in (found.posterior_active, found.encoder_active)
             )
-            cells[6] = _counted([word for word in found.reading() if word])
+            cells[7] = _counted([word for word in found.reading() if word])
         if exact is not None:
-            cells[2] = mean_text(exact.layer_gap_nats[layer.name][:, 1])
+            cells[3] = mean_text(exact.layer_gap_nats[layer.name][:, 1])
         rows.append([layer.name, *cells])
-    whole = ["all", *[DASH] * 7]
+    whole = ["all", *[DASH] * 8]
     if gap is not None:
-        whole[1], whole[4] = mean_text(gap.total_nats[:, 1]), mean_text(gap.amortisation_nats[:, 1])
+        whole[1], whole[2] = mean_text(gap.total_nats[:, 1]), half_width_text(gap.total_nats)
+        whole[5] = mean_text(gap.amortisation_nats[:, 1])
         known = np.isfinite(gap.total_nats[:, 1])
-        whole[2] = f"{int((gap.log_px_trusted & known).sum())}/{int(known.sum())}" if known.any() else DASH
+        whole[3] = f"{int((gap.log_px_trusted & known).sum())}/{int(known.sum())}" if known.any() else DASH
     if exact is not None:
-        whole[3] = mean_text(exact.total_gap_nats[:, 1])
+        whole[4] = mean_text(exact.total_gap_nats[:, 1])
     if all(text == DASH for row in (*rows, whole) for text in row[1:]):
         return []
     first = (Cell(run.title, "first"), *[Cell("")] * run.depth)
     return [(head, *map(Cell, row)) for head, row in zip(first, (*rows, whole), strict=True)]
+
+
+def half_width_text(interval: Array) -> str:
+    """The widest of the replicas' own intervals ``[R, 3]``, halved: what drawing images and paths anew may change.
+
+    Beside it, the ± of a mean is the spread over seeds alone.
+    """
+    halves = (interval[:, 2] - interval[:, 0]) / 2
+    known = halves[np.isfinite(halves)]
+    return number(float(known.max())) if known.size else DASH
 
 
 def _units_text(active: Array, n_units: int) -> str:

@@ -47,12 +47,14 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "J",
         "parent_information_nats",
-        "information from the parent: I(z(l−1); z(l)) bottom-up, I(x; z(l) | layers above) top-down",
+        "information from all that q(z(l)|·) sees: I(z(l−1); z(l)) bottom-up, I(z(l−1), x; z(l)) bottom-up-x, "
+        "I(x; z(l)) mean-field; I(x; z(l) | layers above) top-down",
     ),
     (
         "I",
         "information_nats",
-        "information about the image: I(x; z(l)) bottom-up, I(x; z(l) | layers above) top-down",
+        "information about the image: I(x; z(l)) where z1 is visited first (bottom-up, bottom-up-x, mean-field), "
+        "where it may repeat what other layers say; I(x; z(l) | layers above) top-down",
     ),
     (
         "U",
@@ -62,7 +64,8 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "rate",
         "rate_nats",
-        "mean of log q(z(l)|·) − log p(z(l)|·); not a divergence bottom-up, and then it may be negative",
+        "mean of log q(z(l)|·) − log p(z(l)|·); not a divergence where z1 is visited first, and then it "
+        "may be negative",
     ),
     (
         "KL to N(0, I)",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, TrainingConfig
+from hvae.config import ConfigError, ModelConfig
 from hvae.data import Dataset
 
 
@@ -36,6 +36,23 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
         )
 
 
+def check_image(config: ModelConfig, data: Dataset) -> None:
+    """Refuse convolutions over what is no image, or one too small for them."""
+    if "convolutional" not in config.nets:
+        return
+    if len(data.image_shape) != 2:
+        raise ConfigError(
+            f"model.nets is convolutional, but {data.name} holds rows of {data.train.shape[1]} numbers and no images; "
+            "use mlp or residual."
+        )
+    side, n = min(data.image_shape), len(config.channels)
+    if side <= 2 ** (n - 1):
+        raise ConfigError(
+            f"model.channels is {list(config.channels)}, which halves the {data.image_shape[0]} x "
+            f"{data.image_shape[1]} images of {data.name} {n} times, beyond one pixel; give fewer."
+        )
+
+
 def check_batch_size(batch_size: int, data: Dataset) -> None:
     """Refuse a batch that the training images do not fill."""
     if batch_size > len(data.train):
@@ -46,21 +63,12 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
 
 
 UNBUILT: dict[tuple[type, str], tuple[Any, ...]] = {
-    (ModelConfig, "order"): ("bottom-up", "top-down"),
-    (ModelConfig, "encoder_families"): ((),),
-    (ModelConfig, "prior"): ("standard", "learned"),
-    (ModelConfig, "nets"): (("mlp",),),
-    (ModelConfig, "generative_skips"): (False,),
-    (ModelConfig, "normalised_means"): ((0.0,),),
-    (ModelConfig, "floor_nats"): (0.0,),
-    (ObjectiveConfig, "unit_free_nats"): ((0.0,),),
-    (ObjectiveConfig, "gradient"): ("pathwise", "sticking-the-landing", "doubly-reparametrised", "covariance"),
-    (TrainingConfig, "aggressive_steps"): (0,),
+    (ModelConfig, "order"): ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared"),
 }
 """knobs whose other values are not built"""
 
 
-def refuse_unbuilt(part: ModelConfig | ObjectiveConfig | TrainingConfig) -> None:
+def refuse_unbuilt(part: ModelConfig) -> None:
     """Refuse a value that nothing serves."""
     for (kind, knob), built in UNBUILT.items():
         if isinstance(part, kind) and getattr(part, knob) not in built:

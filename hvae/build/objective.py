@@ -1,6 +1,8 @@
-"""What is maximised."""
+"""What is maximised, and by which draws."""
 
-from hvae.config import ObjectiveConfig, per_layer
+from hvae.config import RELAXED, ObjectiveConfig, per_layer
+from hvae.evidence import HVAE
+from hvae.families import Discrete, Relaxation
 from hvae.gradients import fill_in, leave_one_out
 from hvae.objectives import (
     Covariance,
@@ -34,5 +36,15 @@ def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objectiv
             return DoublyReparametrised(iwae) if config.gradient == "doubly-reparametrised" else iwae
         case "elbo":
             free_nats = dict(zip(names, per_layer("objective.free_nats", config.free_nats, len(names)), strict=True))
-            elbo = Elbo(config.beta, layer_beta, free_nats)
+            units = per_layer("objective.unit_free_nats", config.unit_free_nats, len(names))
+            elbo = Elbo(config.beta, layer_beta, free_nats, dict(zip(names, units, strict=True)))
             return StickingTheLanding(elbo) if config.gradient == "sticking-the-landing" else elbo
+
+
+def relax(model: HVAE, config: ObjectiveConfig) -> HVAE:
+    """The model, whose encoder in training mode draws its discrete layers as ``config.gradient`` follows them."""
+    if config.gradient in RELAXED:
+        for module in model.posterior.modules():
+            if isinstance(module, Discrete):
+                module.relaxation = Relaxation(config.temperature, config.gradient == "straight-through")
+    return model

@@ -12,9 +12,12 @@ from hvae.config.checks import per_layer as per_layer
 from hvae.config.data import DataConfig as DataConfig
 from hvae.config.evaluation import EvaluationConfig as EvaluationConfig
 from hvae.config.model import DISCRETE as DISCRETE
+from hvae.config.model import MERGING as MERGING
 from hvae.config.model import LatentFamily as LatentFamily
 from hvae.config.model import ModelConfig as ModelConfig
+from hvae.config.model import Order as Order
 from hvae.config.objective import GAMES as GAMES
+from hvae.config.objective import RELAXED as RELAXED
 from hvae.config.objective import ObjectiveConfig as ObjectiveConfig
 from hvae.config.run import RunConfig as RunConfig
 from hvae.config.training import TrainingConfig as TrainingConfig

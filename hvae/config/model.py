@@ -1,5 +1,6 @@
 """The knobs of a stack: decoder, encoder, laws and nets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,8 @@ from hvae.config.checks import per_layer, require
 Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
 MERGING = ("top-down", "top-down-shared")
 """orders whose laws are products with the decoder's"""
+VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
+"""orders in which the encoder's law of the top layer is one conditional"""
 LatentFamily = Literal[
     "gaussian",
     "full-gaussian",
@@ -20,8 +23,24 @@ LatentFamily = Literal[
     "maf",
     "nsf",
 ]
+VALUES: Mapping[str, str] = {
+    "bernoulli": "coins",
+    "autoregressive-bernoulli": "coins",
+    "categorical": "dice",
+    "autoregressive-categorical": "dice",
+}
+"""what a latent family's values are, where they are not real numbers"""
+REAL = "real numbers"
 MERGED = ("gaussian", "bernoulli", "categorical")
-"""what a ladder can merge unit by unit"""
+"""laws that factorise over units, as a ladder's merge and a rate per unit need"""
+CENTRED = ("gaussian", "full-gaussian")
+"""whose first outputs are its mean"""
+AMORTISED = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
+"""orders in which nets give the laws of q"""
+FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
+"""orders whose q of the top layer is what its net says"""
+MOST_FLOOR_NATS = 8.0
+"""least rate a unit up to which a capped variance is above that where log-variances are clamped"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
 """whose draws no gradient passes through"""
 ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
@@ -73,16 +92,17 @@ class ModelConfig:
     n_pseudo_inputs: int = 50
     """inputs of a vamp prior"""
     nets: tuple[Net, ...] = ("mlp",)
-    """net of each layer, in both directions: mlp, residual (each hidden layer of equal width adds to its input), or
-    convolutional, for z1 and images"""
+    """net of each layer, in both directions: mlp; residual, where each hidden layer that keeps its width adds to its
+    input; or convolutional, for z1 and images, with `hidden` as dense layers between channels and latents"""
     channels: tuple[int, ...] = (16, 32)
     """channels of a convolutional net, each at half the resolution of the one before"""
     generative_skips: bool = False
     """whether every decoder conditional sees all layers above it and not only the next"""
     normalised_means: tuple[float, ...] = (0.0,)
-    """spread over a batch that the encoder's means are normalised to, unit by unit; 0 leaves them free"""
+    """spread over a batch that the encoder's means are normalised to, unit by unit (in a ladder those of the upward
+    pass, before the merge); 0 leaves them free"""
     floor_nats: float = 0.0
-    """least rate of a Gaussian top layer under N(0, I), kept by a cap on its variance"""
+    """least rate of a Gaussian top layer under N(0, I) for every x, kept by a cap on its variances"""
     activation: tuple[Activation, ...] = ("tanh",)
     """non-linearity of the hidden units"""
     init: tuple[Init, ...] = ("xavier",)
@@ -102,21 +122,31 @@ class ModelConfig:
         require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
         for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
             per_layer(f"model.{knob}", getattr(self, knob), n)
-        if self.encoder_families:
-            per_layer("model.encoder_families", self.encoder_families, n)
+        upward, downward = self.laws_upward, per_layer("model.families", self.families, n)
+        for layer, (family, other) in enumerate(zip(upward, downward, strict=True), 1):
+            require(
+                VALUES.get(family) == VALUES.get(other),
+                f"model.encoder_families has {family} for z{layer}, whose values are {VALUES.get(family, REAL)}, but "
+                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same kind.",
+            )
         for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
-        if self.order == "top-down":
-            whole = [family for family in dict.fromkeys(self.families) if family not in MERGED]
+        for knob in ("families", "encoder_families") if self.order in MERGING else ():
+            whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
             require(
                 not whole,
-                f"model.families has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
-            "mixture" not in self.families or self.latent_variance == "network",
+            (self.order, self.prior) != ("top-down-shared", "vamp"),
+            "model.prior is vamp, but order top-down-shared merges the top with its prior, which a mixture cannot be; "
+            "use prior standard or learned, or order top-down.",
+        )
+        require(
+            "mixture" not in (*self.families, *self.encoder_families) or self.latent_variance == "network",
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
             "own from the net; use network, or another family.",
         )
@@ -133,4 +163,87 @@ class ModelConfig:
             min(self.normalised_means) >= 0,
             f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
         )
+        if self.prior == "vamp":
+            self._check_vamp()
         require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")
+        self._check_nets()
+        self._check_cures()
+
+    def _check_vamp(self) -> None:
+        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another law would change."""
+        n, top = len(self.latents), (self.laws_upward[-1], self.families[-1])
+        require(
+            self.order in VAMP_ORDERS,
+            f"model.prior is vamp, the mixture that the encoder's top law makes of inputs, but with model.order "
+            f"{self.order} no one conditional of the encoder is that law; use {', '.join(VAMP_ORDERS)}.",
+        )
+        require(
+            set(top) == {"gaussian"},
+            f"model.prior is vamp, a mixture of Gaussians, but the top layer is "
+            f"{' and '.join(sorted({*top} - {'gaussian'}))}; use gaussian there, or prior learned.",
+        )
+        for knob in ("batch_norm", "normalised_means"):
+            require(
+                not per_layer(f"model.{knob}", getattr(self, knob), n)[-1],
+                f"model.{knob} is on in the top layer, but with model.prior vamp its net sees pseudo-inputs too, which "
+                "would be normalised among themselves and not as images are; turn it off there.",
+            )
+        require(
+            self.floor_nats == 0,
+            f"model.floor_nats is {self.floor_nats}, a floor of the rate under N(0, I), but model.prior is vamp; use "
+            "floor_nats 0, or prior standard.",
+        )
+
+    @property
+    def laws_upward(self) -> tuple[LatentFamily, ...]:
+        """The law of each latent layer in the encoder."""
+        if self.encoder_families:
+            return per_layer("model.encoder_families", self.encoder_families, len(self.latents))
+        return per_layer("model.families", self.families, len(self.latents))
+
+    def _check_nets(self) -> None:
+        kinds = per_layer("model.nets", self.nets, len(self.latents))
+        wrong = [f"z{layer}" for layer, kind in enumerate(kinds, 1) if layer > 1 and kind == "convolutional"]
+        require(
+            not wrong,
+            f"model.nets is convolutional for {' and '.join(wrong)}, whose parent is no image; give it for z1 alone, "
+            f"as in {['convolutional', *['mlp'] * (len(kinds) - 1)]}.",
+        )
+
+    def _check_cures(self) -> None:
+        n = len(self.latents)
+        families = per_layer("model.encoder_families", self.encoder_families or self.families, n)
+        for layer, (family, spread) in enumerate(zip(families, self._spreads, strict=True), 1):
+            require(
+                spread == 0 or family in CENTRED,
+                f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose "
+                f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
+            )
+        require(
+            not any(self._spreads) or self.order in AMORTISED,
+            f"model.normalised_means is {list(self.normalised_means)}, but in order {self.order} no net gives the "
+            "means; leave it at 0.",
+        )
+        if self.floor_nats == 0:
+            return
+        require(
+            self.order in FLOORED,
+            f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top law is no plain output of the "
+            f"encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
+        )
+        require(
+            (families[-1], self.latent_variance, self.prior) == ("gaussian", "network", "standard"),
+            f"model.floor_nats is {self.floor_nats}, which caps the variances that a net gives a diagonal Gaussian "
+            f"under N(0, I), but at the top the encoder's law is {families[-1]} with model.latent_variance "
+            f"{self.latent_variance} and model.prior {self.prior}; use gaussian, network and standard.",
+        )
+        most = MOST_FLOOR_NATS * self.latents[-1]
+        require(
+            self.floor_nats <= most,
+            f"model.floor_nats is {self.floor_nats}, more than {MOST_FLOOR_NATS:g} for each of the {self.latents[-1]} "
+            "units of the top layer, whose deviations would be below 2e-4; give less.",
+        )
+
+    @property
+    def _spreads(self) -> tuple[float, ...]:
+        return per_layer("model.normalised_means", self.normalised_means, len(self.latents))

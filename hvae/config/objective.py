@@ -1,5 +1,6 @@
 """The knobs of what is maximised."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,14 @@ Gradient = Literal[
 ObjectiveName = Literal["elbo", "iwae", "vimco", "tvo", "wake-sleep", "reweighted-wake-sleep", "symmetric"]
 GAMES = ("wake-sleep", "reweighted-wake-sleep", "symmetric")
 """objectives of two players, decoder and encoder, each with a utility of its own"""
+RELAXED = ("relaxed", "straight-through")
+"""gradients through the draws of discrete layers, biased"""
+GRADIENTS: Mapping[str, tuple[Gradient, ...]] = {
+    "elbo": ("pathwise", "sticking-the-landing", "relaxed", "straight-through"),
+    "iwae": ("pathwise", "doubly-reparametrised", "relaxed", "straight-through"),
+    "tvo": ("pathwise", "covariance"),
+}
+"""the estimators of each objective; pathwise alone for the others"""
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,11 @@ class ObjectiveConfig:
     gradient: Gradient = "pathwise"
     """gradient estimator: pathwise, with the score function for discrete layers; of the same expectation without the
     score of q, for Gaussian layers: sticking-the-landing (elbo), doubly-reparametrised (iwae); covariance follows no
-    path (tvo); biased, for discrete layers: relaxed (concrete draws), straight-through (their gradient, hard draws)"""
+    path (tvo); biased, for discrete layers: relaxed (continuous draws, by which what is recorded in training is a
+    surrogate and no bound), straight-through (their gradient, hard draws). What is evaluated are hard draws always"""
     temperature: float = 0.5
-    """of the concrete law behind relaxed and straight-through gradients"""
+    """of the continuous draws behind relaxed and straight-through gradients, only; their bias falls with it (to 0 for
+    relaxed) and their variance rises"""
     partition: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
     """inverse temperatures of the thermodynamic bound, from 0 up and below 1; tvo only"""
     sleep: float = 0.5
@@ -57,6 +68,11 @@ class ObjectiveConfig:
                 self.name == "elbo" or max(getattr(self, knob)) == 0,
                 f"objective.{knob} goes with the elbo only; {self.name} has no rate per layer to relax.",
             )
+            require(
+                self.gradient != "sticking-the-landing" or max(getattr(self, knob)) == 0,
+                f"objective.{knob} is {list(getattr(self, knob))}, and their gate depends on the draws, which makes "
+                "objective.gradient sticking-the-landing biased; use pathwise, or no free nats.",
+            )
         require(
             (self.name, self.gradient) != ("iwae", "sticking-the-landing"),
             "objective.gradient is sticking-the-landing, which is biased for the iwae bound of 2 or more samples; "
@@ -67,16 +83,10 @@ class ObjectiveConfig:
             "objective.gradient is doubly-reparametrised, which is made for the iwae bound; use sticking-the-landing "
             "for the elbo.",
         )
-        kept = {"elbo": "sticking-the-landing", "iwae": "doubly-reparametrised", "tvo": "covariance"}.get(self.name)
+        made = GRADIENTS.get(self.name, ("pathwise",))
         require(
-            self.gradient in ("pathwise", kept),
-            f"objective.gradient is {self.gradient}, which is not made for {self.name}; use pathwise"
-            + (f" or {kept}." if kept else "."),
-        )
-        require(
-            self.gradient != "sticking-the-landing" or max(self.free_nats) == 0,
-            f"objective.free_nats is {list(self.free_nats)}, and their gate depends on the draws, which makes "
-            "objective.gradient sticking-the-landing biased; use pathwise, or no free nats.",
+            self.gradient in made,
+            f"objective.gradient is {self.gradient}, which is not made for {self.name}; use {' or '.join(made)}.",
         )
         require(
             self.gradient != "doubly-reparametrised" or len(set(self.layer_beta)) == 1,
@@ -99,6 +109,11 @@ class ObjectiveConfig:
             f"objective.partition is {list(self.partition)}; give 0 and then rising numbers below 1, as in [0, 0.1].",
         )
         require(0 <= self.sleep <= 1, f"objective.sleep is {self.sleep}; give a share between 0 and 1.")
+        require(
+            self.gradient in RELAXED or self.temperature == ObjectiveConfig.temperature,
+            f"objective.temperature goes with the gradients {' and '.join(RELAXED)} only; objective.gradient is "
+            f"{self.gradient}.",
+        )
         for knob, owner in (("partition", "tvo"), ("sleep", "reweighted-wake-sleep")):
             require(
                 self.name == owner or getattr(self, knob) == getattr(ObjectiveConfig, knob),

@@ -10,8 +10,8 @@ from typing import Any
 from hvae.config.checks import per_layer, require
 from hvae.config.data import DataConfig
 from hvae.config.evaluation import EvaluationConfig
-from hvae.config.model import DISCRETE, ModelConfig
-from hvae.config.objective import GAMES, ObjectiveConfig
+from hvae.config.model import DISCRETE, MERGED, ModelConfig
+from hvae.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.config.training import TrainingConfig
 from hvae.strict import ConfigError, differences, read
 
@@ -28,26 +28,39 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         n = len(self.model.latents)
+        layers = self.training.aggressive_layers
+        require(
+            len(set(layers)) == len(layers) and all(1 <= layer <= n for layer in layers),
+            f"training.aggressive_layers is {list(layers)}; give layers from 1 to {n}, each once.",
+        )
         for knob in ("layer_beta", "free_nats", "unit_free_nats"):
             per_layer(f"objective.{knob}", getattr(self.objective, knob), n)
+        norm = "batch_norm" if any(self.model.batch_norm) else "normalised_means"
+        normed = any(self.model.batch_norm) or any(self.model.normalised_means)
         require(
-            not any(self.model.batch_norm) or self.training.batch_size * self.objective.n_samples >= 2,
-            "model.batch_norm needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
+            not normed or self.training.batch_size * self.objective.n_samples >= 2,
+            f"model.{norm} needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
         )
-        discrete = set(DISCRETE) & set(self.model.families)
-        name = self.objective.name
+        encoder = self.model.encoder_families or self.model.families
+        discrete = set(DISCRETE) & set(encoder)
+        name, gradient = self.objective.name, self.objective.gradient
         require(
-            not discrete or self.objective.n_samples >= 2 or name in GAMES,
+            not discrete or self.objective.n_samples >= 2 or name in GAMES or gradient in RELAXED,
             f"objective.n_samples is {self.objective.n_samples}, but the leave-one-out baseline of "
             f"{' and '.join(sorted(discrete))} layers needs at least 2.",
+        )
+        require(
+            not discrete or name in GAMES or gradient in RELAXED or not any(self.model.batch_norm),
+            f"model.batch_norm is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
+            "bound of all others, which the score function and its leave-one-out baseline leave out: its gradient is "
+            "biased; use no batch norm.",
         )
         require(
             name != "vimco" or bool(discrete),
             "objective.name is vimco, whose baseline is for discrete layers, and model.families has none; use iwae.",
         )
-        gradient = self.objective.gradient
         require(
-            gradient in ("pathwise", "covariance") or set(self.model.families) != discrete,
+            gradient not in ("sticking-the-landing", "doubly-reparametrised") or set(encoder) != discrete,
             f"objective.gradient is {gradient}, but all layers are discrete: no path leads through their draws; "
             "use pathwise.",
         )
@@ -57,19 +70,58 @@ class RunConfig:
             "do not allow; use pathwise.",
         )
         require(
-            gradient != "doubly-reparametrised" or not any(self.model.batch_norm),
-            "objective.gradient is doubly-reparametrised, but with model.batch_norm a draw moves the weights of all "
-            "others, which makes it biased; use pathwise, or no batch norm.",
+            gradient != "doubly-reparametrised" or not normed,
+            f"objective.gradient is doubly-reparametrised, but with model.{norm} a draw moves the weights of all "
+            f"others, which makes it biased; use pathwise, or no {norm}.",
         )
         require(
-            gradient != "covariance" or not any(self.model.batch_norm),
-            "objective.gradient is covariance, but with model.batch_norm the draws of a batch are not weighed one by "
-            "one; use pathwise, or no batch norm.",
+            gradient not in RELAXED or bool(discrete),
+            f"objective.gradient is {gradient}, which is for discrete layers, and model.families has none; use "
+            "pathwise.",
+        )
+        in_order = sorted(discrete - {"bernoulli", "categorical"})
+        require(
+            gradient not in RELAXED or not in_order,
+            f"objective.gradient is {gradient}, but the units of {' and '.join(in_order)} layers are drawn one after "
+            "another from the states before them; use pathwise, or layers that factorise.",
+        )
+        for layer in range(n):
+            if per_layer("objective.unit_free_nats", self.objective.unit_free_nats, n)[layer] > 0:
+                kinds = {per_layer("model.families", families, n)[layer] for families in (encoder, self.model.families)}
+                whole = sorted(kinds - set(MERGED))
+                require(
+                    not whole,
+                    f"objective.unit_free_nats is above 0 for z{layer + 1}, but a law of {' and '.join(whole)} has no "
+                    "rate per unit; use objective.free_nats there.",
+                )
+                require(
+                    layer < n - 1 or self.model.prior != "vamp",
+                    f"objective.unit_free_nats is above 0 for z{n}, but a vamp prior has no rate per unit; use "
+                    "objective.free_nats there.",
+                )
+                require(
+                    per_layer("objective.free_nats", self.objective.free_nats, n)[layer] == 0,
+                    f"objective.free_nats and objective.unit_free_nats are both above 0 for z{layer + 1}; give one.",
+                )
+        require(
+            gradient != "covariance" or not normed,
+            f"objective.gradient is covariance, but with model.{norm} the draws of a batch are not weighed one by "
+            f"one; use pathwise, or no {norm}.",
         )
         require(
-            name not in GAMES or not any(self.model.batch_norm),
-            f"objective.name is {name}, but with model.batch_norm q of dreams, normalised among dreams, is not q of "
-            "data; use a bound, or no batch norm.",
+            name not in GAMES or self.model.prior != "vamp",
+            f"objective.name is {name}, in which each player moves a law of its own, but with model.prior vamp the "
+            "encoder's weights make the decoder's prior; use a bound, or prior learned.",
+        )
+        require(
+            self.training.aggressive_steps == 0 or self.model.prior != "vamp",
+            "training.aggressive_steps updates the encoder alone, but with model.prior vamp its top weights make the "
+            "decoder's prior; use 0, or prior learned.",
+        )
+        require(
+            name not in GAMES or not normed,
+            f"objective.name is {name}, but with model.{norm} q of dreams, normalised among dreams, is not q of "
+            f"data; use a bound, or no {norm}.",
         )
 
     def to_json(self) -> str:

@@ -21,11 +21,13 @@ class TrainingConfig:
     clip_norm: float = 100.0
     """largest gradient norm of a replica; 0 does not clip"""
     aggressive_steps: int = 0
-    """first steps in which the decoder moves at every `aggressive_every`-th step only, and the encoder at all"""
+    """first steps in which the decoder moves at every `aggressive_every`-th step only, and the encoder at all; He et
+    al. 2019 stop when the mutual information of a validation set falls, which is replaced by a fixed number"""
     aggressive_every: int = 10
     """steps of the encoder for one of the decoder while training is aggressive"""
     aggressive_layers: tuple[int, ...] = ()
-    """layers whose encoder moves at every aggressive step, as in [4, 5]; empty takes all"""
+    """layers whose encoder moves at every aggressive step, as in [4, 5], while the others' waits for the decoder's
+    turn; empty takes all"""
     ema_decay: float = 0.0
     """decay of the averaged weights that are evaluated; 0 evaluates the last weights"""
     log_every_steps: int = 25
@@ -49,6 +51,11 @@ class TrainingConfig:
         require(self.clip_norm >= 0, f"training.clip_norm is {self.clip_norm}; give 0 (no clipping) or more.")
         require(self.aggressive_steps >= 0, f"training.aggressive_steps is {self.aggressive_steps}; give 0 or more.")
         require(self.aggressive_every >= 2, f"training.aggressive_every is {self.aggressive_every}; give at least 2.")
+        require(
+            self.aggressive_steps > 0 or not self.aggressive_layers,
+            f"training.aggressive_layers is {list(self.aggressive_layers)}, but training.aggressive_steps is 0; give "
+            "the number of aggressive steps.",
+        )
         require(0 <= self.ema_decay < 1, f"training.ema_decay is {self.ema_decay}; give a number in [0, 1).")
 
 

@@ -4,7 +4,8 @@ With a_l = log q(z_{>=l} | x_i) - log 1/n Σ_j q(z_{>=l} | x_j) for a draw of im
 exact for "which of the n images?". Conditional information is concave in the law of x, so for images at
 large it is a lower bound: 0 for a layer that is busy while the layers above already tell the n images apart.
 Upper bounds are ``E KL(q(z_l|z_{l+1}, x) ‖ r)``, for r = p(z_l|z_{l+1}), and for r the mixture of q(z_l | z_{l+1}, x_j)
-over the *other* images; the smaller counts. Chance is reduced by a control of mean 0: a draw's rate less its KL.
+over the *other* images; the smaller counts. Chance is reduced by a control of mean 0: a draw's rate less its KL,
+which is the rate itself where the laws have no closed form.
 """
 
 import math
@@ -23,8 +24,9 @@ def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tenso
     images = sampler.x
     pool = images if extra is None else torch.cat([images, extra])
     evidence = sampler.evidence(1, "information")
-    prior = {name: per_datum(evidence.kl(name), len(images)) for name in evidence.latents}
-    chance = {name: per_datum(evidence.rate(name), len(images)) - prior[name] for name in evidence.latents}
+    rate = {name: per_datum(evidence.rate(name), len(images)) for name in evidence.latents}
+    prior = {n: per_datum(evidence.kl(n), len(images)) if evidence.closed_form(n) else rate[n] for n in rate}
+    chance = {name: rate[name] - prior[name] for name in rate}
     n_mixture = len(images)
     n_looks = 1 + math.ceil(math.log2(len(pool) / len(images)))
     intervals = intervals.shared(n_looks, 2)

@@ -11,10 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from hvae.evidence import HVAE, Evidence
-from hvae.network import Trace
+from hvae.families import has_closed_kl, kl
+from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
 from hvae.rng import noise
-from hvae.shapes import Noise
+from hvae.shapes import LogProb, Noise
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ class Sampler:
     def evidence(self, n_paths: int, purpose: str) -> Evidence:
         """``n_paths`` visits per image, weighed."""
         return self.model.weigh(self.paths(n_paths, purpose), self.x.unsqueeze(0))
+
+
+def divergence(site: Site, other: Site) -> LogProb:
+    """``KL(site.law ‖ other.law)`` in closed form, else the log-ratio of both laws at the value of the two sites.
+
+    The latter has the KL for its mean if the value was drawn from ``site.law``.
+    """
+    return kl(site.law, other.law) if has_closed_kl(site.law, other.law) else site.log_prob - other.log_prob
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:

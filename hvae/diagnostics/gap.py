@@ -1,7 +1,7 @@
 """The gap of the ELBO, split by layer: what each layer of q costs, with its doubt.
 
 With the latents visited in the order v_1 … v_L of the posterior and ``P_k = log p(v_1 … v_k, x)``, the chain rule
-gives, for every order and every decoder (`hvae.reference.answers`),
+gives, for every order and every decoder, Markov or with skips (`hvae.reference.answers`),
 
     log p(x) - ELBO = sum_k G_k,    G_k = E_q [log q(v_k | v_<k, x) - (P_k - P_{k-1})]
                                         = E_q KL(q(v_k | v_<k, x) ‖ p(v_k | v_<k, x)),

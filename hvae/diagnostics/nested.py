@@ -1,9 +1,10 @@
 """Bottom-up information: nested bounds for a law that is a mixture over sampled paths, nats.
 
-For z_l drawn along a path x_i -> z_1 -> … -> z_{l-1} -> z_l, with M paths for each of the n images:
+For z_l drawn along a path of image x_i, with M paths for each of the n images and v the parents of z_l in q, which are
+z_{l-1}, or z_{l-1} and x, or x alone:
 
-    I_l = I_q(x; z_l)         = E log q(z_l | x_i) / q(z_l)
-    J_l = I_q(z_{l-1}; z_l)   = E log q(z_l | z_{l-1}) / q(z_l)
+    I_l = I_q(x; z_l)   = E log q(z_l | x_i) / q(z_l)
+    J_l = I_q(v; z_l)   = E log q(z_l | v) / q(z_l)
 
 q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own
 path kept in a mixture makes its log too large in expectation (it is a KL), left out too small
@@ -11,17 +12,24 @@ path kept in a mixture makes its log too large in expectation (it is a KL), left
 reverse from above; the denominator always keeps the own *image*, since leaving that out explodes.
 Two more bounds are tight where these are loose:
 
-- from above, ``J_l <= E KL(q(z_l | z_{l-1}) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
+- from above, ``J_l <= E KL(q(z_l | v) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
 - from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
   diagonal Gaussian per image, fitted to the other M - 1 paths, for a layer of many units.
 
-q(z_1 | x) is known, so l = 1 needs no paths. Data processing clips: ``I_l <= I_k`` for k < l, ``I_l <= J_l``,
-``I_l <= log n``. Chance is reduced by a control of mean 0: a draw's log-ratio to r less its divergence from r.
+Where x is the only parent, q(z_l | x) is known and J_l = I_l needs no paths: for z1, and everywhere in mean field.
+Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l through v only; and ``I_l <= I_{l-1}`` where
+z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
+control of mean 0: a draw's log-ratio to r less its divergence from r.
+
+Laws outside the exponential families have no moment match: they do without r and the control, all pairs are scored by
+`Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their laws.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,26 +40,30 @@ from hvae.network import Site
 from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
+PAIRS = 2**17
+"""pairs of a draw and a law outside the exponential families that are scored at once: bounds the memory"""
 
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
-    """I_l and J_l of every layer of a bottom-up posterior; M doubles while an interval contains epsilon."""
+    """I_l and J_l of every layer of a posterior that visits z1 first; M doubles while an interval contains epsilon."""
     cap = math.log(sampler.n_images)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
     intervals, first = intervals.shared(n_looks, 2), intervals
     found: dict[str, Information] = {}
     for name in sampler.model.latents:
         n_paths = min(FIRST_PATHS, max_paths)
-        if not found:
+        seen = sampler.model.posterior.parents(name)
+        if seen == ("x",):
             terms = _known(sampler.paths(n_paths, "information")[name])
             on_images = float(terms.mean())
             carried = ordered(first.low(terms), min(first.high(terms), cap), on_images)
             found[name] = Information(carried, carried, 1, on_images)
             continue
-        most = min(cap, *(layer.about_datum[2] for layer in found.values()))
+        most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
-            parent = ordered(intervals.low(bounds.parent_lower), intervals.high(bounds.parent_upper, bounds.divergence))
+            above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
+            parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
                 min(intervals.high(bounds.datum_upper), parent[2], most),
@@ -70,8 +82,8 @@ class _Bounds:
 
     parent_lower: FloatArray
     parent_upper: FloatArray
-    divergence: FloatArray
-    """KL to the moment match, a second upper bound on J_l"""
+    divergence: FloatArray | None
+    """KL to the moment match, a second upper bound on J_l; None of laws that have none"""
     datum_lower: FloatArray
     datum_upper: FloatArray
     classified: FloatArray
@@ -79,11 +91,11 @@ class _Bounds:
 
 
 def _known(site: Site) -> FloatArray:
-    """Terms ``[n]`` of I_1 = J_1: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)`` for the first draw of every image."""
-    n, natural = site.value.shape[1], site.family.natural(site.law)
+    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image."""
+    n, score = site.value.shape[1], _scorer(site)
     own, ratio = [], []
     for rows in torch.arange(n).split(ROWS):
-        scores = _scores(site, site.value[0, rows], natural)[:, 0]
+        scores = score(site.value[0, rows])[:, 0]
         own.append(scores[torch.arange(len(rows)), rows])
         ratio.append(own[-1] - scores.logsumexp(-1) + math.log(n))
     return controlled(_array(ratio), _control(site, torch.cat(own)))
@@ -92,11 +104,11 @@ def _known(site: Site) -> FloatArray:
 def _nested(site: Site) -> _Bounds:
     """All bounds, for the first draw of every image against all M·n parents."""
     n_paths, n = site.value.shape[:2]
-    natural = site.family.natural(site.law)
+    score = _scorer(site)
     own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
     for rows in torch.arange(n).split(ROWS):
         here = torch.arange(len(rows))
-        scores = _scores(site, site.value[0, rows], natural)  # [r, M, n]
+        scores = score(site.value[0, rows])  # [r, M, n]
         own = scores[here, 0, rows]
         scores[here, 0, rows] = -math.inf
         image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
@@ -116,7 +128,7 @@ def _nested(site: Site) -> _Bounds:
     return _Bounds(
         parent_lower=controlled(_array(with_path), control),
         parent_upper=controlled(_array(without), control),
-        divergence=_array([_divergence(site).mean(0)]),
+        divergence=_array([_divergence(site).mean(0)]) if site.family.exponential else None,
         datum_lower=controlled(_array(datum_lower), control),
         datum_upper=controlled(_array(datum_upper), control),
         classified=_classified(site),
@@ -126,11 +138,26 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in (site.law.mean, site.law.variance))
+    moments = (site.law.mean, site.law.variance) if site.family.exponential else (site.value, site.value * 0)
+    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
     squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
     return _array([-squares.diagonal() / 2 - (-squares / 2).logsumexp(-1) + math.log(n)])
+
+
+def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
+    """``values [r, width]`` -> scores as of `_scores` under all parents: ``[r, M, n]`` or ``[r, 1, n]``."""
+    if site.family.exponential:
+        natural = site.family.natural(site.law)
+        return lambda values: _scores(site, values, natural)
+    n_laws = site.law.batch_shape.numel()
+
+    def log_probs(values: Tensor) -> Tensor:
+        parts = values.unsqueeze(1).unsqueeze(1).split(max(1, PAIRS // n_laws))
+        return torch.cat([site.family.log_prob(site.law, part).double() for part in parts])
+
+    return log_probs
 
 
 def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
@@ -147,7 +174,12 @@ def _divergence(site: Site) -> Tensor:
 
 
 def _control(site: Site, own: Tensor) -> FloatArray:
-    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``."""
+    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``.
+
+    It is 0 where laws have no match.
+    """
+    if not site.family.exponential:
+        return np.zeros(len(own))
     match = site.family.natural(site.family.match(site.law))
     return _array([own - _scores(site, site.value[0], match) - _divergence(site)[0]])
 

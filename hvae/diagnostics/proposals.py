@@ -9,7 +9,7 @@
 
 The mixture's weight is ``log p - log (q/2 + r/2)``, the balance heuristic of a defensive mixture (Hesterberg 1995;
 Veach and Guibas 1995): it exceeds neither that of q nor that of r by more than log 2. r is q with noise of deviation
-`spread`; for coins and dice it is q with halved logits. The last three need Gaussian latents.
+`spread`; for coins and dice it is q with halved logits. The last three need latents made of normal noise.
 """
 
 import math
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution
 
 from hvae import rng
 from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
 from hvae.diagnostics.rest import Rest
-from hvae.families import DiagonalNormal, Family
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
 from hvae.likelihood.target import Target
+from hvae.network import Site
 from hvae.shapes import LogProb, Noise, Value
 
 MOST_DIMENSIONS = 64
@@ -115,7 +115,7 @@ def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
 
 
 def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
-    """Half of q, half of its `_flat` copy, for latents of any family: each drawn from its law given those before it."""
+    """Half of q, half of its flat copy, for latents of any family: each drawn from its law given those before it."""
     deviation = spread(rest.width)
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
@@ -124,24 +124,34 @@ def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
         values: dict[str, Value] = {}
         for name in rest.specs:
             site = rest.visit(noise, values)[name]
-            flat = site.family.draw(_flat(site.family, site.law, deviation), noise[name])
-            values[name] = torch.where(coins, flat, site.value)
+            values[name] = torch.where(coins, _flat_draw(site, noise[name], deviation), site.value)
         log_q = log_r = torch.zeros((), dtype=torch.float64, device=rest.x.device)
         for site in rest.visit({}, values).values():
             log_q = log_q + site.log_prob.double()
-            log_r = log_r + site.family.log_prob(_flat(site.family, site.law, deviation), site.value).double()
+            log_r = log_r + _flat_log_prob(site, deviation)
         return rest.log_joint(values) - torch.logaddexp(log_q, log_r) + math.log(2)
 
     return draw_log_weight
 
 
-def _flat(family: Family, law: Distribution, deviation: float) -> Distribution:
-    """Halved logits; a Gaussian's deviation grown."""
-    if isinstance(law, DiagonalNormal):
-        return DiagonalNormal(law.mean, law.log_variance + 2 * math.log(deviation))
-    if isinstance(law, MultivariateNormal):
-        return MultivariateNormal(law.mean, scale_tril=law.scale_tril * deviation, validate_args=False)
-    return family.law(family.natural(law)[0] / 2)
+def _flat_draw(site: Site, noise: Noise, deviation: float) -> Value:
+    """A draw from the flat copy of the site's law: with grown noise, or with halved logits."""
+    if site.family.noise == "normal":
+        return site.family.draw(site.law, deviation * noise)
+    return site.family.draw(_halved(site), noise)
+
+
+def _flat_log_prob(site: Site, deviation: float) -> LogProb:
+    """Of the site's value under the flat copy; for noise ε it is ``log q + log N(ε; 0, s²) / N(ε; 0, 1)``."""
+    if site.family.noise == "normal":
+        squares = site.family.noise_of(site.law, site.value).double().square().sum(-1)
+        return site.log_prob.double() + squares / 2 * (1 - deviation**-2) - site.family.width * math.log(deviation)
+    return site.family.log_prob(_halved(site), site.value).double()
+
+
+def _halved(site: Site) -> Distribution:
+    """Half the logits; of coins and dice that see the units before them half of what their net gives."""
+    return site.family.law((site.family.natural(site.law)[0] if site.family.exponential else site.law.outputs) / 2)
 
 
 def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:

@@ -4,12 +4,14 @@
   for a healthy layer that passes everything on.
 - kl_standard: ``E KL(q(z_l|·) ‖ N(0, I))``, the lecture's quantity. Below the top a layer's scale is
   arbitrary, so it is read at the top.
-- kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where that is right.
+  Of a law without closed form it is the mean log-ratio along the draws.
+- kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where there is one and it is right.
 """
 
-from hvae.diagnostics.draws import per_datum
+from hvae.diagnostics.draws import divergence, per_datum
 from hvae.evidence import Evidence
-from hvae.families import kl, unit_kl
+from hvae.families import unit_kl
+from hvae.network import Site
 from hvae.numerics import FloatArray
 
 
@@ -17,10 +19,11 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     """Arrays ``[n]`` per layer and ``[D, n]`` per unit (factorised laws only), means over the draws of each datum."""
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
-    standard = site.family.standard(site.value)
+    kin = site.family.kin
+    standard = kin.standard(site.value)
     terms = {
         "rate_nats": per_datum(evidence.rate(name), n),
-        "kl_standard_nats": per_datum(kl(site.law, standard), n),
+        "kl_standard_nats": per_datum(divergence(site, Site(site.value, standard, kin)), n),
     }
     if evidence.closed_form(name):
         terms["kl_prior_nats"] = per_datum(evidence.kl(name), n)

@@ -4,9 +4,10 @@ With x and the first latents of the visit given,
 
     p(given, x) = E_q(free | given, x) [p(given, free, x) / q(free | given, x)]
 
-is the evidence of a smaller stack, on which every estimator of log p(x) works (`hvae.likelihood.target`). Factors of p
-in which no free latent occurs are a constant of each datum, evaluated once: with z1 given, bottom-up, that is
-p(x|z1), the widest net. Top-down x hangs on the free latents, and no such saving exists.
+is the evidence of a smaller stack, on which every estimator of log p(x) works (`hvae.likelihood.target`). It holds for
+every decoder. Factors of p in which no free latent occurs are a constant of each datum, evaluated once: with z1 given,
+bottom-up in a Markov decoder, that is p(x|z1), the widest net. Top-down, and with generative skips, x hangs on the free
+latents, and no such saving exists: what is left is then p(z_{>l} | z_{<=l}, x) and not p(z_{>l} | z_l).
 """
 
 from collections.abc import Mapping

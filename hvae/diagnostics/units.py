@@ -4,12 +4,13 @@ Burda et al. 2016 (section 5) call a unit active if the variance over data of it
 In a conditional layer that variance inherits: top-down the parent's, bottom-up the sampling noise
 of the path. Beside it stand
 
-- bottom-up: the covariance over x of the means along two independent paths, unbiased for ``Var_x E[mean|x]``;
+- where z1 is visited first: the covariance over x of the means along two independent paths, unbiased for
+  ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
 A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the
-data (Lucas et al. 2019, definition 1); the KL is to the prior where it has a closed form, and to the
-layer's own aggregate (its moment match) elsewhere.
+data (Lucas et al. 2019, definition 1); the KL is to the prior where it has a closed form per unit, and to
+the layer's own aggregate (its moment match) elsewhere.
 """
 
 from functools import partial
@@ -59,7 +60,7 @@ def covariance_interval(a: FloatArray, b: FloatArray, n_units: int, n_bootstrap:
 def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
     """Share of units that are (epsilon, `DELTA`)-collapsed, for every epsilon of `EPSILONS`: ``[E]``."""
     site, n = evidence.q[name], evidence.p["x"].value.shape[1]
-    if evidence.closed_form(name):
+    if collapse_reference(evidence, name) == "prior":
         terms = evidence.unit_kl(name)
     else:
         terms = unit_kl(site.law, site.family.match(site.law))
@@ -71,4 +72,4 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
 
 def collapse_reference(evidence: Evidence, name: str) -> str:
     """What `collapsed_fraction` measures a layer against."""
-    return "prior" if evidence.closed_form(name) else "aggregate"
+    return "prior" if evidence.closed_form(name) and evidence.p[name].family.factorised else "aggregate"

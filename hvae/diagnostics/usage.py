@@ -1,36 +1,55 @@
 """Whether the decoder reads a layer, and what is lost without it; per datum, nats.
 
-- reading: ``U_l = E KL(p(v | z_l) ‖ p(v | z~_l))`` with v the decoder's child of z_l (x for l = 1) and z~_l drawn
-  for another datum.
+- reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
+  for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
+  generative skips the children are all below, and the sum scores their joint law along the draws of q. Where a child's
+  law has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
-  on are drawn jointly from p, given those visited before: bottom-up z_{>=l} ~ p(z_{>=l}), top-down
+  on are drawn jointly from p, given those visited before: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).
-- model knock-out: likelihood lost when z_l is clamped to its prior mean in the decoder, both likelihoods
-  by the same importance samples (``log 1/K Σ w``).
+- model knock-out: likelihood lost when z_l is clamped to its prior mean in the decoder (set there, not observed: the
+  layers above keep their prior), both likelihoods by the same importance samples (``log 1/K Σ w``).
 """
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from hvae.diagnostics.draws import Sampler, per_datum
+from hvae.diagnostics.draws import Sampler, divergence, per_datum
 from hvae.evidence import Evidence
-from hvae.families import kl
+from hvae.families import has_closed_kl
+from hvae.network import BeliefNetwork, Site
 from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import noise
+from hvae.shapes import LogProb
 
 N_PRIOR_DRAWS = 4096
+N_KL_DRAWS = 4
 
 
 def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum."""
     decoder = sampler.model.decoder
-    swapped = {name: site.value.roll(1, dims=1) for name, site in evidence.q.items()}
-    other = decoder.walk({**swapped, "x": sampler.x.unsqueeze(0)}, {})
-    children = {parent: name for name in decoder.variables for parent in decoder[name].parents}
-    return {
-        name: per_datum(kl(evidence.p[children[name]].law, other[children[name]].law), sampler.n_images)
-        for name in evidence.latents
-    }
+    values = {name: site.value for name, site in evidence.q.items()}
+
+    def read(child: str, swapped: Distribution) -> LogProb:
+        site = evidence.p[child]
+        if not has_closed_kl(site.law, swapped):
+            n_paths = len(evidence.q[evidence.latents[0]].value)
+            drawn = noise(
+                {child: (site.family.noise, site.family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
+                seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
+            )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
+            site = Site(site.family.draw(site.law, drawn), site.law, site.family)
+        return divergence(site, Site(site.value, swapped, site.family)).flatten(end_dim=-2)
+
+    found = {}
+    for name, site in evidence.q.items():
+        other = {**values, name: site.value.roll(1, dims=1)}
+        children = [child for child in decoder.variables if name in decoder[child].parents]
+        terms = [per_datum(read(child, decoder[child](other)), sampler.n_images) for child in children]
+        found[name] = sum(terms[1:], start=terms[0])
+    return found
 
 
 def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatArray:
@@ -54,18 +73,26 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
     """log-likelihood of the stack minus that of the stack with ``name`` at its prior mean: ``[n]``.
 
     ``purpose`` is the key of the draws of ``evidence``: layers that do not see the clamp keep their draws.
-    With z_l fixed nothing above it matters, so only the latents below it are weighed. A difference of two lower
-    bounds, and no bound itself: q was not trained for the clamped stack, whose bound is the looser one, so what
-    is lost is rather overstated where layers below z_l are weighed.
+    With z_l fixed, only latents from which x still hangs are weighed: those below z_l, and with generative skips also
+    those above. A difference of two lower bounds, and no bound itself: q was not trained for the clamped stack, whose
+    bound is the looser one, so what is lost is rather overstated where other layers are weighed.
     """
     n_paths = evidence.q[name].value.shape[0]
     clamp = prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
     x = sampler.x.unsqueeze(0)
     clamped = sampler.model.weigh(sampler.model.infer(x, sampler.noise(n_paths, purpose), {name: clamp}), x)
-    below = evidence.latents[: evidence.latents.index(name)]
-    log_weight = sum((-clamped.rate(latent).double() for latent in below), start=-clamped.distortion.double())
+    weighed = _read(sampler.model.decoder, without=name)
+    log_weight = sum((-clamped.rate(latent).double() for latent in weighed), start=-clamped.distortion.double())
     lost = log_mean_exp(evidence.log_weight, 0) - log_mean_exp(log_weight, 0)
     return per_datum(lost.unsqueeze(0), sampler.n_images)
+
+
+def _read(decoder: BeliefNetwork, *, without: str) -> list[str]:
+    """Latents from which x hangs in the decoder once ``without`` is set, nearest first."""
+    found = ["x"]
+    for variable in found:
+        found += [parent for parent in decoder[variable].parents if parent not in (*found, without)]
+    return found[1:]
 
 
 def prior_mean(sampler: Sampler, name: str) -> Tensor:

@@ -138,7 +138,7 @@ def _activity(subject: Subject) -> Arrays:
     for name, sure in found.items():
         units = sure.withheld() if doubt else sure
         for owner, share in (("posterior", units.posterior), ("encoder", units.encoder)):
-            arrays[f"{owner}_covariance/{name}"] = share
+            arrays[f"{owner}_share/{name}"] = share
             arrays[f"{owner}_active/{name}"] = np.array(float((share[:, 0] > ACTIVE_SHARE).sum()))
         if doubt:
             arrays[f"posterior_active/{name}"] = np.array(np.nan)

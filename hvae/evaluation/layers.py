@@ -31,7 +31,7 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
         sampler, epsilon=config.epsilon_nats, max_paths=config.max_paths, n_bootstrap=config.n_bootstrap, extra=extra
     )
     read = usage.reading(sampler, evidence)
-    bottom_up = model.posterior.order == model.latents
+    upward = model.posterior.order == model.latents
     found: Arrays = {}
     for name in model.latents:
         site = evidence.q[name]
@@ -48,9 +48,9 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
             )  # fmt: skip
             one, other = units.mean_variance(site, len(x))
             layer["burda_variance"] = covariance(one, one)
-            if bottom_up:
+            if upward:
                 layer["twin_covariance"] = covariance(one, other)
-            else:
+            elif evidence.p[name].family.exponential:  # the others know no variance
                 residual = units.residual(evidence, name)
                 layer["residual_variance"] = covariance(residual, residual)
             layer["collapsed_fraction"] = units.collapsed_fraction(evidence, name)

@@ -12,14 +12,14 @@ draw; what rests on eta they refuse with a TypeError. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive
-from hvae.families.discrete import Bernoulli, Categorical
-from hvae.families.divergence import kl, unit_kl
+from hvae.families.discrete import Bernoulli, Categorical, Discrete, Relaxation
+from hvae.families.divergence import has_closed_kl, kl, unit_kl
 from hvae.families.family import Family
 from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
-from hvae.families.mixture import MixtureGaussian
+from hvae.families.mixture import EqualMixture, MixtureGaussian
 
 __all__ = [
     "Autoregressive",
@@ -27,12 +27,16 @@ __all__ = [
     "Categorical",
     "DiagonalGaussian",
     "DiagonalNormal",
+    "Discrete",
     "DiscretisedLogistic",
+    "EqualMixture",
     "Family",
     "Flow",
     "FullGaussian",
     "GeneralFamily",
     "MixtureGaussian",
+    "Relaxation",
+    "has_closed_kl",
     "kl",
     "unit_kl",
 ]

@@ -71,14 +71,15 @@ class Autoregressive(GeneralFamily):
     def noise_width(self) -> int:
         return self.unit.noise_width
 
+    @property
+    def kin(self) -> Family:
+        return self.unit
+
     def law(self, outputs: Outputs) -> Distribution:
         return AutoregressiveLaw(outputs, self)
 
     def standard_outputs(self) -> Tensor:
         return torch.cat([self.unit.standard_outputs(), torch.zeros(self.n_outputs - self.unit.n_outputs)])
-
-    def standard(self, like: Tensor) -> Distribution:
-        return self.unit.standard(like)
 
     @with_its_weights
     def given_before(self, law: LawOfOutputs, value: Value) -> Distribution:

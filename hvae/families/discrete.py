@@ -1,4 +1,19 @@
-"""Discrete families, by logits only: coins and dice. No gradient passes through their draws."""
+"""Discrete families, by logits only: coins and dice.
+
+A draw is hard, the largest of the states' logits and their noise, and no gradient passes through it. A module that is
+in training mode and has a `Relaxation` draws a continuous value from the *same* noise, which is the hard one in the
+limit of temperature 0 (Jang et al. 2017; Maddison et al. 2017):
+
+    coin   v = sigmoid((logit - log u + log(1 - u)) / T)     hard: v > 1/2, which is u < sigmoid(logit)
+    die    v = softmax((logits - log(-log u)) / T)           hard: the largest
+
+It is scored by the discrete log-probabilities, which are linear in v, so that one term serves hard and relaxed values.
+They are no density of v: what relaxed draws maximise is a surrogate that tends to the bound as T -> 0 and is no
+bound itself (the concrete density would give a proper bound, of another model).
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,15 +27,57 @@ from hvae.rng import NoiseKind
 from hvae.shapes import Noise, Outputs, UnitLogProb, Value
 
 
-class Bernoulli(Family):
+@dataclass(frozen=True)
+class Relaxation:
+    """How a gradient passes through the draws of a discrete layer in training.
+
+    ``straight_through`` takes the hard value with the gradient of the relaxed one (Jang et al. 2017, section 2.2):
+    values and bound are those of the discrete model, and the gradient is biased at any temperature. Of one coin,
+    where the exact gradient has ``f(1) - f(0)``, it tends to ``(f'(0) + f'(1)) / 2`` as T -> 0.
+    Raises ValueError for a temperature that is not positive.
+    """
+
+    temperature: float
+    straight_through: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; give more than 0.")
+
+
+class Discrete(Family):
+    """Factorised laws of finitely many states, by logits."""
+
+    noise: NoiseKind = "uniform"
+    factorised = True
+    relaxation: Relaxation | None = None
+    """what gradients follow in training mode; None for hard draws, which none passes"""
+
+    @property
+    def reparametrised(self) -> bool:  # type: ignore[override]
+        return self.training and self.relaxation is not None
+
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        if not self.reparametrised:
+            return self.hard(law, noise)
+        assert self.relaxation is not None
+        soft = self.soft(law, noise, self.relaxation.temperature)
+        return self.hard(law, noise) + (soft - soft.detach()) if self.relaxation.straight_through else soft
+
+    @abstractmethod
+    def hard(self, law: Distribution, noise: Noise) -> Value:
+        """The state that ``noise`` draws."""
+
+    @abstractmethod
+    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
+        """A value between the states, from the same noise; `hard` in the limit of temperature 0."""
+
+
+class Bernoulli(Discrete):
     """Independent coins with ``logits = outputs``; values 0 and 1.
 
     Never by probabilities: `torch.distributions.Bernoulli(probs=)` answers 15.9 nats where the truth is 1000.
     """
-
-    noise: NoiseKind = "uniform"
-    factorised = True
-    reparametrised = False
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -35,8 +92,11 @@ class Bernoulli(Family):
     def standard(self, like: Tensor) -> Distribution:
         return self.law(like.new_zeros(self.n_outputs))
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
+    def hard(self, law: Distribution, noise: Noise) -> Value:
         return (noise < law.mean).to(noise.dtype)
+
+    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
+        return ((_logits(law) - torch.logit(noise)) / temperature).sigmoid()
 
     def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
         """``v·logit - softplus(logit)``."""
@@ -64,15 +124,11 @@ class Bernoulli(Family):
         return self.law(log_mean_exp(F.logsigmoid(logits), 0) - log_mean_exp(F.logsigmoid(-logits), 0))
 
 
-class Categorical(Family):
+class Categorical(Discrete):
     """``units`` independent dice of ``n_classes`` states.
 
     Each is a one-hot stretch of the value ``[..., units·n_classes]``.
     """
-
-    noise: NoiseKind = "uniform"
-    factorised = True
-    reparametrised = False
 
     def __init__(self, units: int, n_classes: int) -> None:
         super().__init__()
@@ -90,13 +146,12 @@ class Categorical(Family):
     def standard(self, like: Tensor) -> Distribution:
         return self.law(like.new_zeros(self.n_outputs))
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        """The largest of ``logit - log(-log(noise))``: the Gumbel-max trick (Maddison et al. 2014)."""
-        tiny = torch.finfo(noise.dtype).tiny
-        gumbel = -(-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
-        score = _logits(law) + gumbel
-        winner = score.argmax(-1, keepdim=True) == torch.arange(self.n_classes, device=noise.device)
+    def hard(self, law: Distribution, noise: Noise) -> Value:
+        winner = self._scores(law, noise).argmax(-1, keepdim=True) == torch.arange(self.n_classes, device=noise.device)
         return winner.to(noise.dtype).flatten(-2)
+
+    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
+        return (self._scores(law, noise) / temperature).softmax(-1).flatten(-2)
 
     def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
         return (self._split(value) * _logits(law).log_softmax(-1)).sum(-1)
@@ -118,6 +173,11 @@ class Categorical(Family):
 
     def match(self, law: Distribution) -> Distribution:
         return self.law(log_mean_exp(_logits(law).log_softmax(-1).flatten(end_dim=-3), 0).flatten())
+
+    def _scores(self, law: Distribution, noise: Noise) -> Tensor:
+        """``logit - log(-log(noise))``, whose largest is drawn: the Gumbel-max trick (Maddison et al. 2014)."""
+        tiny = torch.finfo(noise.dtype).tiny
+        return _logits(law) - (-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
 
     def _split(self, value: Tensor) -> Tensor:
         one_hot: Tensor = value.unflatten(-1, (self.units, self.n_classes))

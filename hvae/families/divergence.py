@@ -10,6 +10,16 @@ from hvae.families.logistic import LevelsLaw
 from hvae.numerics import bernoulli_kl, categorical_kl, gaussian_kl
 from hvae.shapes import LogProb, UnitLogProb
 
+GAUSSIAN = (DiagonalNormal, MultivariateNormal)
+CLOSED = (GAUSSIAN, (BernoulliLaw,), (OneHotCategorical,), (LevelsLaw,))
+"""kinds of laws that have a closed-form KL among themselves"""
+
+
+def has_closed_kl(law: Distribution, other: Distribution) -> bool:
+    """Whether `kl` has an answer for these two laws."""
+    a, b = (getattr(each, "base_dist", each) for each in (law, other))
+    return any(isinstance(a, kinds) and isinstance(b, kinds) for kinds in CLOSED)
+
 
 def unit_kl(law: Distribution, other: Distribution) -> UnitLogProb:
     """``KL(law ‖ other)`` of each unit ``[..., D]``, closed form, for two factorised laws of one family.

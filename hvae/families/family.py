@@ -23,11 +23,18 @@ class Family(nn.Module, ABC):
     """whether the law is a product over units"""
     reparametrised: bool
     """whether gradients pass from a draw to the law's parameters"""
+    exponential: bool = True
+    """whether there are `statistic`, `natural`, `product` and `match`, which raise TypeError elsewhere"""
 
     @property
     def noise_width(self) -> int:
         """Numbers of noise in one draw."""
         return self.width
+
+    @property
+    def kin(self) -> "Family":
+        """The family that draws and scores the `standard` law: this one, or the factorised one of the same values."""
+        return self
 
     @abstractmethod
     def law(self, outputs: Outputs) -> Distribution:

@@ -14,6 +14,7 @@ import zuko
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae.families.family import Family
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, VarianceKind
 from hvae.families.general import GeneralFamily, LawOfOutputs, averaged, fixed_noise, with_its_weights
 from hvae.rng import NoiseKind
@@ -69,14 +70,15 @@ class Flow(GeneralFamily):
                 for weight in (last, *(bias for bias in transform.parameters() if bias.dim() == 1)):
                     weight.zero_()  # the identity, for both kinds
 
+    @property
+    def kin(self) -> Family:
+        return self.gaussian
+
     def law(self, outputs: Outputs) -> Distribution:
         return FlowLaw(outputs, self)
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.n_outputs)
-
-    def standard(self, like: Tensor) -> Distribution:
-        return self.gaussian.standard(like)
 
     @with_its_weights
     def draw(self, law: LawOfOutputs, noise: Noise) -> Value:

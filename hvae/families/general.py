@@ -46,6 +46,7 @@ class GeneralFamily(Family):
     """
 
     factorised = False
+    exponential = False
 
     def forward(self, method: Callable[..., T], *arguments: Any) -> T:
         """``method`` of this family, as `with_its_weights` calls it."""
@@ -53,6 +54,9 @@ class GeneralFamily(Family):
 
     def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
         raise TypeError(f"{self._called} has no terms per unit; read the layer as a whole.")
+
+    def standard(self, like: Tensor) -> Distribution:
+        return self.kin.standard(like)
 
     def statistic(self, value: Value) -> Tensor:
         self._refuse("sufficient statistic")

@@ -8,7 +8,8 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 from torch.special import erfcx, ndtri
 
-from hvae.families.gaussian import LOG_2PI, LOG_VARIANCE_LIMIT, DiagonalNormal
+from hvae.families.family import Family
+from hvae.families.gaussian import LOG_2PI, LOG_VARIANCE_LIMIT, DiagonalGaussian, DiagonalNormal
 from hvae.families.general import GeneralFamily
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, Outputs, Value
@@ -31,10 +32,8 @@ class MixtureLaw(Distribution):
         super().__init__(log_share.shape[:-1], means.shape[-1:], validate_args=False)
 
 
-class MixtureGaussian(GeneralFamily):
+class Mixture(GeneralFamily):
     """A mixture of ``n_components`` diagonal Gaussians over the whole layer.
-
-    ``outputs = [logits of the shares | means | log-variances]``, component by component.
 
     A draw takes D normal numbers and no coin for the component: unit by unit it inverts the distribution function
 
@@ -55,25 +54,10 @@ class MixtureGaussian(GeneralFamily):
             raise ValueError(f"n_components is {n_components}; a mixture has at least 1.")
         self.units = self.width = units
         self.n_components = n_components
-        self.n_outputs = n_components * (1 + 2 * units)
 
-    def law(self, outputs: Outputs) -> Distribution:
-        n = self.n_components * self.units
-        logits, means, log_variances = outputs.split([self.n_components, n, n], dim=-1)
-        shape = (self.n_components, self.units)
-        log_variances = log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).unflatten(-1, shape)
-        return MixtureLaw(logits.log_softmax(-1), means.unflatten(-1, shape), log_variances)
-
-    def standard_outputs(self) -> Tensor:
-        """Equal shares, and mean 0 and variance 1 in all: equal components would stay equal, so these lie apart."""
-        place = (torch.arange(self.n_components) - (self.n_components - 1) / 2) / self.n_components
-        sign = 1 - 2 * (torch.arange(self.units) % 2)
-        log_variance = torch.log1p(-place.square().mean())
-        means = (place.unsqueeze(-1) * sign).flatten()
-        return torch.cat([torch.zeros(self.n_components), means, log_variance.expand(len(means))])
-
-    def standard(self, like: Tensor) -> Distribution:
-        return DiagonalNormal(like.new_zeros(self.units), like.new_zeros(self.units))
+    @property
+    def kin(self) -> Family:
+        return DiagonalGaussian(self.units)
 
     def log_prob(self, law: Distribution, value: Value) -> LogProb:
         """``logsumexp_c (log_share_c + sum_i log N(v_i; mean_ci, variance_ci))``."""
@@ -104,6 +88,52 @@ class MixtureGaussian(GeneralFamily):
     def mean(self, law: Distribution) -> Value:
         law = _mixture(law)
         return (law.log_share.exp().unsqueeze(-1) * law.means).sum(-2)
+
+
+class MixtureGaussian(Mixture):
+    """``outputs = [logits of the shares | means | log-variances]``, component by component."""
+
+    def __init__(self, units: int, n_components: int) -> None:
+        super().__init__(units, n_components)
+        self.n_outputs = n_components * (1 + 2 * units)
+
+    def law(self, outputs: Outputs) -> Distribution:
+        n = self.n_components * self.units
+        logits, means, log_variances = outputs.split([self.n_components, n, n], dim=-1)
+        shape = (self.n_components, self.units)
+        log_variances = log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).unflatten(-1, shape)
+        return MixtureLaw(logits.log_softmax(-1), means.unflatten(-1, shape), log_variances)
+
+    def standard_outputs(self) -> Tensor:
+        """Equal shares, and mean 0 and variance 1 in all: equal components would stay equal, so these lie apart."""
+        place = (torch.arange(self.n_components) - (self.n_components - 1) / 2) / self.n_components
+        sign = 1 - 2 * (torch.arange(self.units) % 2)
+        log_variance = torch.log1p(-place.square().mean())
+        means = (place.unsqueeze(-1) * sign).flatten()
+        return torch.cat([torch.zeros(self.n_components), means, log_variance.expand(len(means))])
+
+
+class EqualMixture(Mixture):
+    """Equal shares of laws of the ``component`` family, whose weights it shares: its outputs side by side.
+
+    Over what the encoder makes of pseudo-inputs u_c it is ``p(z) = 1/C Σ_c q(z | u_c)`` (Tomczak and Welling 2018,
+    equation 9).
+    """
+
+    def __init__(self, component: DiagonalGaussian, n_components: int) -> None:
+        super().__init__(component.units, n_components)
+        self.component = component
+        self.n_outputs = n_components * component.n_outputs
+
+    def law(self, outputs: Outputs) -> Distribution:
+        law = self.component.law(outputs.unflatten(-1, (self.n_components, -1)))
+        assert isinstance(law, DiagonalNormal)
+        means, log_variances = torch.broadcast_tensors(law.mean, law.log_variance)
+        log_share = torch.full_like(means[..., 0], -math.log(self.n_components))
+        return MixtureLaw(log_share, means, log_variances)
+
+    def standard_outputs(self) -> Tensor:
+        return self.component.standard_outputs().repeat(self.n_components)
 
 
 def _quantile(log_share: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

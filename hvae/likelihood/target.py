@@ -9,12 +9,12 @@ makes importance sampling a mean of w, annealing a path N(ε; 0, I) · w(ε)^β 
 the density N(ε; 0, I) · w(ε) / p(x). In these whitened coordinates all latents of any depth are about N(0, I),
 which keeps Hamiltonian moves well conditioned. g is the encoder (`from_encoder`), the decoder itself
 (`from_prior`, where w = p(x|z)), or either followed by an affine map of the noise (`Target.moved`). With some
-latents `given`, the mean is p(x, given): the evidence of what stands in the gap of a layer.
+latents given, the mean is p(x, given), the evidence of what stands in the gap of a layer (`hvae.diagnostics.rest`).
 
 Only stacks whose latents are all Gaussian have such a form; others are refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,7 @@ from hvae import rng
 from hvae.evidence import HVAE
 from hvae.network import BeliefNetwork
 from hvae.rng import NoiseSpecs
-from hvae.shapes import LogProb, Noise, Value
+from hvae.shapes import LogProb, Noise
 
 
 class NotWhitenedError(ValueError):
@@ -88,24 +88,12 @@ def split(noise: Noise, specs: NoiseSpecs) -> dict[str, Noise]:
     return dict(zip(specs, noise.split([width for _, width in specs.values()], dim=-1), strict=True))
 
 
-def from_encoder(model: HVAE, x: Tensor, given: Mapping[str, Value] | None = None) -> Target:
-    """Proposal q(free | given, x) for `x [B, D]`: ``w = p(x, z) / q(free | given, x)``, whose mean is p(x, given).
-
-    ``given`` holds values ``[1, B, D]``.
-    """
-    fixed = dict(given or {})
-    specs = _normal({name: spec for name, spec in model.noise_specs().items() if name not in fixed})
-    observed = x.unsqueeze(0)
+def from_encoder(model: HVAE, x: Tensor) -> Target:
+    """Proposal q(z | x) for `x [B, D]`: ``w = p(x, z) / q(z | x)``."""
+    specs, observed = _normal(model.noise_specs()), x.unsqueeze(0)
 
     def log_weight(noise: Noise) -> LogProb:
-        q = model.infer(observed, split(noise, specs), fixed)
-        evidence = model.weigh(q, observed)
-        total = -evidence.distortion.double()
-        for name in evidence.latents:
-            total = total + evidence.p[name].log_prob.double()
-            if name in specs:
-                total = total - evidence.q[name].log_prob.double()
-        return total
+        return model.weigh(model.infer(observed, split(noise, specs)), observed).log_weight
 
     return Target(log_weight, specs, x)
 

@@ -1,7 +1,8 @@
 """Exact informations of a posterior over discrete layers on n images of equal weight ("which of the n images?").
 
     I_q(x; z_l)            = 1/n sum_i KL(q(z_l | x_i) ‖ 1/n sum_j q(z_l | x_j))
-    I_q(z_{l-1}; z_l)      from the pair 1/n sum_i q(z_{l-1} | x_i) q(z_l | z_{l-1}, x_i)
+    I_q(z_{l-1}, x; z_l)   = 1/n sum_i E_q(z_{l-1} | x_i) KL(q(z_l | z_{l-1}, x_i) ‖ 1/n sum_j q(z_l | x_j)),
+                             which is I_q(z_{l-1}; z_l) where z_l sees z_{l-1} alone, I_q(x; z_l) where x alone
     I_q(x; z_l | z_{>l})   = I_q(x; z_{>=l}) - I_q(x; z_{>l}), over the joint states of all layers from z_l up
 
 The last cannot do with pairs: which image it was is told by the whole path from above. Nats.
@@ -23,40 +24,23 @@ class DiscreteInformation:
     """Informations by latent, nats, float64 scalars; the same as `hvae.diagnostics` bounds."""
 
     about_datum: Mapping[str, Tensor]
-    """I_l of the verdict: I_q(x; z_l) bottom-up, I_q(x; z_l | z_{>l}) top-down"""
+    """I_l of the verdict: I_q(x; z_l) with z1 first, I_q(x; z_l | z_{>l}) top-down"""
     from_parent: Mapping[str, Tensor]
-    """J_l: I_q(z_{l-1}; z_l) bottom-up, I_q(x; z_l | z_{>l}) top-down"""
+    """J_l: I_q(parents of z_l; z_l) with z1 first, I_q(x; z_l | z_{>l}) top-down"""
     marginal: Mapping[str, Tensor]
     """I_q(x; z_l), whatever the order"""
 
 
 def discrete_information(visits: Visits, *, bottom_up: bool) -> DiscreteInformation:
     """All of them. Raises `NoReferenceError` top-down where n images x the joint states of all layers exceed 2^24."""
-    marginals = {name: q for name, q, _ in visits.walk(lambda *_: (), matrices=frozenset())}
+    walked = [(name, q, means) for name, q, means in visits.walk(lambda _, __, log_q: (log_q,), matrices=frozenset())]
+    marginals = {name: q for name, q, _ in walked}
     marginal = {name: _mutual(q / len(q)) for name, q in marginals.items()}
     if bottom_up:
-        return DiscreteInformation(marginal, _from_latents(visits, marginals), marginal)
+        parents = {name: log_q.mean() - torch.xlogy(q.mean(0), q.mean(0)).sum() for name, q, (log_q,) in walked}
+        return DiscreteInformation(marginal, parents, marginal)
     conditional = _conditional(visits)
     return DiscreteInformation(conditional, conditional, marginal)
-
-
-def _from_latents(visits: Visits, marginals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bottom-up J_l of every layer; the parent of the first is x."""
-    found = {}
-    for name in visits.posterior.order:
-        previous = visits.previous(name)
-        if previous is None:
-            found[name] = _mutual(marginals[name] / len(visits.x))
-            continue
-        pair = torch.zeros(len(visits.states[previous]), len(visits.states[name])).to(marginals[name])
-        for _, weight, log_q in visits.chunks(name, marginals[previous], cells=pair.shape[0] + pair.shape[1]):
-            q = log_q.exp()
-            if q.shape[1] == 1:
-                pair += weight.mT @ q[:, 0].expand(len(weight), -1)
-            else:
-                pair += weight.sum(0).unsqueeze(-1) * q[0] if len(q) == 1 else (weight.unsqueeze(-1) * q).sum(0)
-        found[name] = _mutual(pair / len(visits.x))
-    return found
 
 
 def _conditional(visits: Visits) -> dict[str, Tensor]:

@@ -159,6 +159,10 @@ def test_numbers_of_other_images_stand_in_other_rows(run: Run) -> None:
 
 
 def test_layers_with_their_sum_and_reading(run: Run) -> None:
+    intervals = np.array(run.load_arrays("gap")["layer_gap_nats/z1"])
+    intervals[:, 0], intervals[:, 2] = intervals[:, 1] - 0.1, intervals[:, 1] + 0.1
+    intervals[2, 2] += 0.3
+    change(run, "gap", layer_gap_nats__z1=intervals)
     table = layer_table([loaded(run)])
     assert table is not None
     rows = {row[1].text: {c.name: cell.text for c, cell in zip(table.columns, row, strict=True)} for row in table.rows}
@@ -166,6 +170,7 @@ def test_layers_with_their_sum_and_reading(run: Run) -> None:
     assert (rows["z1"]["trusted"], rows["z3"]["trusted"]) == ("4/4", "0/4")
     assert rows["z3"]["p(z|x)"] == "8 of 8" and rows["z3"]["q"] == "0 of 8"
     assert rows["z3"]["reading"] == f"{ENCODER_COLLAPSE} 4/4" and rows["z1"]["reading"] == f"{IN_USE} 4/4"
+    assert rows["z1"]["± in a seed"] == "0.25"
     sums = [sum(float(rows[name][key].split()[0]) for name in ("z1", "z2", "z3")) for key in ("G", "G exact")]
     assert sums == pytest.approx([float(rows["all"][key].split()[0]) for key in ("G", "G exact")], abs=0.021)
 

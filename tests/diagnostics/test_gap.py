@@ -16,7 +16,7 @@ from hvae.evidence import HVAE
 from hvae.families import DiagonalGaussian
 from hvae.likelihood import Annealing, anneal, from_prior
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import NetworkPosterior, Posterior
+from hvae.posterior import NetworkPosterior, Posterior, shared
 from hvae.reference import Gaps, LinearGaussian, Quadrature
 from hvae.reference.examples import STRENGTHS, binary_stack, grid, linear_stack
 from tests.reference import stacks
@@ -103,7 +103,9 @@ def posteriors(reference: LinearGaussian) -> dict[str, Posterior]:
         "bottom-up": near(reference.best_posterior("bottom-up", "diagonal")),
         "top-down": near(reference.best_posterior("top-down", "diagonal")),
         "ladder": stacks.ladder(WIDTHS),
+        "shared": stacks.ladder(WIDTHS, top=shared),
         "mean field": stacks.posterior("mean field", WIDTHS, scale=0.3),
+        "bottom-up seeing x": stacks.posterior("bottom-up seeing x", WIDTHS, scale=0.3),
     }
 
 
@@ -124,7 +126,15 @@ def within(found: Gap, exact: Gaps, n_intervals: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "skips"), [("bottom-up", True), ("top-down", False), ("ladder", False), ("mean field", True)]
+    ("kind", "skips"),
+    [
+        ("bottom-up", True),
+        ("top-down", False),
+        ("ladder", False),
+        ("mean field", True),
+        ("shared", False),
+        ("bottom-up seeing x", True),
+    ],
 )
 def test_every_order_of_visit(kind: str, skips: bool) -> None:
     """Trusted throughout, and right: G_l, R_l and the total, to within the layer's own gap or 0.25 nats."""

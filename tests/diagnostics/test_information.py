@@ -12,11 +12,14 @@ from hvae.diagnostics.bounds import Intervals
 from hvae.diagnostics.draws import controlled
 from hvae.diagnostics.information import Information, information
 from hvae.evidence import HVAE
-from hvae.network import BeliefNetwork
+from hvae.families import Bernoulli, Categorical, Family
+from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
+from hvae.reference import DiscreteChain
 from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Link, Stack, finite_informations, holds, images, link, root, sampler
+from tests.reference import enumerated
 from tests.statistics import assert_mean
 
 EPSILON = 0.1
@@ -209,6 +212,57 @@ def test_several_units_against_the_population() -> None:
     assert holds(found["z1"].about_datum, population.information(["x"], ["z1"]))
     assert holds(found["z2"].about_datum, population.information(["x"], ["z2"]))
     assert holds(found["z2"].from_parent, population.information(["z1"], ["z2"]))
+
+
+# -- orders whose upper layers see x themselves --------------------------------------------------------
+
+
+def bottom_up(*conditionals: Conditional) -> HVAE:
+    """Encoder links above any decoder."""
+    stack = two(link(1, 1), link(1, 1))
+    return HVAE(stack.decoder(), NetworkPosterior(BeliefNetwork(conditionals)))
+
+
+SEEING_X = {
+    "bottom-up-x": [link(1, 0.5).conditional("z1", ["x"]), link([[0.7, 1.2]], 0.8).conditional("z2", ["z1", "x"])],
+    "z2 sees the noise of z1 only": [
+        link(1, 0.5).conditional("z1", ["x"]), link([[1.5, -1.5]], 0.3).conditional("z2", ["z1", "x"])
+    ],
+    "mean field": [link(1, 0.5).conditional("z1", ["x"]), link(1.1, 0.8).conditional("z2", ["x"])],
+    "z1 says nothing": [link(0, 1).conditional("z1", ["x"]), link([[0.5, 2.0]], 0.8).conditional("z2", ["z1", "x"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEEING_X)
+def test_layers_that_see_x_against_the_population(name: str) -> None:
+    """512 images of N(0, 1) stand for all. J_2 is the information from all that z2 sees; z2 may know more than z1."""
+    model, one = bottom_up(*SEEING_X[name]), torch.ones(1, dtype=torch.float64)
+    joint = LinearGaussian.of_posterior(model.decoder, model.posterior, 0 * one, one.unsqueeze(0))
+    found = measure(model, images(512))
+    about_datum, from_parent = (joint.mutual_information(seen, ["z2"]) for seen in (["x"], ["x", "z1"]))
+    assert holds(found["z1"].about_datum, joint.mutual_information(["x"], ["z1"]))
+    assert holds(found["z2"].about_datum, about_datum), (found["z2"].about_datum, about_datum)
+    assert holds(found["z2"].from_parent, from_parent), (found["z2"].from_parent, from_parent)
+    if name == "mean field":
+        assert np.array_equal(found["z2"].about_datum, found["z2"].from_parent) and found["z2"].n_paths == 1
+    if name == "z1 says nothing":
+        assert found["z1"].about_datum[2] < 1e-6 and found["z2"].about_datum[0] > 0.5
+    if name == "z2 sees the noise of z1 only":
+        assert from_parent > 0.5 and found["z2"].about_datum[2] < EPSILON
+
+
+@pytest.mark.parametrize("kind", ["bottom-up", "bottom-up sees x", "mean field"])
+@pytest.mark.parametrize("kinds", [(Bernoulli(3), Bernoulli(2), Bernoulli(2)), (Categorical(2, 3), Categorical(1, 4))])
+def test_discrete_layers_against_all_states(kind: str, kinds: tuple[Family, ...]) -> None:
+    """Exact on these very images, by transfer matrices."""
+    families = [Bernoulli(6), *kinds]
+    model = HVAE(enumerated.decoder(families), enumerated.posterior(kind, families, scale=1.5))
+    x = enumerated.observations(families[0], 256)
+    truth = DiscreteChain.of(model.decoder).information(model.posterior, x)
+    for name, layer in measure(model, x).items():
+        assert truth.from_parent[name] > 0.05
+        assert holds(layer.about_datum, float(truth.about_datum[name])), (name, layer)
+        assert holds(layer.from_parent, float(truth.from_parent[name])), (name, layer)
 
 
 # -- top-down: I(x; z_l | z_{>l}) ---------------------------------------------------------------------

@@ -29,6 +29,12 @@ FAULTS = (
         (f"{INFORMATION}::test_raw_bounds_lie_on_their_sides_and_close_in",),
     ),
     Fault(
+        "clipped-where-x-is-seen",
+        "a layer that sees x itself is held to know no more of it than the layer below",
+        Edit("hvae.diagnostics.nested", "if len(seen) == 1 else cap", "if seen else cap"),
+        (f"{INFORMATION}::test_layers_that_see_x_against_the_population",),
+    ),
+    Fault(
         "throws-not-shared",
         "intervals that had several throws keep the whole 5 % for each",
         Edit("hvae.diagnostics.bounds", "1 - 0.05 / self.n_throws", "1 - 0.05"),

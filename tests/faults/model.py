@@ -135,16 +135,25 @@ FAULTS = (
     Fault(
         "ladder-top-merged",
         "the top of a ladder is merged with its prior, where the paper has the encoder's law alone",
-        Edit("hvae.posterior", "if decoder[name].parents:", "if name in decoder.variables:"),
+        Edit("hvae.posterior", "if decoder[name].parents else", "if name in decoder.variables else"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
+    ),
+    Fault(
+        "shared-top-not-merged",
+        "the top of a shared ladder leaves its prior out",
+        Edit("hvae.posterior", "return family.product(upward, prior)", "return upward"),
+        (
+            "tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",
+            "tests/test_build.py::test_the_shared_ladder_is_the_ladder_with_its_top_merged",
+        ),
     ),
     Fault(
         "prior-from-the-wrong-layer",
         "the prior of every layer is fed from the top",
         Edit(
             "hvae.build.stack",
-            "Conditional(child, [names[layer]], mirrored",
-            "Conditional(child, [names[-1]], mirrored",
+            "Conditional(child, [above.name for above in seen], net",
+            "Conditional(child, [names[-1] for above in seen], net",
         ),
         ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
     ),

@@ -116,7 +116,7 @@ def test_the_table_says_what_was_caught_and_what_was_not() -> None:
     heading, *found = csv.reader(io.StringIO(table_csv(rows)))
     assert tuple(heading) == HEADINGS
     assert found[0] == [
-        *("elbo-kl-weight", graded.what, "hvae.objectives", "2 %"),
+        *("elbo-kl-weight", graded.what, "hvae.objectives.bounds", "2 %"),
         *("tests/a.py::b[x|y]", "AssertionError", "0.01 %", "2.3"),
     ]
     assert found[1][3:6] == ["not graded", "NOT CAUGHT", ""]

@@ -7,9 +7,9 @@ FAULTS = (
         "elbo-kl-weight",
         "the ELBO's KL weight is off",
         Edit(
-            "hvae.objectives",
-            "weight = self.beta(step) * self.layer_beta.get(name, 1.0)",
-            "weight = (1 + SIZE) * self.beta(step) * self.layer_beta.get(name, 1.0)",
+            "hvae.objectives.bounds",
+            "beta * layer_beta.get(name, 1.0) * price",
+            "(1 + SIZE) * beta * layer_beta.get(name, 1.0) * price",
         ),
         ("tests/test_objectives.py::test_losses_equal_numpy",),
         size=0.02,
@@ -17,7 +17,7 @@ FAULTS = (
     Fault(
         "free-nats-per-draw",
         "the gate of free nats reads each draw, not their mean",
-        Edit("hvae.objectives", "(rate.mean() > free)", "(rate > free)"),
+        Edit("hvae.objectives.bounds", "rate.mean((0, 1)) > free", "rate > free"),
         ("tests/test_objectives.py::test_the_gate_reads_the_batch_mean_not_each_datum",),
     ),
     Fault(

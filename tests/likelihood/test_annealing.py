@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hvae import rng
+from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli
 from hvae.likelihood import Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
@@ -180,10 +181,10 @@ def test_a_moved_target_has_the_same_evidence(model: HVAE, exact: LinearGaussian
 def test_given_latents_turn_the_evidence_into_a_joint_one(model: HVAE, exact: LinearGaussian) -> None:
     """With z1 given the mean weight is p(x, z1), by the dense covariance."""
     x, z = simulate(model, 30, 9, LIKE)
-    found = anneal(from_encoder(model, x, {"z1": z["z1"]}), Annealing(40, 600, 3), seed=0)
+    found = anneal(Rest.of(model, x, {"z1": z["z1"]}).target(), Annealing(40, 600, 3), seed=0)
     truth = exact.log_prob({"x": x, "z1": z["z1"][0]})
     assert_mean((found.log_weight - truth).exp().numpy().ravel(), 1.0, detect=DETECT)
-    everything = from_encoder(model, x, {"z1": z["z1"], "z2": z["z2"]})
+    everything = Rest.of(model, x, {"z1": z["z1"], "z2": z["z2"]}).target()
     assert everything.width == WIDTHS[3]
 
 

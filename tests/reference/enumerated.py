@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, NetworkPosterior, Posterior
+from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 
 Array = np.ndarray
 
-KINDS = ("bottom-up", "bottom-up sees x", "mean field", "mean field top-down", "top-down", "ladder")
+KINDS = ("bottom-up", "bottom-up sees x", "mean field", "mean field top-down", "top-down", "ladder", "shared")
+
+LADDERS = {"ladder": alone, "shared": shared}
 
 
 def net(n_in: int, n_out: int, source: torch.Generator, scale: float, *, hidden: int = 0) -> nn.Module:
@@ -56,12 +58,12 @@ def posterior(kind: str, families: Sequence[Family], *, seed: int = 100, scale: 
     conditionals = []
     for position, name in enumerate(order):
         before = [] if position == 0 or "mean field" in kind else [order[position - 1]]
-        parents = before if before and kind in ("bottom-up", "ladder") else [*before, "x"]
+        parents = before if before and kind in ("bottom-up", *LADDERS) else [*before, "x"]
         n_in = sum(of[parent].width for parent in parents)
         mapped = net(n_in, of[name].n_outputs, source, scale, hidden=3 * (position % 2))
         conditionals.append(Conditional(name, parents, mapped, of[name]))
     network = BeliefNetwork(conditionals)
-    return Ladder(network) if kind == "ladder" else NetworkPosterior(network)
+    return Ladder(network, LADDERS[kind]) if kind in LADDERS else NetworkPosterior(network)
 
 
 def observations(family: Family, n: int, seed: int = 5) -> Tensor:
@@ -150,7 +152,8 @@ class Enumerated:
             means = mean(ladder.upward[name].family, upward)
             found[name] = upward
         top = self.latents[-1]
-        terms = {top: log_prob(network[top].family, found[top], values[top]).reshape(self.shape)}
+        outputs_of_top = found[top] + outputs(network[top].net, None) if ladder.top is shared else found[top]
+        terms = {top: log_prob(network[top].family, outputs_of_top, values[top]).reshape(self.shape)}
         terms |= {name: self._score(network[name], values, found[name]) for name in self.latents[:-1]}
         return {name: terms[name] for name in self.order}
 
@@ -208,8 +211,8 @@ class Enumerated:
         for position, name in enumerate(self.order):
             found["marginal"][name] = information("x", name)
             if bottom_up:
-                parent = self.order[position - 1] if position else "x"
-                found["from_parent"][name] = information(parent, name)
+                seen = ["x", *self.order[:position][-1:]]  # all that any law of these orders may see
+                found["from_parent"][name] = entropy(seen) + entropy([name]) - entropy([*seen, name])
                 found["about_datum"][name] = found["marginal"][name]
             else:
                 found["from_parent"][name] = information("x", name, self.order[:position])

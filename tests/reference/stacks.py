@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, NetworkPosterior
+from hvae.posterior import Ladder, Merge, NetworkPosterior, alone
 
 Array = np.ndarray
 Law = tuple[Sequence[str], Array, Array, Array]
@@ -93,12 +93,12 @@ def posterior(kind: str, widths: Sequence[int], *, seed: int = 100, scale: float
     return NetworkPosterior(BeliefNetwork(conditionals))
 
 
-def ladder(widths: Sequence[int], *, seed: int = 100) -> Ladder:
+def ladder(widths: Sequence[int], *, seed: int = 100, top: Merge = alone) -> Ladder:
     """A ladder whose upward z1 has a full covariance, as the decoder's."""
     source = torch.Generator().manual_seed(seed)
     upward = encoder(widths, seed=seed)
     first = Conditional("z1", ["x"], upward["z1"].net, correlated(widths[1], source))
-    return Ladder(BeliefNetwork([first, *(upward[name] for name in upward.variables[1:])]))
+    return Ladder(BeliefNetwork([first, *(upward[name] for name in upward.variables[1:])]), top)
 
 
 def laws(network: BeliefNetwork) -> dict[str, Law]:
@@ -106,7 +106,7 @@ def laws(network: BeliefNetwork) -> dict[str, Law]:
     return {name: (network[name].parents, *parameters(network[name])) for name in network.variables}
 
 
-def ladder_laws(upward: BeliefNetwork, above: BeliefNetwork) -> dict[str, Law]:
+def ladder_laws(upward: BeliefNetwork, above: BeliefNetwork, *, merged_top: bool) -> dict[str, Law]:
     """The laws of a ladder: precisions of u_l(z_l; x) and p(z_l | ·) add (Sønderby et al. 2016, equations 15 to 17)."""
     weight, bias = np.eye(parameters(upward["z1"])[0].shape[1]), np.zeros(1)
     found: dict[str, Law] = {}
@@ -114,7 +114,7 @@ def ladder_laws(upward: BeliefNetwork, above: BeliefNetwork) -> dict[str, Law]:
         step, shift, noise = parameters(upward[name])
         bias, weight = step @ np.broadcast_to(bias, step.shape[1:]) + shift, step @ weight
         parents, down, down_bias, down_noise = above[name].parents, *parameters(above[name])
-        if not parents:
+        if not parents and not merged_top:
             found[name] = (["x"], weight, bias, noise)
             continue
         up_precision, down_precision = np.linalg.inv(noise), np.linalg.inv(down_noise)

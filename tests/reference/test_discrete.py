@@ -158,7 +158,7 @@ def test_extreme_couplings(kind: str, scale: float) -> None:
     x = observations(families[0], N_DATA)
     assert_same(network, visits, x)
     elbo = DiscreteChain.of(network).elbo(visits, x)
-    assert elbo.min() < -100
+    assert elbo.min() < -80
     for gradient in torch.autograd.grad(elbo.sum(), [*HVAE(network, visits).parameters()]):
         assert gradient.isfinite().all()
 

@@ -17,7 +17,7 @@ from hvae.evidence import HVAE
 from hvae.families import Bernoulli, DiagonalGaussian, FullGaussian
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import NetworkPosterior, Posterior
+from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 from hvae.reference import Gaps, LinearGaussian, NoReferenceError
 from tests.reference.stacks import (
     NETWORKS,
@@ -37,7 +37,8 @@ from tests.reference.stacks import (
 from tests.statistics import assert_mean
 
 WIDTHS = {1: (4, 3), 2: (4, 3, 2), 3: (5, 3, 2, 2), 4: (4, 3, 1, 2, 2)}
-KINDS = [*NETWORKS, "ladder"]
+LADDERS = {"ladder": alone, "shared": shared}
+KINDS = [*NETWORKS, *LADDERS]
 ORDERS = ("bottom-up", "top-down")
 
 
@@ -46,15 +47,15 @@ def observations(n: int, width: int) -> torch.Tensor:
 
 
 def model_of(kind: str, widths: Sequence[int], skips: bool = False) -> HVAE:
-    return HVAE(
-        decoder(widths, skips=skips, scale=1.0), ladder(widths) if kind == "ladder" else posterior(kind, widths)
-    )
+    visits = ladder(widths, top=LADDERS[kind]) if kind in LADDERS else posterior(kind, widths)
+    return HVAE(decoder(widths, skips=skips, scale=1.0), visits)
 
 
 def laws_of(model: HVAE) -> dict[str, Law]:
     if isinstance(model.posterior, NetworkPosterior):
         return laws(model.posterior.network)
-    return ladder_laws(model.posterior.upward, model.decoder)  # type: ignore[arg-type]
+    assert isinstance(model.posterior, Ladder)
+    return ladder_laws(model.posterior.upward, model.decoder, merged_top=model.posterior.top is shared)
 
 
 def points(mean: Array, covariance: Array) -> Array:
@@ -182,7 +183,7 @@ def test_elbo_and_rates_are_the_means_of_the_models_own_evidence(kind: str) -> N
         torch.testing.assert_close(evidence.rate(name).mean(0), rate, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["bottom-up", "mean field", "ladder"])
+@pytest.mark.parametrize("kind", ["bottom-up", "mean field", "ladder", "shared"])
 def test_elbo_and_rates_by_sampling(kind: str) -> None:
     model, x = model_of(kind, WIDTHS[2]), observations(2, 4)
     gaps = LinearGaussian.of(model.decoder).gaps(model.posterior, x)
@@ -219,6 +220,39 @@ def test_the_best_diagonal_posterior_misses_what_its_diagonal_misses(depth: int,
         np.testing.assert_allclose(gaps.layers[name].numpy(), expected, atol=1e-10, rtol=0)
     assert float(gaps.total.min()) > 0.01
     assert_identities(gaps)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_best_mean_field_is_the_one_of_textbooks(depth: int) -> None:
+    """`q(z_l | x)` around the exact mean with the diagonal of the precision Λ of p(z | x): whatever mean field misses
+    is `(sum_i log Λ_ii - log |Λ|) / 2` (Bishop 2006, section 10.1.2), by numpy, and any step away costs more."""
+    network = decoder(WIDTHS[depth], scale=1.0)
+    x = observations(3, WIDTHS[depth][0])
+    index, mean, covariance = joint(network)
+    latents, seen = [i for name in index if name != "x" for i in index[name]], index["x"]
+    gain = covariance[np.ix_(latents, seen)] @ np.linalg.inv(covariance[np.ix_(seen, seen)])
+    precision = np.linalg.inv(covariance[np.ix_(latents, latents)] - gain @ covariance[np.ix_(seen, latents)])
+    missed = (np.log(precision.diagonal()).sum() - np.linalg.slogdet(precision)[1]) / 2
+    best = posterior("mean field", WIDTHS[depth])
+    for name in best.order:
+        rows = [latents.index(i) for i in index[name]]
+        net, family = best.network[name].net, DiagonalGaussian(len(rows), variance="learned").double()
+        best.network[name].family = family
+        with torch.no_grad():
+            net.weight.copy_(torch.from_numpy(gain[rows]))
+            net.bias.copy_(torch.from_numpy(mean[index[name]] - gain[rows] @ mean[seen]))
+            family.log_variance.copy_(torch.from_numpy(-np.log(precision.diagonal()[rows])))
+    reference = LinearGaussian.of(network)
+    total = reference.gaps(best, x).total
+    np.testing.assert_allclose(total, missed, atol=1e-10)
+    assert missed > 0.01
+    source = torch.Generator().manual_seed(3)
+    steps = [1e-3 * torch.randn(value.shape, generator=source, dtype=torch.float64) for value in best.parameters()]
+    for sign in (1, -2):  # there, and as far on the other side
+        with torch.no_grad():
+            for value, step in zip(best.parameters(), steps, strict=True):
+                value.add_(sign * step)
+        assert (reference.gaps(best, x).total.mean() > total.mean() + 1e-8).all()
 
 
 @pytest.mark.parametrize("order", ORDERS)

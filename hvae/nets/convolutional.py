@@ -1,0 +1,133 @@
+"""Convolutional nets for images: numbers from an image, and numbers for each pixel of one.
+
+Each convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``; its transpose goes
+back to n exactly, odd or even (28, 14, 7, 4), by one more row of padding where n is even. An image is a row of
+numbers ``[..., rows * columns]``, a stack of channels ``[..., C, rows, columns]`` with any leading axes. Under `vmap`
+over replicas a convolution becomes one of R groups.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hvae.nets.layers import Initialise, Style, dense, linear
+from hvae.nets.normalisation import ImageNorm
+
+KERNEL = 3
+"""rows and columns of the weights; odd, so that a pixel stands in the middle"""
+
+
+class Convolution(nn.Module):
+    """``[..., n_in, H, W] -> [..., n_out, ceil(H / 2), ceil(W / 2)]``."""
+
+    def __init__(
+        self, n_in: int, n_out: int, initialise: Initialise, source: torch.Generator, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in, KERNEL, KERNEL))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+        initialise(self.weight, source)
+
+    def forward(self, h: Tensor) -> Tensor:
+        flat = F.conv2d(h.flatten(end_dim=-4), self.weight, self.bias, stride=2, padding=KERNEL // 2)
+        return flat.view(*h.shape[:-3], *flat.shape[1:])
+
+
+class Transposed(nn.Module):
+    """``[..., n_in, ceil(H / 2), ceil(W / 2)] -> [..., n_out, H, W]``: the transpose of a `Convolution`, in shape."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        shape: tuple[int, int],
+        initialise: Initialise,
+        source: torch.Generator,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out, KERNEL, KERNEL))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+        self.extra = tuple((size + 1) % 2 for size in shape)
+        initialise(self.weight, source)
+
+    def forward(self, h: Tensor) -> Tensor:
+        flat = F.conv_transpose2d(
+            h.flatten(end_dim=-4), self.weight, self.bias, stride=2, padding=KERNEL // 2, output_padding=self.extra
+        )
+        return flat.view(*h.shape[:-3], *flat.shape[1:])
+
+
+class PixelBias(nn.Module):
+    """One learned number added to each output, where a convolution has one a channel."""
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.bias
+
+
+def convolutional(
+    image_shape: tuple[int, int],
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    n_outputs: int,
+    **style: Unpack[Style],
+) -> nn.Sequential:
+    """Image to ``n_outputs``: a convolution to each of ``channels``, dense layers of the widths ``hidden``, linear."""
+    sizes = resolutions(image_shape, len(channels))
+    norm = style.get("batch_norm", False)
+    layers: list[nn.Module] = [nn.Unflatten(-1, (1, *image_shape))]
+    for n_in, n_out in pairwise((1, *channels)):
+        layers.append(Convolution(n_in, n_out, style["initialise"], style["source"], bias=not norm))
+        layers += [*([ImageNorm(n_out)] if norm else []), style["activation"]()]
+    layers.append(nn.Flatten(-3))
+    width = channels[-1] * sizes[-1][0] * sizes[-1][1]
+    for wider in hidden:
+        layers += dense(width, wider, **style)
+        width = wider
+    return nn.Sequential(*layers, linear(width, n_outputs, style["initialise"], style["source"], bias=True))
+
+
+def transposed(
+    n_in: int,
+    hidden: Sequence[int],
+    channels: Sequence[int],
+    image_shape: tuple[int, int],
+    n_outputs: int,
+    **style: Unpack[Style],
+) -> nn.Sequential:
+    """The mirror of `convolutional`: ``n_in`` numbers to an image, ``hidden`` and ``channels`` in the order of use.
+
+    ``n_outputs`` is a multiple of the number of pixels: all first outputs of the pixels, then all second ones.
+    """
+    sizes = resolutions(image_shape, len(channels))[::-1]
+    norm = style.get("batch_norm", False)
+    layers: list[nn.Module] = []
+    for width in (*hidden, channels[0] * sizes[0][0] * sizes[0][1]):
+        layers += dense(n_in, width, **style)
+        n_in = width
+    layers.append(nn.Unflatten(-1, (channels[0], *sizes[0])))
+    for size, (before, after) in zip(sizes[1:-1], pairwise(channels), strict=True):
+        layers.append(Transposed(before, after, size, style["initialise"], style["source"], bias=not norm))
+        layers += [*([ImageNorm(after)] if norm else []), style["activation"]()]
+    per_pixel = n_outputs // (image_shape[0] * image_shape[1])
+    last = Transposed(channels[-1], per_pixel, image_shape, style["initialise"], style["source"], bias=False)
+    return nn.Sequential(*layers, last, nn.Flatten(-3), PixelBias(n_outputs))
+
+
+def resolutions(image_shape: tuple[int, int], n_layers: int) -> list[tuple[int, int]]:
+    """Rows and columns of an image, and after each of ``n_layers`` convolutions."""
+    rows, columns = image_shape
+    found = [(rows, columns)]
+    for _ in range(n_layers):
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+        found.append((rows, columns))
+    return found

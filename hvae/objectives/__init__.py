@@ -1,0 +1,37 @@
+"""Objectives: evidence and step in, loss to minimise out.
+
+A loss is lower when better. A bound (file `bounds`) is read off evidence of data; a game (file `games`) also off
+dreams, for two players. Nats per datum.
+"""
+
+from hvae.objectives.bounds import (
+    Bound,
+    Covariance,
+    DoublyReparametrised,
+    Elbo,
+    Iwae,
+    StickingTheLanding,
+    Tvo,
+    discrete_log_q,
+    tempered,
+)
+from hvae.objectives.games import Game, ReweightedWakeSleep, SymmetricEquilibrium, WakeSleep
+from hvae.objectives.objective import Objective, total
+
+__all__ = [
+    "Bound",
+    "Covariance",
+    "DoublyReparametrised",
+    "Elbo",
+    "Game",
+    "Iwae",
+    "Objective",
+    "ReweightedWakeSleep",
+    "StickingTheLanding",
+    "SymmetricEquilibrium",
+    "Tvo",
+    "WakeSleep",
+    "discrete_log_q",
+    "tempered",
+    "total",
+]

@@ -1,0 +1,215 @@
+"""Bounds: the tempered log-weights of K draws, aggregated.
+
+    f_k = -distortion - Σ_l beta(step) · layer_beta_l · rate_l
+
+The loss is minus the aggregate's mean over data. It bounds log p(x) only where every weight is 1; `hvae.training`
+records the untempered bound beside the loss.
+
+Their gradient is pathwise, with the score function for discrete layers. `StickingTheLanding` and
+`DoublyReparametrised` are the same losses with another gradient of equal expectation, free of the score of q;
+`Covariance` follows no path, whatever the layers.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from hvae.evidence import HVAE, Evidence
+from hvae.gradients import (
+    Baseline,
+    clamped,
+    covariance,
+    estimate,
+    leave_one_out,
+    log_mean,
+    mean,
+    score_as_path,
+    stick,
+    thermodynamic,
+)
+from hvae.objectives.objective import Objective, total
+from hvae.schedules import Constant, Schedule
+from hvae.shapes import LogProb, Noise, Scalar, Value
+
+ONE = Constant(1.0)
+NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
+
+
+class Bound(Objective):
+    """Evidence ``[K, B]`` and the step -> the loss."""
+
+    @abstractmethod
+    def __call__(self, evidence: Evidence, step: int) -> Scalar: ...
+
+    def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
+        evidence = model(x, noise)
+        return self(evidence, step), evidence
+
+
+@dataclass(frozen=True)
+class Elbo(Bound):
+    """``-mean over data of mean_k f_k``, in which a rate below its free nats costs their price and has no gradient:
+
+        ``max(mean rate_l, free_nats_l)``,   or unit by unit   ``Σ_d max(mean rate_ld, unit_free_nats_l)``
+
+    in place of the mean rate_l, means over the samples and data of the batch (Kingma et al. 2016, appendix C.8, with
+    the layer or each unit for a subset). A layer that the mappings leave out has weight 1 and no free nats. The
+    gradient is that of the loss with its gates as they stand; a discrete layer's draws also move the gates, which its
+    score function does not see: it is biased where a gate opens for some draws and not for others.
+    Raises ValueError for a layer with both, and TypeError for unit free nats where p or q does not factorise.
+    """
+
+    beta: Schedule = ONE
+    layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+    free_nats: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+    unit_free_nats: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+
+    def __post_init__(self) -> None:
+        for name, free in self.free_nats.items():
+            if free > 0 and self.unit_free_nats.get(name, 0.0) > 0:
+                raise ValueError(f"{name} has free nats as a layer and for each unit; give one of them.")
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        f = tempered(evidence, self.beta(step), self.layer_beta, self.price)
+        return -estimate(f, mean, discrete_log_q(evidence)).mean()
+
+    def price(self, evidence: Evidence, name: str) -> LogProb:
+        """What a layer pays, ``[K, B]``: its rate, or its free nats."""
+        if self.unit_free_nats.get(name, 0.0) > 0:
+            return at_least(evidence.unit_rate(name), self.unit_free_nats[name]).sum(-1)
+        if self.free_nats.get(name, 0.0) > 0:
+            return at_least(evidence.rate(name), self.free_nats[name])
+        return evidence.rate(name)
+
+
+@dataclass(frozen=True)
+class Iwae(Bound):
+    """``-mean over data of log mean_k exp f_k`` (Burda et al. 2016, equation 8); K = 1 is the ELBO.
+
+    With discrete layers it is VIMCO, whose paper has the ``baseline`` `hvae.gradients.fill_in`.
+    """
+
+    beta: Schedule = ONE
+    layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+    baseline: Baseline = leave_one_out
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        f = tempered(evidence, self.beta(step), self.layer_beta)
+        return -estimate(f, log_mean, discrete_log_q(evidence), self.baseline).mean()
+
+
+@dataclass(frozen=True)
+class Tvo(Bound):
+    """``-mean over data of Σ_d (b_{d+1} - b_d) Σ_k softmax(b_d f)_k f_k``: the thermodynamic variational objective.
+
+    A lower bound on log p(x) between the ELBO and IWAE of as many samples, for any K (Masrani et al. 2019;
+    `hvae.gradients.thermodynamic`); ``partition`` holds b_0 = 0 < b_1 < … < 1. Its gradient is that of its own
+    expectation for K samples; the paper's is `Covariance`.
+    """
+
+    partition: tuple[float, ...]
+    beta: Schedule = ONE
+    layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+
+    def __post_init__(self) -> None:
+        ends = (*self.partition[1:], 1.0)
+        if self.partition[:1] != (0.0,) or any(a >= b for a, b in zip(self.partition, ends, strict=True)):
+            raise ValueError(f"partition is {list(self.partition)}; give 0 and then rising numbers below 1.")
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        f = tempered(evidence, self.beta(step), self.layer_beta)
+        return -estimate(f, thermodynamic(self.partition), discrete_log_q(evidence)).mean()
+
+
+@dataclass(frozen=True)
+class Covariance(Bound):
+    """The loss of ``tvo`` with the paper's covariance gradient, which follows no path (`hvae.gradients.covariance`).
+
+    Reads `hvae.gradients.clamped` evidence, as `on` makes it. Raises ValueError for one sample, whose covariance is 0.
+    """
+
+    tvo: Tvo
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        f = tempered(evidence, self.tvo.beta(step), self.tvo.layer_beta)
+        if len(f) < 2:
+            raise ValueError("the covariance gradient needs at least 2 samples; got 1.")
+        return -covariance(f, total(evidence.q), self.tvo.partition).mean()
+
+    def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
+        evidence = clamped(model, x, noise)
+        return self(evidence, step), evidence
+
+
+@dataclass(frozen=True)
+class StickingTheLanding(Bound):
+    """The loss of ``elbo`` without the score of q in its gradient (Roeder et al. 2017; `hvae.gradients.stick`).
+
+    Unbiased at any depth, order, K and beta per layer, also beside discrete layers and with batch norm.
+    Raises ValueError for free nats, whose gate depends on the draws, and where no layer is Gaussian.
+    """
+
+    elbo: Elbo
+
+    def __post_init__(self) -> None:
+        for knob, free in (("free_nats", self.elbo.free_nats), ("unit_free_nats", self.elbo.unit_free_nats)):
+            if any(nats > 0 for nats in free.values()):
+                raise ValueError(
+                    f"{knob} is {dict(free)}; their gate depends on the draws, which makes sticking the landing "
+                    "biased: set them to 0 or take the pathwise gradient."
+                )
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        return self.elbo(stick(evidence), step)
+
+
+@dataclass(frozen=True)
+class DoublyReparametrised(Bound):
+    """The loss of ``iwae`` with the score of q as a path (Tucker et al. 2019; `hvae.gradients.score_as_path`).
+
+    With w_k = exp f_k / Σ exp f, p's weights follow ``Σ_k w_k ∇f_k`` and the paths through the draws
+    ``Σ_k (w_k - beta w_k (1 - w_k)) ∂f_k/∂z_k``, at beta 1 the paper's ``w_k²``. Sticking the landing alone, without
+    the second term, is biased for K >= 2; so is this with batch norm. Raises ValueError for discrete layers, and for
+    a layer_beta that differs between layers, as one draw's path would need a factor for each.
+    """
+
+    iwae: Iwae
+
+    def __call__(self, evidence: Evidence, step: int) -> Scalar:
+        for name, site in evidence.q.items():
+            if not site.family.reparametrised:
+                raise ValueError(f"{name} is discrete, so no path can take the place of its score; use Iwae itself.")
+        factors = {name: self.iwae.layer_beta.get(name, 1.0) for name in evidence.latents}
+        if len(set(factors.values())) > 1:
+            raise ValueError(f"layer_beta is {factors}; give one factor for all layers, or take Iwae itself.")
+        beta = self.iwae.beta(step)
+        score = score_as_path(tempered(evidence.frozen, beta, self.iwae.layer_beta))
+        return self.iwae(stick(evidence), step) + beta * factors[evidence.latents[0]] * score.mean()
+
+
+def tempered(
+    evidence: Evidence,
+    beta: float,
+    layer_beta: Mapping[str, float],
+    price: Callable[[Evidence, str], LogProb] = Evidence.rate,
+) -> LogProb:
+    """``f_k = -distortion - Σ_l beta · layer_beta_l · rate_l``, ``[K, B]``; ``price`` may stand for the rate."""
+    found = -evidence.distortion
+    for name in evidence.latents:
+        found = found - beta * layer_beta.get(name, 1.0) * price(evidence, name)
+    return found
+
+
+def at_least(rate: Tensor, free: float) -> Tensor:
+    """``rate [K, B, ...]`` where its mean over samples and data exceeds ``free``; elsewhere ``free``, a constant."""
+    return torch.where(rate.mean((0, 1)) > free, rate, free)
+
+
+def discrete_log_q(evidence: Evidence) -> LogProb | None:
+    """log q of the draws that no gradient passes through, ``[K, B]``; None where every layer is reparametrised."""
+    discrete = {name: site for name, site in evidence.q.items() if not site.family.reparametrised}
+    return total(discrete) if discrete else None

@@ -1,0 +1,93 @@
+"""Objectives of two players, each with a utility of its own (Flach et al. 2024):
+
+    L_p = E_data E_q(z|x) log p(x, z), which only the decoder's weights raise,
+    L_q = E_p(x, z) log q(z|x),        which only the encoder's weights raise, on dreams (x, z) ~ p.
+
+The loss is -L_p - L_q, whose terms are constants for the other player: one optimiser that works weight by weight
+serves both. No gradient passes through a draw, so discrete and Gaussian layers are alike, and K = 1 will do.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from hvae.evidence import HVAE, Evidence
+from hvae.gradients import asleep, awake
+from hvae.objectives.objective import Objective, total
+from hvae.rng import NoiseSpecs
+from hvae.shapes import Noise, Scalar, Value
+
+DREAM = "dream of "
+"""what a decoder's variable is called in a batch's noise, beside the latents that q draws"""
+
+
+class Game(Objective):
+    """Evidence of data and of dreams, both of `hvae.gradients.players` -> the loss, each term moved by one player."""
+
+    @abstractmethod
+    def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar: ...
+
+    def noise_specs(self, model: HVAE) -> NoiseSpecs:
+        dreams = {DREAM + name: spec for name, spec in model.decoder.noise_specs().items()}
+        return {**model.noise_specs(), **dreams}
+
+    def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
+        """As many dreams as draws from q: ``[K, B]``."""
+        evidence = awake(model, x, noise)
+        dreams = asleep(model, {name: noise[DREAM + name] for name in model.decoder.variables})
+        return self(evidence, dreams), evidence
+
+
+@dataclass(frozen=True)
+class WakeSleep(Game):
+    """``-mean log p(x, z) over z ~ q(z|x) - mean log q(z|x) over (x, z) ~ p`` (Hinton et al. 1995).
+
+    Where ``q = p(z|x)`` and p(x) is the data's law it rests. It is no bound: its value says nothing about log p(x).
+    """
+
+    def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar:
+        return -total(evidence.p).mean() - total(dreams.q).mean()
+
+
+@dataclass(frozen=True)
+class SymmetricEquilibrium(Game):
+    """``-L_p - L_q`` of the two players above, each mean over its batch (Flach et al. 2024).
+
+    Without labels it is `WakeSleep`. Labelled ``pairs`` (x, z) ``[1, N]``, as the `players` weigh them, join both
+    batches as N more data. The paper's encoder may share the decoder's conditionals, constants for it; a ladder's does
+    so in every game here. The paper lets the players move in turn; here they move at once.
+    """
+
+    def __call__(self, evidence: Evidence, dreams: Evidence, pairs: Evidence | None = None) -> Scalar:
+        log_p, log_q = total(evidence.p).mean(0), total(dreams.q).mean(0)
+        if pairs is not None:
+            log_p, log_q = torch.cat([log_p, total(pairs.p)[0]]), torch.cat([log_q, total(pairs.q)[0]])
+        return -log_p.mean() - log_q.mean()
+
+
+@dataclass(frozen=True)
+class ReweightedWakeSleep(Game):
+    """K draws of q that count by their importance ``s = softmax(log_weight)`` (Bornschein and Bengio 2015):
+
+        ``-Σ_k s_k log p(x, z_k) - (1 - sleep) Σ_k s_k log q(z_k|x) - sleep · mean log q(z|x) over dreams``
+
+    averaged over data. The decoder's gradient is that of the IWAE bound. The first two terms are the wake phases of p
+    and q, the last the sleep phase of q. Raises ValueError for one draw, which counts 1: p then learns as in wake-sleep
+    and q nothing, as E_q ∇ log q = 0.
+    """
+
+    sleep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sleep <= 1:
+            raise ValueError(f"sleep is {self.sleep}; give a share in [0, 1].")
+
+    def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar:
+        log_p, log_q = total(evidence.p), total(evidence.q)
+        if len(log_p) < 2:
+            raise ValueError("reweighted wake-sleep needs at least 2 samples to weigh; got 1.")
+        share = (log_p - log_q).detach().softmax(0)
+        wake = (share * (log_p + (1 - self.sleep) * log_q)).sum(0).mean()
+        return -wake - self.sleep * total(dreams.q).mean()
