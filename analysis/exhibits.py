@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from analysis.figures.accuracy import bound_errors, gap_errors, sandwich_closing
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
+from analysis.figures.comparison import comparison
 from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
@@ -200,6 +201,21 @@ ACCURACY = (
     ),
 )
 """what an experiment measured beside its runs"""
+
+
+COMPARISON = (
+    Exhibit(
+        "comparison",
+        "Layers kept and nats gained",
+        "Left: layers that the verdict calls active, one point per replica; hollow where the verdict on another layer "
+        "is undecided. Right: L_K less the baseline's (bold), paired by seed: points are replicas, the tick is their "
+        "mean, the bar its 95 % t-interval; linear up to 1 nat, logarithmic beyond. A bar that crosses 0 shows no sure "
+        "difference; the intervals are not corrected for their number.",
+        comparison,
+        "",
+    ),
+)
+"""what runs are held against others for"""
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:

@@ -17,7 +17,7 @@ from analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact
 from analysis.gap import Array as Array
 from hvae.config import MERGING, RunConfig
 from hvae.runs import Run, find_runs
-from hvae.vocabulary import ACTIVE_VARIANCE, FAILED
+from hvae.vocabulary import ACTIVE, ACTIVE_VARIANCE, FAILED, UNDECIDED
 
 NOT_MEASURED = "not measured"
 
@@ -166,6 +166,21 @@ class LoadedRun:
     @property
     def depth(self) -> int:
         return len(self.layers)
+
+    @property
+    def active_layers(self) -> Array:
+        """[R] layers that the verdict calls active; NaN for a replica that failed or was not measured."""
+        return self._layers_called(ACTIVE)
+
+    @property
+    def undecided_layers(self) -> Array:
+        """[R] layers of which the verdict cannot tell; NaN as in `active_layers`."""
+        return self._layers_called(UNDECIDED)
+
+    def _layers_called(self, word: str) -> Array:
+        words = np.stack([layer.verdict[:, self.epsilon_index] for layer in self.layers])  # [L, R]
+        known = ~np.isin(words, (FAILED, NOT_MEASURED)).any(axis=0)
+        return np.where(known, (words == word).sum(axis=0), np.nan)
 
     @property
     def yardstick(self) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.accuracy import accuracy_reading
+from analysis.tables.comparison import comparison_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
@@ -13,7 +14,8 @@ from hvae.vocabulary import FAILED
 
 def reading(study: Study) -> list[str]:
     """One sentence on each part measured beside the runs, on the layers of the deepest runs, on the likelihood."""
-    return [*accuracy_reading(study.measured), *filter(None, (_layers(study), _likelihood(study)))]
+    layers = comparison_reading(study) or [_layers(study)]
+    return [*accuracy_reading(study.measured), *filter(None, (*layers, _likelihood(study)))]
 
 
 def _layers(study: Study) -> str:
@@ -64,9 +66,9 @@ def _likelihood(study: Study) -> str:
     }
     if not means:
         return ""
-    yardsticks = {run.yardstick for run in means}
+    yardsticks = sorted({run.yardstick for run in means})
     if len(yardsticks) > 1:
-        return f"The bounds of these runs do not compare: they are on {'; '.join(sorted(yardsticks))}."
+        return f"The bounds of these runs compare only where they are alike: they are on {'; '.join(yardsticks)}."
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
     bad, total = sum(map(warned, means)), sum(run.n_replicas for run in means)
     trust = f"{bad} of {total} replicas carry a warning (see Likelihood)" if bad else "no replica carries a warning"

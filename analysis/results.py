@@ -11,7 +11,8 @@ from analysis.reading import reading
 from analysis.report import sessions, write_experiment_report
 from analysis.study import open_study
 from analysis.tables.accuracy import accuracy_csv
-from analysis.terminal import verdict_text
+from analysis.tables.comparison import comparison
+from analysis.terminal import GAIN, verdict_text
 from hvae.config import ConfigError
 from hvae.files import write_atomically
 
@@ -26,7 +27,9 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
                 shutil.copytree(directory / part, to / part, dirs_exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
+    against = comparison(study)
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
+    tables += ["tables/comparison.csv"] if against is not None else []
     tables += [f"tables/{name}" for name in accuracy_csv(study.measured)]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
@@ -35,6 +38,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         " ".join(study.question.split("\n\n")[0].split()),
         "",
         *(f"{sentence}\n" for sentence in reading(study)),
+        *((against.to_markdown(), "", GAIN, "") if against is not None else ()),
         "```text",
         verdict_text(directory, preset),
         "```",

@@ -33,6 +33,8 @@ class Study:
     claims: tuple[Claim, ...]
     notes: tuple[str, ...]
     """sentences on what was left out, measured early or stopped"""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """label of a run -> label of the run that it is held against"""
     measured: Mapping[str, Arrays] = field(default_factory=dict)
     """part -> what the experiment measured beside its runs"""
     measured_by: tuple[Mapping[str, Any], ...] = ()
@@ -45,8 +47,15 @@ class Study:
 
     @property
     def deepest(self) -> Mapping[str, LoadedRun]:
-        """The deepest run of every panel: what is shown where one picture per run is too many."""
-        return {title: max(runs, key=lambda run: run.depth) for title, runs in self.panels.items()}
+        """The deepest run of every panel: what is shown where one picture per run is too many.
+
+        Where all runs of a panel are equally deep it is the last of them, under its own name.
+        """
+        found = {}
+        for title, runs in self.panels.items():
+            run = max(reversed(runs), key=lambda run: run.depth)
+            found[run.label if len(runs) > 1 and min(other.depth for other in runs) == run.depth else title] = run
+        return found
 
 
 def open_study(directory: Path, preset: str = "") -> Study:
@@ -87,6 +96,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
         panels=_panels(kept, module),
         claims=tuple(getattr(module, "claims", ())),
         notes=(*notes, *_cautions(kept)),
+        baselines=getattr(module, "baselines", {}),
         measured=measured,
         measured_by=measured_by,
     )

@@ -66,9 +66,9 @@ def figure(height_cm: float, width_cm: float = WIDTH_CM) -> Figure:
     return made
 
 
-def panel_grid(n_panels: int, panel_height_cm: float, **subplots: Any) -> tuple[Figure, list[Axes]]:
-    """One column for one panel, else two; the surplus cell of an odd count is removed, not left empty."""
-    n_columns = 1 if n_panels == 1 else 2
+def panel_grid(n_panels: int, panel_height_cm: float, n_columns: int = 2, **subplots: Any) -> tuple[Figure, list[Axes]]:
+    """Two columns, or one for one panel; the surplus cell of an odd count is removed, not left empty."""
+    n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     made = figure(n_rows * panel_height_cm + (1.8 if n_panels == 1 else 0.8))
     grid = made.subplots(n_rows, n_columns, squeeze=False, **subplots)

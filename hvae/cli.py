@@ -16,6 +16,7 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,12 +73,16 @@ def _run(options: Any) -> int:
         raise ConfigError(f"{options.experiment} has no preset {options.preset!r}; it has {known}.")
     configs: Mapping[str, RunConfig] = module.configs(options.preset)
     root, name = Path(options.runs_dir), options.experiment
-    missing = {label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c)}
+    probes: Mapping[str, Mapping[str, int]] = getattr(module, "PROBES", {}).get(options.preset, {})
+    missing = {
+        label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c, probes)
+    }
     failures = []
     if missing:
         from hvae import completion, sweep
 
         completion.check(missing.values(), _folder(options.data_dir), options.device)
+        efforts = _efforts(probes)
         runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
         done = len(runs) - len(missing)
         _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}, {done} done; a line as each ends.")
@@ -88,6 +93,8 @@ def _run(options: Any) -> int:
             device=options.device,
             data_dir=_folder(options.data_dir),
             say=_say,
+            task=partial(completion.complete, probes=efforts),
+            settled=partial(completion.settled, probes=efforts),
         )
     else:
         _say(f"{name}, preset {options.preset}: all {len(configs)} runs are done already in {root / name}")
@@ -122,8 +129,22 @@ def _measure(module: ModuleType, options: Any) -> None:
         write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
 
 
-def _finished(path: Path, config: RunConfig) -> bool:
-    return (path / "DONE").exists() and Run.open(path).config == config
+def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether the run is trained, evaluated as configured, and measured by every probe."""
+    if not (path / "DONE").exists() or Run.open(path).config != config:
+        return False
+    if not probes:
+        return True
+    from hvae import completion
+
+    return completion.settled(Run.open(path), _efforts(probes))
+
+
+def _efforts(probes: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Word of a probe -> the effort that an experiment spends on it."""
+    from hvae.evaluation import Effort
+
+    return {word: Effort(**values) for word, values in probes.items()}
 
 
 def _train(options: Any) -> int:

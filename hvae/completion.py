@@ -5,7 +5,7 @@ The task is idempotent: finished, nothing happens; half done, it goes on; absent
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -50,8 +50,27 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
         check_batch_size(config.training.batch_size, data)
 
 
-def complete(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
-    """Train and evaluate what is missing of the run, then mark it done."""
+def complete(
+    run: Run,
+    *,
+    probes: Mapping[str, Effort] = {},
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Train and evaluate what is missing of the run, mark it done, then measure what is missing of its probes."""
+    _complete(run, device=device, data_dir=data_dir, progress=progress)
+    for word, effort in probes.items():
+        if unmeasured(run, [word], effort):
+            measure_further(run, [word], effort, device=device, data_dir=data_dir, progress=progress)
+
+
+def settled(run: Run, probes: Mapping[str, Effort]) -> bool:
+    """Whether `complete` has nothing left to do."""
+    return run.done and not any(unmeasured(run, [word], effort) for word, effort in probes.items())
+
+
+def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> None:
     if run.done and not is_user_file(run.config.data.name):
         return
     with run.lock():

@@ -61,17 +61,19 @@ def sweep(
     data_dir: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
     task: Callable[..., None] = complete,
+    settled: Callable[[Run], bool] = lambda run: run.done,
 ) -> list[Failure]:
-    """Complete every run, at most `n_workers` at a time (0: one for every `n_threads` cores, or one on a GPU).
+    """Complete every run that is not `settled`, at most `n_workers` at a time.
 
-    Answers the failures. The costliest start first. `say` hears a line for every run that ends. An interrupt (SIGINT or
-    SIGTERM) is passed on: workers save a checkpoint and stop, then `KeyboardInterrupt` is raised.
+    With 0 workers, one for every `n_threads` cores, or one on a GPU. Answers the failures. The costliest start first.
+    `say` hears a line for every run that ends. An interrupt (SIGINT or SIGTERM) is passed on: workers save a
+    checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
     n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hvae.sweep"])
     job = partial(task, device=device, data_dir=data_dir, progress=False)
-    queue = sorted((run for run in runs if not run.done), key=lambda run: cost(run.config))
+    queue = sorted((run for run in runs if not settled(run)), key=lambda run: cost(run.config))
     clock = _Clock(n_total=len(runs), n_workers=n_workers, costs=[cost(run.config) for run in queue])
     if clock.n_ended:
         say(f"{clock.n_ended} of {len(runs)} runs are done already.")

@@ -397,3 +397,49 @@ def test_what_is_nearly_right_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("hvae ")
+
+
+def test_an_experiments_probes_are_measured_of_every_run_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done is not done again: neither a run nor a probe; a lost or other probe is measured without training."""
+    from types import SimpleNamespace
+
+    from hvae import sweep
+
+    np.savez(tmp_path / "my.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
+    config = RunConfig.from_dict(
+        {
+            "data": {"name": "my.npz"},
+            "model": {"latents": [2], "hidden": [[]], "observation": "gaussian", "latent_variance": "fixed"},
+            "training": {"n_steps": 2, "batch_size": 8, "seeds": [0]},
+            "evaluation": {"n_images": 8, "max_paths": 4, "n_likelihood": 4, "n_samples": 4, "n_bootstrap": 10},
+        }
+    )
+    probes = {"demo": {"exact": {"images": 6}}}
+    trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, PROBES=probes)
+    monkeypatch.setattr(cli, "experiment", lambda name: trial)
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    worked: list[str] = []
+
+    def here(runs: Sequence[Run], *, task: Any, settled: Any, **options: object) -> list[sweep.Failure]:
+        for run in runs:
+            if not settled(run):
+                worked.append(run.label)
+                task(run, progress=False)
+        return []
+
+    monkeypatch.setattr(sweep, "sweep", here)
+    assert main(["run", "trial"]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    exact, trained = run.path / "evaluation" / "exact.npz", (run.path / "checkpoints", run.path / "DONE")
+    stamps = [path.stat().st_mtime_ns for path in trained]
+    assert int(run.load_arrays("exact")["n_images"]) == 6 and worked == ["linear"]
+    assert main(["run", "trial"]) == 0 and worked == ["linear"]
+    assert "all 1 runs are done already" in capsys.readouterr().err
+    exact.unlink()
+    assert main(["run", "trial"]) == 0 and worked == ["linear"] * 2 and exact.exists()
+    probes["demo"]["exact"]["images"] = 5
+    assert main(["run", "trial"]) == 0 and worked == ["linear"] * 3
+    assert int(run.load_arrays("exact")["n_images"]) == 5
+    assert [path.stat().st_mtime_ns for path in trained] == stamps

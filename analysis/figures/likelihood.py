@@ -7,7 +7,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from analysis import style
-from analysis.figures.panels import PANEL_HEIGHT_CM, Panels, series, series_index
+from analysis.figures.panels import (
+    PANEL_HEIGHT_CM,
+    Panels,
+    by_run,
+    panel_axes,
+    panel_legend,
+    series,
+    series_index,
+)
 from analysis.load import LoadedRun
 
 
@@ -21,14 +29,16 @@ def likelihood_curves(panels: Panels) -> Figure | None:
     if not shown:
         return None
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True, sharex=True)
+        alike = len({run.yardstick for runs in shown.values() for run in runs}) == 1
+        made, all_axes = panel_axes(shown, PANEL_HEIGHT_CM, sharey=alike, sharex=True)
         for position, (axes, (title, runs)) in enumerate(zip(all_axes, shown.items(), strict=True)):
             axes.set_title(title, pad=3)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
             axes.set_xlabel("samples K")
             axes.tick_params(labelbottom=True)
-            if position % 2 == 0:
+            panel_legend(axes, panels, runs)
+            if position % 2 == 0 or by_run(shown):
                 axes.set_ylabel("bound $L_K$ (nats)")
             for run in runs:
                 _draw_run(axes, run, series_index(panels, run))

@@ -6,6 +6,7 @@ its replicas.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,17 +24,41 @@ SLOT = 0.84
 PANEL_HEIGHT_CM = 3.9
 
 
+def by_run(panels: Panels) -> bool:
+    """Whether some panel has runs that their depth does not tell apart: each panel then has a legend of its own."""
+    return any(len({run.depth for run in runs}) < len(runs) for runs in panels.values())
+
+
 def series(panels: Panels) -> dict[int, str]:
     """Colour index -> name of what tells the runs of a panel apart: their depth. Empty where nothing is to be told."""
-    if all(len(runs) == 1 for runs in panels.values()):
+    if by_run(panels) or all(len(runs) == 1 for runs in panels.values()):
         return {}
     depths = sorted({run.depth for runs in panels.values() for run in runs})
     return {depth - 1: f"{depth} layer{'' if depth == 1 else 's'}" for depth in depths}
 
 
 def series_index(panels: Panels, run: LoadedRun) -> int:
-    """The colour of a run, the same in all panels, figures and presets."""
+    """The colour of a run, the same in all panels, figures and presets; by run, its place in its first panel."""
+    if by_run(panels):
+        return next(list(runs).index(run) for runs in panels.values() if run in runs)
     return run.depth - 1 if series(panels) else 0
+
+
+def panel_axes(panels: Panels, height_cm: float, **subplots: Any) -> tuple[Figure, list[Axes]]:
+    """Axes for the panels: in two columns, or one above the other where each has a legend at its side."""
+    return style.panel_grid(len(panels), height_cm, n_columns=1 if by_run(panels) else 2, **subplots)
+
+
+def panel_legend(axes: Axes, panels: Panels, runs: Sequence[LoadedRun]) -> None:
+    """The names of the runs beside their panel, where their depth does not tell them apart."""
+    if not by_run(panels):
+        return
+    indices = [series_index(panels, run) for run in runs]
+    handles = [
+        Line2D([], [], color=style.color(i), marker=style.marker(i), linewidth=0.5, label=run.title)
+        for i, run in zip(indices, runs, strict=True)
+    ]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.6, borderpad=0)
 
 
 def layer_figure(
@@ -57,7 +82,7 @@ def layer_figure(
     if not shown:
         return None
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True)
+        made, all_axes = panel_axes(shown, PANEL_HEIGHT_CM, sharey=True)
         for position, (axes, (title, runs)) in enumerate(zip(all_axes, shown.items(), strict=True)):
             deepest = max(runs, key=lambda run: run.depth)
             axes.set_title(title, pad=3)
@@ -65,8 +90,9 @@ def layer_figure(
             axes.set_xlim(-0.5, deepest.depth - 0.5)
             axes.grid(axis="x", visible=False)
             axes.set_xlabel(xlabel)
-            if position % 2 == 0:
+            if position % 2 == 0 or by_run(shown):
                 axes.set_ylabel(ylabel)
+            panel_legend(axes, panels, runs)
             if linear_below is not None:
                 style.symmetric_log(axes, linear_below)
             if reference is not None:

@@ -11,6 +11,9 @@ Measured = Mapping[str, Arrays]
 """part -> columns by name: `gaps`, `bounds`, `sandwich` of the experiment `truth`"""
 
 
+PARTS = ("gaps", "bounds", "sandwich")
+
+
 def accuracy_tables(measured: Measured) -> dict[str, Table]:
     """Heading -> table, for the parts that were measured."""
     tables = {}
@@ -28,6 +31,7 @@ def accuracy_csv(measured: Measured) -> dict[str, str]:
     return {
         f"accuracy-{part}.csv": to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])
         for part, rows in measured.items()
+        if part in PARTS
     }
 
 

@@ -51,6 +51,13 @@ class Table:
         n_heading = len(grid) - len(self.rows)
         return "\n".join([*lines[:n_heading], "-" * max(map(len, lines)), *lines[n_heading:]])
 
+    def to_markdown(self) -> str:
+        """A table in Markdown, the unit behind its heading."""
+        heads = [f"{column.name} ({column.unit})" if column.unit else column.name for column in self.columns]
+        marks = ["---:" if column.numeric else "---" for column in self.columns]
+        lines = [heads, marks, *([cell.text.replace("|", "\\|") for cell in row] for row in self.rows)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
     def without(self, name: str) -> "Table":
         """The table less the column of that name, if there is one."""
         kept = [i for i, column in enumerate(self.columns) if column.name != name]

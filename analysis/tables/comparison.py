@@ -1,0 +1,201 @@
+"""Runs held against a baseline: layers kept, nats gained, and what a step costs.
+
+Differences of L_K are paired by seed, with Student's 95 % interval over replicas; both runs have the same yardstick.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.claims import t_interval
+from analysis.load import Array, LoadedRun, by_label
+from analysis.study import Study
+from analysis.tables.likelihood import mean_text
+from analysis.tables.table import Cell, Column, Table, number, span, to_csv
+from hvae.vocabulary import ACTIVE
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run, its baseline (None where it is one), and the difference of their bounds."""
+
+    run: LoadedRun
+    baseline: LoadedRun | None
+    gain_nats: Array
+    """[R] L_K less the baseline's, seed by seed; NaN where either is missing"""
+    cost: float
+    """CPU seconds of a step, as a multiple of the baseline's; NaN where it was not timed"""
+
+    @property
+    def gain_interval(self) -> tuple[float, float, float]:
+        """(low, mean, high)."""
+        return t_interval(self.gain_nats[np.isfinite(self.gain_nats)])
+
+
+def compared(study: Study) -> list[Compared]:
+    """Every run that has a baseline or is one, the baseline before its first run."""
+    known, seconds = by_label(study.runs), _seconds(study)
+    labels: dict[str, None] = {}
+    for run in study.runs:
+        if run.label in study.baselines:
+            labels |= dict.fromkeys((study.baselines[run.label], run.label))
+    found = []
+    for run in (known[label] for label in labels if label in known):
+        baseline = known.get(study.baselines.get(run.label, ""))
+        gain = np.full(run.n_replicas, np.nan)
+        if baseline is not None and _comparable(run, baseline):
+            assert run.likelihood is not None and baseline.likelihood is not None
+            gain = run.likelihood.best[:, 1] - baseline.likelihood.best[:, 1]
+        cost = seconds.get(run.label, np.nan) / seconds.get((baseline or run).label, np.nan)
+        found.append(Compared(run, baseline, gain, cost))
+    return found
+
+
+def _seconds(study: Study) -> dict[str, float]:
+    """Label -> CPU seconds of a step, where the experiment timed it."""
+    cost = study.measured.get("cost", {})
+    return dict(zip(cost.get("run", []), cost.get("step_seconds", []), strict=True))
+
+
+def _comparable(run: LoadedRun, baseline: LoadedRun) -> bool:
+    """The same data, law of x, seeds and K, both measured."""
+    if run.likelihood is None or baseline.likelihood is None:
+        return False
+    same_k = run.likelihood.n_samples[-1] == baseline.likelihood.n_samples[-1]
+    return bool(same_k) and run.yardstick == baseline.yardstick and run.seeds == baseline.seeds
+
+
+def comparison(study: Study) -> Table | None:
+    """One row per run; None where no run has a baseline."""
+    rows = compared(study)
+    if not rows:
+        return None
+    columns = [
+        Column("run", numeric=False),
+        Column("active layers", "seed by seed", numeric=False),
+        Column("L_K", "nats"),
+        Column("against", numeric=False),
+        Column("gain", "nats"),
+        Column("gap", "nats"),
+        Column("cost", "of a step"),
+        Column("so", numeric=False),
+    ]
+    cells = [
+        (
+            Cell(row.run.title, "" if row.baseline else "first"),
+            Cell(_layers_text(row.run)),
+            Cell(number(np.nan) if row.run.likelihood is None else mean_text(row.run.likelihood.best[:, 1])),
+            Cell(row.baseline.label if row.baseline else ""),
+            Cell(_signed(row.gain_nats) if row.baseline else ""),
+            Cell(_gap_text(row.run)),
+            Cell(number(row.cost)),
+            Cell(_so(row)),
+        )
+        for row in rows
+    ]
+    table = Table(tuple(columns), tuple(cells))
+    table = table if any(row.run.gap is not None for row in rows) else table.without("gap")
+    table = table if np.isfinite([row.cost for row in rows]).any() else table.without("cost")
+    single = len({row.baseline.label for row in rows if row.baseline}) == 1
+    return table.without("against") if single else table
+
+
+def _layers_text(run: LoadedRun) -> str:
+    """ "5 4? 4 –": active layers of every seed; "?" where the verdict on another layer is undecided."""
+    each = zip(run.active_layers, run.undecided_layers, strict=True)
+    return " ".join(number(active, 0) + ("?" if undecided > 0 else "") for active, undecided in each)
+
+
+def _gap_text(run: LoadedRun) -> str:
+    """log p(x) less the ELBO; totals compare between inference orders, layers do not."""
+    return number(np.nan) if run.gap is None else mean_text(run.gap.total_nats[:, 1])
+
+
+def _signed(values: Array) -> str:
+    text = mean_text(values)
+    return f"+{text}" if np.nanmean(values) > 0 else text if np.isfinite(values).any() else number(np.nan)
+
+
+def _so(row: Compared) -> str:
+    """Which layers surely come alive or die, and whether the likelihood surely moves."""
+    if row.baseline is None:
+        return _kept_text(row.run)
+    revived, lost = _moved(row.run, row.baseline), _moved(row.baseline, row.run)
+    words = [f"revives {span(revived)}"] if revived else []
+    words += [f"loses {span(lost)}"] if lost else []
+    words += ["no layer moves in every seed"] if not words and np.isfinite(row.run.active_layers).any() else []
+    low, _, high = row.gain_interval
+    if np.isfinite([low, high]).all():
+        moves = "gains" if low > 0 else "costs" if high < 0 else "no sure change of"
+        words.append(f"{moves} likelihood")
+    return "; ".join(words)
+
+
+def _kept_text(run: LoadedRun) -> str:
+    kept = [index for index, always in enumerate(_always(run), start=1) if always]
+    return f"keeps {span(kept)} in every seed" if kept else "keeps no layer in every seed"
+
+
+def _always(run: LoadedRun) -> list[bool]:
+    """Which layers are active in every replica that did not fail."""
+    alive = np.isfinite(run.active_layers)
+    words = [layer.verdict[alive, run.epsilon_index] for layer in run.layers]
+    return [bool(len(found)) and bool((found == ACTIVE).all()) for found in words]
+
+
+def _never(run: LoadedRun) -> list[bool]:
+    """Which layers are active in no replica that did not fail."""
+    alive = np.isfinite(run.active_layers)
+    words = [layer.verdict[alive, run.epsilon_index] for layer in run.layers]
+    return [bool(len(found)) and not (found == ACTIVE).any() for found in words]
+
+
+def _moved(run: LoadedRun, other: LoadedRun) -> list[int]:
+    """Layers active in every replica of the one and not in every replica of the other."""
+    return [
+        index
+        for index, (here, there) in enumerate(zip(_always(run), _always(other), strict=False), start=1)
+        if here and not there
+    ]
+
+
+def comparison_reading(study: Study) -> list[str]:
+    """Who keeps every layer, which layers nobody keeps, and the largest sure gain; empty without baselines."""
+    rows = [row for row in compared(study) if np.isfinite(row.run.active_layers).any()]
+    if not rows:
+        return []
+    whole = [row.run.title for row in rows if all(_always(row.run))]
+    sentences = [
+        f"Every layer is active in every seed in {', '.join(whole)}."
+        if whole
+        else "No run keeps every layer active in every seed."
+    ]
+    depth = max(row.run.depth for row in rows)
+    never = [
+        index + 1 for index in range(depth) if all(_never(row.run)[index] for row in rows if row.run.depth > index)
+    ]
+    sentences += [f"No run has {span(never)} active in any seed."] if never else []
+    gains = sorted((row for row in rows if row.gain_interval[0] > 0), key=lambda row: -row.gain_interval[1])
+    losses = [row.run.title for row in rows if row.gain_interval[2] < 0]
+    if gains:
+        best = ", ".join(f"{row.run.title} (+{number(row.gain_interval[1])})" for row in gains)
+        sentences.append(f"The bound is surely higher than the baseline's, in nats, with {best}.")
+    sentences += [f"It is surely lower with {', '.join(losses)}."] if losses else []
+    return [" ".join(sentences)]
+
+
+def comparison_csv(study: Study) -> str:
+    """One row per run and seed."""
+    heading = ["run", "against", "seed", "active_layers", "undecided_layers", "bound_nats", "gain_nats", "step_cost"]
+    return to_csv(heading, list(_csv_rows(compared(study))))
+
+
+def _csv_rows(rows: Sequence[Compared]) -> Iterator[list[object]]:
+    for row in rows:
+        run = row.run
+        bound = np.full(run.n_replicas, np.nan) if run.likelihood is None else run.likelihood.best[:, 1]
+        columns = (run.active_layers, run.undecided_layers, bound, row.gain_nats)
+        for seed, *values in zip(run.seeds, *columns, strict=True):
+            name = row.baseline.label if row.baseline else ""
+            yield [run.label, name, seed, *map(float, values), float(row.cost)]
