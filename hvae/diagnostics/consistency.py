@@ -19,7 +19,7 @@ from hvae.shapes import Value
 
 @torch.no_grad()
 def chain(model: HVAE, x: Value, marks: Sequence[int], seed: int) -> dict[int, Value]:
-    """Step -> x ``[n, D]`` of n independent chains after so many steps from ``x``, for each of ``marks`` (from 1 up)."""
+    """Step -> x ``[n, D]`` of n independent chains that many steps from ``x``, for each of ``marks`` (from 1)."""
     found: dict[int, Value] = {}
     decoder, draw = model.decoder, model.decoder["x"]
     for step in range(1, max(marks) + 1):
