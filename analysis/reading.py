@@ -5,6 +5,7 @@ import numpy as np
 from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.accuracy import accuracy_reading
+from analysis.tables.consistency import consistency_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
@@ -13,7 +14,8 @@ from hvae.vocabulary import FAILED
 
 def reading(study: Study) -> list[str]:
     """One sentence on each part measured beside the runs, on the layers of the deepest runs, on the likelihood."""
-    return [*accuracy_reading(study.measured), *filter(None, (_layers(study), _likelihood(study)))]
+    beside = [*accuracy_reading(study.measured), *consistency_reading(study)]
+    return [*beside, *filter(None, (_layers(study), _likelihood(study)))]
 
 
 def _layers(study: Study) -> str:
