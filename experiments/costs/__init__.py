@@ -1,4 +1,4 @@
-"""What a training step of each arm of `objectives` costs: measured once by `python -m experiments.costs`, and committed.
+"""What a training step of each arm of `objectives` costs: measured by `python -m experiments.costs`, and kept.
 
 A configuration reads its number of steps from here, so the same command names the same runs on every machine.
 """
