@@ -9,6 +9,7 @@ from analysis.figures.accuracy import bound_errors, gap_errors, sandwich_closing
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
 from analysis.figures.comparison import comparison
+from analysis.figures.consistency import distances, samples
 from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
@@ -216,6 +217,29 @@ COMPARISON = (
     ),
 )
 """what runs are held against others for"""
+
+
+CONSISTENCY = (
+    Exhibit(
+        "consistency-distances",
+        "Do encoder and decoder agree?",
+        "Squared Fréchet distance between single-shot samples, the limit of the chain z ~ q(z|x), x' ~ p(x|z) and test "
+        "images, equal numbers of each, in the features of the experiment's classifier; one point per replica, "
+        "corrected for the number of images, with its 95 % bootstrap interval. Dashed: two halves of the test images, "
+        "uncorrected. Linear below that, logarithmic beyond.",
+        distances,
+        "",
+    ),
+    Exhibit(
+        "consistency-samples",
+        "Single-shot samples and limits of the chain",
+        "Draws x ~ p, and states of the encode-decode chain after its last step from test images; first replica.",
+        samples,
+        "",
+        as_png=True,
+    ),
+)
+"""the section on the consistency of encoder and decoder"""
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:

@@ -6,7 +6,7 @@ same way as a failed replica. Shapes lead with R, the replicas; an interval is a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,8 @@ class LoadedRun:
     provenance: tuple[Mapping[str, Any], ...]
     """one entry per session that worked on the run"""
     metrics: Sequence[Mapping[str, Any]]
+    beside: Arrays = field(default_factory=dict)
+    """what the experiment measured of this run beside its evaluation"""
 
     @property
     def depth(self) -> int:

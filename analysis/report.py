@@ -20,13 +20,14 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import ACCURACY, COMPARISON, GAP, SIGNAL, Exhibit, exhibits
+from analysis.exhibits import ACCURACY, COMPARISON, CONSISTENCY, GAP, SIGNAL, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
 from analysis.study import Study, open_study
 from analysis.tables.accuracy import accuracy_csv, accuracy_tables
 from analysis.tables.claims import claims_json, claims_table
 from analysis.tables.comparison import comparison, comparison_csv
+from analysis.tables.consistency import consistency_csv, consistency_tables
 from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_csv import gap_csv
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
@@ -56,12 +57,14 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     gap_figures, _ = _figures(GAP, study, directory / "figures")
     accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")
     comparison_figures, _ = _figures(COMPARISON, study, directory / "figures")
+    consistency_figures, _ = _figures(CONSISTENCY, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
     signal_figures, _ = _figures(SIGNAL, study, directory / "figures")
     content |= {"signal_figures": signal_figures}
     content |= {"accuracy_figures": accuracy_figures, "accuracy_tables": accuracy_tables(study.measured)}
     content |= {"comparison": comparison(study), "comparison_figures": comparison_figures}
+    content |= {"consistency_figures": consistency_figures, "consistency_tables": consistency_tables(study)}
     page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"
     write_atomically(path, page.encode())
@@ -156,7 +159,7 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["gap.csv"] = gap_csv(study.runs)
     if comparison(study) is not None:
         files["comparison.csv"] = comparison_csv(study)
-    files |= accuracy_csv(study.measured)
+    files |= accuracy_csv(study.measured) | consistency_csv(study)
     files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

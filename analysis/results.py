@@ -12,6 +12,7 @@ from analysis.report import sessions, write_experiment_report
 from analysis.study import open_study
 from analysis.tables.accuracy import accuracy_csv
 from analysis.tables.comparison import comparison
+from analysis.tables.consistency import consistency_csv, consistency_tables
 from analysis.terminal import GAIN, verdict_text
 from hvae.config import ConfigError
 from hvae.files import write_atomically
@@ -30,7 +31,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     against = comparison(study)
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
     tables += ["tables/comparison.csv"] if against is not None else []
-    tables += [f"tables/{name}" for name in accuracy_csv(study.measured)]
+    tables += [f"tables/{name}" for name in (accuracy_csv(study.measured) | consistency_csv(study))]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
@@ -43,6 +44,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         verdict_text(directory, preset),
         "```",
         "",
+        *(f"{title}:\n\n```text\n{table.to_text()}\n```\n" for title, table in consistency_tables(study).items()),
         f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}. Figures:",
         "",
         *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +36,7 @@ class Study:
     baselines: Mapping[str, str] = field(default_factory=dict)
     """label of a run -> label of the run that it is held against"""
     measured: Mapping[str, Arrays] = field(default_factory=dict)
-    """part -> what the experiment measured beside its runs"""
+    """part -> what the experiment measured beside its runs; a part that bears a run's name is in that run's `beside`"""
     measured_by: tuple[Mapping[str, Any], ...] = ()
     """where these numbers come from, one entry per part"""
 
@@ -76,7 +76,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
         if run.depth == 1:
             question = "What does the one latent layer of this run do?"
         return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions(runs))
-    kept = _newest_of_each_label(kept)
+    kept = [replace(run, beside=measured.pop(run.path.name, {})) for run in _newest_of_each_label(kept)]
     if chosen and module is not None:
         order = list(module.configs(chosen))
         kept.sort(key=lambda run: order.index(run.label) if run.label in order else len(order))

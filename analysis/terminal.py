@@ -12,6 +12,7 @@ from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
 from analysis.study import Study, open_study
 from analysis.tables.accuracy import accuracy_reading
 from analysis.tables.comparison import comparison
+from analysis.tables.consistency import consistency_reading
 from analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import mean_text, reliability, warnings
@@ -52,7 +53,8 @@ def _several(study: Study) -> str:
             break
     words = {word for run in study.runs for layer in run.layers for word in kind_counts(layer, run.epsilon_index)}
     first = study.runs[0]
-    lines = [_wrapped(sentence) + "\n" for sentence in accuracy_reading(study.measured)]
+    beside = [*accuracy_reading(study.measured), *consistency_reading(study)]
+    lines = [_wrapped(sentence) + "\n" for sentence in beside]
     lines += [table.to_text(), ""]
     against = comparison(study)
     if against is not None:

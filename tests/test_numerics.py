@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import linalg, stats
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
 from hvae.numerics import (
@@ -15,6 +15,9 @@ from hvae.numerics import (
     bootstrap_interval,
     categorical_kl,
     ess,
+    frechet_distance,
+    frechet_interval,
+    frechet_of_samples,
     gaussian_kl,
     log_mean_exp,
 )
@@ -209,3 +212,72 @@ def test_a_row_with_a_nan_has_no_interval_and_spoils_no_other() -> None:
 def test_bootstrap_of_no_data_is_refused() -> None:
     with pytest.raises(ValueError, match="no data"):
         bootstrap_interval(np.empty((2, 0)), 50, seed=0)
+
+
+# The Fréchet distance
+
+
+def gaussian_law(d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    source = np.random.default_rng(seed)
+    root = source.normal(size=(d, d))
+    return source.normal(size=d), root @ root.T + 0.1 * np.eye(d)
+
+
+def test_frechet_distance_of_known_pairs() -> None:
+    """Diagonal: sum of squared differences of means and deviations; one dimension, scaled, rotated; commuting."""
+    mean, cov = gaussian_law(5, 0)
+    assert abs(frechet_distance(mean, cov, mean, cov)) < 1e-10
+    assert abs(frechet_distance(mean, cov, mean + 2, cov) - 20) < 1e-10
+    assert abs(frechet_distance(mean, cov, mean, 9 * cov) - 4 * np.trace(cov)) < 1e-10
+    a, b = np.array([1.0, 4.0, 0.0]), np.array([9.0, 0.25, 0.0])
+    expected = (2.0**2 + 1.5**2) + 3
+    assert abs(frechet_distance(np.zeros(3), np.diag(a), np.ones(3), np.diag(b)) - expected) < 1e-10
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    turned = (turn @ np.diag(values) @ turn.T for values in (a, b))
+    one, other = turned
+    assert abs(frechet_distance(np.zeros(3), one, turn @ np.ones(3), other) - expected) < 1e-7  # C is singular
+    x, y = np.array([[2.0]]), np.array([[0.5]])
+    one_dimension = 1 + (2**0.5 - 0.5**0.5) ** 2
+    assert abs(frechet_distance(np.zeros(1), x, np.ones(1), y) - one_dimension) < 1e-10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frechet_distance_is_scipys_root_of_the_product(seed: int) -> None:
+    (m, a), (n, b) = gaussian_law(6, seed), gaussian_law(6, 100 + seed)
+    root = np.real(linalg.sqrtm(a @ b))
+    expected = np.square(m - n).sum() + np.trace(a + b - 2 * root)
+    assert abs(frechet_distance(m, a, n, b) - expected) < 1e-10
+    assert abs(frechet_distance(m, a, n, b) - frechet_distance(n, b, m, a)) < 1e-10
+
+
+def test_frechet_interval_corrects_what_finite_samples_add() -> None:
+    """Equal laws: plain is too high by what theory says of the means and more, corrected is about 0."""
+    n, d, true = 200, 4, 0.0
+    plain, middle, inside = [], [], []
+    for seed in range(150):
+        a, b = np.random.default_rng(seed).normal(size=(2, n, d))
+        low, mid, high = frechet_interval(a, b, 40, seed)
+        plain.append(frechet_of_samples(a, b))
+        middle.append(mid)
+        inside.append(low <= true <= high)
+    assert np.mean(plain) > 2 * d / n
+    assert abs(np.mean(middle)) < 0.15 * np.mean(plain)
+    assert np.mean(inside) > 0.85
+
+
+def test_frechet_interval_holds_a_true_distance() -> None:
+    n, shift = 500, np.array([1.0, 0.0])
+    found = []
+    for seed in range(150):
+        a, b = np.random.default_rng(seed).normal(size=(2, n, 2))
+        found.append(frechet_interval(a, 2 * b + shift, 60, seed))
+    low, middle, high = np.transpose(found)
+    assert_mean(middle, 3.0, detect=0.3)
+    assert 0.85 < np.mean((low <= 3.0) & (high >= 3.0)) <= 1
+
+
+def test_frechet_interval_of_pairs_sees_what_they_share() -> None:
+    a = np.random.default_rng(0).normal(size=(400, 3))
+    b = a + 0.01 * np.random.default_rng(1).normal(size=(400, 3))
+    alone, together = (frechet_interval(a, b, 100, 0, paired=paired) for paired in (False, True))
+    assert together[2] - together[0] < 0.1 * (alone[2] - alone[0])

@@ -7,8 +7,9 @@ import numpy as np
 from analysis.load import Array, Arrays
 from analysis.tables.table import Cell, Column, Table, number, to_csv
 
+PARTS = ("gaps", "bounds", "sandwich")
 Measured = Mapping[str, Arrays]
-"""part -> columns by name: `gaps`, `bounds`, `sandwich` of the experiment `truth`"""
+"""part -> columns by name: `PARTS` of the experiment `truth`"""
 
 
 PARTS = ("gaps", "bounds", "sandwich")

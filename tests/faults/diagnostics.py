@@ -6,8 +6,53 @@ INFORMATION = "tests/diagnostics/test_information.py"
 PROPOSALS = "tests/diagnostics/test_proposals.py"
 RICH_LAWS = "tests/diagnostics/test_rich_laws.py"
 GAP = "tests/diagnostics/test_gap.py"
+CONSISTENCY = "tests/diagnostics/test_consistency.py"
+NUMERICS = "tests/test_numerics.py"
 
 FAULTS = (
+    # consistency of encoder and decoder
+    Fault(
+        "chain-throws-the-same-coins",
+        "every step of the encode-decode chain takes the same noise",
+        Edit("hvae.diagnostics.consistency", 'purpose="encode and decode", step=step,', 'purpose="encode and decode",'),
+        (f"{CONSISTENCY}::test_after_any_number_of_steps_the_law_is_a_power_of_the_transition_matrix",),
+    ),
+    Fault(
+        "chain-passes-means",
+        "the chain decodes to the mean of x in place of a draw",
+        Edit("hvae.diagnostics.consistency", 'draw.family.draw(law, noise["x"])[0]', "draw.family.mean(law)[0]"),
+        (CONSISTENCY,),
+    ),
+    Fault(
+        "chain-stands-still",
+        "every step encodes the first x again",
+        Edit(
+            "hvae.diagnostics.consistency",
+            "model.infer(x.unsqueeze(0), noise)",
+            "model.infer(found.get(marks[0], x).unsqueeze(0), noise)",
+        ),
+        (CONSISTENCY,),
+    ),
+    Fault(
+        "frechet-of-the-plain-product",
+        "the Fréchet distance takes the root of a trace for the trace of a root",
+        Edit(
+            "hvae.numerics",
+            "np.linalg.svd(root_a.T @ root_b, compute_uv=False).sum()",
+            "np.sqrt(np.trace(cov_a @ cov_b))",
+        ),
+        (NUMERICS,),
+    ),
+    Fault(
+        "frechet-uncorrected",
+        "the interval of a Fréchet distance is not corrected for what finite samples add",
+        Edit(
+            "hvae.numerics",
+            "[2 * found - top, 2 * found - resampled.mean(), 2 * found - bottom]",
+            "[bottom, found, top]",
+        ),
+        (NUMERICS,),
+    ),
     # information
     Fault(
         "own-image-left-out",

@@ -1,0 +1,99 @@
+"""Objectives side by side: likelihood, collapse, and how far encoder and decoder agree."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.load import Array, Arrays, LoadedRun
+from analysis.study import Study
+from analysis.tables.likelihood import mean_text
+from analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.vocabulary import ACTIVE
+
+DISTANCES = {
+    "limit-shot": "limit – single-shot",
+    "limit-test": "limit – test",
+    "shot-test": "single-shot – test",
+    "settling": "step T/2 – step T",
+    "starts": "two starts",
+}
+"""key in `beside` -> what lies so far apart"""
+
+
+def compared(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
+    """The runs whose consistency was measured."""
+    return [run for run in runs if "limit-shot" in run.beside]
+
+
+def consistency_tables(study: Study) -> dict[str, Table]:
+    """Title of the panel -> one row per run: steps, CPU time, bounds, active layers, corrected Fréchet distances."""
+    columns = (
+        Column("objective", numeric=False),
+        Column("steps"),
+        Column("CPU", "s, all seeds"),
+        Column("ELBO", "nats"),
+        Column("L_K", "nats"),
+        Column("L_K − ELBO", "nats"),
+        Column("active", "layers"),
+        Column("I, top", "nats"),
+        *(Column(words, "Fréchet") for words in DISTANCES.values()),
+    )
+    return {
+        title: Table(columns, tuple(_row(run) for run in compared(runs)))
+        for title, runs in study.panels.items()
+        if compared(runs)
+    }
+
+
+def _row(run: LoadedRun) -> tuple[Cell, ...]:
+    cells = [run.title, str(run.config.training.n_steps), number(float(run.beside["cpu_seconds"]), 0)]
+    if run.likelihood is None:
+        cells += [number(np.nan)] * 3
+    else:
+        elbo, best = run.likelihood.elbo_nats[:, 1], run.likelihood.best[:, 1]
+        cells += [mean_text(elbo), mean_text(best), mean_text(best - elbo)]
+    cells += [mean_text(active_layers(run), 1), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
+    cells += [mean_text(run.beside[key][:, 1]) for key in DISTANCES]
+    return tuple(map(Cell, cells))
+
+
+def active_layers(run: LoadedRun) -> Array:
+    """[R] layers that are active by the verdict; NaN for a replica that failed."""
+    words = np.stack([layer.verdict[:, run.epsilon_index] for layer in run.layers])
+    return np.where(run.alive, (words == ACTIVE).sum(0).astype(float), np.nan)
+
+
+def consistency_csv(study: Study) -> dict[str, str]:
+    """File name -> one row per run, replica and distance; nothing where none was measured."""
+    rows = [
+        [run.label, seed, key, run.config.training.n_steps, float(run.beside[f"{key}/plain"][r]), *run.beside[key][r]]
+        for run in compared(study.runs)
+        for r, seed in enumerate(run.seeds)
+        for key in DISTANCES
+    ]
+    heading = ["run", "seed", "distance", "n_steps", "plain", "low", "corrected", "high"]
+    return {"consistency.csv": to_csv(heading, rows)} if rows else {}
+
+
+def consistency_reading(study: Study) -> list[str]:
+    """How good the classifier is, how far halves of the test images lie apart, and whether the chains came to rest."""
+    runs, classifier = compared(study.runs), study.measured.get("classifier")
+    if not runs or classifier is None:
+        return []
+    n, n_steps = int(classifier["n_samples"]), int(classifier["n_steps"])
+    low, middle, high = classifier["floor"]
+    unsettled = [run.label for run in runs if _still_moving(run.beside)]
+    rest = f"all but {len(unsettled)} ({'; '.join(unsettled)})" if unsettled else "all"
+    return [
+        f"Fréchet distances are of {n} images against {n}, in features of a classifier that is right on "
+        f"{100 * float(classifier['test_accuracy']):.1f} % of the test images; two halves of the test images lie "
+        f"{number(middle, 3)} [{number(low, 3)}, {number(high, 3)}] apart, uncorrected "
+        f"{number(float(classifier['floor/plain']), 3)}. Of {len(runs)} runs, {rest} have chains whose distance "
+        f"between step {n_steps // 2} and step {n_steps}, and between the two starts, is below a tenth of that to "
+        "single-shot samples, on average over replicas."
+    ]
+
+
+def _still_moving(beside: Arrays) -> bool:
+    moved = max(float(np.nanmean(beside[key][:, 1])) for key in ("settling", "starts"))
+    return moved > 0.1 * float(np.nanmean(beside["limit-shot"][:, 1]))

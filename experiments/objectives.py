@@ -1,0 +1,309 @@
+"""What does each objective make of the same stack: collapse, likelihood, consistency of encoder and decoder?
+
+ELBO, IWAE (also with doubly reparametrised gradients, DReG, or VIMCO's baseline), reweighted wake-sleep (RWS) and
+wake-sleep train the same Gaussian stack and the same binary stack, at equal numbers of steps and, beside it, at equal
+CPU time. Without labels symmetric equilibrium learning is wake-sleep, bottom-up as in a ladder whose encoder
+shares the decoder's conditionals: one arm, "wake-sleep (symmetric)", stands for both, and the ladder pair is where the
+source compares it with the ELBO. The source updates the two players in turn; here they move at once.
+
+Consistency is the squared Fréchet distance between single-shot samples and the limit of the chain z ~ q(z|x),
+x' ~ p(x|z), in the features of a classifier that the experiment trains on labels. Its scale is that classifier's:
+numbers compare within a preset only, and with no published FID.
+
+Equal CPU time: an arm takes the steps of its ELBO times cost(ELBO) / cost(arm), costs per step measured once by
+`python -m experiments.costs` and committed; an arm within 10 % of its ELBO has no run of its own. The paper preset
+takes the ratios of cpu.
+
+Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
+arXiv:2307.09883.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.claims import Claim, Measure, NotMeasuredError, Runs, Sample, find
+from experiments import costs, features
+from experiments.depth import likelihood
+from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.schedules import Constant
+
+PRESETS = ("demo", "cpu", "paper")
+
+GAME = "wake-sleep (symmetric)"
+_REWEIGHTED = ObjectiveConfig("reweighted-wake-sleep", n_samples=5)
+ARMS: Mapping[str, Mapping[str, ObjectiveConfig]] = {
+    "Gaussian": {
+        "ELBO": ObjectiveConfig(),
+        "IWAE": ObjectiveConfig("iwae", n_samples=5),
+        "IWAE DReG": ObjectiveConfig("iwae", n_samples=5, gradient="doubly-reparametrised"),
+        "RWS": _REWEIGHTED,
+        GAME: ObjectiveConfig("wake-sleep"),
+        "ladder ELBO": ObjectiveConfig(),
+        f"ladder {GAME}": ObjectiveConfig("wake-sleep"),
+    },
+    "binary": {
+        "ELBO": ObjectiveConfig(n_samples=2),
+        "IWAE": ObjectiveConfig("iwae", n_samples=5),
+        "VIMCO": ObjectiveConfig("vimco", n_samples=5),
+        "RWS": _REWEIGHTED,
+        GAME: ObjectiveConfig("wake-sleep"),
+        "ladder ELBO": ObjectiveConfig(n_samples=2),
+        f"ladder {GAME}": ObjectiveConfig("wake-sleep"),
+    },
+}
+"""Stack -> arm -> what is maximised. Binary ELBO and IWAE take the score with a leave-one-out baseline, so K >= 2."""
+
+TIMED = ", equal time"
+ALIKE = 0.1
+"""an arm whose cost is within this share of its ELBO's needs no second run"""
+
+CLASSIFIER: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"hidden": (32, 8), "epochs": 60},
+    "cpu": {"hidden": (128, 32), "epochs": 15},
+    "paper": {"hidden": (256, 64), "epochs": 30},
+}
+"""hidden layers, the last of which is the features; passes over the training images"""
+CONSISTENCY: Mapping[str, Mapping[str, int]] = {
+    "demo": {"n_samples": 250, "n_steps": 20, "n_bootstrap": 50},
+    "cpu": {"n_samples": 1000, "n_steps": 40, "n_bootstrap": 60},
+    "paper": {"n_samples": 5000, "n_steps": 200, "n_bootstrap": 200},
+}
+"""n of every distance, T of the chain, resamples"""
+
+
+def configs(preset: str) -> dict[str, RunConfig]:
+    """Every run of a preset: each arm at equal steps, then those that cost more or less than ELBO at equal time."""
+    base, timed = equal_steps(preset), {}
+    for label, config in base.items():
+        ratio = costs.ratio(preset, label, reference(label))
+        if abs(ratio - 1) > ALIKE:
+            n_steps = max(1, round(config.training.n_steps / ratio))
+            timed[label + TIMED] = dataclasses.replace(
+                config, training=dataclasses.replace(config.training, n_steps=n_steps)
+            )
+    return base | timed
+
+
+def equal_steps(preset: str) -> dict[str, RunConfig]:
+    """Every arm at the same number of steps."""
+    return {f"{stack} {arm}": _run(preset, stack, arm) for stack, arms in ARMS.items() for arm in arms}
+
+
+def reference(label: str) -> str:
+    """The ELBO that an arm's time is held against: of the same stack and inference order."""
+    return f"{label.split()[0]} {'ladder ' if 'ladder' in label else ''}ELBO"
+
+
+panels = {
+    f"{stack} stack": tuple(f"{stack} {arm}{suffix}" for arm in arms for suffix in ("", TIMED))
+    for stack, arms in ARMS.items()
+}
+
+
+def _run(preset: str, stack: str, arm: str) -> RunConfig:
+    binary, ladder = stack == "binary", arm.startswith("ladder")
+    latents, hidden, n_steps, rate, data, evaluation = {
+        "demo": (
+            (24, 12, 6) if binary else (12, 6, 3), ((32,), (16,), (16,)), 400, 3e-3, DataConfig("digits-threshold"),
+            EvaluationConfig(n_images=100, max_paths=128, n_likelihood=100, n_samples=1000, n_bootstrap=500),
+        ),
+        "cpu": (
+            (64, 32, 16) if binary else (32, 16, 8), ((128,), (64,), (32,)), 800, 3e-3,
+            DataConfig("mnist-dynamic", n_train=20_000, n_test=2000),
+            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000, n_bootstrap=500),
+        ),
+        "paper": (
+            (200, 100, 50) if binary else (64, 32, 16), ((512, 512), (256, 256), (128, 128)), 200_000, 1e-3,
+            DataConfig("mnist-dynamic"), EvaluationConfig(n_likelihood=10_000, n_samples=1000),
+        ),
+    }[preset]  # fmt: skip
+    return RunConfig(
+        data=data,
+        model=ModelConfig(
+            latents=latents,
+            hidden=hidden,
+            order="top-down" if ladder else "bottom-up",
+            families=("bernoulli",) if binary else ("gaussian",),
+            activation=("leaky-relu",),
+        ),
+        objective=ARMS[stack][arm],
+        training=TrainingConfig(
+            n_steps=n_steps,
+            batch_size=100,
+            learning_rate=Constant(rate),
+            log_every_steps=max(10, n_steps // 40),
+            checkpoint_every_steps=max(100, n_steps // 5),
+        ),
+        evaluation=evaluation,
+    )
+
+
+# -- consistency, measured beside the runs -----------------------------------------------------------
+
+
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
+    """`classifier` (weights, accuracy, the distance of two halves of the test images), then a part for every run."""
+    from hvae.completion import load_data
+    from hvae.evaluation.consistency import consistency
+    from hvae.files import load_arrays
+    from hvae.numerics import frechet_interval, frechet_of_samples
+    from hvae.runs import Run
+    from hvae.training import load_trained
+
+    first, knobs = next(iter(runs.values())), CONSISTENCY[preset]
+    n = knobs["n_samples"]
+    data = cache(lambda: load_data(Run.open(first).config, data_dir))
+
+    def classifier() -> Any:
+        say(f"classifier of {data().name}")
+        found = features.train(data(), **CLASSIFIER[preset])
+        a, b = (features.of(found, half.numpy()) for half in (data().test[:n], data().test[n : 2 * n]))
+        floor = {
+            "floor": frechet_interval(a, b, knobs["n_bootstrap"], 0),
+            "floor/plain": np.array(frechet_of_samples(a, b)),
+        }
+        return found | floor | {"n_samples": np.array(n), "n_steps": np.array(knobs["n_steps"])}
+
+    def of(label: str, path: Path) -> Any:
+        say(f"consistency of {label}")
+        weights = load_arrays(first.parent / "measured" / preset / "classifier.npz", "run the experiment again")
+        run = Run.open(path)
+        trained = load_trained(run, data(), "cpu")
+        found = consistency(
+            trained.models, trained.alive, (data().test[:n], data().test[n : 2 * n]),
+            lambda x: features.of(weights, x), n_steps=knobs["n_steps"], n_bootstrap=knobs["n_bootstrap"], seed=0,
+        )  # fmt: skip
+        seconds = costs.milliseconds(preset, label.removesuffix(TIMED)) * run.config.training.n_steps / 1000
+        return found | {"cpu_seconds": np.array(seconds)}
+
+    parts: dict[str, Callable[[], Any]] = {"classifier": classifier}
+    for label, path in runs.items():
+        parts[path.name] = lambda label=label, path=path: of(label, path)
+    return parts
+
+
+# -- what is claimed of a replica ---------------------------------------------------------------------
+
+
+def timed(runs: Runs, label: str) -> str:
+    """The run of an arm at its ELBO's CPU time: at equal steps too, where the costs are alike."""
+    return label + TIMED if label + TIMED in runs else label
+
+
+def looseness(runs: Runs, label: str) -> Sample:
+    """[R] L_K - ELBO in nats, a lower estimate of the gap."""
+    best, run = likelihood(runs, label), find(runs, label)
+    assert run.likelihood is not None
+    return Sample(best.values - run.likelihood.elbo_nats[:, 1], best.seeds)
+
+
+def log_distance(runs: Runs, label: str) -> Sample:
+    """[R] log of the (uncorrected) distance of the chain's limit to single-shot samples."""
+    run = find(runs, label)
+    if "limit-shot/plain" not in run.beside:
+        raise NotMeasuredError(f"the consistency of the run '{label}' is not measured yet")
+    return Sample(np.log(run.beside["limit-shot/plain"]), run.seeds)
+
+
+def top_information(runs: Runs, label: str) -> Sample:
+    """[R] I(x; zL) in nats."""
+    run = find(runs, label)
+    return Sample(run.layers[-1].interval("information_nats")[:, 1], run.seeds)
+
+
+LIKELIHOOD_MARGIN_NATS = 0.5
+COMPARABLE_NATS = 2.0
+GAP_MARGIN_NATS = 0.5
+DISTANCE_MARGIN = 0.2
+INFORMATION_MARGIN_NATS = 0.1
+
+FLACH = "Flach et al. 2024 (arXiv:2307.09883)"
+_LIKELIER = (
+    ("Gaussian", "IWAE", "ELBO", "Burda et al. 2016 (arXiv:1509.00519)"),
+    ("Gaussian", "IWAE DReG", "IWAE", "Tucker et al. 2019 (arXiv:1810.04152)"),
+    ("binary", "IWAE", "ELBO", "Burda et al. 2016 (arXiv:1509.00519)"),
+    ("binary", "VIMCO", "RWS", "Mnih and Rezende 2016 (arXiv:1602.06725)"),
+    ("binary", "RWS", GAME, "Bornschein and Bengio 2015 (arXiv:1406.2751)"),
+)
+
+
+def _claims(*, equal_time: bool) -> list[Claim]:
+    when = "at equal CPU time" if equal_time else "at equal steps"
+    found = []
+
+    def pair(measure: Callable[[Runs, str], Sample], first: str, second: str) -> Measure:
+        def of(runs: Runs) -> tuple[Sample, Sample]:
+            labels = [timed(runs, label) if equal_time else label for label in (first, second)]
+            if equal_time and labels == [first, second]:
+                raise NotMeasuredError("their costs are alike, so that this is the claim at equal steps")
+            return measure(runs, labels[0]), measure(runs, labels[1])
+
+        return of
+
+    for stack, better, worse, source in _LIKELIER:
+        found.append(
+            Claim(
+                statement=f"{stack}: {better} reaches a higher likelihood than {worse} {when}.",
+                source=source,
+                quantity=f"L_K of {better} minus {worse}",
+                measure=pair(likelihood, f"{stack} {better}", f"{stack} {worse}"),
+                relation="above",
+                margin=LIKELIHOOD_MARGIN_NATS,
+            )
+        )
+    for name in ("binary ", "binary ladder "):
+        game, elbo, words = name + GAME, f"{name}ELBO", f"{name}{GAME} minus {name}ELBO"
+        found += [
+            Claim(
+                statement=f"{name}stack: wake-sleep's encoder and decoder agree better than the ELBO's {when}.",
+                source=FLACH,
+                quantity=f"log Fréchet distance of the chain's limit to single-shot samples, {words}",
+                measure=pair(log_distance, game, elbo),
+                relation="below",
+                margin=-DISTANCE_MARGIN,
+                unit="(log of a ratio)",
+            ),
+            Claim(
+                statement=f"{name}stack: wake-sleep leaves a smaller gap than the ELBO {when}.",
+                source=FLACH,
+                quantity=f"L_K − ELBO, {words}",
+                measure=pair(looseness, game, elbo),
+                relation="below",
+                margin=-GAP_MARGIN_NATS,
+            ),
+            Claim(
+                statement=f"{name}stack: wake-sleep's likelihood is comparable with the ELBO's {when}.",
+                source=FLACH,
+                quantity=f"L_K, {words}",
+                measure=pair(likelihood, game, elbo),
+                relation="within",
+                margin=COMPARABLE_NATS,
+            ),
+            Claim(
+                statement=f"{name}stack: wake-sleep's top layer holds no less about the image than the ELBO's {when} "
+                "(an open question: the sign is what is asked).",
+                source=FLACH,
+                quantity=f"I(x; z3), {words}",
+                measure=pair(top_information, game, elbo),
+                relation="above",
+                margin=-INFORMATION_MARGIN_NATS,
+            ),
+        ]
+    return found
+
+
+claims = (*_claims(equal_time=False), *_claims(equal_time=True))
+
+
+if __name__ == "__main__":
+    from hvae.cli import main
+
+    sys.exit(main(["run", "objectives", *sys.argv[1:]]))

@@ -1,0 +1,35 @@
+"""Consistency of encoder and decoder: where the chain of encoding and decoding comes to rest.
+
+    z ~ q(z|x),  x' ~ p(x|z),  z' ~ q(z|x'),  …
+
+Where q is the posterior p(z|x), the chain is a Gibbs sampler of p(x, z) and its stationary law of x is p(x), the law of
+single-shot (ancestral) samples; how far the two lie apart is what encoder and decoder disagree on (Flach et al. 2024).
+With a Markov decoder x' sees z1 alone, so bottom-up no layer of q above z1 enters the chain: it holds the decoder's
+p(z1), which the layers above make, against what q(z1|x) and p(x|z1) make of each other.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from hvae import rng
+from hvae.evidence import HVAE
+from hvae.shapes import Value
+
+
+@torch.no_grad()
+def chain(model: HVAE, x: Value, marks: Sequence[int], seed: int) -> dict[int, Value]:
+    """Step -> x ``[n, D]`` of n independent chains that many steps from ``x``, for each of ``marks`` (from 1)."""
+    found: dict[int, Value] = {}
+    decoder, draw = model.decoder, model.decoder["x"]
+    for step in range(1, max(marks) + 1):
+        noise = rng.noise(
+            {**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x),
+            seed=seed, purpose="encode and decode", step=step, device=str(x.device), dtype=x.dtype,
+        )  # fmt: skip
+        visited = model.infer(x.unsqueeze(0), noise)
+        law = draw({name: site.value for name, site in visited.items()})
+        x = draw.family.draw(law, noise["x"])[0]
+        if step in marks:
+            found[step] = x
+    return found
