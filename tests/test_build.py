@@ -364,11 +364,14 @@ def test_fitting_laws_pass() -> None:
 def test_objectives_are_what_was_asked_for() -> None:
     names = ("z1", "z2")
     elbo = build_objective(ObjectiveConfig(beta=LinearWarmup(10), layer_beta=(2.0,), free_nats=(0.5, 0.0)), names)
-    assert elbo == Elbo(LinearWarmup(10), {"z1": 2.0, "z2": 2.0}, {"z1": 0.5, "z2": 0.0})
+    zero = {"z1": 0.0, "z2": 0.0}
+    assert elbo == Elbo(LinearWarmup(10), {"z1": 2.0, "z2": 2.0}, {"z1": 0.5, "z2": 0.0}, zero)
+    units = build_objective(ObjectiveConfig(unit_free_nats=(0.5, 0.0)), names)
+    assert units == Elbo(Constant(1.0), {"z1": 1.0, "z2": 1.0}, zero, {"z1": 0.5, "z2": 0.0})
     iwae = build_objective(ObjectiveConfig("iwae", 5, Constant(0.5), (1.0, 3.0)), names)
     assert iwae == Iwae(Constant(0.5), {"z1": 1.0, "z2": 3.0})
     stuck = build_objective(ObjectiveConfig(layer_beta=(1.0, 3.0), gradient="sticking-the-landing"), names)
-    assert stuck == StickingTheLanding(Elbo(Constant(1.0), {"z1": 1.0, "z2": 3.0}, {"z1": 0.0, "z2": 0.0}))
+    assert stuck == StickingTheLanding(Elbo(Constant(1.0), {"z1": 1.0, "z2": 3.0}, zero, zero))
     doubly = build_objective(ObjectiveConfig("iwae", 5, Constant(0.5), gradient="doubly-reparametrised"), names)
     assert doubly == DoublyReparametrised(Iwae(Constant(0.5), {"z1": 1.0, "z2": 1.0}))
     with pytest.raises(ConfigError, match="free_nats has 3 entries for 2 latent layers"):

@@ -379,3 +379,21 @@ def test_too_little_effort_is_refused(knob: str, least: int) -> None:
     Effort(**{knob: least})
     with pytest.raises(ConfigError, match=f"--{knob} is {least - 1}; give at least {least}."):
         Effort(**{knob: least - 1})
+
+
+def test_the_signal_of_gradients_is_measured_by_replica_and_asked_again_for_other_counts(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, LINEAR)
+    effort = dataclasses.replace(EFFORT, gradients=(1, 3))
+    assert probe(run, data, ["gradients"], effort, progress=False) == []
+    found = run.load_arrays("gradients")
+    for part in ("z1", "z2", "decoder"):
+        for kind in ("snr", "variance"):
+            low, middle, high = np.moveaxis(found[f"gradient_{kind}/{part}"], -1, 0)
+            assert middle.shape == (2, 2) and (low <= middle).all() and (middle < high).all()
+    assert missing(run, ["gradients"], effort, 20) == []
+    assert missing(run, ["gradients"], dataclasses.replace(effort, gradients=(1, 4)), 20) == ["gradients"]
+    with pytest.raises(ConfigError, match="--gradients is"):
+        Effort(gradients=(0, 2))
+    assert parse(["evaluate", "somewhere", "--gradients", "5, 1,5"])[1].gradients == (1, 5)
+    with pytest.raises(ConfigError, match="gradients"):
+        parse(["evaluate", "somewhere", "--gradients", "many"])

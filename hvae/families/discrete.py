@@ -177,7 +177,8 @@ class Categorical(Discrete):
     def _scores(self, law: Distribution, noise: Noise) -> Tensor:
         """``logit - log(-log(noise))``, whose largest is drawn: the Gumbel-max trick (Maddison et al. 2014)."""
         tiny = torch.finfo(noise.dtype).tiny
-        return _logits(law) - (-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
+        gumbel = -(-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
+        return _logits(law) + gumbel
 
     def _split(self, value: Tensor) -> Tensor:
         one_hot: Tensor = value.unflatten(-1, (self.units, self.n_classes))

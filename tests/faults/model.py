@@ -116,7 +116,7 @@ FAULTS = (
     Fault(
         "dice-without-gumbel-tails",
         "a die falls by uniform noise on its logits in place of Gumbel noise",
-        Edit("hvae.families.discrete", "score = _logits(law) + gumbel", "score = _logits(law) + self._split(noise)"),
+        Edit("hvae.families.discrete", "return _logits(law) + gumbel", "return _logits(law) + self._split(noise)"),
         ("tests/test_families.py::test_discrete_draws_fall_with_the_law_of_every_joint_state",),
     ),
     Fault(
