@@ -152,7 +152,7 @@ def fit(
     Exact inference where a stack has no encoder. ``decoder=False`` trains the encoder alone. The stacks handed over
     stay as they are.
     """
-    parameters, buffers = stack_module_state(list(stacks))  # type: ignore[arg-type]
+    parameters, buffers = stack_module_state(list(stacks))
     trained = {name: value.detach().clone() for name, value in parameters.items()}
     free = [name for name in trained if decoder or name.startswith("encoder.")]
     for name in free:
@@ -160,7 +160,7 @@ def fit(
     template = copy.deepcopy(stacks[0]).to("meta")
     exact = template.encoder is None
 
-    def bound(values: Mapping[str, Tensor], constants: Mapping[str, Tensor], law: Tensor) -> Tensor:
+    def bound(values: dict[str, Tensor], constants: dict[str, Tensor], law: Tensor) -> Tensor:
         tables: Tables = functional_call(template, (values, constants), ())
         return tables.best_bound(law, betas) if exact else tables.bound(law, betas)
 
@@ -173,11 +173,11 @@ def fit(
         found = bounds(trained, buffers, weight)
         if step == n_steps - max(1, n_steps // 10):
             before = found.detach()
-        (-found.sum()).backward()  # type: ignore[no-untyped-call]
+        (-found.sum()).backward()
         optimiser.step()
     optimiser.zero_grad()
     found = bounds(trained, buffers, weight)
-    (-found.sum()).backward()  # type: ignore[no-untyped-call]
+    (-found.sum()).backward()
     square = torch.stack([_gradient(trained[name]).flatten(1).square().sum(-1) for name in free]).sum(0)
     made = [copy.deepcopy(stack) for stack in stacks]
     for index, stack in enumerate(made):
