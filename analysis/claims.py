@@ -14,14 +14,16 @@ run or because it was measured before its last step, is "not measured", with the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from analysis.load import Array, LoadedRun
+from analysis.load import Array, Arrays, LoadedRun
 
 Runs = Mapping[str, LoadedRun]
+Measured = Mapping[str, Arrays]
+"""part -> what an experiment measured beside its runs"""
 Relation = Literal["above", "below", "within"]
 Outcome = Literal["supported", "not supported", "undecided", "not measured"]
 
@@ -38,7 +40,7 @@ class Sample:
     seeds: tuple[int, ...]
 
 
-Measure = Callable[[Runs], tuple[Sample, Sample | None]]
+Measure = Callable[[Any], tuple[Sample, Sample | None]]
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class Claim:
     quantity: str
     """what is measured, in words: the number whose interval is shown"""
     measure: Measure
-    """runs by label -> one sample, or two of which the difference first - second is meant"""
+    """`Runs` by label, or `Measured` -> one sample, or two of which the difference first - second is meant"""
     relation: Relation
     margin: float
     unit: str = "nats"
+    reads: Literal["runs", "measured"] = "runs"
 
     @property
     def criterion(self) -> str:
@@ -118,10 +121,10 @@ def outcome(relation: Relation, margin: float, low: float, high: float) -> Outco
     return "not supported" if low >= margin or high <= -margin else "undecided"
 
 
-def decide(claim: Claim, runs: Runs, level: float = 0.95) -> Decision:
-    """Hold `claim` against `runs`."""
+def decide(claim: Claim, runs: Runs, measured: Measured, level: float = 0.95) -> Decision:
+    """Hold `claim` against what it reads: `runs`, or what was `measured` beside them."""
     try:
-        first, second = claim.measure(runs)
+        first, second = claim.measure(runs if claim.reads == "runs" else measured)
     except NotMeasuredError as missing:
         return Decision(claim, "not measured", np.nan, np.nan, np.nan, 0, str(missing))
     if second is None:

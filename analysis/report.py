@@ -52,7 +52,7 @@ class Shown:
 def write_experiment_report(directory: Path, preset: str = "") -> Path:
     """Write report.html with its tables and figures into `directory`; returns the page's path."""
     study = open_study(directory, preset)
-    decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
+    decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
     figures, absent = _figures(exhibits(study), study, directory / "figures")
     gap_figures, _ = _figures(GAP, study, directory / "figures")
     accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")

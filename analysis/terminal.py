@@ -70,7 +70,7 @@ def _several(study: Study) -> str:
     )
     lines += _legend(words, abbreviated=level > 0 or any(_mixed(run) for run in study.runs))
     if study.claims:
-        decisions = [decide(claim, by_label(study.runs)) for claim in study.claims]
+        decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
         lines += ["", "Claims (95 % t-interval over replicas against a margin fixed beforehand)"]
         for decision in decisions:
             reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""

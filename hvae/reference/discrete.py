@@ -24,7 +24,7 @@ from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
 from hvae.reference.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
 from hvae.reference.discrete_information import DiscreteInformation, discrete_information
-from hvae.reference.discrete_visits import CELLS, Visits, enumerable, like_weights
+from hvae.reference.discrete_visits import CELLS, Visits, enumerable, like_weights, log_table, parameters
 from hvae.shapes import PerDatum
 
 MOST_STATES = 2**12
@@ -36,7 +36,7 @@ Tables = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class DiscreteChain(Reference):
-    """Exact answers about a decoder whose latent layers are Bernoulli or categorical; x may be of any family.
+    """Exact answers about a decoder whose latents are coins or dice, autoregressive or not; x may be of any family.
 
     Read anew from the modules at every call. `log_px`, `elbo` and the tables are differentiable in all parameters up
     to 2^8 states a layer; above that, and in `gaps` and `information`, they are numbers.
@@ -72,7 +72,7 @@ class DiscreteChain(Reference):
         n_units, n_classes = enumerable(self.decoder[name].family)
         place = torch.tensor([n_classes**unit for unit in range(n_units)])
         digits = torch.arange(n_classes**n_units).unsqueeze(-1) // place % n_classes
-        if isinstance(self.decoder[name].family, Categorical):
+        if self.decoder[name].family.width > n_units:  # one-hot
             digits = F.one_hot(digits, n_classes).flatten(-2)
         return digits.to(like_weights(self.decoder, torch.zeros(())).device, torch.float64)
 
@@ -176,20 +176,20 @@ class DiscreteChain(Reference):
         if not x.isfinite().all():
             raise ValueError(f"x has {int((~x.isfinite()).sum())} numbers that are not finite; leave those data out.")
 
-    def _natural(self, name: str) -> Tensor:
-        """Natural parameters `[S_{l+1} or 1, width]` of a discrete variable, for all states of its parent."""
+    def _law(self, name: str) -> Tensor:
+        """The `parameters` `[S_{l+1} or 1, W]` of a discrete variable's law, for all states of its parent."""
         conditional, values = self.decoder[name], {}
         for parent in conditional.parents:
             values[parent] = like_weights(self.decoder, self.states(parent))
-        eta, _ = conditional.family.natural(conditional(values))
-        if not eta.isfinite().all():
+        told = parameters(conditional.family, conditional(values))
+        if not told.isfinite().all():
             raise NoReferenceError(f"the decoder's law of {name} has logits that are not finite.")
         n_parents = len(next(iter(values.values()), torch.zeros(1)))
-        return eta.double().reshape(-1, eta.shape[-1]).expand(n_parents, -1)
+        return told.reshape(-1, told.shape[-1]).expand(n_parents, -1)
 
     def _tables(self) -> Tables:
         refuse_batch_statistics(self.decoder)
-        return {name: (self._natural(name) @ self.states(name).mT).log_softmax(-1) for name in self.latents}
+        return {name: log_table(self.decoder[name].family, self._law(name), self.states(name)) for name in self.latents}
 
     def _marginals(self, tables: Tables) -> dict[str, Tensor]:
         """log p(z_l) `[S_l]` of every latent, from the top down."""
@@ -203,7 +203,7 @@ class DiscreteChain(Reference):
         self._check(x)
         family, first = self.decoder["x"].family, self.latents[0]
         if isinstance(family, Bernoulli | Categorical):
-            eta, log_normaliser = family.natural(family.law(self._natural("x")))
+            eta, log_normaliser = family.natural(family.law(self._law("x").double()))
             found = x.double() @ eta.mT - log_normaliser
         else:  # eta and A of a narrow Gaussian nearly cancel: its terms are summed unit by unit instead
             states, values = (like_weights(self.decoder, v) for v in (self.states(first), x))

@@ -17,8 +17,10 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from hvae.families import Bernoulli, Categorical, Family
+from hvae.families import Autoregressive, Bernoulli, Categorical, Family
+from hvae.families.autoregressive import AutoregressiveLaw
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
 from hvae.reference.answers import NoReferenceError, refuse_batch_statistics
@@ -39,8 +41,28 @@ def enumerable(family: Family) -> tuple[int, int]:
             return family.units, 2
         case Categorical():
             return family.units, family.n_classes
+        case Autoregressive():
+            return enumerable(family.unit)
         case _:
             raise NoReferenceError(f"a {type(family).__name__} layer has no states to enumerate.")
+
+
+def parameters(family: Family, law: Distribution) -> Tensor:
+    """What tells a law of ``family`` apart: `[..., W]` natural parameters, or its outputs where it has none."""
+    return law.outputs if isinstance(law, AutoregressiveLaw) else family.natural(law)[0]
+
+
+def log_table(family: Family, told: Tensor, states: Tensor) -> Tensor:
+    """log-probability `[..., S]`, float64, of every state `[S, width]` under the laws that ``told [..., W]`` tells.
+
+    From natural parameters by one product of matrices; autoregressive laws score each state, some laws at a time.
+    """
+    if not isinstance(family, Autoregressive):
+        return (told.double() @ states.mT).log_softmax(-1)
+    values, laws = states.to(told), told.flatten(end_dim=-2).unsqueeze(-2)
+    parts = laws.split(max(1, CELLS // (len(states) * laws.shape[-1])))
+    found = torch.cat([family.log_prob(family.law(part), values) for part in parts])
+    return found.double().reshape(*told.shape[:-1], len(states))
 
 
 def like_weights(module: nn.Module, value: Tensor) -> Tensor:
@@ -90,8 +112,8 @@ class Visits:
         given, previous = self._given(name, torch.zeros(1, dtype=torch.long)), self.previous(name)
         if previous is not None:
             given[previous] = self.states[previous].unsqueeze(1)
-        eta = self._eta(name, given, self.x[rows]).transpose(0, 1)
-        return (eta @ self.states[name].mT).log_softmax(-1)
+        family, told = self._law(name, given, self.x[rows])
+        return log_table(family, told.transpose(0, 1), self.states[name])
 
     def chunks(self, name: str, weight: Tensor, *, cells: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(rows, ``weight [B, P]`` of the rows, log q) over all data, with ``cells`` numbers a datum beside it."""
@@ -116,20 +138,21 @@ class Visits:
             weight, *means = (torch.cat(column) for column in zip(*parts, strict=True))
             yield name, weight, means
 
-    def _eta(self, name: str, given: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Natural parameter `[P or 1, B or 1, width]` of the law of one latent, all latents given."""
+    def _law(self, name: str, given: Mapping[str, Tensor], x: Tensor) -> tuple[Family, Tensor]:
+        """The family of one latent and the `parameters` `[P or 1, B or 1, W]` of its law, all latents given."""
         values = {key: like_weights(self.posterior, value) for key, value in {**given, "x": x.unsqueeze(0)}.items()}
         site = self.posterior.walk(self.decoder, values, {})[name]
         own = self.decoder[name].family
-        if not isinstance(site.family, Bernoulli | Categorical) or enumerable(site.family) != enumerable(own):
+        discrete = isinstance(site.family, Autoregressive | Bernoulli | Categorical)
+        if not discrete or enumerable(site.family) != enumerable(own) or site.family.width != own.width:
             raise NoReferenceError(
                 f"the posterior draws {name} from a {type(site.family).__name__} of {site.family.units} units where "
                 f"the decoder has a {type(own).__name__} of {own.units}; the two must have the same states."
             )
-        eta, _ = site.family.natural(site.law)
-        if not eta.isfinite().all():
+        told = parameters(site.family, site.law)
+        if not told.isfinite().all():
             raise NoReferenceError(f"the posterior's law of {name} has logits that are not finite.")
-        return eta.double().reshape(*(1,) * (3 - eta.dim()), *eta.shape)
+        return site.family, told.reshape(*(1,) * (3 - told.dim()), *told.shape)
 
     def _given(self, name: str, index: Tensor) -> dict[str, Tensor]:
         """All latents at the states ``index [K]`` (taken modulo their number), as `[K, 1, width]`."""
@@ -145,15 +168,15 @@ class Visits:
 
         seen = self._given(name, index())
         kept = {} if previous is None else {previous: seen[previous]}
-        etas = [self._eta(name, {**self._given(name, index()), **kept}, x) for _ in range(2)]
+        told = [self._law(name, {**self._given(name, index()), **kept}, x)[1] for _ in range(2)]
         # the same inputs in batches of one shape: what differs beyond the rounding of a long sum was seen
-        rounding = 64 * torch.finfo(like_weights(self.posterior, x).dtype).eps * (1 + etas[0].abs().max())
-        if (etas[0] - etas[1]).abs().max() > rounding:
+        rounding = 64 * torch.finfo(like_weights(self.posterior, x).dtype).eps * (1 + told[0].abs().max())
+        if (told[0] - told[1]).abs().max() > rounding:
             before = "no other latent" if previous is None else f"no other latent than {previous}"
             raise NoReferenceError(
                 f"the posterior's law of {name} sees more than it may: exact answers need it to see {before}, beside x."
             )
-        return etas[0].shape
+        return told[0].shape
 
 
 def _push(weight: Tensor, q: Tensor) -> Tensor:

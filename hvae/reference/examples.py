@@ -152,14 +152,7 @@ def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
-    top = Root(torch.zeros(widths[-1]).double(), learned=False)
-    conditionals = [Conditional(names[-1], [], top, Bernoulli(widths[-1]))]
-    for layer in reversed(range(len(widths) - 1)):
-        net = _net(widths[layer + 1], widths[layer], 2 * strength, source)
-        with torch.no_grad():
-            net.bias.copy_(-net.weight.sum(-1) / 2)
-        conditionals.append(Conditional(names[layer], [names[layer + 1]], net, Bernoulli(widths[layer])))
-    decoder = BeliefNetwork(conditionals)
+    decoder = binary_decoder(strength, widths, source)
     noise = {
         name: torch.rand(1, N_DATA, width, generator=source, dtype=torch.float64)
         for name, width in zip(names, widths, strict=True)
@@ -176,6 +169,19 @@ def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
     return KnownStack(
         f"binary {strength:g} {encoder}", "binary", strength, encoder, HVAE(decoder, posterior), x, reference
     )
+
+
+def binary_decoder(strength: float, widths: tuple[int, ...], source: torch.Generator) -> BeliefNetwork:
+    """A belief network of coins of widths (x, z1, …): logits linear in the parent, fair where it is halfway on."""
+    names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
+    top = Root(torch.zeros(widths[-1]).double(), learned=False)
+    conditionals = [Conditional(names[-1], [], top, Bernoulli(widths[-1]))]
+    for layer in reversed(range(len(widths) - 1)):
+        net = _net(widths[layer + 1], widths[layer], 2 * strength, source)
+        with torch.no_grad():
+            net.bias.copy_(-net.weight.sum(-1) / 2)
+        conditionals.append(Conditional(names[layer], [names[layer + 1]], net, Bernoulli(widths[layer])))
+    return BeliefNetwork(conditionals)
 
 
 def _trained(

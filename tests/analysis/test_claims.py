@@ -28,7 +28,7 @@ SLEEP = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
 
 def made(first: Sample, second: Sample | None = None, relation: Relation = "above", margin: float = 0.5) -> Decision:
     claim = Claim("s", "source", "q", lambda runs: (first, second), relation, margin)
-    return decide(claim, {})
+    return decide(claim, {}, {})
 
 
 def test_t_interval_of_students_sleep_data() -> None:
@@ -89,7 +89,7 @@ def test_one_replica_decides_nothing() -> None:
 
 
 def test_missing_run_is_not_measured_with_the_reason() -> None:
-    decision = decide(depth.claims[-1], {})
+    decision = decide(depth.claims[-1], {}, {})
     assert decision.outcome == "not measured"
     assert "depth-5 ladder+WU+BN" in decision.how
 
@@ -97,7 +97,7 @@ def test_missing_run_is_not_measured_with_the_reason() -> None:
 def test_depth_claims_on_fabricated_runs(depth_study: Study) -> None:
     """The fabricated stack collapses from layer 3 and the ladder holds more: the claims on that must come out so."""
     runs = by_label(depth_study.runs)
-    decisions = [decide(claim, runs) for claim in depth.claims]
+    decisions = [decide(claim, runs, {}) for claim in depth.claims]
     assert all(decision.n_replicas == 4 for decision in decisions)
     assert decisions[0].outcome == "supported"
     assert decisions[5].outcome == decisions[6].outcome == "supported"
@@ -130,18 +130,18 @@ def test_two_stacks_that_tell_all_images_apart_cannot_be_compared(depth_study: S
     cap = np.log(500)
     for label, nats in (("depth-5 ladder+WU", cap + 0.01), ("depth-5 bottom-up+WU", cap - 0.05)):
         runs[label] = with_upper(runs[label], nats)
-    decision = decide(depth.claims[5], runs)
+    decision = decide(depth.claims[5], runs, {})
     assert decision.outcome == "not measured"
     assert decision.how == "both saturate at log n = 6.21 nats: 500 images cannot tell"
     runs["depth-5 bottom-up+WU"] = with_upper(runs["depth-5 bottom-up+WU"], cap - 1.0)
-    decision = decide(depth.claims[5], runs)
+    decision = decide(depth.claims[5], runs, {})
     assert (decision.outcome, decision.middle) == ("supported", pytest.approx(1.0))
 
 
 def test_older_arrays_have_no_information_on_n_images(depth_study: Study) -> None:
     runs = by_label(depth_study.runs)
     runs["depth-5 ladder+WU"] = with_upper(runs["depth-5 ladder+WU"], np.nan)
-    decision = decide(depth.claims[5], runs)
+    decision = decide(depth.claims[5], runs, {})
     assert decision.outcome == "not measured" and "evaluate it again" in decision.how
 
 
@@ -149,11 +149,11 @@ def test_a_run_measured_early_is_refused(depth_study: Study) -> None:
     runs = by_label(depth_study.runs)
     for label in runs:
         runs[label] = dataclasses.replace(runs[label], step=400)
-    decisions = [decide(claim, runs) for claim in depth.claims]
+    decisions = [decide(claim, runs, {}) for claim in depth.claims]
     assert {decision.outcome for decision in decisions} == {"not measured"}
     assert all("was measured at step 400 of 1000" in decision.how for decision in decisions)
     runs = {label: dataclasses.replace(run, step=None) for label, run in runs.items()}
-    assert decide(depth.claims[0], runs).outcome == "supported"
+    assert decide(depth.claims[0], runs, {}).outcome == "supported"
 
 
 def test_a_claim_needs_an_evaluated_run(depth_study: Study) -> None:

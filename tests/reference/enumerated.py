@@ -12,7 +12,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
+from hvae.families import Autoregressive, Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
@@ -76,6 +76,8 @@ def observations(family: Family, n: int, seed: int = 5) -> Tensor:
 
 def states(family: Family) -> list[tuple[float, ...]]:
     """Every value of a family, in an order of its own."""
+    if isinstance(family, Autoregressive):
+        return states(family.unit)
     if isinstance(family, Bernoulli):
         return list(itertools.product((0.0, 1.0), repeat=family.units))
     assert isinstance(family, Categorical)
@@ -98,6 +100,8 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 
 def log_prob(family: Family, logits: Tensor, value: Tensor) -> Tensor:
+    if isinstance(family, Autoregressive):
+        return log_prob(family.unit, given_before(family, logits, value), value)
     if isinstance(family, Bernoulli):
         zero = torch.zeros_like(logits)
         return (value * -torch.logaddexp(zero, -logits) + (1 - value) * -torch.logaddexp(zero, logits)).sum(-1)
@@ -107,6 +111,24 @@ def log_prob(family: Family, logits: Tensor, value: Tensor) -> Tensor:
     assert isinstance(family, DiagonalGaussian) and isinstance(family.log_variance, Tensor)
     log_variance = family.log_variance
     return -((value - logits) ** 2 / log_variance.exp() + log_variance + np.log(2 * np.pi)).sum(-1) / 2
+
+
+def given_before(family: Autoregressive, outputs: Tensor, value: Tensor) -> Tensor:
+    """Logits of every unit, one unit after the other: what a unit may see is cut out of ``value``, not masked."""
+    size, n_units = family.width // family.units, family.units
+    offset, bias = outputs[..., : family.width], outputs[..., family.width :]
+    found = []
+    for unit in range(n_units):
+        own, before = slice(unit * size, (unit + 1) * size), slice(0, unit * size)
+        logits = offset[..., own] + value[..., before] @ family.direct[own, before].T
+        for h in range(bias.shape[-1]):
+            last = h % max(n_units - 1, 1)
+            if last < unit:
+                seen = slice(0, (last + 1) * size)
+                hidden = torch.tanh(bias[..., h] + value[..., seen] @ family.inward[h, seen])
+                logits = logits + hidden.unsqueeze(-1) * family.outward[own, h]
+        found.append(logits)
+    return torch.cat(found, -1)
 
 
 def mean(family: Family, logits: Tensor) -> Tensor:

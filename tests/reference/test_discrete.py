@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae.evidence import HVAE
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
+from hvae.families import Autoregressive, Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior, Posterior
@@ -32,6 +32,16 @@ def stack(layers: str, depth: int) -> list[Family]:
             return [Categorical(2, 3), *(Categorical(*shape) for shape in ((2, 3), (1, 3), (2, 2), (1, 4))[:depth])]
         case _:
             return [gaussian(3), *(Bernoulli(3), Categorical(1, 4), Bernoulli(1), Categorical(2, 2))[:depth]]
+
+
+def autoregressive(unit: Family, seed: int) -> Autoregressive:
+    """One whose units do depend on those before them."""
+    source = torch.Generator().manual_seed(seed)
+    family = Autoregressive(unit, 3, source=source).double()
+    with torch.no_grad():
+        for weight in family.parameters():
+            weight.copy_(1.5 * torch.randn(weight.shape, generator=source, dtype=torch.float64))
+    return family
 
 
 def near(found: Tensor, expected: object) -> None:
@@ -70,6 +80,39 @@ def assert_same(network: BeliefNetwork, visits: Posterior, x: Tensor) -> None:
 def test_every_answer_equals_enumeration(depth: int, layers: str, kind: str) -> None:
     families = stack(layers, depth)
     assert_same(decoder(families), posterior(kind, families), observations(families[0], N_DATA))
+
+
+AUTOREGRESSIVE = [kind for kind in KINDS if kind != "ladder"]  # which merges unit by unit
+
+
+@pytest.mark.parametrize("kind", AUTOREGRESSIVE)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_autoregressive_layers_equal_enumeration(depth: int, kind: str) -> None:
+    """In the encoder alone, and in both directions; with the gradient of the ELBO in all weights."""
+    units = [Bernoulli(4), Bernoulli(3), Categorical(2, 3), Bernoulli(2)][: depth + 1]
+    rich = [units[0], *(autoregressive(family, seed) for seed, family in enumerate(units[1:]))]
+    x = observations(units[0], N_DATA)
+    for below in (units, [*rich[:-1], units[-1]]):
+        network, visits = decoder(below), posterior(kind, rich)
+        assert_same(network, visits, x)
+        weights = [*HVAE(network, visits).parameters()]
+        exact = torch.autograd.grad(DiscreteChain.of(network).elbo(visits, x).sum(), weights, allow_unused=True)
+        expected = torch.autograd.grad(Enumerated(network, visits, x).elbo().sum(), weights, allow_unused=True)
+        for found, truth in zip(exact, expected, strict=True):
+            assert (found is None) == (truth is None)
+            if found is not None and truth is not None:
+                torch.testing.assert_close(found, truth, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("kind", AUTOREGRESSIVE)
+def test_autoregressive_informations_equal_enumeration(kind: str) -> None:
+    units = [Bernoulli(4), Bernoulli(3), Bernoulli(2)]
+    network, x = decoder(units), observations(units[0], 5)
+    visits = posterior(kind, [units[0], *(autoregressive(family, seed) for seed, family in enumerate(units[1:]))])
+    found = DiscreteChain.of(network).information(visits, x)
+    for quantity, expected in Enumerated(network, visits, x).informations().items():
+        for name, value in expected.items():
+            assert abs(float(getattr(found, quantity)[name]) - value) < 1e-10, (quantity, name)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,1 @@
+"""Claims that take more room than their experiment has."""

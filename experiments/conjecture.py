@@ -1,0 +1,119 @@
+"""Can a layered encoder follow the reverse conditionals of a layered decoder, and is that why upper layers collapse?
+
+B. Flach conjectures in his lecture on variational autoencoders that a layered belief network cannot in principle
+approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
+and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
+whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
+width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
+(c) which of the four cells {exact, factorised inference} x {upper rates weighed by 1, by 4} empty the top layer. On
+images, two stacks of three layers, of diagonal and of full-covariance Gaussians in both directions, stand beside them.
+
+Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
+Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import depth
+from experiments.claims.conjecture import claims as claims
+from hvae.config import RunConfig
+
+PRESETS = ("demo", "cpu", "paper")
+
+RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
+
+DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
+"""coins of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a layer"""
+
+GRID: Mapping[str, Mapping[str, Any]] = {
+    "demo": {
+        "strengths": (1.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3), "narrow": (4, 2, 2), "other": (),
+        "widths": (8,), "masked": (8,), "n_steps": 150, "n_starts": 1, "n_released": 200, "betas": (1.0, 4.0),
+    },
+    "cpu": {
+        "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
+        "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
+        "n_starts": 2, "n_released": 1500, "betas": (1.0, 1.1, 4.0),
+    },
+    "paper": {
+        "strengths": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "n_teachers": 16, "wide": (8, 6, 6, 6), "narrow": (8, 4, 2, 2),
+        "other": ((8, 6, 6), (8, 6, 6, 6, 6)), "widths": (4, 16, 64, 256), "masked": (4, 16, 64), "n_steps": 5000,
+        "n_starts": 4, "n_released": 10000, "betas": (1.0, 1.5, 2.0, 3.0, 4.0),
+    },
+}  # fmt: skip
+"""couplings, teachers, coins a layer, hidden units, steps and starts of training, weights of the upper rates"""
+
+
+def configs(preset: str) -> dict[str, RunConfig]:
+    """Two stacks of three layers on images: 8x8 digits at demo and cpu, MNIST at paper."""
+    base = depth.configs("paper" if preset == "paper" else "demo")["depth-3 bottom-up"]
+    return {
+        label: dataclasses.replace(base, model=dataclasses.replace(base.model, families=(family,)))
+        for label, family in RICHER.items()
+    }
+
+
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
+    """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
+    from hvae.evaluation import linear_teachers, released, teachers
+    from hvae.evaluation.accuracy import gap_rows
+    from hvae.evaluation.teachers import Effort, Law
+
+    knobs = GRID[preset]
+    strengths, n_teachers, wide, narrow = (knobs[name] for name in ("strengths", "n_teachers", "wide", "narrow"))
+    linear, table = Law("factorised", "linear"), Law("factorised", "table")
+    nets = [Law("factorised", "mlp", width) for width in knobs["widths"]]
+    rich = [Law("autoregressive", "mlp", width) for width in knobs["masked"]]
+    effort = Effort(knobs["n_steps"], 0.05, knobs["n_starts"])
+    once = dataclasses.replace(effort, n_starts=1)
+
+    def fixed() -> Any:
+        laws = [linear, *nets, table]
+        shapes = {wide: laws, **{widths: [linear, table] for widths in knobs["other"]}}
+        return teachers.fixed_rows(shapes, strengths, n_teachers, effort, say)
+
+    def rich_fixed() -> Any:
+        laws = [Law("autoregressive", "linear"), *rich]
+        return teachers.fixed_rows({wide: laws}, strengths, n_teachers, once, say)
+
+    def gaps() -> Any:
+        stacks = teachers.known_stacks(wide, strengths, 2, 8, linear, once)
+        return gap_rows(stacks, 64, 2000, seed=0, say=say)
+
+    def release() -> Any:
+        free = Effort(knobs["n_released"], 0.02, 1)
+        shapes = {"wide": wide, "bottleneck": narrow}
+        return released.release_rows(
+            shapes, strengths, n_teachers, [linear, rich[0]], effort=once, released=free, say=say
+        )
+
+    def threshold() -> Any:
+        shapes = {"wide": wide[:3], "bottleneck": narrow[:3]}
+        random = Effort(knobs["n_steps"], 0.05, 2 * knobs["n_starts"])
+        return released.threshold_rows(shapes, 2.0, n_teachers, [linear], knobs["betas"], random, say)
+
+    def linear_threshold() -> Any:
+        betas = (0.5, *knobs["betas"])
+        return linear_teachers.linear_threshold_rows(
+            2.0, 3, n_teachers, betas, Effort(4 * knobs["n_steps"], 0.05, 2), say
+        )
+
+    def linear_fixed() -> Any:
+        return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
+
+    return {
+        "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,
+        "linear": linear_fixed, "linear-threshold": linear_threshold,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    from hvae.cli import main
+
+    sys.exit(main(["run", "conjecture", *sys.argv[1:]]))
