@@ -73,7 +73,7 @@ def _run(options: Any) -> int:
         raise ConfigError(f"{options.experiment} has no preset {options.preset!r}; it has {known}.")
     configs: Mapping[str, RunConfig] = module.configs(options.preset)
     root, name = Path(options.runs_dir), options.experiment
-    probes: Mapping[str, Mapping[str, int]] = getattr(module, "PROBES", {}).get(options.preset, {})
+    probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(options.preset, {})
     missing = {
         label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c, probes)
     }
@@ -129,7 +129,7 @@ def _measure(module: ModuleType, options: Any) -> None:
         write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
 
 
-def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, int]]) -> bool:
+def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the run is trained, evaluated as configured, and measured by every probe."""
     if not (path / "DONE").exists() or Run.open(path).config != config:
         return False
@@ -140,7 +140,7 @@ def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, i
     return completion.settled(Run.open(path), _efforts(probes))
 
 
-def _efforts(probes: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def _efforts(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Word of a probe -> the effort that an experiment spends on it."""
     from hvae.evaluation import Effort
 
