@@ -5,17 +5,13 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis.figures.accuracy import bound_errors, gap_errors, sandwich_closing
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
-from analysis.figures.comparison import comparison
-from analysis.figures.consistency import distances, samples
 from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
 from analysis.figures.likelihood import likelihood_curves
 from analysis.figures.resampling import resampling_grid
-from analysis.figures.signal import gradient_signal
 from analysis.figures.unit_rates import unit_rates
 from analysis.load import LoadedRun
 from analysis.study import Study
@@ -155,91 +151,6 @@ GAP = (
     ),
 )
 """the section on the gap, which stands only where something of it was measured"""
-
-
-SIGNAL = (
-    Exhibit(
-        "signal",
-        "Signal-to-noise ratio of the gradients, per layer",
-        "Root mean square over a part's weights of |E g| / sd g, with g the gradient that training follows at its last "
-        "step, drawn anew on the same test images; logarithmic. Parts are the encoder of each layer and the decoder. "
-        "One line per replica, with the 95 % interval of the draws by the jackknife; a bar without a point says that "
-        "no signal was found. A ratio that falls with K says that more samples teach this part less.",
-        lambda study: gradient_signal(study.runs),
-        "",
-    ),
-)
-"""the section on gradients, which stands only where they were measured"""
-
-
-ACCURACY = (
-    Exhibit(
-        "accuracy-gaps",
-        "Layer gaps: estimated less exact",
-        "In nats, one point per stack and layer, against the exact gap; the interval is that of the draws and of the "
-        "estimates' bias, at a level that leaves the whole figure a false alarm of one in a million. Filled: "
-        "the estimate calls itself trusted. Left: the best proposal at hand; right: q as its own proposal, which "
-        "misses where it is over-confident, and says so. Linear up to 0.1 nats, logarithmic beyond.",
-        lambda study: gap_errors(study.measured["gaps"]) if "gaps" in study.measured else None,
-        "",
-    ),
-    Exhibit(
-        "accuracy-bounds",
-        "Bounds of log p(x): error against the exact value",
-        "Mean over simulated data in nats, with its 95 % interval: lower bounds belong left of 0, upper bounds right. "
-        "The encoders are over-confident (0.4 of the best deviations, or logits doubled). Annealing needs Gaussian "
-        "latents. Linear up to 0.1 nats, logarithmic beyond.",
-        lambda study: bound_errors(study.measured["bounds"]) if "bounds" in study.measured else None,
-        "",
-    ),
-    Exhibit(
-        "accuracy-sandwich",
-        "How a sandwich closes on a trained stack",
-        "Upper less lower annealed bound in nats against the number of temperatures, mean over the same simulated data "
-        "with its 95 % interval; the numbers are the seconds it took.",
-        lambda study: sandwich_closing(study.measured["sandwich"]) if "sandwich" in study.measured else None,
-        "",
-    ),
-)
-"""what an experiment measured beside its runs"""
-
-
-COMPARISON = (
-    Exhibit(
-        "comparison",
-        "Layers kept and nats gained",
-        "Left: layers that the verdict calls active, one point per replica; hollow where the verdict on another layer "
-        "is undecided. Right: L_K less the baseline's (bold), paired by seed: points are replicas, the tick is their "
-        "mean, the bar its 95 % t-interval; linear up to 1 nat, logarithmic beyond. A bar that crosses 0 shows no sure "
-        "difference; the intervals are not corrected for their number.",
-        comparison,
-        "",
-    ),
-)
-"""what runs are held against others for"""
-
-
-CONSISTENCY = (
-    Exhibit(
-        "consistency-distances",
-        "Do encoder and decoder agree?",
-        "Squared Fréchet distance between single-shot samples, the limit of the chain z ~ q(z|x), x' ~ p(x|z) and test "
-        "images, equal numbers of each, in the features of the experiment's classifier; one point per replica, "
-        "corrected for the number of images, with its 95 % bootstrap interval. Dashed: two halves of the test images, "
-        "uncorrected. Linear below that, logarithmic beyond.",
-        distances,
-        "",
-    ),
-    Exhibit(
-        "consistency-samples",
-        "Single-shot samples and limits of the chain",
-        "Draws x ~ p, and states of the encode-decode chain after its last step from test images; first replica.",
-        samples,
-        "",
-        as_png=True,
-    ),
-)
-"""the section on the consistency of encoder and decoder"""
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:

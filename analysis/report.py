@@ -20,14 +20,12 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import ACCURACY, COMPARISON, CONSISTENCY, GAP, SIGNAL, Exhibit, exhibits
+from analysis.exhibits import GAP, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
+from analysis.sections import SECTIONS
 from analysis.study import Study, open_study
-from analysis.tables.accuracy import accuracy_csv, accuracy_tables
 from analysis.tables.claims import claims_json, claims_table
-from analysis.tables.comparison import comparison, comparison_csv
-from analysis.tables.consistency import consistency_csv, consistency_tables
 from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_csv import gap_csv
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
@@ -55,20 +53,24 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
     figures, absent = _figures(exhibits(study), study, directory / "figures")
     gap_figures, _ = _figures(GAP, study, directory / "figures")
-    accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")
-    comparison_figures, _ = _figures(COMPARISON, study, directory / "figures")
-    consistency_figures, _ = _figures(CONSISTENCY, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
-    signal_figures, _ = _figures(SIGNAL, study, directory / "figures")
-    content |= {"signal_figures": signal_figures}
-    content |= {"accuracy_figures": accuracy_figures, "accuracy_tables": accuracy_tables(study.measured)}
-    content |= {"comparison": comparison(study), "comparison_figures": comparison_figures}
-    content |= {"consistency_figures": consistency_figures, "consistency_tables": consistency_tables(study)}
+    content |= {"sections": _sections(study, directory / "figures")}
     page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"
     write_atomically(path, page.encode())
     return path
+
+
+def _sections(study: Study, directory: Path) -> list[dict[str, Any]]:
+    """Those with anything to show."""
+    found = []
+    for section in SECTIONS:
+        figures, _ = _figures(section.figures, study, directory)
+        tables = section.tables(study)
+        if figures or tables:
+            found.append({**vars(section), "tables": tables, "figures": figures})
+    return found
 
 
 def _environment() -> jinja2.Environment:
@@ -157,9 +159,8 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["claims.json"] = claims_json(decisions)
     if any(run.probed for run in study.runs):
         files["gap.csv"] = gap_csv(study.runs)
-    if comparison(study) is not None:
-        files["comparison.csv"] = comparison_csv(study)
-    files |= accuracy_csv(study.measured) | consistency_csv(study)
+    for section in SECTIONS:
+        files |= section.csv(study)
     files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

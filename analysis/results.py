@@ -9,11 +9,9 @@ from pathlib import Path
 
 from analysis.reading import reading
 from analysis.report import sessions, write_experiment_report
-from analysis.study import open_study
-from analysis.tables.accuracy import accuracy_csv
-from analysis.tables.comparison import comparison
-from analysis.tables.consistency import consistency_csv, consistency_tables
-from analysis.terminal import GAIN, verdict_text
+from analysis.sections import SECTIONS, Section
+from analysis.study import Study, open_study
+from analysis.terminal import verdict_text
 from hvae.config import ConfigError
 from hvae.files import write_atomically
 
@@ -28,10 +26,8 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
                 shutil.copytree(directory / part, to / part, dirs_exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
-    against = comparison(study)
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
-    tables += ["tables/comparison.csv"] if against is not None else []
-    tables += [f"tables/{name}" for name in (accuracy_csv(study.measured) | consistency_csv(study))]
+    tables += [f"tables/{name}" for section in SECTIONS for name in section.csv(study)]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
@@ -39,12 +35,11 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         " ".join(study.question.split("\n\n")[0].split()),
         "",
         *(f"{sentence}\n" for sentence in reading(study)),
-        *((against.to_markdown(), "", GAIN, "") if against is not None else ()),
         "```text",
         verdict_text(directory, preset),
         "```",
         "",
-        *(f"{title}:\n\n```text\n{table.to_text()}\n```\n" for title, table in consistency_tables(study).items()),
+        *(line for section in SECTIONS for line in _section(section, study)),
         f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}. Figures:",
         "",
         *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),
@@ -60,3 +55,13 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     page = to / "README.md"
     write_atomically(page, ("\n".join(lines) + "\n").encode())
     return page
+
+
+def _section(section: Section, study: Study) -> list[str]:
+    """Its tables under a heading, as Markdown."""
+    tables = section.tables(study)
+    lines = [f"## {section.title}", "", section.note, ""] if tables else []
+    for heading, table in tables.items():
+        lines += [f"{heading}:", ""] if heading else []
+        lines += [table.to_markdown(), ""]
+    return lines

@@ -1,0 +1,9 @@
+"""The sections beside the verdicts, in their order on the page: what is measured beside runs, or of runs together.
+
+A section is one file here; its tables and figures are read from the study alone.
+"""
+
+from analysis.sections import accuracy, comparison, consistency, signal
+from analysis.sections.section import Section as Section
+
+SECTIONS = (accuracy.SECTION, comparison.SECTION, consistency.SECTION, signal.SECTION)

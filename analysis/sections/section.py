@@ -1,0 +1,23 @@
+"""A part of the report that stands only where it has something to show."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from analysis.exhibits import Exhibit
+from analysis.study import Study
+from analysis.tables.table import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tables and figures under one heading; left out where both are empty."""
+
+    name: str
+    """its anchor"""
+    title: str
+    note: str
+    tables: Callable[[Study], Mapping[str, Table]]
+    """heading, or nothing, -> table"""
+    csv: Callable[[Study], Mapping[str, str]]
+    """name of a file -> its text, every replica"""
+    figures: tuple[Exhibit, ...]
