@@ -108,7 +108,7 @@ panels: Mapping[str, tuple[str, ...]] = {
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
-    """Every run of a preset: 21, at demo about three minutes; cpu leaves out the flow, whose information takes hours."""
+    """Every run of a preset: 21; cpu leaves out the flow, whose information takes hours to measure."""
     plain = {"demo": _demo, "cpu": _cpu, "paper": _paper}[preset]()
     runs = {label: _changed(plain, changes) for label, changes in cures(plain.training.n_steps).items()}
     if preset == "cpu":
