@@ -8,7 +8,7 @@ its split by layer. Layer gaps of two orders are different splits of different t
 
 Not among the runs are posteriors with free parameters per image, which need as many visits of every image as an
 encoder needs steps, and exact ones, which no non-linear stack has; `conjecture` asks these questions on stacks with
-exact answers. The `cpu` preset is small: a few epochs of MNIST, and a gap on 32 test images, so its interval is that
+exact answers. The `cpu` preset is small: a few epochs of MNIST, and a gap on 16 test images, so its interval is that
 of the draws for these images, and log p(x) is a lower bound where it is not trusted.
 
 Source: C. K. Sønderby et al., "Ladder Variational Autoencoders", NIPS 2016, arXiv:1602.02282; B. Flach,
@@ -36,7 +36,7 @@ baselines: Mapping[str, str] = dict.fromkeys(ORDERS[1:], "bottom-up")
 
 PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "demo": {"gap": {"images": 8, "draws": 2, "samples": 200, "chains": 4, "temperatures": 10, "leapfrog": 2}},
-    "cpu": {"gap": {"images": 32, "draws": 2, "samples": 500, "chains": 16, "temperatures": 40, "leapfrog": 3}},
+    "cpu": {"gap": {"images": 16, "draws": 2, "samples": 500, "chains": 8, "temperatures": 20, "leapfrog": 2}},
     "paper": {"gap": {"images": 100, "chains": 500, "temperatures": 200}},
 }
 """measured of every run once it is trained"""

@@ -164,7 +164,9 @@ def test_every_cure_changes_the_plain_stack_and_nothing_else(preset: str) -> Non
     runs = cures.configs(preset)
     changes = cures.cures(runs["plain"].training.n_steps)
     assert set(runs) - set(changes) == {cures.FIXED, cures.LEARNED}
-    assert {label for labels in cures.panels.values() for label in labels} == set(runs)
+    left_out = {"flow"} if preset == "cpu" else set()
+    assert {label for labels in cures.panels.values() for label in labels} - left_out == set(runs)
+    changes = {label: parts for label, parts in changes.items() if label not in left_out}
     for label, parts in changes.items():
         for part in ("data", "model", "objective", "training", "evaluation"):
             mine, plain = (getattr(runs[name], part) for name in (label, "plain"))
