@@ -5,16 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.claims import decide
 from analysis.load import by_label
-from analysis.study import open_study
+from analysis.study import Study, open_study
+from analysis.tables.consistency import consistency_reading
 from experiments import costs, features, objectives
+from hvae import rng
 from hvae.cli import main
 from hvae.config import RunConfig
 from hvae.data import load
-from hvae.runs import Run
+from hvae.evidence import HVAE
+from hvae.families import Bernoulli
+from hvae.objectives import SymmetricEquilibrium, WakeSleep
+from hvae.runs import Run, find_runs
 from tests.analysis.fabricate import fabricate
+from tests.reference.enumerated import decoder, posterior
 
 SMALL = ("Gaussian ELBO", "binary ELBO", f"binary {objectives.GAME}")
 
@@ -49,14 +56,6 @@ def test_equal_time_is_equal_cost(preset: str) -> None:
 
 
 def test_the_game_is_the_symmetric_one() -> None:
-    import torch
-
-    from hvae import rng
-    from hvae.evidence import HVAE
-    from hvae.families import Bernoulli
-    from hvae.objectives import SymmetricEquilibrium, WakeSleep
-    from tests.reference.enumerated import decoder, posterior
-
     kinds = [Bernoulli(3), Bernoulli(2), Bernoulli(2)]
     for kind in ("bottom-up", "ladder"):
         model = HVAE(decoder(kinds), posterior(kind, kinds))
@@ -84,51 +83,66 @@ def test_features_are_the_last_hidden_layer_of_a_classifier_that_learned() -> No
     np.testing.assert_allclose(seen, np.clip(first @ w[2] + w[3], 0, None), rtol=1e-6)
 
 
-def fabricated(root: Path, factor: float, *, timed: bool = True) -> dict:
-    """Studies with distances `factor` times as large for the game as for ELBO."""
-    configs = objectives.configs("demo") if timed else objectives.equal_steps("demo")
-    names = ("limit-shot", "limit-test", "shot-test", "settling", "starts")
-    for run in fabricate(root, configs, experiment="objectives"):
-        n = len(run.config.training.seeds)
-        plain = np.linspace(0.9, 1.1, n) * (factor if objectives.GAME in run.label else 1.0)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("objectives")
+    fabricate(root, objectives.configs("demo"), experiment="objectives")
+    return root
+
+
+def with_distances(root: Path, factor: float) -> Study:
+    """The study with distances `factor` times as large for the game as for every other arm."""
+    names, folder = ("limit-shot", "limit-test", "shot-test", "settling", "starts"), root / "objectives/measured/demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in find_runs(root):
+        plain = np.linspace(0.9, 1.1, len(run.config.training.seeds))
+        plain = plain * (factor if objectives.GAME in run.label else 1.0)
         beside = {f"{name}/plain": plain for name in names}
         beside |= {name: plain[:, None] * np.array([0.8, 0.9, 1.0]) for name in names} | {"cpu_seconds": np.array(3.0)}
         beside |= {f"images/{name}": np.eye(10, 64) for name in ("shot", "limit")}
-        folder = root / "objectives" / "measured" / "demo"
-        folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / f"{run.path.name}.npz", **beside)
     classifier = {"test_accuracy": 0.975, "n_samples": 250, "n_steps": 20, "floor": [0.1, 0.2, 0.3], "floor/plain": 0.4}
-    np.savez(root / "objectives" / "measured" / "demo" / "classifier.npz", **classifier)
-    study = open_study(root / "objectives")
-    return {claim.statement: decide(claim, by_label(study.runs)) for claim in study.claims}
+    np.savez(folder / "classifier.npz", **classifier)
+    return open_study(root / "objectives")
 
 
 @pytest.mark.parametrize(("factor", "outcome"), [(0.5, "supported"), (0.95, "not supported"), (1.5, "not supported")])
-def test_claims_on_consistency_follow_the_distances(tmp_path: Path, factor: float, outcome: str) -> None:
-    found = fabricated(tmp_path, factor)
-    of = [decision for statement, decision in found.items() if "agree better" in statement]
-    assert len(of) == 4 and {decision.outcome for decision in of if "alike" not in decision.how} == {outcome}
-    for decision in of[:2]:
+def test_claims_on_consistency_follow_the_distances(root: Path, factor: float, outcome: str) -> None:
+    study = with_distances(root, factor)
+    found = [decide(claim, by_label(study.runs)) for claim in study.claims if "agree better" in claim.statement]
+    assert len(found) == 4 and {decision.outcome for decision in found} == {outcome}
+    for decision in found:
         assert decision.middle == pytest.approx(np.log(factor))
 
 
-def test_what_costs_alike_is_not_claimed_twice(tmp_path: Path) -> None:
-    found = fabricated(tmp_path, 0.5, timed=False)
-    late = [decision for statement, decision in found.items() if "equal CPU time" in statement]
-    assert len(late) == len(found) // 2
+def test_what_costs_alike_is_not_claimed_twice(root: Path) -> None:
+    study = with_distances(root, 0.5)
+    untimed = {run.label: run for run in study.runs if not run.label.endswith(objectives.TIMED)}
+    late = [decide(claim, untimed) for claim in study.claims if "equal CPU time" in claim.statement]
+    assert len(late) == len(study.claims) // 2
     assert {decision.outcome for decision in late} == {"not measured"} and "alike" in late[0].how
 
 
-def test_the_page_shows_what_was_measured_beside_each_run(tmp_path: Path) -> None:
-    fabricated(tmp_path, 0.5)
-    assert main(["report", str(tmp_path / "objectives"), "--to", str(tmp_path / "kept")]) == 0
+def test_a_chain_that_moves_is_named(root: Path) -> None:
+    study = with_distances(root, 0.5)
+    first, rest = consistency_reading(study)
+    assert "right on 97.5 % of the test images" in first and "apart, uncorrected 0.40" in first
+    assert rest.startswith(f"0 of {len(study.runs)} chains came to rest") and "Gaussian ELBO" in rest
+    for run in study.runs:
+        run.beside["settling"][:], run.beside["starts"][:] = 0.01, 0.39
+    assert consistency_reading(study)[1].startswith("Every chain came to rest")
+
+
+def test_the_page_shows_what_was_measured_beside_each_run(root: Path, tmp_path: Path) -> None:
+    with_distances(root, 0.5)
+    assert main(["report", str(root / "objectives"), "--to", str(tmp_path / "kept")]) == 0
     page = (tmp_path / "kept" / "README.md").read_text()
     assert "right on 97.5 % of the test images" in page and "Gaussian stack" in page
     assert (tmp_path / "kept" / "figures" / "consistency-distances.svg").stat().st_size > 0
     assert (tmp_path / "kept" / "figures" / "consistency-samples.png").stat().st_size > 0
     rows = (tmp_path / "kept" / "tables" / "consistency.csv").read_text().splitlines()
     assert len(rows) == 1 + 5 * sum(len(c.training.seeds) for c in objectives.configs("demo").values())
-    assert "Objectives side by side" in (tmp_path / "objectives" / "report.html").read_text()
+    assert "Objectives side by side" in (root / "objectives" / "report.html").read_text()
 
 
 def test_the_command_trains_and_measures_every_part_once(

@@ -81,19 +81,23 @@ def consistency_reading(study: Study) -> list[str]:
     if not runs or classifier is None:
         return []
     n, n_steps = int(classifier["n_samples"]), int(classifier["n_steps"])
+    plain = float(classifier["floor/plain"])
     low, middle, high = classifier["floor"]
-    unsettled = [run.label for run in runs if _still_moving(run.beside)]
-    rest = f"all but {len(unsettled)} ({'; '.join(unsettled)})" if unsettled else "all"
-    return [
+    moving = [run.title for run in runs if _still_moving(run.beside, plain)]
+    found = [
         f"Fréchet distances are of {n} images against {n}, in features of a classifier that is right on "
         f"{100 * float(classifier['test_accuracy']):.1f} % of the test images; two halves of the test images lie "
-        f"{number(middle, 3)} [{number(low, 3)}, {number(high, 3)}] apart, uncorrected "
-        f"{number(float(classifier['floor/plain']), 3)}. Of {len(runs)} runs, {rest} have chains whose distance "
-        f"between step {n_steps // 2} and step {n_steps}, and between the two starts, is below a tenth of that to "
-        "single-shot samples, on average over replicas."
+        f"{number(middle)} [{number(low)}, {number(high)}] apart, uncorrected {number(plain)}."
     ]
+    rule = (
+        f"from step {n_steps // 2} to step {n_steps}, and between its two starts, less than a tenth of its distance to "
+        "single-shot samples, or than the uncorrected distance of the halves"
+    )
+    if not moving:
+        return [*found, f"Every chain came to rest: {rule}."]
+    return [*found, f"{len(runs) - len(moving)} of {len(runs)} chains came to rest ({rule}); not {', '.join(moving)}."]
 
 
-def _still_moving(beside: Arrays) -> bool:
+def _still_moving(beside: Arrays, floor: float) -> bool:
     moved = max(float(np.nanmean(beside[key][:, 1])) for key in ("settling", "starts"))
-    return moved > 0.1 * float(np.nanmean(beside["limit-shot"][:, 1]))
+    return moved > max(floor, 0.1 * float(np.nanmean(beside["limit-shot"][:, 1])))
