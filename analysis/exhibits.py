@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from analysis.figures.accuracy import bound_errors, gap_errors, sandwich_closing
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
+from analysis.figures.conjecture import cells, release, strengths, widths
 from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
@@ -182,7 +183,49 @@ ACCURACY = (
         "",
     ),
 )
-"""what an experiment measured beside its runs"""
+"""estimates against what is known, measured beside the runs"""
+
+
+CONJECTURE = (
+    Exhibit(
+        "conjecture-widths",
+        "What the best encoder leaves, against its width",
+        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed teachers of coins, depth 3, one "
+        "point per teacher, the line through their medians. Dashed, with its range over teachers: a factorised encoder "
+        "with a free logit for every parent state, what width can reach at most. Autoregressive: as many hidden units "
+        "in the parent's net and in the masked net. What is below a millionth is drawn there.",
+        lambda study: widths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-strengths",
+        "What the best factorised encoder leaves, against couplings and depth",
+        "Mean layer gap in nats, one point per teacher, the line through their medians. Left: coins, a free logit for "
+        "every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form; with full "
+        "covariances the gap is 0.",
+        lambda study: strengths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-release",
+        "The decoder released",
+        "Every point is a teacher at one strength. Left: the gap after against before (filled), and the likelihood "
+        "KL(p_teacher(x) ‖ p(x)) given up (hollow). Right: the information between the two upper layers, after against "
+        "before. Dashed: no change.",
+        lambda study: release(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-cells",
+        "Inference against the price of a layer",
+        "I_p(z1; z2) in nats of two-layer stacks trained from random weights, one point per teacher, against the "
+        "weight β of the rates above z1. Exact inference is the best posterior there is; factorised a linear encoder "
+        "of coins, a diagonal one of Gaussians. Dashed: the 0.1 nats of the verdict. Linear below, logarithmic above.",
+        lambda study: cells(study.measured),
+        "",
+    ),
+)
+"""known teachers, measured beside the runs"""
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:

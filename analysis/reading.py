@@ -5,6 +5,7 @@ import numpy as np
 from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.accuracy import accuracy_reading
+from analysis.tables.conjecture import conjecture_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
@@ -13,7 +14,12 @@ from hvae.vocabulary import FAILED
 
 def reading(study: Study) -> list[str]:
     """One sentence on each part measured beside the runs, on the layers of the deepest runs, on the likelihood."""
-    return [*accuracy_reading(study.measured), *filter(None, (_layers(study), _likelihood(study)))]
+    return [*measured_reading(study), *filter(None, (_layers(study), _likelihood(study)))]
+
+
+def measured_reading(study: Study) -> list[str]:
+    """One sentence on each part measured beside the runs."""
+    return [*conjecture_reading(study.measured), *accuracy_reading(study.measured)]
 
 
 def _layers(study: Study) -> str:

@@ -20,12 +20,13 @@ from markupsafe import Markup
 
 from analysis import style
 from analysis.claims import Decision, decide
-from analysis.exhibits import ACCURACY, GAP, Exhibit, exhibits
+from analysis.exhibits import ACCURACY, CONJECTURE, GAP, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
 from analysis.reading import reading
 from analysis.study import Study, open_study
 from analysis.tables.accuracy import accuracy_csv, accuracy_tables
 from analysis.tables.claims import claims_json, claims_table
+from analysis.tables.conjecture import conjecture_csv, conjecture_tables
 from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_csv import gap_csv
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
@@ -54,9 +55,11 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     figures, absent = _figures(exhibits(study), study, directory / "figures")
     gap_figures, _ = _figures(GAP, study, directory / "figures")
     accuracy_figures, _ = _figures(ACCURACY, study, directory / "figures")
+    conjecture_figures, _ = _figures(CONJECTURE, study, directory / "figures")
     _tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
     content |= {"accuracy_figures": accuracy_figures, "accuracy_tables": accuracy_tables(study.measured)}
+    content |= {"conjecture_figures": conjecture_figures, "conjecture_tables": conjecture_tables(study.measured)}
     page = _environment().get_template("report.html").render(**content)
     path = directory / "report.html"
     write_atomically(path, page.encode())
@@ -149,7 +152,7 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["claims.json"] = claims_json(decisions)
     if any(run.probed for run in study.runs):
         files["gap.csv"] = gap_csv(study.runs)
-    files |= accuracy_csv(study.measured)
+    files |= accuracy_csv(study.measured) | conjecture_csv(study.measured)
     files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

@@ -11,6 +11,7 @@ from analysis.reading import reading
 from analysis.report import sessions, write_experiment_report
 from analysis.study import open_study
 from analysis.tables.accuracy import accuracy_csv
+from analysis.tables.conjecture import conjecture_csv, conjecture_tables
 from analysis.terminal import verdict_text
 from hvae.config import ConfigError
 from hvae.files import write_atomically
@@ -27,7 +28,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
-    tables += [f"tables/{name}" for name in accuracy_csv(study.measured)]
+    tables += [f"tables/{name}" for name in (*accuracy_csv(study.measured), *conjecture_csv(study.measured))]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
@@ -39,6 +40,11 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         verdict_text(directory, preset),
         "```",
         "",
+        *(
+            line
+            for heading, table in conjecture_tables(study.measured).items()
+            for line in (f"{heading}; mean [95 % interval over teachers]:", "", "```text", table.to_text(), "```", "")
+        ),
         f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}. Figures:",
         "",
         *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),

@@ -8,7 +8,8 @@ from analysis.load import Array, Arrays
 from analysis.tables.table import Cell, Column, Table, number, to_csv
 
 Measured = Mapping[str, Arrays]
-"""part -> columns by name: `gaps`, `bounds`, `sandwich` of the experiment `truth`"""
+"""part -> columns by name: `gaps`, `bounds`, `sandwich`, and others that are no estimates"""
+PARTS = ("gaps", "bounds", "sandwich")
 
 
 def accuracy_tables(measured: Measured) -> dict[str, Table]:
@@ -28,6 +29,7 @@ def accuracy_csv(measured: Measured) -> dict[str, str]:
     return {
         f"accuracy-{part}.csv": to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])
         for part, rows in measured.items()
+        if part in PARTS
     }
 
 
