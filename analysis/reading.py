@@ -6,6 +6,7 @@ from analysis.load import LoadedRun
 from analysis.study import Study
 from analysis.tables.accuracy import accuracy_reading
 from analysis.tables.comparison import comparison_reading
+from analysis.tables.conjecture import conjecture_reading
 from analysis.tables.consistency import consistency_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.table import span
@@ -15,9 +16,14 @@ from hvae.vocabulary import FAILED
 
 def reading(study: Study) -> list[str]:
     """One sentence on each part measured beside the runs, on the layers of the deepest runs, on the likelihood."""
-    beside = [*accuracy_reading(study.measured), *consistency_reading(study)]
     layers = comparison_reading(study) or [_layers(study)]
-    return [*beside, *filter(None, (*layers, _likelihood(study)))]
+    return [*measured_reading(study), *filter(None, (*layers, _likelihood(study)))]
+
+
+def measured_reading(study: Study) -> list[str]:
+    """One sentence on each part measured beside the runs."""
+    measured = study.measured
+    return [*conjecture_reading(measured), *accuracy_reading(measured), *consistency_reading(study)]
 
 
 def _layers(study: Study) -> str:

@@ -9,10 +9,9 @@ import numpy as np
 
 from analysis.claims import decide, t_interval, welch_interval
 from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
+from analysis.reading import measured_reading
 from analysis.study import Study, open_study
-from analysis.tables.accuracy import accuracy_reading
 from analysis.tables.comparison import comparison
-from analysis.tables.consistency import consistency_reading
 from analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
 from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import mean_text, reliability, warnings
@@ -53,8 +52,7 @@ def _several(study: Study) -> str:
             break
     words = {word for run in study.runs for layer in run.layers for word in kind_counts(layer, run.epsilon_index)}
     first = study.runs[0]
-    beside = [*accuracy_reading(study.measured), *consistency_reading(study)]
-    lines = [_wrapped(sentence) + "\n" for sentence in beside]
+    lines = [_wrapped(sentence) + "\n" for sentence in measured_reading(study)]
     lines += [table.to_text(), ""]
     against = comparison(study)
     if against is not None:

@@ -6,7 +6,7 @@ and others show that a layer can be worth less than its rate even under exact in
 whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
 width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
 (c) which of the four cells {exact, factorised inference} x {upper rates weighed by 1, by 4} empty the top layer. On
-images, two stacks of three layers, of diagonal and of full-covariance Gaussians in both directions, stand beside them.
+images, two stacks of three layers, of diagonal and of autoregressive Gaussians in both directions, stand beside them.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -24,15 +24,15 @@ from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
 
-RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
+RICHER = {"diagonal": "gaussian", "autoregressive": "autoregressive-gaussian"}
 
 DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
 """coins of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a layer"""
 
 GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
-        "strengths": (1.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3), "narrow": (4, 2, 2), "other": (),
-        "widths": (8,), "masked": (8,), "n_steps": 150, "n_starts": 1, "n_released": 200, "betas": (1.0, 4.0),
+        "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
+        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 200, "betas": (1.0, 4.0),
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,

@@ -9,10 +9,7 @@ from analysis.tables.table import Cell, Column, Table, number, to_csv
 
 PARTS = ("gaps", "bounds", "sandwich")
 Measured = Mapping[str, Arrays]
-"""part -> columns by name: `PARTS` of the experiment `truth`"""
-
-
-PARTS = ("gaps", "bounds", "sandwich")
+"""part -> columns by name: `PARTS`, and others that are no estimates"""
 
 
 def accuracy_tables(measured: Measured) -> dict[str, Table]:

@@ -4,6 +4,7 @@ from tests.faults.fault import REFUSAL, Edit, Fault
 
 LINEAR = ("tests/reference/test_linear_gaps.py::test_gaps_equal_numpy_three_ways",)
 DISCRETE = ("tests/reference/test_discrete.py::test_every_answer_equals_enumeration",)
+ENUMERATION = ("tests/reference/test_enumeration.py::test_bound_and_gaps_equal_the_chain_of_transfer_matrices",)
 QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
 
 FAULTS = (
@@ -97,6 +98,49 @@ FAULTS = (
             "found[name], above = so_far, so_far",
         ),
         ("tests/reference/test_discrete.py::test_informations_equal_enumeration",),
+    ),
+    # whole stacks of coins
+    Fault(
+        "enumeration-beta-of-the-wrong-layer",
+        "log p(z_l | z_{l+1}) is weighed by the layer above it, not by its own",
+        Edit("hvae.reference.enumeration", "(above * down.mT - beta * up)", "beta * (down.mT - up)"),
+        ENUMERATION,
+    ),
+    Fault(
+        "enumeration-gap-under-p",
+        "the layer gaps of a whole stack are averaged over the exact posterior of the layer below",
+        Edit(
+            "hvae.reference.enumeration",
+            "            weight = weight @ q\n        return torch.stack(found)",
+            "            weight = weight @ exact.exp()\n        return torch.stack(found)",
+        ),
+        ENUMERATION,
+    ),
+    Fault(
+        "best-bound-untempered",
+        "exact inference forgets that a dear layer has a flatter posterior",
+        Edit(
+            "hvae.reference.enumeration",
+            "value = beta * ((above * down.mT + value) / beta).logsumexp(-1)",
+            "value = (above * down.mT + value).logsumexp(-1)",
+        ),
+        ("tests/reference/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",),
+    ),
+    Fault(
+        "two-layer-spread-lost",
+        "the bound of a linear stack forgets the noise of q(z2 | z1) in the mean of z1",
+        Edit("hvae.evaluation.linear_teachers", "missed.mT + u2 @ s2 @ u2.mT", "missed.mT"),
+        ("tests/test_conjecture.py::test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2",),
+    ),
+    Fault(
+        "autoregressive-table-without-masks",
+        "the states of an autoregressive layer are scored as if its units were independent",
+        Edit(
+            "hvae.reference.discrete_visits",
+            "family.log_prob(family.law(part), values) for",
+            "family.unit.log_prob(family.unit.law(part[..., : family.width]), values) for",
+        ),
+        ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
     ),
     # quadrature
     Fault(

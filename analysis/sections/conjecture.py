@@ -1,0 +1,56 @@
+"""Known teachers: the best encoders of each law, released decoders, inference against the price of a layer."""
+
+from analysis.exhibits import Exhibit
+from analysis.figures.conjecture import cells, release, strengths, widths
+from analysis.sections.section import Section
+from analysis.tables.conjecture import conjecture_csv, conjecture_tables
+
+FIGURES = (
+    Exhibit(
+        "conjecture-widths",
+        "What the best encoder leaves, against its width",
+        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed teachers of coins, depth 3, one "
+        "point per teacher, the line through their medians. Dashed, with its range over teachers: a factorised encoder "
+        "with a free logit for every parent state, what width can reach at most. Autoregressive: as many hidden units "
+        "in the parent's net and in the masked net. What is below a millionth is drawn there.",
+        lambda study: widths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-strengths",
+        "What the best factorised encoder leaves, against couplings and depth",
+        "Mean layer gap in nats, one point per teacher, the line through their medians. Left: coins, a free logit for "
+        "every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form; with full "
+        "covariances the gap is 0.",
+        lambda study: strengths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-release",
+        "The decoder released",
+        "Every point is a teacher at one strength. Left: the gap after against before (filled), and the likelihood "
+        "KL(p_teacher(x) ‖ p(x)) given up (hollow). Right: the information between the two upper layers, after against "
+        "before. Dashed: no change.",
+        lambda study: release(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-cells",
+        "Inference against the price of a layer",
+        "I_p(z1; z2) in nats of two-layer stacks trained from random weights, one point per teacher, against the "
+        "weight β of the rates above z1. Exact inference is the best posterior there is; factorised a linear encoder "
+        "of coins, a diagonal one of Gaussians. Dashed: the 0.1 nats of the verdict. Linear below, logarithmic above.",
+        lambda study: cells(study.measured),
+        "",
+    ),
+)
+
+SECTION = Section(
+    "teachers",
+    "Known teachers",
+    "Exact, in nats, mean [95 % interval over teachers]; every row is in tables/conjecture-*.csv. A teacher of coins "
+    "has logits linear in the parent; the data are all of its x, weighed by its p(x), so nothing is drawn.",
+    lambda study: conjecture_tables(study.measured),
+    lambda study: conjecture_csv(study.measured),
+    FIGURES,
+)
