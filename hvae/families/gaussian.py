@@ -131,10 +131,12 @@ class DiagonalGaussian(Family):
 
 
 class FullGaussian(Family):
-    """``N(mean, C Cᵀ)`` with C lower triangular; C is a head of the net, learned, or fixed.
+    """``N(mean, C Cᵀ)``, ``C = diag(s) (I + N / sqrt(D))``, with N strictly lower triangular; both are heads of the
+    net, learned, or fixed.
 
-    ``outputs = [mean, C]`` with ``variance="network"``, C row by row below the diagonal and the log
-    of its diagonal last; else ``[mean]``.
+    ``outputs = [mean, N, log s]`` with ``variance="network"``, N row by row below the diagonal; else ``[mean]``. The
+    sqrt(D) keeps C well conditioned where entries of N are about 1, as an untrained net gives them: the inverse of
+    ``I + N`` grows exponentially with D.
     """
 
     noise: NoiseKind = "normal"
@@ -150,7 +152,8 @@ class FullGaussian(Family):
         self.register_buffer("below", rows * units + columns, persistent=False)
         scale = torch.zeros(n_scale)
         if scale_tril is not None:
-            scale = torch.cat([scale_tril[rows, columns], scale_tril.diagonal().log()])
+            diagonal = scale_tril.diagonal()
+            scale = torch.cat([units**0.5 * scale_tril[rows, columns] / diagonal[rows], diagonal.log()])
         self.scale: Tensor | None = None
         if variance == "learned":
             self.scale = nn.Parameter(scale)
@@ -168,8 +171,9 @@ class FullGaussian(Family):
         log_diagonal = scale[..., n_below:].clamp(-LOG_VARIANCE_LIMIT / 2, LOG_VARIANCE_LIMIT / 2)
         flat = torch.zeros(*scale.shape[:-1], self.units**2, dtype=scale.dtype, device=scale.device)
         index = self.below.expand(*scale.shape[:-1], n_below)
-        tril = flat.scatter(-1, index, scale[..., :n_below]).unflatten(-1, (self.units, self.units))
-        tril = tril + torch.diag_embed(log_diagonal.exp())
+        below = flat.scatter(-1, index, scale[..., :n_below] / self.units**0.5).unflatten(-1, (self.units, self.units))
+        diagonal = log_diagonal.exp()
+        tril = torch.diag_embed(diagonal) + diagonal.unsqueeze(-1) * below
         return MultivariateNormal(mean, scale_tril=tril, validate_args=False)
 
     def standard_outputs(self) -> Tensor:
