@@ -51,11 +51,11 @@ def learned() -> Family:
 
 
 def tril(outputs: Tensor) -> Tensor:
-    """C from a head's numbers, entry by entry: below the diagonal, in the row's own scale over √3, then log-scales."""
+    """C from a head's numbers, entry by entry: below the diagonal, in the row's own scale over 3, then log-variances."""
     c10, c20, c21, d0, d1, d2 = outputs[..., 3:].unbind(-1)
     zero = torch.zeros_like(d0)
-    s0, s1, s2, root = d0.exp(), d1.exp(), d2.exp(), 3**0.5
-    rows = [[s0, zero, zero], [s1 * c10 / root, s1, zero], [s2 * c20 / root, s2 * c21 / root, s2]]
+    s0, s1, s2 = (d0 / 2).exp(), (d1 / 2).exp(), (d2 / 2).exp()
+    rows = [[s0, zero, zero], [s1 * c10 / 3, s1, zero], [s2 * c20 / 3, s2 * c21 / 3, s2]]
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 

@@ -131,12 +131,12 @@ class DiagonalGaussian(Family):
 
 
 class FullGaussian(Family):
-    """``N(mean, C Cᵀ)``, ``C = diag(s) (I + N / sqrt(D))``, with N strictly lower triangular; both are heads of the
-    net, learned, or fixed.
+    """``N(mean, C Cᵀ)``, ``C = diag(s) (I + N / D)``, with N strictly lower triangular; both are heads of the net,
+    learned, or fixed.
 
-    ``outputs = [mean, N, log s]`` with ``variance="network"``, N row by row below the diagonal; else ``[mean]``. The
-    sqrt(D) keeps C well conditioned where entries of N are about 1, as an untrained net gives them: the inverse of
-    ``I + N`` grows exponentially with D.
+    ``outputs = [mean, N, log s²]`` with ``variance="network"``, N row by row below the diagonal; else ``[mean]``. The D
+    keeps C well conditioned where entries of N are about 1, as an untrained net gives them: the inverse of ``I + N``
+    grows exponentially with D.
     """
 
     noise: NoiseKind = "normal"
@@ -153,7 +153,7 @@ class FullGaussian(Family):
         scale = torch.zeros(n_scale)
         if scale_tril is not None:
             diagonal = scale_tril.diagonal()
-            scale = torch.cat([units**0.5 * scale_tril[rows, columns] / diagonal[rows], diagonal.log()])
+            scale = torch.cat([units * scale_tril[rows, columns] / diagonal[rows], 2 * diagonal.log()])
         self.scale: Tensor | None = None
         if variance == "learned":
             self.scale = nn.Parameter(scale)
@@ -168,11 +168,11 @@ class FullGaussian(Family):
         if scale is None:
             mean, scale = outputs.split([self.units, self.n_outputs - self.units], dim=-1)
         n_below = len(self.below)
-        log_diagonal = scale[..., n_below:].clamp(-LOG_VARIANCE_LIMIT / 2, LOG_VARIANCE_LIMIT / 2)
+        log_variance = scale[..., n_below:].clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         flat = torch.zeros(*scale.shape[:-1], self.units**2, dtype=scale.dtype, device=scale.device)
         index = self.below.expand(*scale.shape[:-1], n_below)
-        below = flat.scatter(-1, index, scale[..., :n_below] / self.units**0.5).unflatten(-1, (self.units, self.units))
-        diagonal = log_diagonal.exp()
+        below = flat.scatter(-1, index, scale[..., :n_below] / self.units).unflatten(-1, (self.units, self.units))
+        diagonal = (log_variance / 2).exp()
         tril = torch.diag_embed(diagonal) + diagonal.unsqueeze(-1) * below
         return MultivariateNormal(mean, scale_tril=tril, validate_args=False)
 

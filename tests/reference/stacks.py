@@ -139,9 +139,9 @@ def parameters(conditional: Conditional) -> tuple[Array, Array, Array]:
         assert isinstance(family, FullGaussian) and isinstance(family.scale, Tensor)
         tril, scale = np.zeros((family.units, family.units)), family.scale.detach().numpy()
         rows, columns = np.tril_indices(family.units, -1)
-        tril[rows, columns] = scale[: len(rows)] / np.sqrt(family.units)
+        tril[rows, columns] = scale[: len(rows)] / family.units
         tril[np.diag_indices(family.units)] = 1
-        tril *= np.exp(scale[len(rows) :])[:, None]
+        tril *= np.exp(scale[len(rows) :] / 2)[:, None]
         noise = tril @ tril.T
     if isinstance(net, Root):
         return np.zeros((family.units, 0)), net.outputs.detach().numpy(), noise
