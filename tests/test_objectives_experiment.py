@@ -109,7 +109,7 @@ def with_distances(root: Path, factor: float) -> Study:
 @pytest.mark.parametrize(("factor", "outcome"), [(0.5, "supported"), (0.95, "not supported"), (1.5, "not supported")])
 def test_claims_on_consistency_follow_the_distances(root: Path, factor: float, outcome: str) -> None:
     study = with_distances(root, factor)
-    found = [decide(claim, by_label(study.runs)) for claim in study.claims if "agree better" in claim.statement]
+    found = [decide(claim, by_label(study.runs), {}) for claim in study.claims if "agree better" in claim.statement]
     assert len(found) == 4 and {decision.outcome for decision in found} == {outcome}
     for decision in found:
         assert decision.middle == pytest.approx(np.log(factor))
@@ -118,7 +118,7 @@ def test_claims_on_consistency_follow_the_distances(root: Path, factor: float, o
 def test_what_costs_alike_is_not_claimed_twice(root: Path) -> None:
     study = with_distances(root, 0.5)
     untimed = {run.label: run for run in study.runs if not run.label.endswith(objectives.TIMED)}
-    late = [decide(claim, untimed) for claim in study.claims if "equal CPU time" in claim.statement]
+    late = [decide(claim, untimed, {}) for claim in study.claims if "equal CPU time" in claim.statement]
     assert len(late) == len(study.claims) // 2
     assert {decision.outcome for decision in late} == {"not measured"} and "alike" in late[0].how
 

@@ -119,7 +119,7 @@ def test_a_study_without_baselines_has_no_comparison(depth_study: Study) -> None
 
 
 def test_claims_of_the_cures_follow_the_arrays(study: Study) -> None:
-    decisions = {d.claim.statement: d for d in (decide(claim, by_label(study.runs)) for claim in cures.claims)}
+    decisions = {d.claim.statement: d for d in (decide(claim, by_label(study.runs), {}) for claim in cures.claims)}
     assert decisions["One stack keeps all five layers active: all together."].outcome == "supported"
     assert decisions["More layers are active: all together against plain."].outcome == "supported"
     assert decisions["More layers are active: warm-up against plain."].outcome == "not supported"
@@ -135,7 +135,7 @@ def test_claims_on_orders_compare_totals(tmp_path: Path) -> None:
         spread = 0.01 * np.arange(3)[:, None] + np.array([-0.1, 0.0, 0.1])
         run.save_arrays("gap", arrays | {"total_gap_nats": total + spread})
     study = open_study(tmp_path / "orders")
-    decisions = {d.claim.statement: d for d in (decide(claim, by_label(study.runs)) for claim in orders.claims)}
+    decisions = {d.claim.statement: d for d in (decide(claim, by_label(study.runs), {}) for claim in orders.claims)}
     found = decisions["top-down leaves a smaller gap than bottom-up."]
     assert found.outcome == "supported" and found.middle == pytest.approx(2.0)
     assert decisions["bottom-up-x leaves a smaller gap than mean-field."].outcome == "not measured"
