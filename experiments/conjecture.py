@@ -52,6 +52,8 @@ GRID: Mapping[str, Mapping[str, Any]] = {
 def configs(preset: str) -> dict[str, RunConfig]:
     """Two stacks of three layers on images: 8x8 digits at demo and cpu, MNIST at paper."""
     base = depth.configs("paper" if preset == "paper" else "demo")["depth-3 bottom-up"]
+    if preset == "demo":
+        base = dataclasses.replace(base, training=dataclasses.replace(base.training, seeds=(0, 1)))
     models = {
         label: dataclasses.replace(base.model, families=(family,), latent_variance="learned")
         for label, family in RICHER.items()
