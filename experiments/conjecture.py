@@ -6,7 +6,8 @@ and others show that a layer can be worth less than its rate even under exact in
 whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
 width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
 (c) which of the four cells {exact, factorised inference} x {upper rates weighed by 1, by 4} empty the top layer. On
-images, two stacks of three layers, of diagonal and of autoregressive Gaussians in both directions, stand beside them.
+images, two stacks of three layers, of diagonal and of full-covariance Gaussians in both directions (one learned
+covariance a layer), stand beside them.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -24,7 +25,7 @@ from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
 
-RICHER = {"diagonal": "gaussian", "autoregressive": "autoregressive-gaussian"}
+RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 
 DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
 """coins of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a layer"""
@@ -51,10 +52,13 @@ GRID: Mapping[str, Mapping[str, Any]] = {
 def configs(preset: str) -> dict[str, RunConfig]:
     """Two stacks of three layers on images: 8x8 digits at demo and cpu, MNIST at paper."""
     base = depth.configs("paper" if preset == "paper" else "demo")["depth-3 bottom-up"]
-    return {
-        label: dataclasses.replace(base, model=dataclasses.replace(base.model, families=(family,)))
+    if preset == "demo":
+        base = dataclasses.replace(base, training=dataclasses.replace(base.training, seeds=(0, 1)))
+    models = {
+        label: dataclasses.replace(base.model, families=(family,), latent_variance="learned")
         for label, family in RICHER.items()
     }
+    return {label: dataclasses.replace(base, model=model) for label, model in models.items()}
 
 
 def measure(

@@ -177,6 +177,6 @@ def test_a_dear_layer_of_a_linear_stack_empties_under_both_inferences_and_gives_
 
 def test_every_preset_has_its_runs_and_parts() -> None:
     for preset in conjecture.PRESETS:
-        assert list(conjecture.configs(preset)) == ["diagonal", "autoregressive"]
+        assert list(conjecture.configs(preset)) == ["diagonal", "full covariance"]
         parts = conjecture.measure(preset, {}, None, lambda _: None)
         assert list(parts) == ["fixed", "release", "threshold", "rich", "gaps", "linear", "linear-threshold"]
