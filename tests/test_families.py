@@ -51,7 +51,7 @@ def learned() -> Family:
 
 
 def tril(outputs: Tensor) -> Tensor:
-    """C from a head's numbers, entry by entry: below the diagonal, in the row's own scale over 3, then log-variances."""
+    """C from a head's numbers, entry by entry: below the diagonal, in its row's scale over 3, then log-variances."""
     c10, c20, c21, d0, d1, d2 = outputs[..., 3:].unbind(-1)
     zero = torch.zeros_like(d0)
     s0, s1, s2 = (d0 / 2).exp(), (d1 / 2).exp(), (d2 / 2).exp()
