@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 
 from analysis.claims import Claim, Measure, NotMeasuredError, Runs, Sample, find
+from analysis.load import LoadedRun
+from analysis.tables.consistency import active_layers
 from experiments import costs, features
 from experiments.depth import likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
@@ -198,16 +200,29 @@ def timed(runs: Runs, label: str) -> str:
     return label + TIMED if label + TIMED in runs else label
 
 
+def in_use(runs: Runs, label: str) -> LoadedRun:
+    """A run of which some replica has an active layer: a stack that ignores the image agrees with itself for nothing.
+
+    Asked for after the first cpu runs, whose wake-sleep had not left its plateau: their claims became "not measured".
+    """
+    run = find(runs, label)
+    if not np.nanmax(active_layers(run)) > 0:
+        raise NotMeasuredError(
+            f"the run '{label}' has no active layer, and a stack in no use is consistent for nothing"
+        )
+    return run
+
+
 def looseness(runs: Runs, label: str) -> Sample:
     """[R] L_K - ELBO in nats, a lower estimate of the gap."""
-    best, run = likelihood(runs, label), find(runs, label)
+    best, run = likelihood(runs, label), in_use(runs, label)
     assert run.likelihood is not None
     return Sample(best.values - run.likelihood.elbo_nats[:, 1], best.seeds)
 
 
 def log_distance(runs: Runs, label: str) -> Sample:
     """[R] log of the (uncorrected) distance of the chain's limit to single-shot samples."""
-    run = find(runs, label)
+    run = in_use(runs, label)
     if "limit-shot/plain" not in run.beside:
         raise NotMeasuredError(f"the consistency of the run '{label}' is not measured yet")
     return Sample(np.log(run.beside["limit-shot/plain"]), run.seeds)
@@ -215,7 +230,7 @@ def log_distance(runs: Runs, label: str) -> Sample:
 
 def top_information(runs: Runs, label: str) -> Sample:
     """[R] I(x; zL) in nats."""
-    run = find(runs, label)
+    run = in_use(runs, label)
     return Sample(run.layers[-1].interval("information_nats")[:, 1], run.seeds)
 
 

@@ -115,6 +115,16 @@ def test_claims_on_consistency_follow_the_distances(root: Path, factor: float, o
         assert decision.middle == pytest.approx(np.log(factor))
 
 
+def test_a_stack_in_no_use_is_not_called_consistent(root: Path) -> None:
+    runs = by_label(with_distances(root, 0.5).runs)
+    for layer in runs[f"binary {objectives.GAME}"].layers:
+        layer.verdict[:] = "collapsed to N(0, I)"
+    claims = [claim for claim in objectives.claims[:9] if claim.statement.startswith("binary stack")]
+    found = {claim.quantity.split(",")[0]: decide(claim, runs) for claim in claims}
+    assert [decision.outcome == "not measured" for decision in found.values()] == [True, True, False, True]
+    assert "has no active layer" in next(iter(found.values())).how
+
+
 def test_what_costs_alike_is_not_claimed_twice(root: Path) -> None:
     study = with_distances(root, 0.5)
     untimed = {run.label: run for run in study.runs if not run.label.endswith(objectives.TIMED)}

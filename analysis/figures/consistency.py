@@ -51,6 +51,7 @@ def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float) -> None:
     axes.set_xscale("symlog", linthresh=max(floor, 1e-6), linscale=0.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks([0.0, *(10.0**power for power in range(-6, 7) if 2 * floor < 10.0**power < axes.get_xlim()[1])])
     axes.grid(visible=False, axis="y")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlabel("squared distance")

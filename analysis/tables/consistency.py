@@ -51,10 +51,16 @@ def _row(run: LoadedRun) -> tuple[Cell, ...]:
         cells += [number(np.nan)] * 3
     else:
         elbo, best = run.likelihood.elbo_nats[:, 1], run.likelihood.best[:, 1]
-        cells += [mean_text(elbo), mean_text(best), mean_text(best - elbo)]
+        cells += [_bound_text(elbo), _bound_text(best), _bound_text(best - elbo)]
     cells += [mean_text(active_layers(run), 1), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
     cells += [mean_text(run.beside[key][:, 1]) for key in DISTANCES]
     return tuple(map(Cell, cells))
+
+
+def _bound_text(values: Array) -> str:
+    """`mean_text`, but one figure of a bound that has left every scale."""
+    mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+    return f"{mean:.0e}".replace("-", "\N{MINUS SIGN}", 1) if abs(mean) > 1e5 else mean_text(values)
 
 
 def active_layers(run: LoadedRun) -> Array:
