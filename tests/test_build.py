@@ -459,7 +459,6 @@ BAD_CURES: list[tuple[dict[str, Any], str]] = [
         "model.nets is convolutional for z2 and z3, whose parent is no image; give it for z1",
     ),
     ({"normalised_means": (0.5,), "families": ("gaussian", "bernoulli", "gaussian")}, "0.5 for z2, but its law in the"),
-    ({"normalised_means": (0.5,), "order": "exact"}, "in order exact no net gives the means; leave it at 0."),
     ({"floor_nats": 1.0, "order": "top-down-shared"}, "in order top-down-shared the top law is no plain output"),
     ({"floor_nats": 1.0, "families": ("gaussian", "gaussian", "full-gaussian")}, "the encoder's law is full-gaussian"),
     ({"floor_nats": 1.0, "latent_variance": "learned"}, "with model.latent_variance learned and model.prior standard"),

@@ -127,7 +127,7 @@ def test_two_replicas_at_once_equal_each_alone() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"order": "top-down"}, "no one conditional of the encoder is that law; use bottom-up"),
-    ({"order": "exact"}, "no one conditional"),
+    ({"order": "top-down-shared"}, "no one conditional"),
     ({"families": ("gaussian", "bernoulli")}, "the top layer is bernoulli"),
     ({"families": ("maf",)}, "the top layer is maf"),
     ({"encoder_families": ("gaussian", "mixture")}, "the top layer is mixture"),

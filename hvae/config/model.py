@@ -35,8 +35,6 @@ MERGED = ("gaussian", "bernoulli", "categorical")
 """laws that factorise over units, as a ladder's merge and a rate per unit need"""
 CENTRED = ("gaussian", "full-gaussian")
 """whose first outputs are its mean"""
-AMORTISED = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
-"""orders in which nets give the laws of q"""
 FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
 """orders whose q of the top layer is what its net says"""
 MOST_FLOOR_NATS = 8.0
@@ -152,11 +150,6 @@ class ModelConfig:
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
-            (self.order, self.prior) != ("top-down-shared", "vamp"),
-            "model.prior is vamp, but order top-down-shared merges the top with its prior, which a mixture cannot be; "
-            "use prior standard or learned, or order top-down.",
-        )
-        require(
             "mixture" not in (*self.families, *self.encoder_families) or self.latent_variance == "network",
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
             "own from the net; use network, or another family.",
@@ -230,11 +223,6 @@ class ModelConfig:
                 f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose "
                 f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
             )
-        require(
-            not any(self._spreads) or self.order in AMORTISED,
-            f"model.normalised_means is {list(self.normalised_means)}, but in order {self.order} no net gives the "
-            "means; leave it at 0.",
-        )
         if self.floor_nats == 0:
             return
         require(
