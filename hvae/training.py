@@ -95,13 +95,14 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             loss, terms = vmap(step_loss, randomness="error")(parameters, buffers, x, noise)
             gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
 
+            moved = moving(step)
             squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])  # [parameter, R]
             loss = loss.detach()
             health.check(step, loss, terms, squares)
             scale = torch.ones_like(loss)
             if steps.clip_norm > 0:
-                scale = (steps.clip_norm / squares.sum(0).sqrt()).clamp(max=1)
-            moved = moving(step)
+                applied = torch.tensor([name in moved for name in parameters], device=device)
+                scale = (steps.clip_norm / squares[applied].sum(0).sqrt()).clamp(max=1)
             for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
                 if name not in moved:
                     value.grad = None  # Adam passes it by: its moments and its count of steps stay

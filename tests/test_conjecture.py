@@ -59,7 +59,7 @@ def test_tables_and_figures_show_every_part(measured: dict[str, dict[str, np.nda
     assert conjecture_tables({}) == {} and conjecture_reading({}) == []
 
 
-def fabricated(gap: float, top: float, n: int = 6) -> dict[str, dict[str, np.ndarray]]:
+def fabricated(gap: float, n: int = 6) -> dict[str, dict[str, np.ndarray]]:
     rows: dict[str, list[object]] = {"teacher": [], "strength": [], "depth": [], "net": [], "layer_gap_nats": []}
     for strength in (1.0, 2.0, 4.0):
         for net, share in (("linear", 1.0), ("table", 0.9)):
@@ -68,31 +68,19 @@ def fabricated(gap: float, top: float, n: int = 6) -> dict[str, dict[str, np.nda
                     rows, (teacher, strength, 3, net, share * gap * (strength + 0.1 * teacher)), strict=True
                 ):
                     rows[name].append(value)
-    cells = [
-        (inference, beta, t) for inference in ("exact", "factorised linear") for beta in (1.0, 4.0) for t in range(n)
-    ]
-    threshold = {
-        "inference": np.array([cell[0] for cell in cells]), "beta": np.array([cell[1] for cell in cells]),
-        "teacher": np.array([cell[2] for cell in cells]), "shape": np.array(["bottleneck"] * len(cells)),
-        "top_nats": np.array([top * (1 + 0.1 * t) if beta == 1.0 else 0.0 for _, beta, t in cells]),
-    }  # fmt: skip
-    return {"fixed": {name: np.array(values) for name, values in rows.items()}, "threshold": threshold}
+    return {"fixed": {name: np.array(values) for name, values in rows.items()}}
 
 
 def test_claims_follow_the_numbers() -> None:
-    def outcomes(gap: float, top: float) -> list[str]:
-        found = fabricated(gap, top)
-        return [decide(claim, {}, found).outcome for claim in (*claims[:4], *claims[14:18])]
+    def outcomes(gap: float) -> list[str]:
+        return [decide(claim, {}, fabricated(gap)).outcome for claim in claims[:4]]
 
-    assert outcomes(0.1, 0.5) == ["supported"] * 6 + ["not supported", "supported"]
-    assert outcomes(0.001, 0.05) == [
-        "not supported", "supported", "supported", "not supported",
-        "not supported", "supported", "supported", "supported",
-    ]  # fmt: skip
+    assert outcomes(0.1) == ["supported"] * 4
+    assert outcomes(0.001) == ["not supported", "supported", "supported", "not supported"]
 
 
 def test_rows_are_picked_by_teacher_and_refused_where_they_are_not_one() -> None:
-    found = fabricated(0.1, 0.5)
+    found = fabricated(0.1)
     one = per_teacher(found, "fixed", "layer_gap_nats", net="linear", strength=1.0)
     assert one.seeds == tuple(range(6)) and np.all(np.diff(one.values) > 0)
     np.testing.assert_allclose(ratio(one, one).values, 1.0)

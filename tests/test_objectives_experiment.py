@@ -120,7 +120,7 @@ def test_a_stack_in_no_use_is_not_called_consistent(root: Path) -> None:
     for layer in runs[f"binary {objectives.GAME}"].layers:
         layer.verdict[:] = "collapsed to N(0, I)"
     claims = [claim for claim in objectives.claims[:9] if claim.statement.startswith("binary stack")]
-    found = {claim.quantity.split(",")[0]: decide(claim, runs) for claim in claims}
+    found = {claim.quantity.split(",")[0]: decide(claim, runs, {}) for claim in claims}
     assert [decision.outcome == "not measured" for decision in found.values()] == [True, True, False, True]
     assert "has no active layer" in next(iter(found.values())).how
 

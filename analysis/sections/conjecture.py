@@ -49,7 +49,8 @@ SECTION = Section(
     "teachers",
     "Known teachers",
     "Exact, in nats, mean [95 % interval over teachers]; every row is in tables/conjecture-*.csv. A teacher of coins "
-    "has logits linear in the parent; the data are all of its x, weighed by its p(x), so nothing is drawn.",
+    "has logits linear in the parent; the data are all of its x, weighed by its p(x), so nothing is drawn. Inference "
+    "against price decides nothing where the top is worth nothing: compare the last column.",
     lambda study: conjecture_tables(study.measured),
     lambda study: conjecture_csv(study.measured),
     FIGURES,

@@ -38,8 +38,8 @@ class RunConfig:
         norm = "batch_norm" if any(self.model.batch_norm) else "normalised_means"
         normed = any(self.model.batch_norm) or any(self.model.normalised_means)
         require(
-            not normed or self.training.batch_size * self.objective.n_samples >= 2,
-            f"model.{norm} needs at least 2 draws a batch to normalise by; give training.batch_size 2 or more.",
+            not normed or self.training.batch_size >= 2,
+            f"model.{norm} needs at least 2 images a batch to normalise by; give training.batch_size 2 or more.",
         )
         encoder = self.model.encoder_families or self.model.families
         discrete = set(DISCRETE) & set(encoder)
@@ -50,10 +50,17 @@ class RunConfig:
             f"{' and '.join(sorted(discrete))} layers needs at least 2.",
         )
         require(
-            not discrete or name in GAMES or gradient in RELAXED or not any(self.model.batch_norm),
-            f"model.batch_norm is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
+            not discrete or name in GAMES or gradient in RELAXED or not normed,
+            f"model.{norm} is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
             "bound of all others, which the score function and its leave-one-out baseline leave out: its gradient is "
-            "biased; use no batch norm.",
+            f"biased; use no {norm}.",
+        )
+        free = max(*self.objective.free_nats, *self.objective.unit_free_nats) > 0
+        require(
+            not discrete or gradient in RELAXED or not free,
+            f"objective.free_nats (or unit_free_nats) is on, but the draws of {' and '.join(sorted(discrete))} "
+            "layers move the gates of a whole batch, which the score function leaves out: its gradient is biased; use "
+            "layer_beta, or objective.gradient straight-through.",
         )
         require(
             name != "vimco" or bool(discrete),

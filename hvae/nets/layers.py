@@ -63,6 +63,12 @@ class PseudoInputs(nn.Module):
         self.inputs = nn.Parameter(inputs.clone())
         self.shared = (net,)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PseudoInputs":
+        """The net follows in dtype and device, also where its owner stays behind."""
+        self.shared[0]._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self) -> Tensor:
         outputs: Tensor = self.shared[0](self.inputs)
         return outputs.flatten(-2)

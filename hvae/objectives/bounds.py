@@ -59,7 +59,8 @@ class Elbo(Bound):
     in place of the mean rate_l, means over the samples and data of the batch (Kingma et al. 2016, appendix C.8, with
     the layer or each unit for a subset). A layer that the mappings leave out has weight 1 and no free nats. The
     gradient is that of the loss with its gates as they stand; a discrete layer's draws also move the gates, which its
-    score function does not see: it is biased where a gate opens for some draws and not for others.
+    score function does not see: it is biased where a gate opens for some draws and not for others (a configuration with
+    both is refused).
     Raises ValueError for a layer with both, and TypeError for unit free nats where p or q does not factorise.
     """
 
@@ -149,7 +150,7 @@ class Covariance(Bound):
 class StickingTheLanding(Bound):
     """The loss of ``elbo`` without the score of q in its gradient (Roeder et al. 2017; `hvae.gradients.stick`).
 
-    Unbiased at any depth, order, K and beta per layer, also beside discrete layers and with batch norm.
+    Unbiased at any depth, order, K and beta per layer, also beside discrete layers, or with batch norm.
     Raises ValueError for free nats, whose gate depends on the draws, and where no layer is Gaussian.
     """
 
