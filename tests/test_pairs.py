@@ -97,6 +97,12 @@ def made(objective: dict[str, Any], **model: Any) -> RunConfig:
         ({"unit_free_nats": [0, 0.1]}, {"encoder_families": ["gaussian", "maf"]}, "z2, but a law of maf has no rate"),
         ({"unit_free_nats": [0.1]}, {"prior": "vamp"}, "a vamp prior has no rate per unit"),
         ({"unit_free_nats": [0, 0.1], "free_nats": [0.1]}, {}, "are both above 0 for z2; give one"),
+        ({"free_nats": [0.1], "n_samples": 2}, {"families": ["bernoulli"]}, "move the gates of a whole batch"),
+        (
+            {"n_samples": 2},
+            {"families": ["bernoulli", "gaussian"], "normalised_means": [0, 1]},
+            "model.normalised_means is on beside bernoulli layers",
+        ),
         ({"unit_free_nats": [0.1], "gradient": "sticking-the-landing"}, {}, "objective.unit_free_nats is [0.1], and"),
     ],
 )
