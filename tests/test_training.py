@@ -204,18 +204,21 @@ def test_the_step_equals_a_plain_loop_and_replicas_train_as_if_alone(name: str, 
 def test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part(
     order: Any, layers: tuple[int, ...], tmp_path: Path
 ) -> None:
-    """To float32 rounding, as above. A weight that waits is where it was, bit for bit, and so are its moments."""
+    """To float32 rounding, as above. A weight that waits is where it was, bit for bit, and so are its moments.
+
+    Of a seed none of whose weights has a gradient of rounding size when it first moves: Adam makes that a full step.
+    """
     knobs: dict[str, Any] = {"learning_rate": StepDecay(8, factor=0.8, start=1e-2), "clip_norm": 3.0}
     knobs |= {"aggressive_steps": 13, "aggressive_every": 5, "aggressive_layers": layers, "checkpoint_every_steps": 1}
-    configuration = config(replace(MODEL, order=order, prior="learned"), seeds=(0, 7), n_steps=20, **knobs)
+    configuration = config(replace(MODEL, order=order, prior="learned"), seeds=(0, 8), n_steps=30, **knobs)
     run = trained(tmp_path, configuration)
-    found, twin = state(run)["parameters"], plain_twin(configuration, toy(), seed=7)
+    found, twin = state(run)["parameters"], plain_twin(configuration, toy(), seed=8)
     for name, value in found.items():
         torch.testing.assert_close(value[1], twin[name], atol=1e-6, rtol=0)
     usual = plain_twin(
-        config(configuration.model, seeds=(7,), n_steps=20, **knobs | {"aggressive_steps": 0, "aggressive_layers": ()}),
+        config(configuration.model, seeds=(8,), n_steps=30, **knobs | {"aggressive_steps": 0, "aggressive_layers": ()}),
         toy(),
-        seed=7,
+        seed=8,
     )
     assert max((usual[name] - twin[name]).abs().max().item() for name in twin) > 1e-3
 
