@@ -163,21 +163,26 @@ def _probes(parser: Parser) -> None:
         parser.add_argument(f"--{knob}", type=int, default=default, metavar="N", help=f"{text}; goes with --likelihood")
     parser.add_argument(
         "--gradients",
-        type=_counts,
+        type=_Counts(),
         default=(),
         metavar="K,K,...",
         help="K, as in 1,2,5,20, at which the signal-to-noise ratio of each layer's gradient is measured",
     )
 
 
-def _counts(text: object) -> object:
+class _Counts:
     """Whole numbers separated by commas, each once, from the smallest."""
-    if not isinstance(text, str):
-        return text
-    words = text.split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise ValueError(f"--gradients is {text!r}; give numbers of samples with commas, as in 1,2,5,20")
-    return tuple(sorted({int(word) for word in words}))
+
+    def __call__(self, text: object) -> object:
+        if not isinstance(text, str):
+            return text
+        words = text.split(",")
+        if not all(word.strip().isdigit() for word in words):
+            raise ValueError(f"--gradients is {text!r}; give numbers of samples with commas, as in 1,2,5,20")
+        return tuple(sorted({int(word) for word in words}))
+
+    def __repr__(self) -> str:
+        return "whole numbers with commas"
 
 
 def _where(parser: Parser, *, runs_dir: bool) -> None:

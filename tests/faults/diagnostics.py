@@ -102,7 +102,11 @@ FAULTS = (
     Fault(
         "read-at-the-encoders-draw",
         "what the decoder reads through a rich law is sampled at values that q drew",
-        Edit("hvae.diagnostics.usage", "value = family.draw(site.law, drawn)", "value = site.value"),
+        Edit(
+            "hvae.diagnostics.usage",
+            "site = Site(site.family.draw(site.law, drawn), site.law",
+            "site = Site(site.value, site.law",
+        ),
         (f"{RICH_LAWS}::test_rates_and_reading_agree_with_the_twin",),
     ),
     Fault(

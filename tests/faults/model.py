@@ -249,7 +249,7 @@ FAULTS = (
     Fault(
         "vamp-net-under-two-names",
         "the encoder's net is a submodule of the decoder as well, and evidence with constant weights leaves them there",
-        Edit("hvae.nets", "self.shared = (net,)", "self.shared = nn.ModuleList([net])"),
+        Edit("hvae.nets.layers", "self.shared = (net,)", "self.shared = nn.ModuleList([net])"),
         ("tests/test_vamp.py::test_frozen_evidence_and_the_stuck_gradient_see_the_shared_weights",),
     ),
     Fault(

@@ -96,7 +96,7 @@ FAULTS = (
     Fault(
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
-        Edit("hvae.training", "squares.sum(0).sqrt()", "squares.sum().sqrt()"),
+        Edit("hvae.training", "squares[applied].sum(0).sqrt()", "squares[applied].sum().sqrt()"),
         ("tests/test_training.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
 )
