@@ -58,7 +58,7 @@ def imperfect() -> HVAE:
         for name in posterior.order:
             scale = posterior.network[name].family.scale
             assert isinstance(scale, Tensor)
-            scale[-posterior.network[name].family.units :] += 0.15
+            scale[-posterior.network[name].family.units :] += 0.3  # log-variances
             posterior.network[name].net.bias += 0.1  # type: ignore[operator]
     return HVAE(network, posterior)
 
@@ -212,7 +212,7 @@ def test_an_imperfect_posterior_converges_within_its_own_errors(imperfect: HVAE,
     log_px = LinearGaussian.of(imperfect.decoder).log_px(x).numpy()
     assert (np.diff(curve.bound_datum_nats.mean(1)) > 0).all()
     gaps = (log_px - curve.bound_datum_nats).mean(1)
-    assert gaps[0] > 0.05 > 5 * abs(gaps[-1])
+    assert gaps[0] > 0.05 > 0.005 > abs(gaps[-1])
     z = (curve.estimate.log_px - log_px) / curve.estimate.standard_error
     # 12 data at 1e-6 together; a missing log K would be hundreds of standard errors
     assert np.abs(z).max() < 5.6
