@@ -168,13 +168,13 @@ def unamortised(decoder: BeliefNetwork, images: Tensor) -> NetworkPosterior:
 
 
 def _factorised(family: Family, name: str) -> Family:
-    match family:
+    match family.kin:
         case DiagonalGaussian() | FullGaussian():
             return DiagonalGaussian(family.units)
         case Bernoulli():
             return Bernoulli(family.units)
-        case Categorical():
-            return Categorical(family.units, family.n_classes)
+        case Categorical(n_classes=n_classes):
+            return Categorical(family.units, n_classes)
         case _:
             raise ValueError(
                 f"{name} is a {type(family).__name__}, which has no factorised law of its own for every image; "
