@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Measure, NotMeasuredError, Runs, Sample, find
+from analysis.claims import Claim, Measure, NotMeasuredError, Read, Runs, Sample, difference, find
 from analysis.load import LoadedRun
-from analysis.tables.consistency import active_layers
 from experiments import costs, features
 from experiments.depth import likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
@@ -206,7 +205,7 @@ def in_use(runs: Runs, label: str) -> LoadedRun:
     Asked for after the first cpu runs, whose wake-sleep had not left its plateau: their claims became "not measured".
     """
     run = find(runs, label)
-    if not np.nanmax(active_layers(run)) > 0:
+    if not np.nanmax(run.active_layers) > 0:
         raise NotMeasuredError(
             f"the run '{label}' has no active layer, and a stack in no use is consistent for nothing"
         )
@@ -254,64 +253,43 @@ def _claims(*, equal_time: bool) -> list[Claim]:
     when = "at equal CPU time" if equal_time else "at equal steps"
     found = []
 
-    def pair(measure: Callable[[Runs, str], Sample], first: str, second: str) -> Measure:
+    def pair(read: Read, first: str, second: str) -> Measure:
         def of(runs: Runs) -> tuple[Sample, Sample]:
             labels = [timed(runs, label) if equal_time else label for label in (first, second)]
             if equal_time and labels == [first, second]:
                 raise NotMeasuredError("their costs are alike, so that this is the claim at equal steps")
-            return measure(runs, labels[0]), measure(runs, labels[1])
+            return read(runs, labels[0]), read(runs, labels[1])
 
         return of
 
     for stack, better, worse, source in _LIKELIER:
+        statement = f"{stack}: {better} reaches a higher likelihood than {worse} {when}."
+        first, second = f"{stack} {better}", f"{stack} {worse}"
         found.append(
-            Claim(
-                statement=f"{stack}: {better} reaches a higher likelihood than {worse} {when}.",
-                source=source,
-                quantity=f"L_K of {better} minus {worse}",
-                measure=pair(likelihood, f"{stack} {better}", f"{stack} {worse}"),
-                relation="above",
-                margin=LIKELIHOOD_MARGIN_NATS,
-            )
+            difference(statement, source, "L_K", likelihood, first, second, "above", LIKELIHOOD_MARGIN_NATS, pair=pair)
         )
     for name in ("binary ", "binary ladder "):
-        game, elbo, words = name + GAME, f"{name}ELBO", f"{name}{GAME} minus {name}ELBO"
+        game, elbo = name + GAME, f"{name}ELBO"
         found += [
-            Claim(
-                statement=f"{name}stack: wake-sleep's encoder and decoder agree better than the ELBO's {when}.",
-                source=FLACH,
-                quantity=f"log Fréchet distance of the chain's limit to single-shot samples, {words}",
-                measure=pair(log_distance, game, elbo),
-                relation="below",
-                margin=-DISTANCE_MARGIN,
-                unit="(log of a ratio)",
+            difference(
+                f"{name}stack: wake-sleep's encoder and decoder agree better than the ELBO's {when}.",
+                FLACH, "log Fréchet distance of the chain's limit to single-shot samples", log_distance,
+                game, elbo, "below", -DISTANCE_MARGIN, unit="(log of a ratio)", pair=pair,
             ),
-            Claim(
-                statement=f"{name}stack: wake-sleep leaves a smaller gap than the ELBO {when}.",
-                source=FLACH,
-                quantity=f"L_K − ELBO, {words}",
-                measure=pair(looseness, game, elbo),
-                relation="below",
-                margin=-GAP_MARGIN_NATS,
+            difference(
+                f"{name}stack: wake-sleep leaves a smaller gap than the ELBO {when}.",
+                FLACH, "L_K − ELBO", looseness, game, elbo, "below", -GAP_MARGIN_NATS, pair=pair,
             ),
-            Claim(
-                statement=f"{name}stack: wake-sleep's likelihood is comparable with the ELBO's {when}.",
-                source=FLACH,
-                quantity=f"L_K, {words}",
-                measure=pair(likelihood, game, elbo),
-                relation="within",
-                margin=COMPARABLE_NATS,
+            difference(
+                f"{name}stack: wake-sleep's likelihood is comparable with the ELBO's {when}.",
+                FLACH, "L_K", likelihood, game, elbo, "within", COMPARABLE_NATS, pair=pair,
             ),
-            Claim(
-                statement=f"{name}stack: wake-sleep's top layer holds no less about the image than the ELBO's {when} "
+            difference(
+                f"{name}stack: wake-sleep's top layer holds no less about the image than the ELBO's {when} "
                 "(an open question: the sign is what is asked).",
-                source=FLACH,
-                quantity=f"I(x; z3), {words}",
-                measure=pair(top_information, game, elbo),
-                relation="above",
-                margin=-INFORMATION_MARGIN_NATS,
+                FLACH, "I(x; z3)", top_information, game, elbo, "above", -INFORMATION_MARGIN_NATS, pair=pair,
             ),
-        ]
+        ]  # fmt: skip
     return found
 
 
