@@ -160,7 +160,8 @@ def known_rows(
     """One row per known decoder, order and seed: the exact gap, and log p(x) less the ELBO of ``n_samples`` draws a
     datum, as it is had beside decoders of images.
 
-    ``best_nats`` is the least gap that the order's factorised laws can leave, where it has a closed form. Exact numbers are NaN where no reference has them.
+    ``best_nats`` is the least gap that the order's factorised laws can leave, where it has a closed form. Exact
+    numbers are NaN where no reference has them.
     """
     rows: list[dict[str, Any]] = []
     for known in stacks:
