@@ -50,7 +50,7 @@ FROZEN: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "n_steps": 250, "learning_rate": 6e-3, "gap": {"images": 8, "draws": 2, "samples": 1000},
         "n_unamortised": 16, "ascent": {"n_steps": 200, "n_samples": 4},
-        "known": {"n_data": 1000, "n_steps": 200, "n_images": 32, "n_samples": 500, "seeds": (0, 1)},
+        "known": {"n_data": 1000, "n_steps": 150, "n_images": 32, "n_samples": 500, "seeds": (0, 1)},
     },
     "cpu": {
         "n_steps": 2000, "learning_rate": 4e-3, "gap": {"images": 16, "draws": 2, "samples": 1000},

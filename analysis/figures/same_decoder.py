@@ -10,7 +10,7 @@ from analysis.claims import Measured
 from analysis.load import Array
 from analysis.tables.same_decoder import UNAMORTISED, Beside, each_order, frozen, known, lead
 
-ROW_CM = 0.5
+ROW_CM, WIDTH_CM = 0.5, 11.0
 REFERENCE = "bottom-up"
 
 
@@ -19,20 +19,22 @@ def leads(measured: Measured) -> Figure | None:
     besides = [beside for beside in frozen(measured) if REFERENCE in beside.orders]
     if not besides:
         return None
-    rows = max(len(beside.orders) for beside in besides)
+    rows = list(dict.fromkeys(order for beside in besides for order in beside.orders if order != REFERENCE))
     with style.settings():
-        made = style.figure(ROW_CM * rows + 1.6)
-        grid = made.subplots(1, len(besides), squeeze=False, sharex=True, sharey=True)[0]
+        made = style.figure(ROW_CM * len(rows) + 1.8, width_cm=WIDTH_CM)
+        grid = made.subplots(1, len(besides), squeeze=False, sharey=True)[0]
         for axes, beside in zip(grid, besides, strict=True):
             axes.set_title(f"decoder trained {beside.owner}", pad=3)
             axes.axvline(0, color=style.GREY, linewidth=0.6)
-            for index, order in enumerate(beside.orders):
-                own = order == UNAMORTISED
-                _draw(axes, index, beside.elbo(order, own_images=own), beside.elbo(REFERENCE, own_images=own))
-            axes.set_xlabel("lead over bottom-up (nats)")
+            for order in beside.orders:
+                if order != REFERENCE:
+                    own = order == UNAMORTISED
+                    second = beside.elbo(REFERENCE, own_images=own)
+                    _draw(axes, rows.index(order), beside.elbo(order, own_images=own), second)
             axes.margins(x=0.08)
-        grid[0].set_yticks(range(rows), list(besides[0].orders))
-        grid[0].set_ylim(rows - 0.5, -0.5)
+        grid[0].set_yticks(range(len(rows)), rows)
+        grid[0].set_ylim(len(rows) - 0.5, -0.5)
+        made.supxlabel("lead over bottom-up (nats)")
         return made
 
 
@@ -84,7 +86,7 @@ def _layers(axes: Axes, beside: Beside) -> None:
             )  # fmt: skip
     axes.set_xticks(range(len(layers)), layers)
     style.symmetric_log(axes, 0.1)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
 
 
 def exact(measured: Measured) -> Figure | None:

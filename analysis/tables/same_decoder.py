@@ -5,6 +5,7 @@ At one decoder log p(x) is common, so the gaps of two posteriors differ by their
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from analysis.claims import Measured, t_interval
 from analysis.load import Array, Arrays
 from analysis.tables.likelihood import mean_text
 from analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.config import Order
 
 UNAMORTISED = "unamortised"
+ORDERS = get_args(Order)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Beside:
     owner: str
     """the run whose decoders they are"""
     orders: Mapping[str, Arrays]
-    """order -> its arrays; encoders first"""
+    """order -> its arrays"""
 
     def elbo(self, order: str, *, own_images: bool = False) -> Array:
         """[R] ELBO on all of its images, or on those that have a posterior each of their own."""
@@ -51,7 +54,10 @@ def frozen(measured: Measured) -> list[Beside]:
     for arrays in measured.values():
         if {"decoder", "order", "elbo_datum_nats"} <= set(arrays):
             found.setdefault(str(arrays["decoder"]), {})[str(arrays["order"])] = arrays
-    each = (Beside(owner, orders) for owner, orders in found.items())
+    each = (
+        Beside(owner, {order: orders[order] for order in sorted(orders, key=ORDERS.index)})
+        for owner, orders in found.items()
+    )
     return [beside for beside in each if any(np.isfinite(beside.elbo(order)).any() for order in beside.encoders)]
 
 
@@ -126,8 +132,10 @@ def _known_table(rows: Arrays) -> Table:
     )
     cells = []
     for stack, order, at in each_order(rows):
-        names = ("gap_nats", "sampled_nats", "best_nats", *layers)
-        cells.append((Cell(stack), Cell(order), *(Cell(mean_text(rows[name][at], 3)) for name in names)))
+        texts = [mean_text(rows[name][at], 3) for name in ("gap_nats", "sampled_nats")]
+        texts += [number(float(rows["best_nats"][at][0]), 3)]  # of the decoder, the same for all seeds
+        texts += [mean_text(rows[name][at], 3) for name in layers]
+        cells.append(tuple(map(Cell, (stack, order, *texts))))
     return Table(columns, tuple(cells))
 
 

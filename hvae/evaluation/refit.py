@@ -20,7 +20,7 @@ from hvae.build import build_hvae, build_objective, relax
 from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset
 from hvae.evidence import DECODER, HVAE
-from hvae.nets import BatchNorm
+from hvae.nets import BatchNorm, PseudoInputs
 from hvae.network import BeliefNetwork
 from hvae.training import Step, batch
 
@@ -28,13 +28,15 @@ from hvae.training import Step, batch
 def beside(decoders: Sequence[BeliefNetwork], data: Dataset, config: RunConfig) -> list[HVAE]:
     """A copy of each decoder with an encoder of ``config.model``, initialised from the seed that is next in turn.
 
-    Raises `ConfigError` for batch normalisation, whose constants are those of decoder and encoder together.
+    Raises `ConfigError` for what ties a decoder to the encoder that it was trained with.
     """
     models = []
     for decoder, seed in zip(decoders, config.training.seeds, strict=True):
         model = HVAE(copy.deepcopy(decoder), build_hvae(config.model, data, seed=seed).posterior)
         if any(isinstance(module, BatchNorm) for module in model.modules()):
             raise ConfigError("model.batch_norm is on, whose constants no encoder can change by itself; turn it off.")
+        if any(isinstance(module, PseudoInputs) for module in model.decoder.modules()):
+            raise ConfigError("model.prior is vamp, made of the encoder's own law; take standard or learned.")
         models.append(model)
     return models
 
