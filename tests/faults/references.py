@@ -121,8 +121,8 @@ FAULTS = (
         "exact inference forgets that a dear layer has a flatter posterior",
         Edit(
             "hvae.reference.enumeration",
-            "value = beta * ((above * down.mT + value) / beta).logsumexp(-1)",
-            "value = (above * down.mT + value).logsumexp(-1)",
+            "value = prices[layer] * found[-1].logsumexp(-1)",
+            "value = (prices[layer] * found[-1]).logsumexp(-1)",
         ),
         ("tests/reference/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",),
     ),
