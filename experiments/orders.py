@@ -53,7 +53,7 @@ FROZEN: Mapping[str, Mapping[str, Any]] = {
         "known": {"n_data": 1000, "n_steps": 150, "n_images": 32, "n_samples": 500, "seeds": (0, 1)},
     },
     "cpu": {
-        "n_steps": 2000, "learning_rate": 4e-3, "gap": {"images": 16, "draws": 2, "samples": 1000},
+        "n_steps": 1600, "learning_rate": 4e-3, "gap": {"images": 16, "draws": 2, "samples": 1000},
         "n_unamortised": 32, "ascent": {},
         "known": {"n_data": 5000, "n_steps": 1000, "n_images": 100, "n_samples": 1000, "seeds": (0, 1, 2, 3)},
     },

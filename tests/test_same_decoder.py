@@ -135,14 +135,13 @@ def fitted(known: Known, order: str, n_steps: int, learning_rate: float) -> HVAE
 
 @pytest.mark.parametrize("order", ["bottom-up", "bottom-up-x", "mean-field"])
 def test_a_refitted_linear_encoder_reaches_the_least_gap_of_its_order(order: str) -> None:
-    """Never below it on the whole law of x, and within 0.05 nats of it on data that no fit saw; the others' are 0.4
-    and more away."""
+    """Never below it, and within 0.002 nats of it on data that no fit saw; another order's is 0.4 away."""
     known = gaussians(2000)
-    model = fitted(known, order, 1500, 0.03).double()
+    model = fitted(known, order, 500, 0.05).double()
     reference = LinearGaussian.of(model.decoder)
     least, others = least_gap(reference, order), {least_gap(reference, other) for other in AMORTISED}
     gap = reference.gaps(model.posterior, known.data.test.double()).total
-    assert least < gap.mean() < least + 0.05 and all(gap >= least - 1e-6)
+    assert least < gap.mean() < least + 0.002 and all(gap >= least - 1e-6)
     assert all(abs(other - least) > 0.3 for other in others if abs(other - least) > 1e-9 and not math.isnan(other))
 
 

@@ -5,7 +5,7 @@ At one decoder log p(x) is common to all posteriors, so for any two of them
     KL(q(z|x) ‖ p(z|x)) - KL(q'(z|x) ‖ p(z|x)) = ELBO(q') - ELBO(q),
 
 and orders are ranked by their ELBOs, with no estimate of log p(x). A decoder has moved to where the order that it was
-trained with fits (Cremer, Li and Duvenaud 2018, section 5.2), so whose decoder it is belongs to the answer. Nats.
+trained with fits (Cremer, Li and Duvenaud 2018), so whose decoder it is belongs to the answer. Nats.
 """
 
 import copy

@@ -106,7 +106,7 @@ def _bounds(model: HVAE, x: Tensor, n_samples: int, seed: int) -> Arrays:
 
 def _layer_gaps(model: HVAE, x: Tensor, effort: Effort, seed: int) -> Arrays:
     gap = split_gap(model, x, effort.draws, Budget(effort.samples, seed, CHEAP))
-    found = {}
+    found: Arrays = {}
     for name, layer in gap.layers.items():
         found |= {f"layer_gap_nats/{name}": np.array(layer.interval()), f"trusted/{name}": np.array(layer.trusted)}
     return found

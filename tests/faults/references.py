@@ -8,6 +8,12 @@ ENUMERATION = ("tests/reference/test_enumeration.py::test_bound_and_gaps_equal_t
 QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
 
 FAULTS = (
+    Fault(
+        "least-gap-of-the-covariance",
+        "the least gap of a diagonal Gaussian is read off the covariance, not the precision",
+        Edit("hvae.evaluation.same_decoder", "torch.linalg.inv(law.covariance) for law", "law.covariance for law"),
+        ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
+    ),
     # linear-Gaussian chains
     Fault(
         "linear-kl-swapped",
