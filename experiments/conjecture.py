@@ -4,7 +4,9 @@ B. Flach conjectures in his lecture on variational autoencoders that a layered b
 approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
 and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
 whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
-width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
+width, the strength of the couplings and the depth, and what shape alone costs where one unit a layer leaves nothing to
+factorise but has reverse conditionals of several modes; (b) where the decoder goes, and what it gives up, once it may
+move;
 (c) what the top layer holds under {exact, factorised} inference as its rate is weighed by 1 and more; no test yet, as
 the top of these teachers is worth no more than a thousandth of a nat. On images, two stacks of three layers, of
 diagonal and of full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
@@ -20,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import depth
-from experiments.claims.conjecture import claims as claims
+from experiments.claims import conjecture as known
+from experiments.claims import nonlinear
 from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
+
+claims = (*known.claims, *nonlinear.claims)
 
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 
@@ -34,19 +39,23 @@ GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
         "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 200, "betas": (1.0, 4.0),
+        "smooth": ((1.0, 4.0), (16,), 20, 1),
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
         "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
         "n_starts": 2, "n_released": 1500, "betas": (1.0, 1.1, 4.0),
+        "smooth": ((1.0, 2.0, 4.0), (4, 16, 64), 400, 2),
     },
     "paper": {
         "strengths": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "n_teachers": 16, "wide": (8, 6, 6, 6), "narrow": (8, 4, 2, 2),
         "other": ((8, 6, 6), (8, 6, 6, 6, 6)), "widths": (4, 16, 64, 256), "masked": (4, 16, 64), "n_steps": 5000,
         "n_starts": 4, "n_released": 10000, "betas": (1.0, 1.5, 2.0, 3.0, 4.0),
+        "smooth": ((0.5, 1.0, 2.0, 4.0), (4, 16, 64, 256), 4000, 4),
     },
 }  # fmt: skip
-"""couplings, teachers, coins a layer, hidden units, steps and starts of training, weights of the upper rates"""
+"""couplings, teachers, coins a layer, hidden units, steps and starts of training, weights of the upper rates;
+smooth: couplings of the non-linear teachers, hidden units of Gaussian encoders, steps a stage and starts"""
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -65,7 +74,7 @@ def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
-    from hvae.evaluation import linear_teachers, released, teachers
+    from hvae.evaluation import linear_teachers, nonlinear_teachers, released, teachers
     from hvae.evaluation.accuracy import gap_rows
     from hvae.evaluation.teachers import Effort, Law
 
@@ -111,9 +120,17 @@ def measure(
     def linear_fixed() -> Any:
         return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
 
+    def smooth() -> Any:
+        couplings, hidden, n_steps, n_starts = knobs["smooth"]
+        gaussian = [Law("gaussian", "linear"), *(Law("gaussian", "mlp", width) for width in hidden)]
+        mixtures = [Law("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
+        laws = [*gaussian, Law("gaussian", "free"), *mixtures, Law("nsf", "mlp", 16)]
+        return nonlinear_teachers.nonlinear_rows(couplings, n_teachers, laws, Effort(n_steps, 0.02, n_starts), say)
+
     return {
         "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,
         "linear": linear_fixed, "linear-threshold": linear_threshold,
+        "nonlinear": smooth,
     }  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from analysis.exhibits import Exhibit
 from analysis.figures.conjecture import cells, release, strengths, widths
+from analysis.figures.nonlinear import laws
 from analysis.sections.section import Section
 from analysis.tables.conjecture import conjecture_csv, conjecture_tables
+from analysis.tables.nonlinear import nonlinear_csv, nonlinear_tables
 
 FIGURES = (
     Exhibit(
@@ -23,6 +25,16 @@ FIGURES = (
         "every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form; with full "
         "covariances the gap is 0.",
         lambda study: strengths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-nonlinear",
+        "What the best encoder leaves of non-linear teachers, by its law",
+        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed Gaussian teachers of one unit a "
+        "layer, one point per teacher, the lines through their medians. Free: mean and deviation any function of the "
+        "parent, which no Gaussian goes below; with a net the words end in its hidden units. Couplings: deviation of "
+        "the signal in units of the noise's. What is below a hundred-thousandth is drawn there.",
+        lambda study: laws(study.measured),
         "",
     ),
     Exhibit(
@@ -51,7 +63,7 @@ SECTION = Section(
     "Exact, in nats, mean [95 % interval over teachers]; every row is in tables/conjecture-*.csv. A teacher of coins "
     "has logits linear in the parent; the data are all of its x, weighed by its p(x), so nothing is drawn. Inference "
     "against price decides nothing where the top is worth nothing: compare the last column.",
-    lambda study: conjecture_tables(study.measured),
-    lambda study: conjecture_csv(study.measured),
+    lambda study: {**conjecture_tables(study.measured), **nonlinear_tables(study.measured)},
+    lambda study: {**conjecture_csv(study.measured), **nonlinear_csv(study.measured)},
     FIGURES,
 )
