@@ -8,10 +8,12 @@ from analysis.claims import NotMeasuredError, decide
 from analysis.figures import conjecture as figures
 from analysis.tables.conjecture import conjecture_csv, conjecture_reading, conjecture_tables
 from experiments import conjecture
-from experiments.claims.conjecture import claims, per_teacher, ratio
+from experiments.claims import nonlinear
+from experiments.claims.conjecture import per_teacher, ratio
 from hvae.evaluation.accuracy import gap_rows
-from hvae.evaluation.linear_teachers import gaussian_rows, linear_threshold_rows, two_layer_bound
-from hvae.evaluation.released import moved, release_rows, threshold_rows
+from hvae.evaluation.grouped import grouped_rows
+from hvae.evaluation.linear_teachers import gaussian_rows, linear_price_rows, two_layer_bound
+from hvae.evaluation.released import moved, release_rows
 from hvae.evaluation.teachers import Effort, Law, Teachers, fixed_rows, known_stacks, n_free, n_parameters
 from hvae.families import FullGaussian
 from hvae.network import BeliefNetwork, Conditional
@@ -22,12 +24,15 @@ LINEAR, TABLE = Law("factorised", "linear"), Law("factorised", "table")
 RICH = Law("autoregressive", "mlp", 16)
 QUICK = Effort(60, 0.1, 1)
 WIDE, NARROW = (3, 2, 2, 2), (3, 1, 1, 1)
+claims = [claim for claim in conjecture.claims if claim not in nonlinear.shapes]
 
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, np.ndarray]]:
     """Every part, tiny, at the strengths that the claims speak of."""
-    strengths = (1.0, 2.0, 4.0)
+    strengths = (0.5, 1.0, 2.0, 4.0)
+    brief = Effort(5, 0.05, 2)
+    kinds = {"linear": conjecture.SIZES, "parity": conjecture.SIZES}
 
     def say(_: str) -> None: ...
 
@@ -35,13 +40,13 @@ def measured() -> dict[str, dict[str, np.ndarray]]:
         "fixed": fixed_rows({WIDE: [LINEAR, Law("factorised", "mlp", 4), TABLE]}, strengths, 2, QUICK, say),
         "rich": fixed_rows({WIDE: [RICH]}, strengths, 2, QUICK, say),
         "release": release_rows(
-            {"wide": WIDE, "bottleneck": NARROW}, strengths, 2, [LINEAR, RICH], QUICK, QUICK, say
+            {"wide": WIDE, "bottleneck": NARROW}, strengths, 2, [None, LINEAR, RICH], QUICK, QUICK, say
         ),
-        "threshold": threshold_rows(
-            {"wide": WIDE[:3], "bottleneck": NARROW[:3]}, 2.0, 2, [LINEAR], (1.0, 4.0), QUICK, say
-        ),
+        "threshold": grouped_rows((6, 3, 2), kinds, 2, [LINEAR, TABLE], (0.0, 0.5, 1.5), brief, 1, say),
         "linear": gaussian_rows((2, 3), 2, strengths, 2),
-        "linear-threshold": linear_threshold_rows(2.0, 2, 2, (0.5, 4.0), QUICK, say),
+        "linear-threshold": linear_price_rows(
+            (6, 3, 2), conjecture.GAUSSIAN_SIZES, 2, (-1.0, 0.0, 0.5, 1.5), brief, 1, say
+        ),
     }  # fmt: skip
 
 
@@ -52,9 +57,9 @@ def test_every_claim_is_decided_by_the_parts(measured: dict[str, dict[str, np.nd
 
 
 def test_tables_and_figures_show_every_part(measured: dict[str, dict[str, np.ndarray]]) -> None:
-    assert len(conjecture_tables(measured)) == 4 and len(conjecture_reading(measured)) == 2
+    assert len(conjecture_tables(measured)) == 5 and len(conjecture_reading(measured)) == 8
     assert set(conjecture_csv({**measured, "gaps": {}})) == {f"conjecture-{part}.csv" for part in measured}
-    for make in (figures.widths, figures.strengths, figures.release, figures.cells):
+    for make in (figures.widths, figures.strengths, figures.release, figures.prices):
         assert make(measured) is not None and make({}) is None
     assert conjecture_tables({}) == {} and conjecture_reading({}) == []
 
@@ -155,16 +160,18 @@ def test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2() -> None:
         torch.testing.assert_close(two_layer_bound(w, covariance, beta), expected, atol=1e-10, rtol=0)
 
 
-def test_a_dear_layer_of_a_linear_stack_empties_under_both_inferences_and_gives_nothing_up() -> None:
-    rows = linear_threshold_rows(2.0, 2, 2, (0.5, 4.0), Effort(1500, 0.05, 2), lambda _: None)
-    assert rows["top_nats"][rows["beta"] == 0.5].min() > 1.0
-    assert rows["top_nats"][rows["beta"] == 4.0].max() < 0.01
-    exact = (rows["beta"] == 4.0) & (rows["inference"] == "exact")
-    assert abs(rows["given_up_nats"][exact]).max() < 0.01
+def test_under_exact_inference_the_teacher_is_a_point_of_rest() -> None:
+    """The bound is the likelihood of the teacher's own x, so a released decoder without an encoder stays."""
+    rows = release_rows({"wide": WIDE}, (1.0, 4.0), 2, [None], QUICK, Effort(200, 0.05, 1), lambda _: None)
+    for name, values in rows.items():
+        if name.startswith(("gap_", "moved", "given_up")) or name == "late_gain_nats":
+            np.testing.assert_allclose(values, 0.0, atol=1e-10)
+    np.testing.assert_allclose(rows["coupling_after3_nats"], rows["coupling_before3_nats"], atol=1e-10)
 
 
 def test_every_preset_has_its_runs_and_parts() -> None:
     for preset in conjecture.PRESETS:
         assert list(conjecture.configs(preset)) == ["diagonal", "full covariance"]
         parts = conjecture.measure(preset, {}, None, lambda _: None)
-        assert list(parts) == ["fixed", "release", "threshold", "rich", "gaps", "linear", "linear-threshold"]
+        of_teachers = ["fixed", "release", "threshold", "rich", "gaps", "linear", "linear-threshold"]
+        assert list(parts) == [*of_teachers, "nonlinear"]

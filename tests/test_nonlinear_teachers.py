@@ -8,7 +8,7 @@ from torch import nn
 from analysis.claims import decide
 from analysis.figures import nonlinear as figures
 from analysis.tables.nonlinear import nonlinear_csv, nonlinear_reading, nonlinear_tables
-from experiments.claims.nonlinear import FLOW, FREE, LINEAR, MIXTURE, claims
+from experiments.claims.nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
 from hvae.evaluation.nonlinear_teachers import OnValues, fitted, nonlinear_rows, smooth_decoder, started
 from hvae.evaluation.teachers import Effort, Law, n_parameters
 from hvae.reference.lines import Lines
@@ -133,7 +133,7 @@ def test_rows_tables_and_figure_show_every_law(measured: dict[str, dict[str, np.
     assert "12 encoders" in sentence and "nan" not in sentence
     assert figures.laws(measured) is not None and figures.laws({}) is None
     assert nonlinear_tables({}) == nonlinear_csv({}) == {} and nonlinear_reading({}) == []
-    assert {decide(claim, {}, measured).n_replicas for claim in claims} == {2}
+    assert {decide(claim, {}, measured).n_replicas for claim in shapes} == {2}
 
 
 def test_claims_follow_the_numbers() -> None:
@@ -151,10 +151,10 @@ def test_claims_follow_the_numbers() -> None:
         ]
         names = ("encoder", "strength", "teacher", "layer_gap_nats")
         rows = {name: np.array(column) for name, column in zip(names, zip(*cells, strict=True), strict=True)}
-        return [decide(claim, {}, {"nonlinear": rows}).outcome for claim in claims]
+        return [decide(claim, {}, {"nonlinear": rows}).outcome for claim in shapes]
 
     assert outcomes(0.05, 0.2, 0.01, 0.02) == ["supported"] * 5
     assert outcomes(0.05, 0.06, 0.03, 0.03) == ["supported", *["not supported"], "supported", *["not supported"] * 2]
     assert outcomes(0.01, 0.01, 0.001, 0.001)[:2] == ["not supported"] * 2
     assert outcomes(0.1, 0.29, 0.01, 0.07)[2:] == ["not supported", "supported", "not supported"]
-    assert all(decide(claim, {}, {}).outcome == "not measured" for claim in claims)
+    assert all(decide(claim, {}, {}).outcome == "not measured" for claim in shapes)

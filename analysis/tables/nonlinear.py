@@ -1,4 +1,4 @@
-"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every law leaves, as table and sentence."""
+"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every law leaves, table and sentence."""
 
 import numpy as np
 

@@ -3,10 +3,8 @@
 The margins were fixed by trials on other teachers, before the run of `cpu`.
 """
 
-from collections.abc import Callable
-
-from analysis.claims import Claim, Measured, Relation, Sample
-from experiments.claims.conjecture import PREMISE, per_teacher, ratio
+from analysis.claims import Measured, Sample
+from experiments.claims.conjecture import PREMISE, claim, per_teacher, ratio
 
 STRONGEST, WEAK = 4.0, 1.0
 FREE, LINEAR = "gaussian free", "gaussian linear"
@@ -26,14 +24,9 @@ def _growth(measured: Measured) -> Sample:
     return Sample(strong.values - weak.values, strong.seeds)
 
 
-def _claim(
-    statement: str, quantity: str, read: Callable[[Measured], Sample], relation: Relation, margin: float, unit: str
-) -> Claim:
-    return Claim(statement, PREMISE, quantity, lambda m: (read(m), None), relation, margin, unit, reads="measured")
-
-
-claims = (
-    _claim(
+shapes = (
+    claim(
+        PREMISE,
         "A fixed non-linear teacher of one unit a layer leaves a Gaussian encoder of any net a gap.",
         f"mean layer gap, least of any mean and deviation, couplings of {STRONGEST:g},",
         lambda m: _gap(m, FREE),
@@ -41,7 +34,8 @@ claims = (
         0.05,
         "nats a layer",
     ),
-    _claim(
+    claim(
+        PREMISE,
         "That gap grows with the couplings.",
         f"the same, couplings of {STRONGEST:g} less {WEAK:g},",
         _growth,
@@ -49,7 +43,8 @@ claims = (
         0.02,
         "nats a layer",
     ),
-    _claim(
+    claim(
+        PREMISE,
         "Free mean and deviation close more than a quarter of the linear encoder's gap.",
         f"least gap of any Gaussian as a share of the linear encoder's, couplings of {STRONGEST:g},",
         lambda m: _share(m, FREE, LINEAR),
@@ -57,7 +52,8 @@ claims = (
         0.75,
         "of it",
     ),
-    _claim(
+    claim(
+        PREMISE,
         "A mixture of four Gaussians leaves less than a fifth of what any Gaussian must.",
         f"its gap as a share of the least of any Gaussian, couplings of {STRONGEST:g},",
         lambda m: _share(m, MIXTURE, FREE),
@@ -65,7 +61,8 @@ claims = (
         0.2,
         "of it",
     ),
-    _claim(
+    claim(
+        PREMISE,
         "So does a neural spline flow.",
         f"its gap as a share of the least of any Gaussian, couplings of {STRONGEST:g},",
         lambda m: _share(m, FLOW, FREE),

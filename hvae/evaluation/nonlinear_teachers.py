@@ -4,9 +4,9 @@
 
 f and g random sums of tanh, of mean 0 and so scaled that z1 and x have variance 1: with the strength f's deviation in
 units of the noise's, s² = 1 / (1 + strength²). One unit a layer leaves nothing to factorise; where f turns, p(z2 | z1)
-has several modes. Training sums over equally spaced values of x, z1 and z2 (`OnValues`), so nothing is drawn; the gaps of the
-rows are integrals of divergences over finer values (`hvae.reference.lines`). Of flows there is nsf alone: a masked
-autoregressive flow of one unit is affine, a Gaussian. Nats.
+has several modes. Training sums over equally spaced values of x, z1 and z2 (`OnValues`), so nothing is drawn; the gaps
+of the rows are integrals of divergences over finer values (`hvae.reference.lines`). Of flows there is nsf alone: a
+masked autoregressive flow of one unit is affine, a Gaussian. Nats.
 """
 
 import copy

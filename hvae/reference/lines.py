@@ -3,7 +3,8 @@
 With h the spacing of a variable's values, an integral over it is h times a sum, of an error that falls geometrically
 (`hvae.reference.nodes`). So, to rounding,
 
-    p(z_{l-1}) = h_l sum over z_l of p(z_{l-1} | z_l) p(z_l),    p(z_l | z_{l-1}) = p(z_{l-1} | z_l) p(z_l) / p(z_{l-1}),
+    p(z_{l-1}) = h_l sum over z_l of p(z_{l-1} | z_l) p(z_l),
+    p(z_l | z_{l-1}) = p(z_{l-1} | z_l) p(z_l) / p(z_{l-1}),
     G_l = E_q(z_{l-1}) h_l sum over z_l of q(z_l | z_{l-1}) (log q(z_l | z_{l-1}) - log p(z_l | z_{l-1})),    z_0 = x,
 
 on all values of x, weighed by p(x). What no Gaussian law goes below, were mean and deviation free for every parent, is
@@ -153,8 +154,8 @@ def _log_spacing(values: Tensor) -> Tensor:
 
 
 def _least(log_target: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """min over m, s of E_N(v; m, s²) [log N(v; m, s²) - log_target(v)] for each of ``log_target [P, S]``, and its place:
-    the log-probabilities of the values under that law `[P, S]`.
+    """min over m, s of E_N(v; m, s²) [log N(v; m, s²) - log_target(v)] for each of ``log_target [P, S]``, and the
+    log-probabilities of the values under the law that has it `[P, S]`.
 
     The best of a grid of candidates, which is then drawn together about it, so no local minimum can hold it. No
     deviation is below the spacing, where a sum over values is no integral.
