@@ -9,6 +9,7 @@ from analysis.claims import decide
 from analysis.figures import nonlinear as figures
 from analysis.tables.nonlinear import nonlinear_csv, nonlinear_reading, nonlinear_tables
 from experiments.claims.nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
+from hvae.evaluation import nonlinear_teachers
 from hvae.evaluation.nonlinear_teachers import OnValues, fitted, nonlinear_rows, smooth_decoder, started
 from hvae.evaluation.teachers import Effort, Law, n_parameters
 from hvae.reference.lines import Lines
@@ -115,7 +116,10 @@ def test_hidden_units_turn_all_over_the_parent() -> None:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, np.ndarray]]:
-    return {"nonlinear": nonlinear_rows((1.0, 4.0), 2, LAWS, Effort(4, 0.02, 1), lambda _: None)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nonlinear_teachers, "TRAINED", (40, 4.5))
+        patch.setattr(nonlinear_teachers, "MEASURED", (100, 6.5))
+        return {"nonlinear": nonlinear_rows((1.0, 4.0), 2, LAWS, Effort(4, 0.02, 1), lambda _: None)}
 
 
 def test_rows_tables_and_figure_show_every_law(measured: dict[str, dict[str, np.ndarray]]) -> None:

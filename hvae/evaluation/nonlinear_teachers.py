@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -140,11 +141,12 @@ def fitted(stacks: Sequence[OnValues], effort: Effort) -> tuple[list[OnValues], 
         found: tuple[Tensor, Tensor] = functional_call(template, (values, constants), ())
         return found
 
+    def raised(stage: int) -> Tensor:
+        found: Tensor = vmap(both)(free, buffers)[stage]
+        return found
+
     for stage in (0, 1):
-        _, change = ascend(
-            list(free.values()), lambda stage=stage: vmap(both)(free, buffers)[stage], effort.n_steps,
-            effort.learning_rate,
-        )  # fmt: skip
+        _, change = ascend(list(free.values()), partial(raised, stage), effort.n_steps, effort.learning_rate)
     made = [copy.deepcopy(stack) for stack in stacks]
     for index, stack in enumerate(made):
         stack.load_state_dict({name: value[index].detach() for name, value in free.items()}, strict=False)
@@ -171,20 +173,22 @@ def started(law: Law, start: int) -> BeliefNetwork:
 
 @dataclass(frozen=True)
 class Teacher:
-    """One teacher, and its values for training and for gaps."""
+    """One teacher, its values for training and for gaps, and the share of parents with several modes, by layer."""
 
     strength: float
     number: int
     coarse: Lines
     fine: Lines
+    multimodal: Sequence[float]
 
     @staticmethod
     def of(strength: float, number: int) -> "Teacher":
         decoder = smooth_decoder(strength, torch.Generator().manual_seed(FIRST_TEACHER + number))
-        return Teacher(strength, number, Lines.of(decoder, *TRAINED), Lines.of(decoder, *MEASURED))
+        fine = Lines.of(decoder, *MEASURED)
+        shares = [float(fine.multimodal(name)) for name in fine.latents]
+        return Teacher(strength, number, Lines.of(decoder, *TRAINED), fine, shares)
 
     def row(self, law: Law, gaps: Tensor) -> dict[str, Any]:
-        shares = [float(self.fine.multimodal(name)) for name in self.fine.latents]
         return {
             "strength": self.strength,
             "teacher": self.number,
@@ -196,7 +200,7 @@ class Teacher:
             "gap_nats": float(gaps.sum()),
             "layer_gap_nats": float(gaps.mean()),
             **by_layer("gap", gaps),
-            **{f"multimodal{layer}": share for layer, share in enumerate(shares, start=1)},
+            **{f"multimodal{layer}": share for layer, share in enumerate(self.multimodal, start=1)},
         }
 
 

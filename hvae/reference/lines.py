@@ -58,7 +58,7 @@ class Lines:
         """``n_values`` of every variable, which reach ``reach`` deviations beyond the means of its law.
 
         Raises `NoReferenceError` where a variable is no Gaussian unit or no link of a chain, or the values lose a
-        millionth of the mass.
+        ten-thousandth of the mass.
         """
         values: dict[str, Tensor] = {}
         down: dict[str, Tensor] = {}
@@ -123,7 +123,8 @@ class Lines:
 
     def multimodal(self, latent: str) -> Tensor:
         """The share of parents, by p, whose p(z_l | z_{l-1}) has two modes of at least 1 % of the highest."""
-        density = (self.reverse(latent) - self.reverse(latent).amax(-1, keepdim=True)).exp()
+        log_density = self.reverse(latent)
+        density = (log_density - log_density.amax(-1, keepdim=True)).exp()
         left, middle, right = density[:, :-2], density[:, 1:-1], density[:, 2:]
         modes = ((middle > left) & (middle >= right) & (middle > LOWEST_MODE)).sum(-1)
         return (self.weight(self._child(latent)) * (modes > 1)).sum()
