@@ -36,14 +36,14 @@ DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
 GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
-        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 200,
-        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 60, "n_begun": 2, "n_closer": 2,
+        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 100,
+        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 50, "n_begun": 2, "n_closer": 2,
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
         "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
         "n_starts": 2, "n_released": 1500,
-        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5), "n_priced": 300, "n_begun": 4,
+        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5), "n_priced": 300, "n_begun": 3,
         "n_closer": 5,
     },
     "paper": {

@@ -59,7 +59,8 @@ def conjecture_reading(measured: Measured) -> list[str]:
             f"gave up at most {number(r['given_up_nats'][at].max(), 4)} nats of likelihood."
         )
     for case, rows in cases(measured):
-        least = [f"{number(float(np.exp(low.min())), 3)} ({name})" for name, (_, low) in lowered(rows).items()]
+        shares = {name: np.exp(low[np.isfinite(low)]) for name, (_, low) in lowered(rows).items()}
+        least = [f"{number(float(some.min()), 3)} ({name})" for name, some in shares.items() if len(some)]
         found.append(
             f"Needed z2 ({case}): {len(set(rows['teacher']))} of {rows['looked_at'][0]} teachers, worth "
             f"{number(rows['worth_nats'].min())} to {number(rows['worth_nats'].max())} nats; of the threshold under "

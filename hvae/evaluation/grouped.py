@@ -13,6 +13,8 @@ from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.reference.enumeration import Enumeration, Tables, coin_states, fit
 
+SIDE_BY_SIDE = 48
+"""stacks trained at once: more of them no longer fit a processor's cache"""
 Strengths = tuple[float, float]
 """size of the logits of x | z1 and of z1 | z2"""
 
@@ -114,6 +116,10 @@ def trained_at_prices(teachers: Sequence[Needing], widths: Widths, law: Law | No
         return Enumeration(decoder, None if law is None else law.encoder(widths, source))
 
     def train(jobs: Sequence[Job]) -> list[Solution]:
+        parts = [jobs[start : start + SIDE_BY_SIDE] for start in range(0, len(jobs), SIDE_BY_SIDE)]
+        return [solution for part in parts for solution in trained(part)]
+
+    def trained(jobs: Sequence[Job]) -> list[Solution]:
         weight = torch.stack([teachers[job.teacher].truth[1].marginals()[0].exp() for job in jobs])
         betas = torch.tensor([[1.0, job.beta] for job in jobs], dtype=torch.float64)
         stacks: Sequence[Enumeration] = [begun(job) for job in jobs]

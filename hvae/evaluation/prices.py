@@ -146,8 +146,9 @@ class Search:
 
     @property
     def thresholds(self) -> list[float]:
-        """The largest price that a stack of each teacher proves."""
-        return [max(solution.proved for solution in own) for own in self._known]
+        """The largest price that a stack of each teacher proves; nan where none gains anything."""
+        best = [max(solution.proved for solution in own) for own in self._known]
+        return [proof if proof > 0 else math.nan for proof in best]
 
     def _learn(self, jobs: Sequence[Job]) -> None:
         for job, solution in zip(jobs, self._train(jobs), strict=True):

@@ -1,7 +1,7 @@
 """Decoders let go from a teacher on, with an encoder beside them: where they go and what they lose. Nats.
 
 Data are all of the teacher's x, weighed by its p(x), as in `teachers`. Under exact inference the bound is the
-likelihood and the teacher its maximum: without an encoder nothing moves but by rounding.
+likelihood and the teacher its maximum: without an encoder nothing moves but by what Adam makes of rounding.
 """
 
 from collections.abc import Mapping, Sequence

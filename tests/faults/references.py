@@ -132,6 +132,41 @@ FAULTS = (
         Edit("hvae.evaluation.linear_teachers", "missed.mT + u2 @ s2 @ u2.mT", "missed.mT"),
         ("tests/test_conjecture.py::test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2",),
     ),
+    # what a needed layer may cost
+    Fault(
+        "worth-of-every-coin",
+        "z2 is said to be worth what ties a group to all others, its own coins left out",
+        Edit("hvae.evaluation.grouped", "range(n_groups) if axis != group]", "range(n_groups) if axis == group]"),
+        ("tests/test_prices.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",),
+    ),
+    Fault(
+        "local-threshold-of-fair-coins",
+        "the local threshold takes the coins of z1 for fair ones when it reads x",
+        Edit("hvae.evaluation.grouped", "(tables.down[0].mT + prior).softmax(-1)", "tables.down[0].mT.softmax(-1)"),
+        ("tests/test_prices.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+    ),
+    Fault(
+        "local-threshold-without-the-spread-of-z1",
+        "the local threshold of Gaussians takes z1 to have unit variance",
+        Edit("hvae.evaluation.linear_teachers", "variance = 1 + u2.square().sum(-1)", "variance = 1 + 0 * u2.sum(-1)"),
+        ("tests/test_prices.py::test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+    ),
+    Fault(
+        "search-forgets-its-neighbours",
+        "each price is trained again from the first stack known, not from the best of all prices",
+        Edit(
+            "hvae.evaluation.prices",
+            "return max(self._known[teacher], key=lambda solution: solution.value(beta))",
+            "return self._known[teacher][0]",
+        ),
+        ("tests/test_prices.py::test_the_search_finds_the_threshold_of_a_known_value",),
+    ),
+    Fault(
+        "rate-of-a-stack-at-another-price",
+        "under exact inference the rate is that of the posterior at β = 1",
+        Edit("hvae.evaluation.grouped", "tables = tables.best((1.0, beta))", "tables = tables.best((1.0, 1.0))"),
+        ("tests/test_prices.py::test_rows_of_coins_hold_what_their_stacks_have",),
+    ),
     Fault(
         "autoregressive-table-without-masks",
         "the states of an autoregressive layer are scored as if its units were independent",
