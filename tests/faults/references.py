@@ -183,6 +183,39 @@ FAULTS = (
         ),
         ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
     ),
+    # chains over values
+    Fault(
+        "values-visited-under-p",
+        "the layers above are met as p leaves them, not as q does",
+        Edit(
+            "hvae.reference.lines",
+            "            weight = weight @ q\n            off",
+            "            weight = self.weight(name)\n            off",
+        ),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "reverse-without-prior",
+        "p(z_l | z_{l-1}) is the likelihood alone",
+        Edit("hvae.reference.lines", "self.down[child].mT + self.marginals[latent] -", "self.down[child].mT -"),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "least-gaussian-forgets-above",
+        "the best law of z1 does not mind what it makes of z2",
+        Edit("hvae.reference.lines", "_least(self.reverse(name) - above,", "_least(self.reverse(name) - 0 * above,"),
+        ("tests/reference/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
+    ),
+    Fault(
+        "encoder-never-told",
+        "an encoder of a non-linear teacher climbs the bound from where it starts, and loses modes",
+        Edit("hvae.evaluation.nonlinear_teachers", "for stage in (0, 1):", "for stage in (1, 1):"),
+        ("tests/test_nonlinear_teachers.py::test_training_does_not_give_up_the_modes",),
+    ),
     # quadrature
     Fault(
         "quadrature-kl-swapped",
