@@ -241,7 +241,7 @@ def test_two_orders_never_share_a_panel(tmp_path: Path) -> None:
     figure = layer_gaps(runs)
     assert figure is not None
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == [
-        "latent layer, bottom-up", "latent layer, top-down",
+        "layer, bottom-up", "layer, top-down",
     ]  # fmt: skip
     assert [len(bars(figure, label)) for label in (BOTTOM_UP, LADDER)] == [12, 12]
 
