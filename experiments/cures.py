@@ -174,25 +174,15 @@ def _paper() -> RunConfig:
     )
 
 
-COST_STEPS = (10, 40)
-"""two trainings whose difference is steps alone"""
-
-
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
     """`cost`: CPU seconds of a training step of every run, all seeds at once."""
 
     def cost() -> Any:
-        from hvae.completion import load_data
-
         say("Timing a step of every run")
-        seconds = {}
-        for label, config in configs(preset).items():
-            data = load_data(config, data_dir)
-            short, long = (min(costs.cpu_seconds(config, n, data) for _ in range(2)) for n in COST_STEPS)
-            seconds[label] = (long - short) / (COST_STEPS[1] - COST_STEPS[0])
-        return {"run": np.array(list(seconds)), "step_seconds": np.array(list(seconds.values()))}
+        found = costs.step_seconds(configs(preset), data_dir)
+        return {"run": np.array(list(found)), "step_seconds": np.array(list(found.values()))}
 
     return {"cost": cost}
 
