@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.active_units import active_units
 from analysis.figures.collapse import collapse_curves
+from analysis.figures.curves import curves as paper_curves
 from analysis.figures.gap import causes, curves, layer_gaps
 from analysis.figures.information import information, rate
 from analysis.figures.knockout import knockout_encoder, knockout_model
@@ -14,6 +15,7 @@ from analysis.figures.likelihood import likelihood_curves
 from analysis.figures.resampling import resampling_grid
 from analysis.figures.unit_rates import unit_rates
 from analysis.load import LoadedRun
+from analysis.papers import Curves
 from analysis.study import Study
 
 
@@ -154,9 +156,14 @@ GAP = (
 
 
 def exhibits(study: Study) -> tuple[Exhibit, ...]:
-    """All figures of a study: one of each kind, and a resampling grid for the deepest run of every panel."""
+    """All figures of a study: those of its paper, one of each kind, a resampling grid for every panel's deepest run."""
     grids = (_grid(index, run) for index, run in enumerate(study.deepest.values(), start=1))
-    return (*LAYERS, *grids)
+    return (*map(_redrawn, study.curves), *LAYERS, *grids)
+
+
+def _redrawn(wanted: Curves) -> Exhibit:
+    absent = f"{wanted.title}: not measured yet."
+    return Exhibit(wanted.name, wanted.title, wanted.caption, lambda study: paper_curves(wanted, study), absent)
 
 
 def _grid(index: int, run: LoadedRun) -> Exhibit:

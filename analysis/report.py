@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from analysis import style
 from analysis.claims import Decision, decide
 from analysis.exhibits import GAP, Exhibit, exhibits
 from analysis.load import LoadedRun, by_label
+from analysis.origins import sessions
 from analysis.reading import reading
 from analysis.sections import SECTIONS
 from analysis.study import Study, open_study
@@ -197,27 +197,3 @@ def _varying_settings(runs: Sequence[LoadedRun]) -> tuple[list[str], list[tuple[
     common = _common_settings(runs)
     keys = [key for key in flats[0] if key not in common]
     return keys, [(run.label, [flat.get(key, "") for key in keys]) for run, flat in zip(runs, flats, strict=True)]
-
-
-def sessions(provenance: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[dict[str, str], int]]:
-    """Different origins of the numbers, and how many runs or parts share each; time is the first and last of them."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for entries in provenance:
-        for session in entries:
-            key = json.dumps({name: value for name, value in session.items() if name != "time"}, sort_keys=True)
-            groups.setdefault(key, []).append(session)
-    found = []
-    for sessions in groups.values():
-        times = sorted(str(session.get("time", "")) for session in sessions)
-        shown = {name: _origin(value) for name, value in sessions[0].items() if name != "time"}
-        shown["time"] = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
-        found.append((shown, len(sessions)))
-    return found
-
-
-def _origin(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {version}" for name, version in value.items())
-    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)

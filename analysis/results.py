@@ -7,8 +7,9 @@ reading, the claims, and command, commit, device and time of every session that 
 import shutil
 from pathlib import Path
 
+from analysis.origins import sessions
 from analysis.reading import reading
-from analysis.report import sessions, write_experiment_report
+from analysis.report import write_experiment_report
 from analysis.sections import SECTIONS, Section
 from analysis.study import Study, open_study
 from analysis.terminal import verdict_text

@@ -16,6 +16,7 @@ from typing import Any
 
 from analysis.claims import Claim
 from analysis.load import Arrays, LoadedRun, by_label, load_runs
+from analysis.papers import Curves, Number, Paper
 from hvae.config import ConfigError
 from hvae.files import load_arrays
 
@@ -39,6 +40,12 @@ class Study:
     """part -> what the experiment measured beside its runs; a part that bears a run's name is in that run's `beside`"""
     measured_by: tuple[Mapping[str, Any], ...] = ()
     """where these numbers come from, one entry per part"""
+    paper: Paper | None = None
+    """what is reproduced, where it is one"""
+    numbers: tuple[Number, ...] = ()
+    """what the paper printed, to stand beside ours"""
+    curves: tuple[Curves, ...] = ()
+    """figures of the paper, redrawn"""
 
     @property
     def single(self) -> bool:
@@ -99,6 +106,9 @@ def open_study(directory: Path, preset: str = "") -> Study:
         baselines=getattr(module, "baselines", {}),
         measured=measured,
         measured_by=measured_by,
+        paper=getattr(module, "PAPER", None),
+        numbers=tuple(getattr(module, "numbers", ())),
+        curves=tuple(getattr(module, "curves", ())),
     )
 
 

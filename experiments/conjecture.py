@@ -4,10 +4,11 @@ B. Flach conjectures in his lecture on variational autoencoders that a layered b
 approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
 and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
 whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
-width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
-(c) what a top layer that is needed by construction may cost (the weight β of its rate) before it is emptied, under
-exact and under factorised inference. On images, two stacks of three layers, of diagonal and of full-covariance
-Gaussians in both directions (one learned covariance a layer), stand beside them.
+width, the strength of the couplings and the depth, and what the shape of a law costs where one unit a layer leaves
+nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and what it gives up, once
+it may move; (c) what a top layer that is needed by construction may cost (the weight β of its rate) before it is
+emptied, under exact and under factorised inference. On images, two stacks of three layers, of diagonal and of
+full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -21,6 +22,7 @@ from typing import Any
 
 from experiments import depth
 from experiments.claims.conjecture import claims as of_teachers
+from experiments.claims.nonlinear import shapes
 from experiments.claims.prices import prices
 from hvae.config import RunConfig
 
@@ -59,7 +61,14 @@ SIZES = ((3.0, 8.0), (6.0, 4.0))
 """of the logits of x | z1 and z1 | z2 in part (c): x that tells z1 by half, and nearly"""
 GAUSSIAN_SIZES = ((0.5, 2.0), (1.0, 1.0))
 
-claims = (*of_teachers, *prices)
+SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
+    "demo": ((1.0, 4.0), (16,), 20, 1),
+    "cpu": ((1.0, 2.0, 4.0), (4, 16, 64), 400, 2),
+    "paper": ((0.5, 1.0, 2.0, 4.0), (4, 16, 64, 256), 4000, 4),
+}
+"""of non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts"""
+
+claims = (*of_teachers, *shapes, *prices)
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -78,7 +87,7 @@ def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
-    from hvae.evaluation import grouped, linear_teachers, released, teachers
+    from hvae.evaluation import grouped, linear_teachers, nonlinear_teachers, released, teachers
     from hvae.evaluation.accuracy import gap_rows
     from hvae.evaluation.teachers import Effort, Law
 
@@ -123,9 +132,17 @@ def measure(
     def linear_fixed() -> Any:
         return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
 
+    def nonlinear() -> Any:
+        couplings, hidden, n_steps, n_starts = SMOOTH[preset]
+        gaussian = [Law("gaussian", "linear"), *(Law("gaussian", "mlp", width) for width in hidden)]
+        mixtures = [Law("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
+        laws = [*gaussian, Law("gaussian", "free"), *mixtures, Law("nsf", "mlp", 16)]
+        return nonlinear_teachers.nonlinear_rows(couplings, n_teachers, laws, Effort(n_steps, 0.02, n_starts), say)
+
     return {
         "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,
         "linear": linear_fixed, "linear-threshold": linear_threshold,
+        "nonlinear": nonlinear,
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -68,11 +69,32 @@ def _one_line(message: Warning | str, *details: object, **more: object) -> str:
 
 def _run(options: Any) -> int:
     module = experiment(options.experiment)
+    names = module.members() if hasattr(module, "members") else (options.experiment,)
+    for name in names:
+        _check_preset(name, experiment(name), options)
+    if len(names) > 1:
+        from hvae import completion
+
+        configs = [config for name in names for config in experiment(name).configs(options.preset).values()]
+        completion.check(configs, _folder(options.data_dir), options.device)
+    return max(_run_one(name, experiment(name), options) for name in names)
+
+
+def _check_preset(name: str, module: ModuleType, options: Any) -> None:
+    """Raise `ConfigError` for a preset that there is not, or that asks for a GPU where none is named."""
     if options.preset not in module.PRESETS:
-        known = ", ".join(module.PRESETS)
-        raise ConfigError(f"{options.experiment} has no preset {options.preset!r}; it has {known}.")
+        raise ConfigError(f"{name} has no preset {options.preset!r}; it has {', '.join(module.PRESETS)}.")
+    if options.preset in getattr(module, "NEED_GPU", ()) and options.device == "cpu":
+        others = ", ".join(preset for preset in module.PRESETS if preset not in module.NEED_GPU)
+        raise ConfigError(
+            f"Preset {options.preset!r} of {name} is the paper's own size, weeks on a CPU; "
+            f"name a GPU with --device cuda, or take --preset {others}."
+        )
+
+
+def _run_one(name: str, module: ModuleType, options: Any) -> int:
     configs: Mapping[str, RunConfig] = module.configs(options.preset)
-    root, name = Path(options.runs_dir), options.experiment
+    root = Path(options.runs_dir)
     probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(options.preset, {})
     missing = {
         label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c, probes)
@@ -99,7 +121,7 @@ def _run(options: Any) -> int:
     else:
         _say(f"{name}, preset {options.preset}: all {len(configs)} runs are done already in {root / name}")
     if not failures and hasattr(module, "measure"):
-        _measure(module, options)
+        _measure(name, module, options)
     if len(failures) < len(configs):
         _show(root / name, options.preset)
     for failure in failures:
@@ -109,7 +131,7 @@ def _run(options: Any) -> int:
     return 0 if not failures else 2 if all(failure.exit_code == 2 for failure in failures) else 1
 
 
-def _measure(module: ModuleType, options: Any) -> None:
+def _measure(name: str, module: ModuleType, options: Any) -> None:
     """What an experiment measures beside its runs, each part once: measured/<preset>/<part>.npz with its provenance."""
     import torch
 
@@ -119,13 +141,14 @@ def _measure(module: ModuleType, options: Any) -> None:
     torch.set_num_threads(options.threads)
     root, data_dir = Path(options.runs_dir), _folder(options.data_dir)
     configs = module.configs(options.preset)
-    paths = {label: Run.directory(root, options.experiment, label, config) for label, config in configs.items()}
+    paths = {label: Run.directory(root, name, label, config) for label, config in configs.items()}
     for part, make in module.measure(options.preset, paths, data_dir, _say).items():
-        file = root / options.experiment / "measured" / options.preset / f"{part}.npz"
+        file = root / name / "measured" / options.preset / f"{part}.npz"
         if file.exists():
             continue
-        record = session("cpu", options.threads)
+        record, begun = session("cpu", options.threads), time.monotonic()
         save_arrays(file, make())
+        record["seconds"] = round(time.monotonic() - begun, 1)
         write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
 
 
@@ -215,13 +238,16 @@ def _report(options: Any) -> int:
 
 
 def _list(options: Any) -> int:
-    print("Experiments (hvae run NAME --preset PRESET)")
-    for name in _experiments():
-        module = experiment(name)
-        print(f"  {name:<12} {', '.join(module.PRESETS)}\n  {'':<12} {_first_line(module)}")
+    modules = {name: experiment(name) for name in _experiments()}
+    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
+        print(heading)
+        for name, module in modules.items():
+            if hasattr(module, "PAPER") is papers:
+                print(f"  {name:<18} {', '.join(module.PRESETS)}\n  {'':<18} {_first_line(module)}")
+        print()
     root = Path(options.runs_dir)
     runs = find_runs(root) if root.is_dir() else []
-    print(f"\nRuns in {root}" + ("" if runs else ": none"))
+    print(f"Runs in {root}" + ("" if runs else ": none"))
     for run in runs:
         print(f"  {_state(run):<18} {run.path}  {run.label}")
     return 0
@@ -265,16 +291,16 @@ def _data(options: Any) -> int:
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment; `ConfigError` where there is none."""
+    """The module of an experiment, whose name has hyphens for underscores; `ConfigError` where there is none."""
     if name not in _experiments():
         raise ConfigError(f"There is no experiment {name!r}; known are {', '.join(_experiments())}.")
-    return importlib.import_module(f"experiments.{name}")
+    return importlib.import_module(f"experiments.{name.replace('-', '_')}")
 
 
 def _experiments() -> list[str]:
     package = importlib.util.find_spec("experiments")
     folders = list(package.submodule_search_locations or []) if package else []
-    return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.ispkg)
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(folders) if not module.ispkg)
 
 
 def _first_line(module: ModuleType) -> str:

@@ -78,9 +78,9 @@ def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -
         _pin_data(run, data)
         if run.done:
             return
-        run.write_provenance(device, torch.get_num_threads())
-        train(run, data, device=device, progress=progress)
-        evaluate(run, data, device=device, progress=progress)
+        with run.session(device, torch.get_num_threads()):
+            train(run, data, device=device, progress=progress)
+            evaluate(run, data, device=device, progress=progress)
         run.mark_done()
 
 
@@ -90,8 +90,8 @@ def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, prog
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
         run.unmark_done()
-        run.write_provenance(device, torch.get_num_threads())
-        evaluate(run, data, device=device, progress=progress)
+        with run.session(device, torch.get_num_threads()):
+            evaluate(run, data, device=device, progress=progress)
         if step >= run.config.training.n_steps:
             run.mark_done()
 
@@ -114,8 +114,8 @@ def measure_further(
     with _held(run):
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
-        run.write_provenance(device, torch.get_num_threads())
-        return probe(run, data, words, effort, device=device, progress=progress)
+        with run.session(device, torch.get_num_threads()):
+            return probe(run, data, words, effort, device=device, progress=progress)
 
 
 @contextlib.contextmanager

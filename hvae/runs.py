@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +139,17 @@ class Run:
                 ) from None
             yield
 
-    def write_provenance(self, device: str, n_threads: int) -> None:
-        """Append where this session's numbers come from to provenance.json."""
-        text = json.dumps([*self.read_provenance(), session(device, n_threads)], indent=2)
-        write_atomically(self.path / "provenance.json", f"{text}\n".encode())
+    @contextlib.contextmanager
+    def session(self, device: str, n_threads: int) -> Iterator[None]:
+        """Append where this session's numbers come from to provenance.json; at a good end the seconds that it took."""
+        before, record = self.read_provenance(), session(device, n_threads)
+        begun = time.monotonic()
+        self._write_provenance([*before, record])
+        yield
+        self._write_provenance([*before, record | {"seconds": round(time.monotonic() - begun, 1)}])
+
+    def _write_provenance(self, sessions: Sequence[Mapping[str, Any]]) -> None:
+        write_atomically(self.path / "provenance.json", f"{json.dumps(sessions, indent=2)}\n".encode())
 
     def read_provenance(self) -> list[dict[str, Any]]:
         """One entry per session that worked on the run, oldest first."""

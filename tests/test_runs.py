@@ -272,9 +272,12 @@ def test_damaged_and_missing_arrays_are_refused(run: Run) -> None:
 
 
 def test_provenance_grows_by_one_entry_a_session(run: Run) -> None:
-    run.write_provenance("cpu", 1)
-    run.write_provenance("cpu", 2)
+    with run.session("cpu", 1):
+        assert "seconds" not in run.read_provenance()[0]
+    with pytest.raises(KeyboardInterrupt), run.session("cpu", 2):
+        raise KeyboardInterrupt
     sessions = run.read_provenance()
+    assert [("seconds" in session) for session in sessions] == [True, False]
     assert [session["n_threads"] for session in sessions] == [1, 2]
     assert sessions[0]["device"] == "cpu" and "torch" in sessions[0]["versions"]
     (run.path / "provenance.json").write_text("{")

@@ -2,8 +2,10 @@
 
 from analysis.exhibits import Exhibit
 from analysis.figures.conjecture import prices, release, strengths, widths
+from analysis.figures.nonlinear import laws
 from analysis.sections.section import Section
 from analysis.tables.conjecture import conjecture_csv, conjecture_tables
+from analysis.tables.nonlinear import nonlinear_csv, nonlinear_tables
 
 FIGURES = (
     Exhibit(
@@ -23,6 +25,16 @@ FIGURES = (
         "every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form; with full "
         "covariances the gap is 0.",
         lambda study: strengths(study.measured),
+        "",
+    ),
+    Exhibit(
+        "conjecture-nonlinear",
+        "What the best encoder leaves of non-linear teachers, by its law",
+        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed Gaussian teachers of one unit a "
+        "layer, one point per teacher, the lines through their medians. Free: mean and deviation any function of the "
+        "parent, which no Gaussian goes below; the others end in the hidden units of their nets. Couplings: deviation "
+        "of the signal in units of the noise's. What is below a hundred-thousandth is drawn there.",
+        lambda study: laws(study.measured),
         "",
     ),
     Exhibit(
@@ -56,7 +68,7 @@ SECTION = Section(
     "inference stands against price, every unit of z1 writes pixels of its own in teachers and decoders, so z2 is "
     "worth KL(p(x) ‖ prod p(x_g)) nats; 1 ≤ λ ≤ β* under an encoder ≤ β* of exact inference ≤ units of z1, and every "
     "threshold shown is one that a trained stack proves.",
-    lambda study: conjecture_tables(study.measured),
-    lambda study: conjecture_csv(study.measured),
+    lambda study: {**conjecture_tables(study.measured), **nonlinear_tables(study.measured)},
+    lambda study: {**conjecture_csv(study.measured), **nonlinear_csv(study.measured)},
     FIGURES,
 )

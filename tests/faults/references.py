@@ -8,6 +8,12 @@ ENUMERATION = ("tests/reference/test_enumeration.py::test_bound_and_gaps_equal_t
 QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
 
 FAULTS = (
+    Fault(
+        "least-gap-of-the-covariance",
+        "the least gap of a diagonal Gaussian is read off the covariance, not the precision",
+        Edit("hvae.evaluation.same_decoder", "torch.linalg.inv(law.covariance) for law", "law.covariance for law"),
+        ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
+    ),
     # linear-Gaussian chains
     Fault(
         "linear-kl-swapped",
@@ -176,6 +182,39 @@ FAULTS = (
             "family.unit.log_prob(family.unit.law(part[..., : family.width]), values) for",
         ),
         ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
+    ),
+    # chains over values
+    Fault(
+        "values-visited-under-p",
+        "the layers above are met as p leaves them, not as q does",
+        Edit(
+            "hvae.reference.lines",
+            "            weight = weight @ q\n            off",
+            "            weight = self.weight(name)\n            off",
+        ),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "reverse-without-prior",
+        "p(z_l | z_{l-1}) is the likelihood alone",
+        Edit("hvae.reference.lines", "self.down[child].mT + self.marginals[latent] -", "self.down[child].mT -"),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "least-gaussian-forgets-above",
+        "the best law of z1 does not mind what it makes of z2",
+        Edit("hvae.reference.lines", "_least(self.reverse(name) - above,", "_least(self.reverse(name) - 0 * above,"),
+        ("tests/reference/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
+    ),
+    Fault(
+        "encoder-never-told",
+        "an encoder of a non-linear teacher climbs the bound from where it starts, and loses modes",
+        Edit("hvae.evaluation.nonlinear_teachers", "for stage in (0, 1):", "for stage in (1, 1):"),
+        ("tests/test_nonlinear_teachers.py::test_training_does_not_give_up_the_modes",),
     ),
     # quadrature
     Fault(

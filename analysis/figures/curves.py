@@ -1,0 +1,57 @@
+"""Lines of a paper's figure: every replica a point, the closed form or the paper's values a line."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.load import by_label
+from analysis.papers import Curves, Line
+from analysis.study import Study
+
+PANEL_CM = 4.6
+
+
+def curves(wanted: Curves, study: Study) -> Figure | None:
+    """One panel per title, lines told apart by colour and marker; None where nothing was measured."""
+    panels = {title: lines for title, lines in wanted.panels(by_label(study.runs), study.measured).items() if lines}
+    if not panels:
+        return None
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    with style.settings():
+        made, axes = style.panel_grid(len(panels), PANEL_CM, sharey=True)
+        for place, (title, lines) in zip(axes, panels.items(), strict=True):
+            for name, line in lines.items():
+                _draw(place, names.index(name), name, line)
+            for x in wanted.marks.get(title, ()):
+                place.axvline(x, color=style.GREY, linewidth=0.6, linestyle="--")
+            place.set_title(title)
+            place.set_xlabel(wanted.x_label)
+            _scale(place, wanted)
+        columns = min(2, len(panels))
+        for place in axes[::columns]:
+            place.set_ylabel(wanted.y_label)
+        if len(names) > 1:
+            axes[0].legend(handlelength=1.2)
+        return made
+
+
+def _draw(axes: Axes, index: int, name: str, line: Line) -> None:
+    color = style.color(index)
+    if line.expected is not None:
+        axes.plot(*line.expected, "-", color=color, linewidth=0.7)
+    n_replicas = line.values.shape[1]
+    x = np.repeat(np.asarray(line.x, dtype=float), n_replicas)
+    axes.plot(
+        x, line.values.ravel(), style.marker(index), color=color, markersize=2.2, markeredgewidth=0.3,
+        markerfacecolor="none" if line.expected is not None else color, label=name,
+    )  # fmt: skip
+    if line.expected is None and n_replicas:
+        with np.errstate(all="ignore"):
+            axes.plot(line.x, np.nanmean(line.values, axis=1), "-", color=color, linewidth=0.6, alpha=0.7)
+
+
+def _scale(axes: Axes, wanted: Curves) -> None:
+    for axis, scale in (("x", wanted.x_scale), ("y", wanted.y_scale)):
+        if scale != "linear":
+            getattr(axes, f"set_{axis}scale")(scale)

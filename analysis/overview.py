@@ -1,0 +1,95 @@
+"""One page of all papers: theirs, ours, verdict. Made from the committed results alone, never by hand.
+
+`python -m analysis.overview experiments/results` writes `README.md` there from every `*/tables/published.json` and the
+claims beside it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hvae.files import write_atomically
+
+HEAD = """# Papers, reproduced
+
+Made from the tables in these folders by `python -m analysis.overview experiments/results`; nothing is written by hand.
+Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less the
+paper's lies within a tolerance fixed before the runs; at *other scale* (a preset smaller than the paper's setting)
+nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
+supported or undecided by a t-interval over replicas against a margin fixed beforehand. Published numbers are shown only
+where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
+"""
+
+
+def overview(results: Path) -> str:
+    """The page, in Markdown."""
+    files = sorted(results.glob("*/tables/published.json"))
+    return "\n".join(
+        [HEAD, *(line for file in files for line in _paper(file.parent.parent, json.loads(file.read_text())))]
+    )
+
+
+def _paper(folder: Path, record: dict[str, Any]) -> list[str]:
+    claims = folder / "tables" / "claims.json"
+    decided = json.loads(claims.read_text(encoding="utf-8")) if claims.exists() else []
+    lines = [
+        f"## [{folder.name}]({folder.name}/README.md)",
+        "",
+        f"{record['citation']} {record['exhibits']}. Preset {record['preset']}. {record['limits']}",
+        "",
+    ]
+    if record["numbers"]:
+        lines += ["| number | paper | ours | spread | outcome |", "| --- | ---: | ---: | ---: | --- |"]
+        lines += [_number(entry) for entry in record["numbers"]] + [""]
+    if decided:
+        lines += ["| claim | found | outcome |", "| --- | ---: | --- |", *(_claim(entry) for entry in decided), ""]
+    return [*lines, *(_made(entry) for entry in record["made"])]
+
+
+def _made(entry: dict[str, Any]) -> str:
+    took = entry.get("took", "not timed")
+    return (
+        f"Made by `{entry['command']}`, commit {entry['commit'][:9]}, on {entry['device']}, {took}, {entry['time']}.\n"
+    )
+
+
+def _number(entry: dict[str, Any]) -> str:
+    ours = (
+        "–" if entry["ours"] is None else f"{_short(entry['ours'])} [{_short(entry['low'])}, {_short(entry['high'])}]"
+    )
+    what = f"{entry['table']}: {entry['what']}, {entry['dataset']}"
+    paper = f"{_short(entry['paper'])} {entry['unit']} ({entry['provenance']})"
+    return f"| {what} | {paper} | {ours} | {_short(entry['spread'])} | {entry['outcome']} (±{entry['tolerance']:g}) |"
+
+
+def _claim(entry: dict[str, Any]) -> str:
+    found = "–"
+    if entry["middle"] is not None:
+        found = f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
+    return f"| {entry['statement']} | {found} | {entry['outcome']} |"
+
+
+def _interval(middle: float, low: float | None, high: float | None) -> str:
+    return f"{_short(middle)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        print(
+            "hvae: give one folder of results, as in `python -m analysis.overview experiments/results`.",
+            file=sys.stderr,
+        )
+        return 2
+    page = Path(arguments[0]) / "README.md"
+    write_atomically(page, overview(page.parent).encode())
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

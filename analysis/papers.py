@@ -1,0 +1,139 @@
+"""What a paper published beside what we found: numbers with their provenance, and curves.
+
+An experiment that reproduces a paper says which (`PAPER`), which of its numbers stand beside ours (`numbers`) and what
+is drawn (`curves`); what the paper says in words are its `claims`. A published number is shown only if it was read in
+the paper or its authors' code (primary), or in a replication or a listing (secondary).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from analysis.claims import Claim, Decision, Measure, Measured, Runs, Sample, decide, t_interval
+from analysis.load import Array
+
+SHOWN = ("primary", "secondary")
+
+Agreement = Literal["agrees", "differs", "undecided", "other scale", "not measured"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is reproduced."""
+
+    citation: str
+    """authors, title, venue, arXiv number"""
+    exhibits: str
+    """the figures and tables meant"""
+    limits: Mapping[str, str]
+    """preset -> what it leaves out of the paper's setting, in a sentence or two"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that somebody printed."""
+
+    paper: str
+    table: str
+    dataset: str
+    model: str
+    metric: str
+    value: float
+    unit: str
+    provenance: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.provenance not in SHOWN:
+            raise ValueError(f"{self.paper}, {self.table}: provenance {self.provenance!r} is never shown; see {SHOWN}")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A published number and how ours is measured; within ``tolerance`` of each other they agree."""
+
+    published: Published
+    measure: Callable[..., Sample]
+    """`Runs` by label, or `Measured` -> one number per replica"""
+    tolerance: float
+    """fixed before the runs: the spread of replications, the rounding of the print, the optimiser's tolerance"""
+    comparable: tuple[str, ...]
+    """presets that are meant to reach it; at others both are shown and nothing is decided"""
+    reads: Literal["runs", "measured"] = "runs"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A published number, ours, and what comes of it."""
+
+    number: Number
+    ours: tuple[float, float, float]
+    """t-interval over replicas (low, mean, high)"""
+    spread: float
+    """standard deviation over replicas"""
+    n_replicas: int
+    agreement: Agreement
+    why: str
+
+
+def hold(number: Number, preset: str, runs: Runs, measured: Measured, level: float = 0.95) -> Held:
+    """Ours less the published value, by a t-interval over replicas, within the tolerance or not."""
+    found: list[Sample] = []
+
+    def difference(what: Runs | Measured) -> tuple[Sample, None]:
+        found.append(number.measure(what))
+        return Sample(found[0].values - number.published.value, found[0].seeds), None
+
+    decision = decide(_claim(number, difference), runs, measured, level)
+    if not found:
+        nothing = (np.nan, np.nan, np.nan)
+        return Held(number, nothing, np.nan, 0, "not measured", decision.how)
+    kept: Array = found[0].values[np.isfinite(found[0].values)]
+    spread = float(np.std(kept, ddof=1)) if len(kept) > 1 else np.nan
+    agreement: Agreement = "other scale" if preset not in number.comparable else _agreement(decision)
+    return Held(number, t_interval(kept, level), spread, len(kept), agreement, decision.how)
+
+
+def _claim(number: Number, measure: Measure) -> Claim:
+    published = number.published
+    return Claim(
+        "", published.source, published.metric, measure, "within", number.tolerance, published.unit, number.reads
+    )
+
+
+def _agreement(decision: Decision) -> Agreement:
+    words: Mapping[str, Agreement] = {
+        "supported": "agrees", "not supported": "differs", "undecided": "undecided", "not measured": "not measured",
+    }  # fmt: skip
+    return words[decision.outcome]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure: points of every replica, and what they should be."""
+
+    x: Array
+    """`[N]`"""
+    values: Array
+    """`[N, R]`, one column per replica; `[N, 0]` where nothing was measured"""
+    expected: tuple[Array, Array] | None = None
+    """x and y of the closed form or of the paper, drawn as a line"""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A figure of a paper, redrawn: panels of lines."""
+
+    name: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    panels: Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]
+    """title of a panel -> name of a line -> the line; nothing where nothing is measured"""
+    x_scale: Literal["linear", "log", "symlog"] = "linear"
+    y_scale: Literal["linear", "log", "symlog"] = "linear"
+    marks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """title of a panel -> x at which a dashed line stands: thresholds"""

@@ -1,0 +1,30 @@
+"""A paper's numbers beside ours."""
+
+from collections.abc import Mapping
+
+from analysis.sections.section import Section
+from analysis.study import Study
+from analysis.tables.published import held, published_json, published_table
+from analysis.tables.table import Table
+
+
+def _tables(study: Study) -> Mapping[str, Table]:
+    return {study.paper.citation: published_table(held(study))} if study.paper and study.numbers else {}
+
+
+def _csv(study: Study) -> Mapping[str, str]:
+    return {"published.json": published_json(study, held(study))} if study.paper else {}
+
+
+SECTION = Section(
+    "published",
+    "Paper and ours",
+    "Ours: mean over replicas with the 95 % t-interval; spread: their standard deviation. Agrees: the interval of ours "
+    "less the paper’s lies within the tolerance, which was fixed before the runs; differs: outside; undecided: across. "
+    "“Other scale”: this preset is not the paper’s setting, and the numbers stand side by side without a verdict; what "
+    "must survive the change of scale is decided under Claims. Primary: read in the paper or its authors’ code; "
+    "secondary: in a replication or a listing.",
+    _tables,
+    _csv,
+    (),
+)

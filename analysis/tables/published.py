@@ -1,0 +1,97 @@
+"""The paper's numbers beside ours."""
+
+import json
+import math
+from collections.abc import Sequence
+
+from analysis.load import by_label
+from analysis.origins import sessions
+from analysis.papers import Held, hold
+from analysis.study import Study
+from analysis.tables.table import Cell, Column, Table, number
+
+KINDS = {
+    "agrees": "is-supported", "differs": "is-not-supported", "undecided": "is-undecided",
+    "other scale": "is-not-measured", "not measured": "is-not-measured",
+}  # fmt: skip
+
+
+def held(study: Study) -> list[Held]:
+    """Every number of the study's paper."""
+    runs = by_label(study.runs)
+    return [hold(wanted, study.preset, runs, study.measured) for wanted in study.numbers]
+
+
+def published_table(found: Sequence[Held]) -> Table:
+    """One row per number."""
+    columns = (
+        Column("what", numeric=False),
+        Column("paper"),
+        Column("ours", "mean [95 % interval]"),
+        Column("spread", "sd over seeds"),
+        Column("tolerance"),
+        Column("outcome", numeric=False),
+        Column("where it stands", numeric=False),
+    )
+    rows = []
+    for entry in found:
+        published = entry.number.published
+        digits = digits_of(published.value)
+        low, middle, high = (number(value, digits) for value in entry.ours)
+        what = f"{published.table}: {published.model}, {published.metric}, {published.dataset}"
+        rows.append(
+            (
+                Cell(what),
+                Cell(f"{number(published.value, digits)} {published.unit}".strip()),
+                Cell(f"{middle} [{low}, {high}]" if entry.n_replicas else number(math.nan)),
+                Cell(number(entry.spread, digits)),
+                Cell(f"±{entry.number.tolerance:g}"),
+                Cell(entry.agreement, KINDS[entry.agreement]),
+                Cell(f"{published.provenance}: {published.source}"),
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def digits_of(value: float) -> int:
+    """Decimals to show beside a published value: its own, at least two."""
+    text = f"{value:.6g}"
+    return max(2, len(text.partition(".")[2]))
+
+
+def published_json(study: Study, found: Sequence[Held]) -> str:
+    """The record that the page of all papers is made from."""
+
+    def finite(value: float) -> float | None:
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+
+    assert study.paper is not None
+    numbers = [
+        {
+            "table": entry.number.published.table,
+            "what": f"{entry.number.published.model}, {entry.number.published.metric}",
+            "dataset": entry.number.published.dataset,
+            "paper": entry.number.published.value,
+            "unit": entry.number.published.unit,
+            "provenance": entry.number.published.provenance,
+            "source": entry.number.published.source,
+            "low": finite(entry.ours[0]),
+            "ours": finite(entry.ours[1]),
+            "high": finite(entry.ours[2]),
+            "spread": finite(entry.spread),
+            "n_replicas": entry.n_replicas,
+            "tolerance": entry.number.tolerance,
+            "outcome": entry.agreement,
+            "how": entry.why,
+        }
+        for entry in found
+    ]
+    record = {
+        "citation": study.paper.citation,
+        "exhibits": study.paper.exhibits,
+        "preset": study.preset,
+        "limits": study.paper.limits.get(study.preset, ""),
+        "made": [made for made, _ in sessions([*(run.provenance for run in study.runs), study.measured_by])],
+        "numbers": numbers,
+    }
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,153 @@
+"""Papers: what a published number is held against, the page of all of them, and one contract for every paper."""
+
+import json
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.claims import NotMeasuredError, Sample
+from analysis.overview import main, overview
+from analysis.papers import Number, Published, hold
+from experiments import papers
+from experiments.published import numbers, published
+from hvae.cli import experiment
+
+NAMES = papers.members()
+RESULTS = Path(papers.__file__).parent / "results"
+
+
+def a_number(values: list[float], tolerance: float = 0.5, value: float = 10.0) -> Number:
+    row = Published("key", "Table 1", "MNIST", "VAE", "NLL", value, "nats", "primary", "full text")
+    sample = Sample(np.array(values), tuple(range(len(values))))
+    return Number(row, lambda measured: sample, tolerance, comparable=("paper",), reads="measured")
+
+
+@pytest.mark.parametrize(
+    ("values", "agreement"),
+    [
+        ([10.0, 10.1, 10.2], "agrees"), ([12.0, 12.1, 12.2], "differs"), ([10.0, 11.0, 12.0], "undecided"),
+        ([10.0], "undecided"), ([9.4, 9.3, 9.2], "undecided"), ([9.0, 8.9, 8.8], "differs"),
+    ],
+)  # fmt: skip
+def test_a_number_agrees_where_the_whole_interval_is_within_the_tolerance(values: list[float], agreement: str) -> None:
+    found = hold(a_number(values), "paper", {}, {})
+    assert found.agreement == agreement
+    if len(values) > 1:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        assert found.ours == pytest.approx((low, np.mean(values), high))
+        assert found.spread == pytest.approx(np.std(values, ddof=1))
+
+
+def test_at_another_scale_nothing_is_decided_of_a_number() -> None:
+    found = hold(a_number([10.0, 10.1, 10.2]), "cpu", {}, {})
+    assert found.agreement == "other scale" and found.ours[1] == pytest.approx(10.1)
+
+
+def test_what_was_not_measured_says_why() -> None:
+    def missing(measured: object) -> Sample:
+        raise NotMeasuredError("no such run")
+
+    row = a_number([1.0]).published
+    found = hold(Number(row, missing, 1.0, ("paper",), "measured"), "paper", {}, {})
+    assert found.agreement == "not measured" and found.why == "no such run" and math.isnan(found.ours[1])
+
+
+def test_a_number_from_memory_is_never_a_reference() -> None:
+    with pytest.raises(ValueError, match="memory"):
+        Published("key", "Table 1", "MNIST", "VAE", "NLL", 1.0, "nats", "memory", "?")
+    assert len(numbers()) > 100 and {row.provenance for row in numbers()} == {"primary", "secondary"}
+
+
+def test_a_published_number_is_picked_by_what_names_it() -> None:
+    row = published("burda2016iwae", "Table 1", "IWAE 1 stoch. layer k=50", "test NLL (-L5000)", "MNIST (dynamic bin.)")
+    assert row.value == 84.78
+    with pytest.raises(LookupError, match="2 rows"):
+        published("burda2016iwae", "Table 1", "IWAE 1 stoch. layer k=50", "test NLL (-L5000)")
+
+
+def test_the_committed_page_is_what_its_tables_make() -> None:
+    page = RESULTS / "README.md"
+    if not list(RESULTS.glob("*/tables/published.json")):
+        pytest.skip("no paper has results yet")
+    assert page.read_text(encoding="utf-8") == overview(RESULTS)
+
+
+def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> None:
+    tables = tmp_path / "burda-tables" / "tables"
+    tables.mkdir(parents=True)
+    number = {
+        "table": "Table 1", "what": "VAE, NLL", "dataset": "MNIST", "paper": 86.76, "unit": "nats",
+        "provenance": "primary",
+        "source": "text", "low": 90.0, "ours": 91.25, "high": 92.5, "spread": 0.5, "n_replicas": 6, "tolerance": 1.0,
+        "outcome": "other scale", "how": "t-interval",
+    }  # fmt: skip
+    made = {"command": "hvae run burda-tables", "commit": "0" * 40, "device": "cpu", "took": "3.0 min", "time": "2026"}
+    record = {"citation": "Burda.", "exhibits": "Table 1", "preset": "cpu", "limits": "Short.", "numbers": [number]}
+    (tables / "published.json").write_text(json.dumps(record | {"made": [made]}))
+    claim = {
+        "statement": "It falls.",
+        "middle": -1.5,
+        "low": -2.0,
+        "high": -1.0,
+        "unit": "nats",
+        "outcome": "supported",
+    }
+    (tables / "claims.json").write_text(json.dumps([claim]))
+    assert main([str(tmp_path)]) == 0
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for words in (
+        "| Table 1: VAE, NLL, MNIST | 86.76 nats (primary) | 91.25 [90, 92.5] | 0.5 | other scale (±1) |",
+        "| It falls. | −1.5 [−2, −1] nats | supported |",
+        "Made by `hvae run burda-tables`, commit 000000000, on cpu, 3.0 min, 2026.",
+    ):
+        assert words in text
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("hvae: give one folder")
+
+
+# -- one contract for every paper ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=NAMES)
+def paper(request: pytest.FixtureRequest) -> ModuleType:
+    return experiment(request.param)
+
+
+def test_a_paper_has_three_presets_and_says_what_each_leaves_out(paper: ModuleType) -> None:
+    assert paper.PRESETS == papers.PRESETS
+    assert set(paper.PAPER.limits) >= {"smoke", "cpu"} and all(paper.PAPER.limits.values())
+    assert "arXiv" in paper.PAPER.citation and paper.PAPER.exhibits
+    assert set(getattr(paper, "NEED_GPU", ())) <= {"paper"}
+    assert len((paper.__doc__ or "").split("\n\n")) >= 2 and "Source:" in (paper.__doc__ or "")
+
+
+def test_its_configurations_stand_and_its_smoke_is_short(paper: ModuleType) -> None:
+    for preset in paper.PRESETS:
+        configs = paper.configs(preset)
+        assert configs and all(config.digest for config in configs.values())
+    for label, config in paper.configs("smoke").items():
+        assert config.data.name.startswith(("digits", "synthetic")), f"{label}: no data to fetch in a smoke test"
+        assert config.training.n_steps <= 60 and len(config.training.seeds) >= 2
+
+
+def test_its_claims_say_what_they_hold_and_why(paper: ModuleType) -> None:
+    assert paper.claims
+    for claim in paper.claims:
+        assert claim.statement and claim.source and claim.quantity and math.isfinite(claim.margin)
+
+
+def test_its_numbers_are_printed_somewhere_and_have_a_tolerance(paper: ModuleType) -> None:
+    for number in getattr(paper, "numbers", ()):
+        assert number.published in numbers() and number.tolerance >= 0 and set(number.comparable) <= set(papers.PRESETS)
+
+
+def test_its_curves_draw_nothing_from_nothing(paper: ModuleType) -> None:
+    for curves in getattr(paper, "curves", ()):
+        assert not any(curves.panels({}, {}).values()) and curves.caption and curves.x_label and curves.y_label
