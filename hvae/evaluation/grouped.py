@@ -34,8 +34,8 @@ class OwnPixels(nn.Module):
 def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: torch.Generator) -> BeliefNetwork:
     """x, z1, z2 with pixels of their own; logits of random signs, 0.5 to 1.5 times ``strengths``.
 
-    p(z1 | z2) is a table of logits, which are ``linear`` in z2, or where ``kind`` is ``parity`` follow for every unit
-    of z1 the parity of a set of coins of z2: pairs of z1 are then independent, and three are not.
+    p(z1 | z2) is a table of logits: ``linear`` in z2, with units of z1 that are not fair; or, where ``kind`` is
+    ``parity``, each unit of z1 follows the parity of a set of coins of z2: pairs of z1 are independent, and not three.
     """
     n_x, n_z1, n_z2 = widths
 
@@ -47,7 +47,10 @@ def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: tor
     states = coin_states(n_z2)
     odd = (states @ states[1 : n_z1 + 1].mT) % 2
     with torch.no_grad():
-        logits = (odd - 0.5) * 2 * weight(1, n_z1) if kind == "parity" else (states - 0.5) @ weight(n_z2, n_z1)
+        if kind == "parity":
+            logits = (2 * odd - 1) * weight(1, n_z1)
+        else:
+            logits = (states - 0.5) @ weight(n_z2, n_z1) + weight(1, n_z1) / 4
         z1.outputs.copy_(strengths[1] * logits)
     top = Root(torch.zeros(n_z2).double(), learned=False)
     return BeliefNetwork(
