@@ -5,18 +5,24 @@
 
     B = E log p(y | z_1) - sum_l β_l E [log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})]
 
-for data of second moments E x xᵀ and E y xᵀ (y = x where none is given); centre them, as biases then are 0. float64, nats.
+for data of second moments E x xᵀ and E y xᵀ (y = x where none is given); centre them, as biases then are 0. float64,
+nats.
 
 Names of the values, one stack each: ``u1, v1, q1, …, uL, vL, qL``; ``p0, …, pL`` (log-variances, a number each);
-``beta [L]``; ``xx [D, D]``, or ``[D]`` where x is given in the eigenbasis of its covariance; ``yx [D_y, D]`` and
-``yy``, E|y|². Any of them may be free and any fixed: a fixed ``p0`` is a given noise, a free one a learned noise.
+``beta [L]``; ``xx [D, D]``, ``yx [D_y, D]``, or ``[D]`` where they are diagonal; ``yy``, E|y|². Where y = x, ``xx``
+may also be about the mean of x, with ``offset [D]`` that mean less the one of the stack. Any of them may be free and any
+fixed: a fixed ``p0`` is a given noise, a free one a learned noise. Modes of a covariance are learned at rates that
+differ as its eigenvalues do; `whitened` data (y = x in its eigenbasis, the encoder reads x / √eigenvalue) have the same
+optimum and learn sooner.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import hessian
 
 from hvae.reference.ascent import Ascended, Values, adam, lbfgs
 
@@ -27,13 +33,14 @@ def stack_bound(w: Values) -> Tensor:
     """B of one stack (see the module) in closed form."""
     depth = sum(name.startswith("u") for name in w)
     xx, u, v = w["xx"], w["u1"], w["v1"]
-    on_x = v * xx if xx.ndim == 1 else v @ xx  # E z1 x'
-    moment = on_x @ v.mT + torch.diag(w["q1"].exp())  # E z1 z1'
+    on_x, size = _times(v, xx), xx.sum() if xx.ndim == 1 else _trace(xx)  # E z1 x' and E|x|²
+    if "offset" in w:
+        on_x, size = on_x + (v @ w["offset"]).outer(w["offset"]), size + w["offset"].square().sum()
+    on_y = on_x
     if "yx" in w:
-        crossed, size = (u * (w["yx"] @ v.mT)).sum(), w["yy"]
-    else:
-        crossed, size = (u * on_x.mT).sum(), xx.sum() if xx.ndim == 1 else _trace(xx)
-    found = _log_density(size - 2 * crossed + ((u.mT @ u) * moment).sum(), len(u), w["p0"])
+        on_y, size = _times(v, w["yx"].mT if w["yx"].ndim == 2 else w["yx"]), w["yy"]
+    moment = on_x @ v.mT + torch.diag(w["q1"].exp())  # E z1 z1'
+    found = _log_density(size - 2 * (u * on_y.mT).sum() + ((u.mT @ u) * moment).sum(), len(u), w["p0"])
     for layer in range(1, depth + 1):
         beta, log_variance = w["beta"][layer - 1], w[f"q{layer}"]
         entropy = (log_variance.sum() + len(log_variance) * (1 + LOG_2PI)) / 2
@@ -48,6 +55,11 @@ def stack_bound(w: Values) -> Tensor:
     return found
 
 
+def whitened(eigenvalues: Tensor) -> dict[str, Tensor]:
+    """``xx, yx, yy`` `[R, …]` of data with these eigenvalues `[R, D]`, for an encoder of whitened x."""
+    return {"xx": torch.ones_like(eigenvalues), "yx": eigenvalues.sqrt(), "yy": eigenvalues.sum(-1)}
+
+
 def random_weights(widths: Sequence[int], seeds: Sequence[int], *, scale: float = 0.3) -> dict[str, Tensor]:
     """``u, v, q`` of stacks of widths (x, z1, …) `[R, …]`, replica r from seed r alone.
 
@@ -56,12 +68,18 @@ def random_weights(widths: Sequence[int], seeds: Sequence[int], *, scale: float 
     found: dict[str, list[Tensor]] = {}
     for seed in seeds:
         source = torch.Generator().manual_seed(seed)
-        for layer, (below, units) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for layer, (below, units) in enumerate(itertools.pairwise(widths), start=1):
             for name, shape in ((f"u{layer}", (below, units)), (f"v{layer}", (units, below))):
                 drawn = torch.randn(shape, generator=source, dtype=torch.float64)
                 found.setdefault(name, []).append(drawn * scale / math.sqrt(shape[1]))
             found.setdefault(f"q{layer}", []).append(torch.zeros(units, dtype=torch.float64))
     return {name: torch.stack(values) for name, values in found.items()}
+
+
+def largest_curvature(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """The largest eigenvalue `[]` of the Hessian of a function of a vector, ``at [n]``; below 0 at a stable maximum."""
+    eigenvalues: Tensor = torch.linalg.eigvalsh(hessian(function)(at))
+    return eigenvalues[-1]
 
 
 def train_stacks(
@@ -90,6 +108,11 @@ def train_stacks(
 def _log_density(spread: Tensor, units: int, log_variance: Tensor) -> Tensor:
     """E log N(·; 0, e^{log_variance} I) of so many units whose expected square is ``spread``."""
     return -(spread * (-log_variance).exp() + units * (log_variance + LOG_2PI)) / 2
+
+
+def _times(matrix: Tensor, other: Tensor) -> Tensor:
+    """The product with a matrix, or with a diagonal one of which the diagonal is given."""
+    return matrix * other if other.ndim == 1 else matrix @ other
 
 
 def _trace(matrix: Tensor) -> Tensor:
