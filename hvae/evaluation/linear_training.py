@@ -10,7 +10,7 @@ nats.
 
 Names of the values, one stack each: ``u1, v1, q1, …, uL, vL, qL``; ``p0, …, pL`` (log-variances, a number each);
 ``beta [L]``; ``xx [D, D]``, ``yx [D_y, D]``, or ``[D]`` where they are diagonal; ``yy``, E|y|². Where y = x, ``xx``
-may also be about the mean of x, with ``offset [D]`` that mean less the one of the stack. Any of them may be free and any
+may also be about the mean of x, with ``offset [D]`` that mean less the one of the stack. Any of them may be free, any
 fixed: a fixed ``p0`` is a given noise, a free one a learned noise. Modes of a covariance are learned at rates that
 differ as its eigenvalues do; `whitened` data (y = x in its eigenbasis, the encoder reads x / √eigenvalue) have the same
 optimum and learn sooner.

@@ -118,10 +118,11 @@ def staircase_rows(
             "origin_curvature": float(_origin_curvature(task, setting, units)),
         }
         values = {"decoder": decoder, "encoder": torch.linalg.svdvals(v @ root), "sigma": (q / 2).exp().sort().values}
-        for name, ours in values.items():
+        for name, found_values in values.items():
+            ours = [*found_values.tolist(), *[0.0] * units]
             closed = sorted((getattr(mode, name) for mode in best), reverse=name != "sigma")
             for mode in range(units):
-                row |= {f"{name}_{mode + 1}": float(ours[mode]), f"best_{name}_{mode + 1}": closed[mode]}
+                row |= {f"{name}_{mode + 1}": ours[mode], f"best_{name}_{mode + 1}": closed[mode]}
         rows.append(row)
     return columns(rows)
 
