@@ -1,7 +1,7 @@
 """Is the ELBO to blame for posterior collapse, or the likelihood that it bounds?
 
-Lucas et al. (2019) answer for a linear VAE: its ELBO is the likelihood of probabilistic PCA wherever q is at its best,
-has no maxima that the likelihood has not, and a zero column is stable exactly where its eigenvalue is below the noise σ².
+Lucas et al. (2019) answer for a linear VAE: its ELBO is the likelihood of probabilistic PCA wherever q is at its
+best, has no maxima that the likelihood has not, and a zero column is stable exactly where its eigenvalue is below σ².
 So with σ² too large units collapse at the maximum itself, learning σ² brings them back, and annealing the rates
 does not; deep VAEs behave alike. Here linear VAEs are trained exactly (no noise is drawn) from random weights on images
 and held against the closed form; and deep Gaussian VAEs on grey images are compared by their (ε, δ)-collapsed units, of
@@ -37,8 +37,8 @@ PRESETS = ("smoke", "cpu", "paper")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(
-    citation="J. Lucas, G. Tucker, R. Grosse, M. Norouzi, \"Don't Blame the ELBO! A Linear VAE Perspective on Posterior "
-    'Collapse", NeurIPS 2019, arXiv:1911.02469',
+    citation="J. Lucas, G. Tucker, R. Grosse, M. Norouzi, \"Don't Blame the ELBO! A Linear VAE Perspective on "
+    'Posterior Collapse", NeurIPS 2019, arXiv:1911.02469',
     exhibits="The released notebook (ELBO against pPCA), theorem 1 and the stability of zero columns, (epsilon, delta)-"
     "collapse against the initial variance, annealing",
     limits={
@@ -46,8 +46,8 @@ PAPER = Paper(
         "cpu": "The notebook's setting is its own (200 latents, 12,000 steps), on four other draws of 1000 images. The "
         "deep VAEs have 128 hidden units and 32 latents (not 512 and 64) and 3000 steps on 10,000 images; the paper's "
         "list of variances was not read.",
-        "paper": "Deep VAEs of 512 hidden units and 64 latents, 100 epochs: the paper's text was not read, and variances "
-        "and epochs are ours.",
+        "paper": "Deep VAEs of 512 hidden units and 64 latents, 100 epochs: the paper's text was not read, and "
+        "variances and epochs are ours.",
     },
 )
 
@@ -66,8 +66,8 @@ GRID: Mapping[str, Mapping[str, Any]] = {
         "units": 10, "variances": (0.5, 1.0, 1.3, 1.7, 2.1, 2.6, 3.0, 4.5, 6.0),
     },
     "paper": {
-        "data": "mnist-grey", "n": 1000, "n_replicas": 10, "latents": (5, 20, 50), "tolerance": 1e-5, "n_refined": 20_000,
-        "notebook": {"units": 200, "n_steps": 12_000, "every": 200},
+        "data": "mnist-grey", "n": 1000, "n_replicas": 10, "latents": (5, 20, 50), "tolerance": 1e-5,
+        "n_refined": 20_000, "notebook": {"units": 200, "n_steps": 12_000, "every": 200},
         "ratios": (0.3, 0.5, 0.7, 0.9, 0.97, 1.03, 1.1, 1.3, 1.6, 2.0),
         "units": 10, "variances": (0.5, 1.0, 1.3, 1.7, 2.1, 2.6, 3.0, 4.5, 6.0),
     },
@@ -153,7 +153,7 @@ def _paper() -> RunConfig:
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """Linear VAEs: `optimum` trained to the end, `notebook` as the authors train, `stability` and `columns` of zeros."""
+    """Linear VAEs: `optimum` trained to the end, `notebook` as the authors do, `stability` and `columns` of zeros."""
     from hvae.evaluation import ppca
 
     knobs = GRID[preset]
@@ -407,6 +407,11 @@ numbers = (
 # -- figures ---------------------------------------------------------------------------------------
 
 
+def _drawn(x: Any, y: Any) -> Line:
+    """A line without points of ours."""
+    return Line(np.zeros(0), np.zeros((0, 0)), (x, y))
+
+
 def _notebook_lines(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     if "notebook" not in measured:
         return {}
@@ -414,12 +419,12 @@ def _notebook_lines(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]
     printed = {number.published.model: number.published.value for number in numbers}
     steps = [step for step in _STEPS if step <= rows["step"].max()]
     values = np.array([printed[f"linear VAE q=200, Adam 1e-3, step {step}"] for step in steps])
-    nothing, ends = np.zeros((0, 0)), np.array([rows["step"][0], rows["step"][-1]])
+    ends = np.array([rows["step"][0], rows["step"][-1]])
     lines = {"ours": Line(rows["step"], rows["bound_nats"])}
     if len(steps) > 1:
-        lines["printed"] = Line(nothing, nothing, (np.array(steps), values))
+        lines["printed"] = _drawn(np.array(steps), values)
     for name, key in (("maximum, N", "log_px_nats"), ("with N − 1", "log_px_n1_nats")):
-        lines[name] = Line(nothing, nothing, (ends, np.repeat(rows[key].mean(), 2)))
+        lines[name] = _drawn(ends, np.repeat(rows[key].mean(), 2))
     return {"linear VAE, as the notebook trains": lines}
 
 
@@ -466,8 +471,8 @@ curves = (
         "notebook",
         "The ELBO of a linear VAE against pPCA",
         "Points: Adam at 1e-3 on all of 1000 images from the authors' random start, one per replica (its own images); "
-        "lines: what their notebook printed, and pPCA's greatest likelihood with the covariance divided by N and, as the "
-        "notebook has it, by N − 1 (means over replicas).",
+        "lines: what their notebook printed, and pPCA's greatest likelihood with the covariance divided by N and, as "
+        "the notebook has it, by N − 1 (means over replicas).",
         "step",
         "ELBO in nats",
         _notebook_lines,
@@ -475,9 +480,9 @@ curves = (
     Curves(
         "stability",
         "When a column of zeros is stable",
-        f"The largest eigenvalue of the bound's Hessian at a zero column beside {N_KEPT} columns that are kept, against "
-        "σ² over the eigenvalue λ of its direction; points: autodiff, one per replica; line: closed form, its mean. "
-        "Stable below 0.",
+        f"The largest eigenvalue of the bound's Hessian at a zero column beside {N_KEPT} columns that are kept, "
+        "against σ² over the eigenvalue λ of its direction; points: autodiff, one per replica; line: closed form, its "
+        "mean. Stable below 0.",
         "σ² / λ",
         "largest eigenvalue of the Hessian",
         _stability_lines,

@@ -45,20 +45,21 @@ class Task:
 
     @staticmethod
     def regression(zeta: Sequence[float], seed: int) -> "Task":
-        """y = A x + noise, in coordinates drawn at random, x correlated, and A such that these are the ζ.
+        """y = A x + noise, in axes drawn at random, x with deviations from 1/2 to 2, and A such that these are the ζ.
 
-        E x xᵀ = C Cᵀ and A = L diag(ζ) Rᵀ C⁻¹ with random rotations L and R, so that E[y x̃ᵀ] = L diag(ζ) Rᵀ for
-        x̃ = C⁻¹ x; the noise has variance 1.
+        With rotations L, Q and R, E x xᵀ = C Cᵀ with C = Q diag(1/2 … 2), and A = L diag(ζ) Rᵀ C⁻¹, so that E[y x̃ᵀ] =
+        L diag(ζ) Rᵀ for x̃ = C⁻¹ x; the noise has variance 1.
         """
         source = torch.Generator().manual_seed(seed)
         n = len(zeta)
-        mixing, left, right = (torch.randn(n, n, generator=source, dtype=torch.float64) for _ in range(3))
-        root = mixing / n**0.5 + torch.eye(n, dtype=torch.float64)
-        crossed = torch.linalg.qr(left)[0] * torch.tensor(zeta, dtype=torch.float64) @ torch.linalg.qr(right)[0].mT
-        yy = crossed.square().sum() + n
-        return Task(
-            root @ root.mT, crossed @ root.mT, yy, torch.tensor(sorted(zeta, reverse=True), dtype=torch.float64)
+        left, middle, right = (
+            torch.linalg.qr(torch.randn(n, n, generator=source, dtype=torch.float64))[0] for _ in range(3)
         )
+        root = middle * torch.linspace(0.5, 2, n, dtype=torch.float64)
+        values = torch.tensor(zeta, dtype=torch.float64)
+        crossed = left * values @ right.mT
+        yy = values.square().sum() + n
+        return Task(root @ root.mT, crossed @ root.mT, yy, values.sort(descending=True).values)
 
 
 @dataclass(frozen=True)
