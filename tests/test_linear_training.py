@@ -168,7 +168,8 @@ def test_training_reaches_the_optima_in_closed_form() -> None:
         start,
         {
             "q1": 2 * math.log(sigma1) * each,
-            "beta": torch.tensor([beta1, beta2], dtype=torch.float64).expand(n_replicas, 2), "xx": theta**2 * each, "p0": 2 * math.log(eta_dec), "p1": 2 * math.log(eta_dec),
+            "beta": torch.tensor([beta1, beta2], dtype=torch.float64).expand(n_replicas, 2),
+            "xx": theta**2 * each, "p0": 2 * math.log(eta_dec), "p1": 2 * math.log(eta_dec),
             "p2": 2 * math.log(eta_enc),
         },
     )  # fmt: skip
@@ -256,7 +257,7 @@ def test_a_covariance_divided_by_n_minus_1_is_no_maximum() -> None:
 
 @pytest.mark.parametrize("variance", [0.2, 0.9, 1.1, 2.5])
 def test_the_hessian_at_a_zero_column(variance: float) -> None:
-    eigenvalues = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)
+    eigenvalues = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.3], dtype=torch.float64)
     measured = float(rows.zero_column_hessian(eigenvalues, 2, variance))
     assert measured == pytest.approx(rows.zero_column_curvature(eigenvalues.tolist(), 2, variance), abs=1e-10)
     assert (measured < 0) == (variance > 1)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import hessian
+from torch.func import jacrev
 
 from hvae.reference.ascent import Ascended, Values, adam, lbfgs
 
@@ -78,7 +78,7 @@ def random_weights(widths: Sequence[int], seeds: Sequence[int], *, scale: float 
 
 def largest_curvature(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     """The largest eigenvalue `[]` of the Hessian of a function of a vector, ``at [n]``; below 0 at a stable maximum."""
-    eigenvalues: Tensor = torch.linalg.eigvalsh(hessian(function)(at))
+    eigenvalues: Tensor = torch.linalg.eigvalsh(jacrev(jacrev(function))(at))
     return eigenvalues[-1]
 
 
