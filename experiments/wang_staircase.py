@@ -54,7 +54,7 @@ UNITS = 5
 
 GRID: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "data": "digits-grey", "n_replicas": 2, "betas": (0.1, 0.3, 0.45, 0.6, 0.8), "regression": (0.5, 3.0, 16.0),
+        "data": "digits-grey", "n_replicas": 2, "betas": (0.1, 0.3, 0.45, 0.6, 0.8), "regression": (3.0, 16.0),
         "tolerance": 1e-7, "n_refined": 400, "seeds": (0, 1), "units": 3,
     },
     "cpu": {
@@ -468,7 +468,7 @@ curves = (
         "Active units and information of beta-VAEs with one hidden layer, variance of x fixed at 1, against β; one "
         "point per replica, the line joins their means. After figure 2, which shows complete collapse at about 5.",
         "β",
-        "",
+        "units, or nats",
         _units,
     ),
 )
