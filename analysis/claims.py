@@ -41,6 +41,8 @@ class Sample:
 
 
 Measure = Callable[[Any], tuple[Sample, Sample | None]]
+Read = Callable[[Any, str], Sample]
+"""what a claim reads, and the name of one thing that was measured there"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,30 @@ class Claim:
         if self.relation == "within":
             return f"within ±{self.margin:g} {self.unit}"
         return f"{self.relation} {self.margin:g} {self.unit}"
+
+
+def paired(read: Read, first: str, second: str) -> Measure:
+    """The two samples themselves."""
+    return lambda found: (read(found, first), read(found, second))
+
+
+def difference(
+    statement: str,
+    source: str,
+    what: str,
+    read: Read,
+    first: str,
+    second: str,
+    relation: Relation,
+    margin: float,
+    *,
+    unit: str = "nats",
+    pair: Callable[[Read, str, str], Measure] = paired,
+    reads: Literal["runs", "measured"] = "runs",
+) -> Claim:
+    """A claim on ``what`` of ``first`` less that of ``second``."""
+    quantity = f"{what}, {first} minus {second},"
+    return Claim(statement, source, quantity, pair(read, first, second), relation, margin, unit, reads)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from analysis.tables.comparison import comparison_reading
 from analysis.tables.conjecture import conjecture_reading
 from analysis.tables.consistency import consistency_reading
 from analysis.tables.likelihood import mean_text, warned
+from analysis.tables.nonlinear import nonlinear_reading
+from analysis.tables.same_decoder import same_decoder_reading
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
 from hvae.vocabulary import FAILED
@@ -23,7 +25,13 @@ def reading(study: Study) -> list[str]:
 def measured_reading(study: Study) -> list[str]:
     """One sentence on each part measured beside the runs."""
     measured = study.measured
-    return [*conjecture_reading(measured), *accuracy_reading(measured), *consistency_reading(study)]
+    return [
+        *conjecture_reading(measured),
+        *nonlinear_reading(measured),
+        *accuracy_reading(measured),
+        *consistency_reading(study),
+        *same_decoder_reading(measured),
+    ]
 
 
 def _layers(study: Study) -> str:

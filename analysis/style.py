@@ -25,6 +25,7 @@ _SETTINGS: Any = {
     "font.size": 6.5,
     "axes.titlesize": 6.8,
     "axes.labelsize": 6.8,
+    "figure.labelsize": 6.8,
     "xtick.labelsize": 6.2,
     "ytick.labelsize": 6.2,
     "legend.fontsize": 6.2,

@@ -4,10 +4,11 @@ B. Flach conjectures in his lecture on variational autoencoders that a layered b
 approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
 and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
 whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
-width, the strength of the couplings and the depth; (b) where the decoder goes, and what it gives up, once it may move;
-(c) what the top layer holds under {exact, factorised} inference as its rate is weighed by 1 and more; no test yet, as
-the top of these teachers is worth no more than a thousandth of a nat. On images, two stacks of three layers, of
-diagonal and of full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
+width, the strength of the couplings and the depth, and what the shape of a law costs where one unit a layer leaves
+nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and what it gives up, once
+it may move; (c) what a top layer that is needed by construction may cost (the weight β of its rate) before it is
+emptied, under exact and under factorised inference. On images, two stacks of three layers, of diagonal and of
+full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import depth
-from experiments.claims.conjecture import claims as claims
+from experiments.claims.conjecture import claims as of_teachers
+from experiments.claims.nonlinear import shapes
+from experiments.claims.prices import prices
 from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
@@ -33,20 +36,39 @@ DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
 GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
-        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 200, "betas": (1.0, 4.0),
+        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 100,
+        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 50, "n_begun": 2, "n_closer": 2,
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
         "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
-        "n_starts": 2, "n_released": 1500, "betas": (1.0, 1.1, 4.0),
+        "n_starts": 2, "n_released": 1500,
+        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5), "n_priced": 300, "n_begun": 3,
+        "n_closer": 5,
     },
     "paper": {
         "strengths": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "n_teachers": 16, "wide": (8, 6, 6, 6), "narrow": (8, 4, 2, 2),
         "other": ((8, 6, 6), (8, 6, 6, 6, 6)), "widths": (4, 16, 64, 256), "masked": (4, 16, 64), "n_steps": 5000,
-        "n_starts": 4, "n_released": 10000, "betas": (1.0, 1.5, 2.0, 3.0, 4.0),
+        "n_starts": 4, "n_released": 10000,
+        "grouped": (9, 3, 2), "powers": (-2.0, -1.0, 0.0, 0.125, 0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5, 2.0),
+        "n_priced": 2000, "n_begun": 8, "n_closer": 8,
     },
 }  # fmt: skip
-"""couplings, teachers, coins a layer, hidden units, steps and starts of training, weights of the upper rates"""
+"""couplings, teachers, coins a layer, hidden units, steps and starts of training; of part (c): coins of x, z1 and z2,
+prices as powers of the threshold under exact inference, and steps that close in on a threshold"""
+
+SIZES = ((3.0, 8.0), (6.0, 4.0))
+"""of the logits of x | z1 and z1 | z2 in part (c): x that tells z1 by half, and nearly"""
+GAUSSIAN_SIZES = ((0.5, 2.0), (1.0, 1.0))
+
+SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
+    "demo": ((1.0, 4.0), (16,), 20, 1),
+    "cpu": ((1.0, 2.0, 4.0), (4, 16, 64), 400, 2),
+    "paper": ((0.5, 1.0, 2.0, 4.0), (4, 16, 64, 256), 4000, 4),
+}
+"""of non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts"""
+
+claims = (*of_teachers, *shapes, *prices)
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -65,7 +87,7 @@ def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
-    from hvae.evaluation import linear_teachers, released, teachers
+    from hvae.evaluation import grouped, linear_teachers, nonlinear_teachers, released, teachers
     from hvae.evaluation.accuracy import gap_rows
     from hvae.evaluation.teachers import Effort, Law
 
@@ -93,27 +115,34 @@ def measure(
     def release() -> Any:
         free = Effort(knobs["n_released"], 0.02, 1)
         shapes = {"wide": wide, "bottleneck": narrow}
-        return released.release_rows(
-            shapes, strengths, n_teachers, [linear, rich[0]], effort=once, released=free, say=say
-        )
+        laws = [None, linear, *rich]
+        return released.release_rows(shapes, strengths, n_teachers, laws, effort=once, released=free, say=say)
+
+    priced = Effort(knobs["n_priced"], 0.05, knobs["n_begun"])
+    powers, n_closer = knobs["powers"], knobs["n_closer"]
 
     def threshold() -> Any:
-        shapes = {"wide": wide[:3], "bottleneck": narrow[:3]}
-        random = Effort(knobs["n_steps"], 0.05, 2 * knobs["n_starts"])
-        return released.threshold_rows(shapes, 2.0, n_teachers, [linear], knobs["betas"], random, say)
+        laws = [linear, table, Law("autoregressive", "table", 4)]
+        kinds = {"linear": SIZES, "parity": SIZES}
+        return grouped.grouped_rows(knobs["grouped"], kinds, n_teachers, laws, powers, priced, n_closer, say)
 
     def linear_threshold() -> Any:
-        betas = (0.5, *knobs["betas"])
-        return linear_teachers.linear_threshold_rows(
-            2.0, 3, n_teachers, betas, Effort(4 * knobs["n_steps"], 0.05, 2), say
-        )
+        return linear_teachers.linear_price_rows((9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, priced, n_closer, say)
 
     def linear_fixed() -> Any:
         return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
 
+    def nonlinear() -> Any:
+        couplings, hidden, n_steps, n_starts = SMOOTH[preset]
+        gaussian = [Law("gaussian", "linear"), *(Law("gaussian", "mlp", width) for width in hidden)]
+        mixtures = [Law("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
+        laws = [*gaussian, Law("gaussian", "free"), *mixtures, Law("nsf", "mlp", 16)]
+        return nonlinear_teachers.nonlinear_rows(couplings, n_teachers, laws, Effort(n_steps, 0.02, n_starts), say)
+
     return {
         "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,
         "linear": linear_fixed, "linear-threshold": linear_threshold,
+        "nonlinear": nonlinear,
     }  # fmt: skip
 
 

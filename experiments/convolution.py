@@ -14,7 +14,7 @@ margin is this project's number to reach.
 import sys
 from collections.abc import Mapping
 
-from analysis.claims import Claim
+from analysis.claims import Claim, difference
 from experiments.depth import likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
@@ -105,14 +105,9 @@ LIKELIHOOD_MARGIN_NATS = 0.5
 
 def _beats(images: str, net: str) -> Claim:
     first, second = label(images, net), label(images, "MLP")
-    return Claim(
-        statement=f"The {net} stack's likelihood beats the MLP stack's on {images}.",
-        source="a number to reach of this project" if net == "convolutional" else "question of this project",
-        quantity=f"L_K, {first} minus {second},",
-        measure=lambda runs: (likelihood(runs, first), likelihood(runs, second)),
-        relation="above",
-        margin=LIKELIHOOD_MARGIN_NATS,
-    )
+    statement = f"The {net} stack's likelihood beats the MLP stack's on {images}."
+    source = "a number to reach of this project" if net == "convolutional" else "question of this project"
+    return difference(statement, source, "L_K", likelihood, first, second, "above", LIKELIHOOD_MARGIN_NATS)
 
 
 claims = tuple(_beats(images, net) for net in ("convolutional", "residual") for images in ("MNIST", "Fashion-MNIST"))

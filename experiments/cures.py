@@ -17,15 +17,14 @@ stand with the claims.
 
 import dataclasses
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Runs, Sample, find
+from analysis.claims import Claim, Runs, Sample, difference, find
+from experiments import costs
 from experiments.depth import likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, Cyclical, LinearWarmup
@@ -191,28 +190,16 @@ def measure(
         seconds = {}
         for label, config in configs(preset).items():
             data = load_data(config, data_dir)
-            short, long = (min(_seconds(config, n, data) for _ in range(2)) for n in COST_STEPS)
+            short, long = (min(costs.cpu_seconds(config, n, data) for _ in range(2)) for n in COST_STEPS)
             seconds[label] = (long - short) / (COST_STEPS[1] - COST_STEPS[0])
         return {"run": np.array(list(seconds)), "step_seconds": np.array(list(seconds.values()))}
 
     return {"cost": cost}
 
 
-def _seconds(config: RunConfig, n_steps: int, data: Any) -> float:
-    """CPU seconds of a training of so many steps."""
-    from hvae.runs import Run
-    from hvae.training import train
-
-    timed = dataclasses.replace(config, training=dataclasses.replace(config.training, n_steps=n_steps))
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create_or_open(Path(folder), "cost", "timed", timed)
-        started = time.process_time()
-        train(run, data, progress=False)
-        return time.process_time() - started
-
-
 # -- what must hold, with margins fixed before any run -----------------------------------------------
 
+VARIANCE = "Lucas et al. 2019 (arXiv:1911.02469)"
 LAYERS_MARGIN = 0.5
 LIKELIHOOD_MARGIN_NATS = 0.5
 ALL_LAYERS = 4.5
@@ -226,28 +213,17 @@ def active_layers(runs: Runs, name: str) -> Sample:
 
 
 def _revives(label: str) -> Claim:
-    reference = baselines[label]
-    return Claim(
-        statement=f"More layers are active: {label} against {reference}.",
-        source=SOURCES.get(label, "Lucas et al. 2019 (arXiv:1911.02469)"),
-        quantity=f"active layers by the verdict, {label} minus {reference},",
-        measure=lambda runs: (active_layers(runs, label), active_layers(runs, reference)),
-        relation="above",
-        margin=LAYERS_MARGIN,
-        unit="layers",
-    )
+    reference, what = baselines[label], "active layers by the verdict"
+    statement = f"More layers are active: {label} against {reference}."
+    source = SOURCES.get(label, VARIANCE)
+    return difference(statement, source, what, active_layers, label, reference, "above", LAYERS_MARGIN, unit="layers")
 
 
 def _buys(label: str) -> Claim:
     reference = baselines[label]
-    return Claim(
-        statement=f"The likelihood is higher: {label} against {reference}.",
-        source=SOURCES.get(label, "Lucas et al. 2019 (arXiv:1911.02469)"),
-        quantity=f"L_K, {label} minus {reference},",
-        measure=lambda runs: (likelihood(runs, label), likelihood(runs, reference)),
-        relation="above",
-        margin=LIKELIHOOD_MARGIN_NATS,
-    )
+    statement = f"The likelihood is higher: {label} against {reference}."
+    source = SOURCES.get(label, VARIANCE)
+    return difference(statement, source, "L_K", likelihood, label, reference, "above", LIKELIHOOD_MARGIN_NATS)
 
 
 claims = (

@@ -21,7 +21,7 @@ from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives import Elbo
 from hvae.posterior import NetworkPosterior
 from hvae.reference import ppca, single_layer, two_layer
-from hvae.reference.ascent import adam, lbfgs
+from hvae.reference.ascent import lbfgs
 from hvae.schedules import Constant
 
 
@@ -219,30 +219,6 @@ def test_lbfgs_finds_what_scipy_finds() -> None:
     assert found.gradient.max() <= 1e-10 and found.height.abs().max() < 1e-18
     stays = lbfgs(negative, {"at": starts}, fixed, 1e9, 500)
     assert torch.equal(stays.values["at"], starts)
-
-
-def test_adam_is_torch_s_and_leaves_its_start_alone() -> None:
-    start = {"at": torch.tensor([[1.0], [2.0]], dtype=torch.float64)}
-    seen: list[tuple[int, list[float]]] = []
-    found = adam(
-        lambda w: -w["at"].square().sum(),
-        start,
-        {},
-        3,
-        0.1,
-        cosine=False,
-        watch=lambda n, h: seen.append((n, h.tolist())),
-    )
-    for place, value in enumerate((1.0, 2.0)):
-        weight = torch.tensor([value], dtype=torch.float64, requires_grad=True)
-        optimiser = torch.optim.Adam([weight], lr=0.1)
-        for _ in range(3):
-            optimiser.zero_grad()
-            weight.square().sum().backward()
-            optimiser.step()
-        torch.testing.assert_close(found["at"][place], weight.detach(), rtol=0, atol=1e-12)
-    assert [step for step, _ in seen] == [0, 1, 2] and seen[0][1] == [-1.0, -4.0]
-    assert start["at"].tolist() == [[1.0], [2.0]]
 
 
 # -- the rows of the two papers -------------------------------------------------------------------------

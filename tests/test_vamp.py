@@ -12,10 +12,13 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from hvae.build import build_hvae
 from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE, Evidence
 from hvae.families import DiagonalGaussian, EqualMixture
 from hvae.nets import PseudoInputs
 from hvae.objectives import Elbo, StickingTheLanding
+from hvae.posterior import NetworkPosterior
+from hvae.reference import Quadrature
 from tests.test_build import dataset
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
@@ -149,3 +152,37 @@ def test_what_moves_one_law_alone_is_refused() -> None:
     with pytest.raises(ConfigError, match="its top weights make the decoder"):
         RunConfig(model=CONFIG, training=TrainingConfig(aggressive_steps=5))
     RunConfig(model=replace(CONFIG, batch_norm=(True, False)))
+
+
+@pytest.mark.parametrize("knobs", [{}, {"latent_variance": "learned"}, {"order": "mean-field"}])
+@torch.no_grad()
+def test_quadrature_solves_a_vamp_prior(knobs: dict[str, Any]) -> None:
+    """Against tables over values, the prior as the mean of the encoder's densities at the pseudo-inputs."""
+    model, x = built(latents=(1, 1), **knobs), dataset().test[:3].double()
+    assert isinstance(model.posterior, NetworkPosterior)
+    top, prior = model.posterior.network["z2"], model.decoder["z2"].net
+    assert isinstance(prior, PseudoInputs)
+    values = torch.linspace(-14, 14, 1401, dtype=torch.float64).unsqueeze(-1)
+    log_h = float((values[1] - values[0]).log())
+    parts = prior.inputs.split([len(x[0]) if name == "x" else 1 for name in top.parents], -1)
+    parents = dict(zip(top.parents, parts, strict=True))
+    components = top({name: value.unsqueeze(1) for name, value in parents.items()})
+    log_p2 = top.family.log_prob(components, values).logsumexp(0) - np.log(len(prior.inputs))
+    down = model.decoder["z1"].family.log_prob(model.decoder["z1"]({"z2": values.unsqueeze(1)}), values)
+    log_p1 = (log_p2.unsqueeze(-1) + down).logsumexp(0) + log_h
+    says = model.decoder["x"].family.log_prob(model.decoder["x"]({"z1": values.unsqueeze(1)}), x)
+    reference = Quadrature.of(model.decoder, 80)
+    torch.testing.assert_close(
+        reference.log_px(x), (log_p1.unsqueeze(-1) + says).logsumexp(0) + log_h, atol=1e-8, rtol=0
+    )
+    gaps = reference.gaps(model.posterior, x[:1])
+    torch.testing.assert_close(sum(gaps.layers.values()), gaps.total, atol=1e-3, rtol=0)
+
+
+def test_a_posterior_is_fitted_to_each_datum_under_a_vamp_prior() -> None:
+    model, x = built(latents=(1,)), dataset().test[:2].double()
+    before = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+    free = fitted(model.decoder, x, Ascent(150, 4), seed=0)
+    gaps = Quadrature.of(model.decoder).gaps(free.posterior, x)
+    assert -1e-9 < float(gaps.total.min()) and float(gaps.total.max()) < 0.05
+    assert all(torch.equal(value, before[name]) for name, value in model.decoder.state_dict().items())

@@ -7,12 +7,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
+from analysis.claims import Measured
 from analysis.load import Array
-from analysis.tables.conjecture import Measured, cells_of, each, laws
+from analysis.tables.conjecture import cases, each, laws, relative
 
 FLOOR = 1e-6
 """nats; what is less is drawn here"""
 COLLAPSED = 0.1
+"""nats; the verdict's"""
 
 
 def widths(measured: Measured) -> Figure | None:
@@ -98,8 +100,9 @@ def release(measured: Measured) -> Figure | None:
     if "release" not in measured:
         return None
     rows = measured["release"]
+    rows = {name: values[rows["encoder"] != "exact"] for name, values in rows.items()}
     top = int(rows["depth"].max())
-    kinds = each(rows, "shape", "law")
+    kinds = each(rows, "shape", "encoder")
     with style.settings():
         made = style.figure(5.8)
         axes = made.subplots(1, 2)
@@ -128,39 +131,45 @@ def release(measured: Measured) -> Figure | None:
         axes[1].set_ylim(bottom=0)
         axes[1].set_xlim(left=0)
         handles = [
-            Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=f"{shape}, {law}")
-            for i, ((shape, law), _) in enumerate(kinds)
+            Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=f"{shape}, {encoder}")
+            for i, ((shape, encoder), _) in enumerate(kinds)
         ]
         made.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1)
         return made
 
 
-def cells(measured: Measured) -> Figure | None:
-    """I_p(z1; z2) against β, rows stacks and columns inference; a point per teacher, dashed the verdict's 0.1 nats."""
-    found = cells_of(measured)
+def prices(measured: Measured) -> Figure | None:
+    """I_p(z1; z2) against the price, a panel for each kind of teacher; ticks above: thresholds, one per teacher."""
+    found = cases(measured)
     if not found:
         return None
-    stacks, kinds = (list(dict.fromkeys(cell[place] for cell in found)) for place in (0, 1))
-    betas = sorted({cell[2] for cell in found})
+    names = list(dict.fromkeys(name for _, rows in found for name in rows["inference"].tolist()))
     with style.settings():
-        made = style.figure(2.9 * len(stacks) + 1.2)
-        grid = made.subplots(len(stacks), len(kinds), squeeze=False, sharex=True, sharey=True)
-        for stack, inference, beta, top, _ in found:
-            one = grid[stacks.index(stack)][kinds.index(inference)]
-            index = kinds.index(inference)
-            spread = betas.index(beta) + np.linspace(-0.12, 0.12, len(top))
-            one.plot(spread, top, style.marker(index), color=style.color(index + 1), markersize=2.6, linestyle="")
-        for row, stack in zip(grid, stacks, strict=True):
-            row[0].set_ylabel(f"{stack}\nI(z1; z2) (nats)")
-            for one in row:
-                one.axhline(COLLAPSED, color=style.GREY, linewidth=0.6, linestyle="--")
-                style.symmetric_log(one, 0.1)
-                one.set_ylim(-0.02, 1.5 * max(1.0, *(float(cell[3].max()) for cell in found)))
-        for one, inference in zip(grid[0], kinds, strict=True):
-            one.set_title(f"{inference} inference", pad=3)
-        for one in grid[-1]:
-            one.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
-            one.set_xlabel("β of the rates above z1")
+        made, axes = style.panel_grid(len(found), 3.9, sharex=True, sharey=True)
+        highest = max(float(rows["top_nats"].max()) for _, rows in found)
+        for one, (case, rows) in zip(axes, found, strict=True):
+            one.set_title(case, pad=3)
+            for (name,), at in each(rows, "inference"):
+                index = names.index(name)
+                medians = []
+                for power in sorted(set(rows["power"][at & np.isfinite(rows["power"])].tolist())):
+                    top = rows["top_nats"][at & (rows["power"] == power)]
+                    _points(one, power + 0.02 * (index - 1.5), top, index)
+                    medians.append((power, float(np.median(top))))
+                one.plot(*zip(*medians, strict=True), color=style.color(index + 1), linewidth=0.7)
+                places = relative(rows, rows["threshold_beta"])[at & (rows["power"] == 0)]
+                height = highest * (1.12 + 0.07 * index)
+                one.plot(places, np.full(len(places), height), "|", color=style.color(index + 1), markersize=3.5)
+            one.axhline(COLLAPSED, color=style.GREY, linewidth=0.6, linestyle="--")
+            one.axvline(1.0, color=style.GREY, linewidth=0.6, linestyle=":")
+        for one in axes[::2]:
+            one.set_ylabel("I(z1; z2) (nats)")
+        for one in axes[-2:]:
+            one.set_xlabel("price: log β / log β* exact")
+        made.legend(
+            handles=[_dot(index, str(name)) for index, name in enumerate(names)],
+            loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1,
+        )  # fmt: skip
         return made
 
 

@@ -128,7 +128,7 @@ def layer_gaps(runs: Sequence[LoadedRun]) -> Figure | None:
             axes.set_xticks(range(run.depth), [layer.name for layer in run.layers])
             named = f"not trusted: {', '.join(doubted)}" if doubted else ""
             broken = "\n".join(textwrap.wrap(named, 28 if len(shown) > 1 else 60))
-            axes.set_xlabel(f"latent layer, {run.config.model.order}\n{broken}".rstrip())
+            axes.set_xlabel(f"layer, {run.config.model.order}\n{broken}".rstrip())
         handles: list[Patch | Line2D] = []
         if any(patch for axes in all_axes for patch in axes.patches):
             handles.append(Patch(facecolor=style.color(2), label="estimated, trusted"))
@@ -178,7 +178,7 @@ def causes(runs: Sequence[LoadedRun]) -> Figure | None:
             axes.set_xlim(-0.5, len(parts) - 0.5)
             axes.grid(axis="x", visible=False)
             axes.set_ylabel("nats")
-            axes.set_xlabel(f"latent layer, {gap.order}")
+            axes.set_xlabel(f"layer, {gap.order}")
             for index, (_, values, color) in enumerate(parts):
                 certain = gap.log_px_trusted if color == APPROXIMATION else np.ones(len(values), dtype=bool)
                 _draw_bars(axes, index, values, color, solid=certain)

@@ -3,7 +3,7 @@
 A section is one file here; its tables and figures are read from the study alone.
 """
 
-from analysis.sections import accuracy, comparison, conjecture, consistency, published, signal
+from analysis.sections import accuracy, comparison, conjecture, consistency, published, same_decoder, signal
 from analysis.sections.section import Section as Section
 
 SECTIONS = (
@@ -12,5 +12,6 @@ SECTIONS = (
     accuracy.SECTION,
     comparison.SECTION,
     consistency.SECTION,
+    same_decoder.SECTION,
     signal.SECTION,
 )

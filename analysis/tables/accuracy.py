@@ -1,15 +1,13 @@
 """How far the estimators are off where the answer is known: summary tables, every row as CSV, and a few sentences."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
+from analysis.claims import Measured
 from analysis.load import Array, Arrays
 from analysis.tables.table import Cell, Column, Table, number, to_csv
 
 PARTS = ("gaps", "bounds", "sandwich")
-Measured = Mapping[str, Arrays]
-"""part -> columns by name: `PARTS`, and others that are no estimates"""
+"""parts that are estimates"""
 
 
 def accuracy_tables(measured: Measured) -> dict[str, Table]:

@@ -8,7 +8,6 @@ from analysis.load import Array, Arrays, LoadedRun
 from analysis.study import Study
 from analysis.tables.likelihood import mean_text
 from analysis.tables.table import Cell, Column, Table, number, to_csv
-from hvae.vocabulary import ACTIVE
 
 DISTANCES = {
     "limit-shot": "limit – single-shot",
@@ -52,7 +51,7 @@ def _row(run: LoadedRun) -> tuple[Cell, ...]:
     else:
         elbo, best = run.likelihood.elbo_nats[:, 1], run.likelihood.best[:, 1]
         cells += [_bound_text(elbo), _bound_text(best), _bound_text(best - elbo)]
-    cells += [mean_text(active_layers(run), 1), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
+    cells += [mean_text(run.active_layers, 1), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
     cells += [mean_text(run.beside[key][:, 1]) for key in DISTANCES]
     return tuple(map(Cell, cells))
 
@@ -61,12 +60,6 @@ def _bound_text(values: Array) -> str:
     """`mean_text`, but one figure of a bound that has left every scale."""
     mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
     return f"{mean:.0e}".replace("-", "\N{MINUS SIGN}", 1) if abs(mean) > 1e5 else mean_text(values)
-
-
-def active_layers(run: LoadedRun) -> Array:
-    """[R] layers that are active by the verdict; NaN for a replica that failed."""
-    words = np.stack([layer.verdict[:, run.epsilon_index] for layer in run.layers])
-    return np.where(run.alive, (words == ACTIVE).sum(0).astype(float), np.nan)
 
 
 def consistency_csv(study: Study) -> dict[str, str]:

@@ -3,17 +3,12 @@
 CPU time of a machine that does other work is too high by what the other work slows it, never too low: hence the least.
 """
 
-import dataclasses
 import json
 import os
 import sys
-import tempfile
-import time
-from pathlib import Path
 
-from experiments.costs import FILE
+from experiments.costs import FILE, cpu_seconds
 from experiments.objectives import equal_steps
-from hvae.config import RunConfig
 
 ROUNDS, SHORT, LONG = 4, 5, 25
 """rounds over all arms; steps of two trainings, whose difference leaves out what a training does once"""
@@ -31,31 +26,16 @@ def main() -> int:
         arms = equal_steps(preset)
         data = load_data(next(iter(arms.values())))
         least = {(label, n_steps): float("inf") for label in arms for n_steps in (SHORT, LONG)}
-        _seconds(next(iter(arms.values())), data, SHORT)  # what a process does once
+        cpu_seconds(next(iter(arms.values())), SHORT, data)  # what a process does once
         for _ in range(ROUNDS):
             for label, n_steps in least:
-                least[label, n_steps] = min(least[label, n_steps], _seconds(arms[label], data, n_steps))
+                least[label, n_steps] = min(least[label, n_steps], cpu_seconds(arms[label], n_steps, data))
         found[preset] = {
             label: round(1000 * (least[label, LONG] - least[label, SHORT]) / (LONG - SHORT), 3) for label in arms
         }
     record = session("cpu", 1) | {"command": ["python", "-m", "experiments.costs"]}
     write_atomically(FILE, (json.dumps(found | {"provenance": record}, indent=2) + "\n").encode())
     return 0
-
-
-def _seconds(config: RunConfig, data: object, n_steps: int) -> float:
-    """CPU seconds of a training of so many steps."""
-    from hvae.runs import Run
-    from hvae.training import train
-
-    training = dataclasses.replace(
-        config.training, n_steps=n_steps, log_every_steps=n_steps, checkpoint_every_steps=n_steps
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create_or_open(Path(folder), "costs", "arm", dataclasses.replace(config, training=training))
-        started = time.process_time()
-        train(run, data, progress=False)  # type: ignore[arg-type]
-        return time.process_time() - started
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import jacrev
+from torch.func import jacrev, vmap
 
-from hvae.reference.ascent import Ascended, Values, adam, lbfgs
+from hvae.reference.ascent import Ascended, Values, ascend, lbfgs
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -102,7 +102,10 @@ def train_stacks(
         name: value if isinstance(value, Tensor) else like.new_full((len(like),), value)
         for name, value in fixed.items()
     }
-    return lbfgs(stack_bound, adam(stack_bound, free, given, n_steps, learning_rate), given, tolerance, n_refined)
+    moving = {name: value.detach().clone().requires_grad_(True) for name, value in free.items()}
+    bounds = vmap(stack_bound)
+    ascend(list(moving.values()), lambda: bounds({**given, **moving}), n_steps, learning_rate)
+    return lbfgs(stack_bound, moving, given, tolerance, n_refined)
 
 
 def _log_density(spread: Tensor, units: int, log_variance: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from hvae.evaluation.accuracy import columns
 from hvae.evaluation.linear_training import (
@@ -20,7 +21,6 @@ from hvae.evaluation.linear_training import (
 )
 from hvae.evaluation.replicas import Arrays
 from hvae.reference import ppca
-from hvae.reference.ascent import adam
 
 Say = Callable[[str], None]
 
@@ -93,14 +93,17 @@ def trajectory(
     free = {name: torch.stack(values) for name, values in starts.items()} | {"p0": torch.zeros(len(samples))}
     covariance = torch.stack([torch.cov(x.double().mT, correction=0) for x in samples])
     fixed = {"xx": covariance.float(), "beta": torch.ones(len(samples), 1), "p1": torch.zeros(len(samples))}
+    moving = {name: value.requires_grad_(True) for name, value in free.items()}
+    every_bound, optimiser = vmap(stack_bound), torch.optim.Adam(moving.values(), lr=learning_rate)
     steps, bounds = [], []
-
-    def watch(step: int, bound: Tensor) -> None:
+    for step in range(n_steps):
+        optimiser.zero_grad()
+        bound = every_bound({**fixed, **moving})
         if step % every == 0:
             steps.append(step)
-            bounds.append(bound.double())
-
-    adam(stack_bound, free, fixed, n_steps, learning_rate, cosine=False, watch=watch)
+            bounds.append(bound.detach().double())
+        (-bound.sum()).backward()
+        optimiser.step()
     best = [ppca(each, units).log_px for each in covariance]
     other = [other_divisor(log_px, len(x), x.shape[1]) for log_px, x in zip(best, samples, strict=True)]
     made = {"step": torch.tensor(steps), "bound_nats": torch.stack(bounds)}

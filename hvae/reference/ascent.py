@@ -1,11 +1,10 @@
-"""Raising R smooth functions of one shape at once, without noise: Adam from afar, L-BFGS to a stated gradient.
+"""Raising functions of known gradient, many side by side: Adam from afar, L-BFGS to a stated gradient.
 
-A function takes the values of one problem by name and answers a number; here every value carries a leading axis R.
-What is ``free`` moves, what is ``fixed`` does not, and the R problems never see each other.
+Each of R problems has values of its own along a leading axis, and never sees the others.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,32 +36,28 @@ class Ascended:
     """the largest entry of the gradient in size `[R]`"""
 
 
-def adam(
-    function: Function,
-    free: Values,
-    fixed: Values,
-    n_steps: int,
-    learning_rate: float,
-    *,
-    cosine: bool = True,
-    watch: Callable[[int, Tensor], None] = lambda step, height: None,
-) -> dict[str, Tensor]:
-    """``free`` after so many steps of Adam (β 0.9, 0.999); its step falls to 0 as half a cosine, or stays.
+def ascend(
+    free: Sequence[Tensor], values: Callable[[], Tensor], n_steps: int, learning_rate: float
+) -> tuple[Tensor, Tensor]:
+    """Raise each of ``values() [R]`` over the leaves ``free [R, ...]``, which are changed in place.
 
-    ``watch`` is told the heights `[R]` before every step. What is handed over stays as it is.
+    Answers the last values, with the gradient of their sum left in ``free``, and what the last tenth of the steps
+    gained. The step size is ``learning_rate (1 + cos π t / n_steps) / 2`` (Adam: Kingma and Ba 2015).
     """
-    moving = {name: value.detach().clone().requires_grad_(True) for name, value in free.items()}
-    functions = vmap(function)
-    optimiser = torch.optim.Adam(moving.values(), lr=learning_rate)
+    optimiser = torch.optim.Adam(free, lr=learning_rate, betas=(0.9, 0.99))
+    late = n_steps - max(1, n_steps // 10)
     for step in range(n_steps):
-        if cosine:
-            optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
+        optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
         optimiser.zero_grad()
-        heights = functions({**fixed, **moving})
-        watch(step, heights.detach())
-        (-heights.sum()).backward()
+        found = values()
+        if step == late:
+            before = found.detach()
+        (-found.sum()).backward()
         optimiser.step()
-    return {name: value.detach() for name, value in moving.items()}
+    optimiser.zero_grad()
+    found = values()
+    found.sum().backward()
+    return found.detach(), found.detach() - before
 
 
 def lbfgs(function: Function, free: Values, fixed: Values, tolerance: float, n_steps: int) -> Ascended:

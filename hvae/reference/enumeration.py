@@ -17,15 +17,15 @@ Axes: X states of x, S states of a latent, R stacks.
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from hvae.network import BeliefNetwork, Conditional
+from hvae.reference.ascent import ascend
 from hvae.reference.discrete_visits import log_table, parameters
 
 
@@ -45,7 +45,7 @@ class Tables:
     up: Sequence[Tensor] = ()
     """log q(z_1 | x) `[X, S_1]`, log q(z_2 | z_1) `[S_1, S_2]`, …; empty without a posterior"""
 
-    def bound(self, weight: Tensor, betas: Sequence[float]) -> Tensor:
+    def bound(self, weight: Tensor, betas: Sequence[float] | Tensor) -> Tensor:
         """B for data of law ``weight [X]``, ``betas`` of z1, z2, …."""
         found, above = weight.new_zeros(()), 1.0
         for down, up, beta in zip(self.down, self.up, betas, strict=True):
@@ -54,12 +54,27 @@ class Tables:
             weight, above = weight @ q, beta
         return found + above * (weight * self.top).sum()
 
-    def best_bound(self, weight: Tensor, betas: Sequence[float]) -> Tensor:
+    def best_bound(self, weight: Tensor, betas: Sequence[float] | Tensor) -> Tensor:
         """The largest B of any bottom-up posterior."""
-        value = betas[-1] * self.top
-        for down, beta, above in zip(reversed(self.down), reversed(betas), (*betas[-2::-1], 1.0), strict=True):
-            value = beta * ((above * down.mT + value) / beta).logsumexp(-1)
-        return (weight * value).sum()
+        return (weight * betas[0] * self._scores(betas)[0].logsumexp(-1)).sum()
+
+    def best(self, betas: Sequence[float] | Tensor) -> "Tables":
+        """The same decoder with the posterior that reaches `best_bound`; with all β = 1 the exact one."""
+        return replace(self, up=[score.log_softmax(-1) for score in self._scores(betas)])
+
+    def _scores(self, betas: Sequence[float] | Tensor) -> list[Tensor]:
+        """(β_{l-1} log p(z_{l-1} | z_l) + V_l(z_l)) / β_l `[S_{l-1}, S_l]` for l = 1, 2, …."""
+        prices = [1.0, *betas]
+        value, found = prices[-1] * self.top, []
+        for layer in range(len(self.down), 0, -1):
+            found.append((prices[layer - 1] * self.down[layer - 1].mT + value) / prices[layer])
+            value = prices[layer] * found[-1].logsumexp(-1)
+        return found[::-1]
+
+    def rates(self, weight: Tensor) -> Tensor:
+        """E log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) `[L]` on data of law ``weight``; at the top a divergence."""
+        one = torch.eye(len(self.up), dtype=weight.dtype)
+        return self.bound(weight, torch.zeros_like(one[0])) - torch.stack([self.bound(weight, beta) for beta in one])
 
     def marginals(self) -> list[Tensor]:
         """log p(x) `[X]`, log p(z_1), …, log p(z_L)."""
@@ -141,13 +156,13 @@ class Fit:
 def fit(
     stacks: Sequence[Enumeration],
     weight: Tensor,
-    betas: Sequence[float],
+    betas: Sequence[float] | Tensor,
     n_steps: int,
     learning_rate: float,
     *,
     decoder: bool = True,
 ) -> Fit:
-    """Raise the bound on data of law ``weight [R, X]`` by Adam, its step falling to 0 as half a cosine.
+    """Raise the bound on data of law ``weight [R, X]``, the rates weighed by ``betas`` `[L]` or `[R, L]`: `ascend`.
 
     Exact inference where a stack has no encoder. ``decoder=False`` trains the encoder alone. The stacks handed over
     stay as they are.
@@ -159,30 +174,22 @@ def fit(
         trained[name].requires_grad_(True)
     template = copy.deepcopy(stacks[0]).to("meta")
     exact = template.encoder is None
+    prices = torch.as_tensor(betas, dtype=weight.dtype).expand(len(stacks), -1)
 
-    def bound(values: dict[str, Tensor], constants: dict[str, Tensor], law: Tensor) -> Tensor:
+    def bound(values: dict[str, Tensor], constants: dict[str, Tensor], law: Tensor, price: Tensor) -> Tensor:
         tables: Tables = functional_call(template, (values, constants), ())
-        return tables.best_bound(law, betas) if exact else tables.bound(law, betas)
+        return tables.best_bound(law, price) if exact else tables.bound(law, price)
 
-    bounds = vmap(bound)
-    optimiser = torch.optim.Adam([trained[name] for name in free], lr=learning_rate, betas=(0.9, 0.99))
-    before = weight.new_zeros(len(stacks))
-    for step in range(n_steps):
-        optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
-        optimiser.zero_grad()
-        found = bounds(trained, buffers, weight)
-        if step == n_steps - max(1, n_steps // 10):
-            before = found.detach()
-        (-found.sum()).backward()
-        optimiser.step()
-    optimiser.zero_grad()
-    found = bounds(trained, buffers, weight)
-    (-found.sum()).backward()
+    def bounds() -> Tensor:
+        found: Tensor = vmap(bound)(trained, buffers, weight, prices)
+        return found
+
+    last, change = ascend([trained[name] for name in free], bounds, n_steps, learning_rate)
     square = torch.stack([_gradient(trained[name]).flatten(1).square().sum(-1) for name in free]).sum(0)
     made = [copy.deepcopy(stack) for stack in stacks]
     for index, stack in enumerate(made):
         stack.load_state_dict({name: value[index].detach() for name, value in trained.items()}, strict=False)
-    return Fit(made, found.detach(), found.detach() - before, square.sqrt())
+    return Fit(made, last, change, square.sqrt())
 
 
 def _gradient(parameter: Tensor) -> Tensor:

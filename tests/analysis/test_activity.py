@@ -27,6 +27,7 @@ ON, OFF, OPEN, DOUBTED = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009), (0.005, 0.02, 0.
         ((ON, OPEN), (OFF, OFF), ENCODER_COLLAPSE),
         ((OFF, OFF), (OFF, OFF), MODEL_COLLAPSE),
         ((OFF, OFF), (OFF, ON), ENCODER_ALONE),
+        ((ON, OFF), (ON, OFF), IN_USE),
         ((ON, OPEN), (ON, OFF), IN_USE),
         ((ON, OFF), (ON, OPEN), IN_USE),
         ((ON, ON), (ON, OFF), LOSES),
@@ -59,6 +60,7 @@ def test_an_interval_that_touches_the_threshold_is_open() -> None:
 def test_what_was_not_measured_has_no_word() -> None:
     nothing = np.full((1, 3), np.nan)
     assert read_units(nothing, np.array([ON])) == read_units(np.array([ON]), nothing) == ""
+    assert read_units(np.array([ON, nothing[0]]), np.array([ON, ON])) == ""
     assert read_units(np.zeros((0, 3)), np.zeros((0, 3))) == ""
 
 

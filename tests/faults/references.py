@@ -8,6 +8,12 @@ ENUMERATION = ("tests/reference/test_enumeration.py::test_bound_and_gaps_equal_t
 QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
 
 FAULTS = (
+    Fault(
+        "least-gap-of-the-covariance",
+        "the least gap of a diagonal Gaussian is read off the covariance, not the precision",
+        Edit("hvae.evaluation.same_decoder", "torch.linalg.inv(law.covariance) for law", "law.covariance for law"),
+        ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
+    ),
     # linear-Gaussian chains
     Fault(
         "linear-kl-swapped",
@@ -152,8 +158,8 @@ FAULTS = (
         "exact inference forgets that a dear layer has a flatter posterior",
         Edit(
             "hvae.reference.enumeration",
-            "value = beta * ((above * down.mT + value) / beta).logsumexp(-1)",
-            "value = (above * down.mT + value).logsumexp(-1)",
+            "value = prices[layer] * found[-1].logsumexp(-1)",
+            "value = (prices[layer] * found[-1]).logsumexp(-1)",
         ),
         ("tests/reference/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",),
     ),
@@ -162,6 +168,41 @@ FAULTS = (
         "the bound of a linear stack forgets the noise of q(z2 | z1) in the mean of z1",
         Edit("hvae.evaluation.linear_teachers", "missed.mT + u2 @ s2 @ u2.mT", "missed.mT"),
         ("tests/test_conjecture.py::test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2",),
+    ),
+    # what a needed layer may cost
+    Fault(
+        "worth-of-every-coin",
+        "z2 is said to be worth what ties a group to all others, its own coins left out",
+        Edit("hvae.evaluation.grouped", "range(n_groups) if axis != group]", "range(n_groups) if axis == group]"),
+        ("tests/test_prices.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",),
+    ),
+    Fault(
+        "local-threshold-of-fair-coins",
+        "the local threshold takes the coins of z1 for fair ones when it reads x",
+        Edit("hvae.evaluation.grouped", "(tables.down[0].mT + prior).softmax(-1)", "tables.down[0].mT.softmax(-1)"),
+        ("tests/test_prices.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+    ),
+    Fault(
+        "local-threshold-without-the-spread-of-z1",
+        "the local threshold of Gaussians takes z1 to have unit variance",
+        Edit("hvae.evaluation.linear_teachers", "variance = 1 + u2.square().sum(-1)", "variance = 1 + 0 * u2.sum(-1)"),
+        ("tests/test_prices.py::test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+    ),
+    Fault(
+        "search-forgets-its-neighbours",
+        "each price is trained again from the first stack known, not from the best of all prices",
+        Edit(
+            "hvae.evaluation.prices",
+            "return max(self._known[teacher], key=lambda solution: solution.value(beta))",
+            "return self._known[teacher][0]",
+        ),
+        ("tests/test_prices.py::test_the_search_finds_the_threshold_of_a_known_value",),
+    ),
+    Fault(
+        "rate-of-a-stack-at-another-price",
+        "under exact inference the rate is that of the posterior at β = 1",
+        Edit("hvae.evaluation.grouped", "tables = tables.best((1.0, beta))", "tables = tables.best((1.0, 1.0))"),
+        ("tests/test_prices.py::test_rows_of_coins_hold_what_their_stacks_have",),
     ),
     Fault(
         "autoregressive-table-without-masks",
@@ -172,6 +213,39 @@ FAULTS = (
             "family.unit.log_prob(family.unit.law(part[..., : family.width]), values) for",
         ),
         ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
+    ),
+    # chains over values
+    Fault(
+        "values-visited-under-p",
+        "the layers above are met as p leaves them, not as q does",
+        Edit(
+            "hvae.reference.lines",
+            "            weight = weight @ q\n            off",
+            "            weight = self.weight(name)\n            off",
+        ),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "reverse-without-prior",
+        "p(z_l | z_{l-1}) is the likelihood alone",
+        Edit("hvae.reference.lines", "self.down[child].mT + self.marginals[latent] -", "self.down[child].mT -"),
+        (
+            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+        ),
+    ),
+    Fault(
+        "least-gaussian-forgets-above",
+        "the best law of z1 does not mind what it makes of z2",
+        Edit("hvae.reference.lines", "_least(self.reverse(name) - above,", "_least(self.reverse(name) - 0 * above,"),
+        ("tests/reference/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
+    ),
+    Fault(
+        "encoder-never-told",
+        "an encoder of a non-linear teacher climbs the bound from where it starts, and loses modes",
+        Edit("hvae.evaluation.nonlinear_teachers", "for stage in (0, 1):", "for stage in (1, 1):"),
+        ("tests/test_nonlinear_teachers.py::test_training_does_not_give_up_the_modes",),
     ),
     # quadrature
     Fault(

@@ -88,6 +88,14 @@ FAULTS = (
         ("tests/test_training.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",),
     ),
     Fault(
+        "frozen-decoder-moves",
+        "a decoder beside which encoders are refitted moves with them",
+        Edit("hvae.evaluation.refit", "if owner != DECODER}", "if owner}"),
+        (
+            "tests/test_same_decoder.py::test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone[mean-field]",
+        ),
+    ),
+    Fault(
         "signal-of-noise",
         "the signal-to-noise ratio is not freed of what noise alone looks like",
         Edit("hvae.diagnostics.signal", "middle = n * whole - (n - 1) * without.mean()", "middle = whole"),

@@ -51,6 +51,7 @@ def test_bound_and_gaps_equal_the_chain_of_transfer_matrices(rich: bool) -> None
     assert expected.min() > 1e-3
     rates = torch.stack([(weight * rate).sum() for rate in exact.rates.values()])
     betas = (1.3, 0.6, 2.5)
+    torch.testing.assert_close(tables.rates(weight), rates, **EXACT)
     distortion = (weight * exact.elbo).sum() + rates.sum()
     torch.testing.assert_close(
         tables.bound(weight, betas), distortion - (torch.tensor(betas, dtype=torch.float64) * rates).sum(), **EXACT
@@ -77,6 +78,7 @@ def test_the_best_bound_is_what_a_search_over_all_posteriors_finds(betas: tuple[
 
     best = min(minimize(loss, np.random.default_rng(seed).normal(size=24), tol=1e-10).fun for seed in range(3))
     assert float(tables.best_bound(weight, betas)) == pytest.approx(-best, abs=1e-7)
+    torch.testing.assert_close(tables.best(betas).bound(weight, betas), tables.best_bound(weight, betas), **EXACT)
 
 
 @torch.no_grad()
@@ -98,7 +100,8 @@ def test_a_stack_trained_among_others_equals_the_stack_trained_alone() -> None:
     stacks = [stack(seed=seed, rich=True) for seed in range(3)]
     before = copy.deepcopy(stacks[1].state_dict())
     weight = torch.stack([weights(8, seed) for seed in range(3)])
-    together = fit(stacks, weight, (1.0, 2.0, 1.0), 20, 0.05)
+    betas = torch.tensor([[1.0, 1.0, 3.0], [1.0, 2.0, 1.0], [0.5, 1.0, 1.0]]).double()
+    together = fit(stacks, weight, betas, 20, 0.05)
     alone = fit(stacks[1:2], weight[1:2], (1.0, 2.0, 1.0), 20, 0.05)
     for name, value in alone.stacks[0].state_dict().items():
         torch.testing.assert_close(together.stacks[1].state_dict()[name], value, **EXACT)
