@@ -273,6 +273,13 @@ def test_other_knobs_that_go_with_no_such_law_are_refused() -> None:
     bad: list[tuple[dict[str, Any], str]] = [
         ({"families": ("mixture",), "latent_variance": "fixed"}, "latent_variance is fixed, but each component"),
         ({"observation": "discretised-logistic", "observation_variance": "fixed"}, "no one scale"),
+        ({"observation": "discretised-logistic", "observation_variance": "shared"}, "is for a gaussian observation"),
+        ({"observation": "gaussian", "observation_start": 0.0}, "model.observation_start is 0.0; give more than 0."),
+        ({"observation_start": 0.1}, "model.observation is bernoulli .*; leave it at 1."),
+        (
+            {"observation": "gaussian", "observation_variance": "network", "observation_start": 0.1},
+            "model.observation_variance network; leave it at 1.",
+        ),
         ({"n_masked": 0}, "model.n_masked is 0; give at least 1."),
         ({"n_transforms": -1}, "model.n_transforms is -1"),
         ({"n_components": 0}, "model.n_components is 0"),
@@ -313,6 +320,15 @@ def test_variances_and_priors() -> None:
     for made in (model, fixed, headed):
         law = made.decoder["x"]({"z1": torch.zeros(1, 1, 4)})
         assert isinstance(made.decoder["x"].family, DiagonalGaussian) and law.mean.shape == (1, 1, 6)
+
+
+def test_where_the_variance_of_a_gaussian_observation_starts() -> None:
+    z1 = {"z1": torch.zeros(1, 1, 4)}
+    for variance, n_learned in (("learned", 6), ("shared", 1), ("fixed", 0)):
+        config = replace(CONFIG, observation="gaussian", observation_variance=variance, observation_start=0.25)  # type: ignore[arg-type]
+        found = build_hvae(config, dataset("grey"), seed=0).decoder["x"]
+        torch.testing.assert_close(found(z1).variance, torch.full((1, 1, 6), 0.25))
+        assert sum(parameter.numel() for parameter in found.family.parameters()) == n_learned
 
 
 @pytest.mark.parametrize("observation_variance", ["learned", "network"])

@@ -88,6 +88,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "latents": [16, 8, 4], "hidden": [[64]], "order": "bottom-up", "families": ["gaussian"], "n_classes": 4,
         "n_masked": 32, "n_transforms": 2, "n_components": 4, "n_levels": 256,
         "observation": "bernoulli", "latent_variance": "network", "observation_variance": "learned",
+        "observation_start": 1.0,
         "prior": "standard", "n_pseudo_inputs": 50, "encoder_families": [], "nets": ["mlp"], "channels": [16, 32],
         "generative_skips": False, "normalised_means": [0.0], "floor_nats": 0.0,
         "activation": ["tanh"], "init": ["xavier"], "batch_norm": [False],

@@ -1,5 +1,6 @@
 """The laws of the layers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -59,7 +60,9 @@ def observation_law(config: ModelConfig, n_pixels: int) -> Family:
         case "bernoulli":
             return families.Bernoulli(n_pixels)
         case "gaussian":
-            return families.DiagonalGaussian(n_pixels, variance=config.observation_variance)
+            log_variance = math.log(config.observation_start)
+            return families.DiagonalGaussian(n_pixels, variance=config.observation_variance, log_variance=log_variance)
         case "discretised-logistic":
             n_levels, variance = config.n_levels, config.observation_variance
+            assert variance != "shared"  # refused by the configuration
             return families.DiscretisedLogistic(n_pixels, n_levels=n_levels, variance=variance)

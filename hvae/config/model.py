@@ -47,6 +47,7 @@ Prior = Literal["standard", "learned", "vamp"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
+ObservationVariance = Literal["network", "learned", "shared", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,11 @@ class ModelConfig:
     """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
     latent_variance: Variance = "network"
     """variance of Gaussian latents: a head of the net, one learned number a unit, or fixed at 1"""
-    observation_variance: Variance = "learned"
-    """variance of a Gaussian observation, scale of a discretised-logistic one"""
+    observation_variance: ObservationVariance = "learned"
+    """variance of a Gaussian observation, scale of a discretised-logistic one: as for latents; shared is one learned
+    number for all pixels, of a Gaussian"""
+    observation_start: float = 1.0
+    """variance of a Gaussian observation at the start, and for good where it is fixed"""
     prior: Prior = "standard"
     """p(zL): N(0, I) (fair coins for discrete layers); with learned parameters, of the family of the top layer; or
     vamp, the mixture that the encoder's top law makes of `n_pseudo_inputs` learned inputs"""
@@ -158,6 +162,18 @@ class ModelConfig:
             (self.observation, self.observation_variance) != ("discretised-logistic", "fixed"),
             "model.observation_variance is fixed, but no one scale of a discretised-logistic observation suits all "
             "images; use learned or network.",
+        )
+        require(
+            (self.observation, self.observation_variance) != ("discretised-logistic", "shared"),
+            "model.observation_variance is shared, which is for a gaussian observation; use learned or network.",
+        )
+        require(self.observation_start > 0, f"model.observation_start is {self.observation_start}; give more than 0.")
+        require(
+            self.observation_start == 1.0
+            or (self.observation == "gaussian" and self.observation_variance != "network"),
+            f"model.observation_start is {self.observation_start}, the variance of a gaussian observation that is "
+            f"learned, shared or fixed, but model.observation is {self.observation} with model.observation_variance "
+            f"{self.observation_variance}; leave it at 1.",
         )
         require(
             len(self.channels) >= 1 and min(self.channels) >= 1,

@@ -56,22 +56,26 @@ class DiagonalNormal(Distribution):
 
 
 class DiagonalGaussian(Family):
-    """``N(mean, diag(exp(log_variance)))``; the log-variance is a head of the net, learned per unit, or fixed at 0.
+    """``N(mean, diag(exp(log_variance)))``; the log-variance is a head of the net, learned per unit, one learned number
+    shared by all units, or fixed.
 
-    ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``.
+    ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``; ``log_variance`` is where a learned
+    one starts.
     """
 
     noise: NoiseKind = "normal"
     factorised = True
     reparametrised = True
 
-    def __init__(self, units: int, *, variance: VarianceKind = "network", log_variance: float = 0.0) -> None:
+    def __init__(
+        self, units: int, *, variance: VarianceKind | Literal["shared"] = "network", log_variance: float = 0.0
+    ) -> None:
         super().__init__()
         self.units = self.width = units
         self.n_outputs = 2 * units if variance == "network" else units
         self.log_variance: Tensor | None = None
-        if variance == "learned":
-            self.log_variance = nn.Parameter(torch.full((units,), log_variance))
+        if variance in ("learned", "shared"):
+            self.log_variance = nn.Parameter(torch.full((units if variance == "learned" else 1,), log_variance))
         elif variance == "fixed":
             del self.log_variance
             self.register_buffer("log_variance", torch.full((units,), log_variance))
@@ -80,7 +84,7 @@ class DiagonalGaussian(Family):
         if self.log_variance is None:
             mean, log_variance = outputs.chunk(2, dim=-1)
         else:
-            mean, log_variance = outputs, self.log_variance
+            mean, log_variance = outputs, self.log_variance.expand(self.units)
         return DiagonalNormal(mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT))
 
     def standard_outputs(self) -> Tensor:

@@ -51,6 +51,37 @@ FAULTS = (
         size=0.02,
         raises=REFUSAL,
     ),
+    # linear stacks trained exactly
+    Fault(
+        "stack-bound-weight",
+        "the weight of a rate meets q's entropy and not p's density",
+        Edit(
+            "hvae.evaluation.linear_training",
+            'beta * (_log_density(missed, len(log_variance), w[f"p{layer}"]) + entropy)',
+            '_log_density(missed, len(log_variance), w[f"p{layer}"]) + beta * entropy',
+        ),
+        ("tests/test_linear_training.py::test_the_bound_of_any_depth_is_the_house_s_elbo",),
+    ),
+    Fault(
+        "stack-bound-offset",
+        "data that are off the stack's mean are not read by the encoder",
+        Edit(
+            "hvae.evaluation.linear_training",
+            '(v @ w["offset"]).outer(w["offset"])',
+            '0 * (v @ w["offset"]).outer(w["offset"])',
+        ),
+        ("tests/test_linear_training.py::test_the_bound_of_one_layer_is_the_elbo_that_the_house_trains",),
+    ),
+    Fault(
+        "zero-column-residual",
+        "a zero column sees the whole of a direction that other columns hold",
+        Edit(
+            "hvae.evaluation.ppca",
+            "left = min(variance, eigenvalue) if place < n_kept else eigenvalue",
+            "left = eigenvalue",
+        ),
+        ("tests/test_linear_training.py::test_the_hessian_at_a_zero_column",),
+    ),
     # discrete chains
     Fault(
         "discrete-kl-swapped",
