@@ -145,7 +145,7 @@ def test_two_layer_of_given_variances_is_where_minimisation_ends(setting: tuple[
 def test_learned_variances_are_the_best_given_ones() -> None:
     """The loss of σ2 is least where Σ2 would go: there both closed forms meet."""
     for setting in SETTINGS:
-        theta, sigma1, eta_enc, eta_dec, beta1, beta2 = setting
+        eta_enc, eta_dec, beta1, beta2 = setting[2:]
         free = two_layer(*setting)
         # Σ2 of the optimum: precision β1/β2 ω²/η_dec² + 1/η_enc²
         best = (beta1 / beta2 * free.decoder**2 / eta_dec**2 + 1 / eta_enc**2) ** -0.5
