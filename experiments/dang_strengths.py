@@ -138,12 +138,13 @@ panels = {"linear": tuple(LINEAR), **{sweep: tuple(runs.values()) for sweep, run
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
-    """Three linear stacks on digits, and the ReLU stacks of the three sweeps: smoke 5 runs, cpu and paper 13."""
+    """Three linear stacks on digits, and the ReLU stacks of the three sweeps: smoke 9 runs, cpu and paper 13."""
     found = {label: _linear(preset, betas) for label, betas in LINEAR.items()}
     settings = {relu(beta1=b): (b, 1.0, HALF) for b in BETAS}
     settings |= {relu(beta2=b): (1.0, b, HALF) for b in BETAS} | {relu(eta=eta): (1.0, 1.0, eta) for eta in ETAS}
     if preset == "smoke":
-        settings = {label: settings[label] for label in (relu(beta2=0.1), relu(beta2=2.0))}
+        ends = {label for runs in RELU.values() for value, label in runs.items() if value in (min(runs), max(runs))}
+        settings = {label: values for label, values in settings.items() if label in ends}
     return found | {
         label: _relu(preset, (eta**2 * beta1, eta**2 * beta2)) for label, (beta1, beta2, eta) in settings.items()
     }
@@ -253,6 +254,8 @@ def measure(
 
 STRENGTH = 1e-3
 """how far a strength may be from the closed form: trials on other spectra and starts were within 2e-4, at β2 = 0.1"""
+NOISY_STRENGTH = 0.1
+"""the same for runs by stochastic gradients: trials from other seeds were within 0.05"""
 CODES = 0.1
 """a strength above this counts as at work, one below `STRENGTH` as gone"""
 INFORMATION_MARGIN_NATS = 0.5
@@ -278,6 +281,13 @@ def farthest(measured: Measured, layer: str) -> Sample:
     every = [part(measured, name) for name in EXACT]
     errors = [np.abs(rows[layer] - rows[f"expected_{layer}"][:, None]).max(axis=(0, 2)) for rows in every]
     return sample(every[0], np.max(errors, axis=0))
+
+
+def run_errors(measured: Measured) -> tuple[Sample, None]:
+    """[R] the largest distance of a linear run's strength from the closed form."""
+    rows = part(measured, "linear-runs")
+    errors = [np.abs(rows[layer] - rows[f"expected_{layer}"][:, None]) for layer in ("encoder", "decoder")]
+    return sample(rows, np.max(errors, axis=(0, 1, 3))), None
 
 
 def beyond(rows: Mapping[str, Array]) -> Array:
@@ -363,15 +373,24 @@ def called(label: str, word: Sequence[str]) -> Callable[[Runs], tuple[Sample, No
     return measure
 
 
-def top(runs: Runs, label: str, quantity: str = "parent_information_nats") -> Sample:
-    """[R] what is measured of z2 in a run, the middle of its interval."""
-    run = find(runs, label)
-    return Sample(run.layers[1].interval(quantity)[:, 1], run.seeds)
+def top_rate(label: str) -> Callable[[Runs], tuple[Sample, None]]:
+    """[R] rate of z2 in a run."""
+
+    def measure(runs: Runs) -> tuple[Sample, None]:
+        run = find(runs, label)
+        return Sample(run.layers[1].interval("rate_nats")[:, 1], run.seeds), None
+
+    return measure
 
 
-def top_difference(high: str, low: str) -> Callable[[Runs], tuple[Sample, Sample]]:
-    """J of z2 in one run and in another."""
-    return lambda runs: (top(runs, high), top(runs, low))
+def holds_more(more: str, less: str) -> Callable[[Runs], tuple[Sample, Sample]]:
+    """[R] I(z1; z2) surely held by z2 in one run, and at most in another: the ends of their intervals."""
+
+    def end(runs: Runs, label: str, which: int) -> Sample:
+        run = find(runs, label)
+        return Sample(run.layers[1].interval("parent_information_nats")[:, which], run.seeds)
+
+    return lambda runs: (end(runs, more, 0), end(runs, less, 2))
 
 
 def _exact(statement: str, quantity: str, measure: Callable[[Measured], tuple[Sample, None]], relation: Relation,
@@ -439,11 +458,14 @@ claims = (
         margin=0.9,
         unit="",
     ),
+    _exact("The strengths of the linear runs are those of the closed form of given variances, as near as noise lets "
+           "them.", "the largest |λ - theory| or |ω - theory| over modes and the three runs", run_errors, "below",
+           NOISY_STRENGTH),
     Claim(
         statement="Its z2 has a rate all the same.",
         source=SOURCE,
         quantity="rate of z2",
-        measure=lambda runs: (top(runs, "linear, noise only", "rate_nats"), None),
+        measure=top_rate("linear, noise only"),
         relation="above",
         margin=RATE_MARGIN_NATS,
     ),
@@ -456,29 +478,20 @@ claims = (
         margin=0.9,
         unit="",
     ),
-    Claim(
-        statement="In a ReLU stack a larger β1 rescues the top layer.",
-        source="Dang et al. 2024, experiments on MNIST",
-        quantity="I(z1; z2) at β1 = 2 less β1 = 0.1",
-        measure=top_difference(relu(beta1=2.0), relu(beta1=0.1)),
-        relation="above",
-        margin=INFORMATION_MARGIN_NATS,
-    ),
-    Claim(
-        statement="In a ReLU stack a larger β2 kills it.",
-        source="Dang et al. 2024, experiments on MNIST",
-        quantity="I(z1; z2) at β2 = 2 less β2 = 0.1",
-        measure=top_difference(relu(beta2=2.0), relu(beta2=0.1)),
-        relation="below",
-        margin=-INFORMATION_MARGIN_NATS,
-    ),
-    Claim(
-        statement="In a ReLU stack so does a larger η.",
-        source="Dang et al. 2024, experiments on MNIST",
-        quantity="I(z1; z2) at η = 2 less η = 0.25",
-        measure=top_difference(relu(eta=2.0), relu(eta=0.25)),
-        relation="below",
-        margin=-INFORMATION_MARGIN_NATS,
+    *(
+        Claim(
+            statement=f"In a ReLU stack a {'larger' if more > less else 'smaller'} {knob} keeps the top layer at work.",
+            source="Dang et al. 2024, experiments on MNIST (arXiv:2306.05023)",
+            quantity=f"I(z1; z2) at {knob} = {more:g}, lower end, less at {less:g}, upper end,",
+            measure=holds_more(run(more), run(less)),
+            relation="above",
+            margin=INFORMATION_MARGIN_NATS,
+        )
+        for knob, more, less, run in (
+            ("β1", 2.0, 0.1, lambda value: relu(beta1=value)),
+            ("β2", 0.1, 2.0, lambda value: relu(beta2=value)),
+            ("η", 0.25, 2.0, lambda value: relu(eta=value)),
+        )
     ),
 )  # fmt: skip
 
@@ -606,7 +619,8 @@ curves = (
     ),
     Curves(
         "relu-units", "ReLU stack: active units",
-        "Units of each layer whose mean varies with the datum by more than 0.01, free of the noise of the path.",
+        "Units of each layer whose mean varies with the datum by more than 0.01, unbiased by the noise of the path; of "
+        "a layer that codes noise alone the count is chance.",
         "weight, or η", "units",
         of_relu({"z1": (1, lambda layer: layer.active_units()), "z2": (2, lambda layer: layer.active_units())}),
         x_scale="log",
