@@ -27,7 +27,7 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
                 place.axvline(x, color=style.GREY, linewidth=0.6, linestyle="--")
             place.set_title(title)
             place.set_xlabel(wanted.x_label)
-            _scale(place, wanted)
+            _scale(place, wanted, sorted({float(x) for line in lines.values() for x in line.x}))
         columns = min(2, len(panels))
         for place in axes[::columns]:
             place.set_ylabel(wanted.y_label)
@@ -51,7 +51,14 @@ def _draw(axes: Axes, index: int, name: str, line: Line) -> None:
             axes.plot(line.x, np.nanmean(line.values, axis=1), "-", color=color, linewidth=0.6, alpha=0.7)
 
 
-def _scale(axes: Axes, wanted: Curves) -> None:
+MOST_TICKS = 8
+"""values on a logarithmic x axis up to which each has its own tick"""
+
+
+def _scale(axes: Axes, wanted: Curves, values: list[float]) -> None:
     for axis, scale in (("x", wanted.x_scale), ("y", wanted.y_scale)):
         if scale != "linear":
             getattr(axes, f"set_{axis}scale")(scale)
+    if wanted.x_scale == "log" and len(values) <= MOST_TICKS:
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xticks([], minor=True)

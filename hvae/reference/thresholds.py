@@ -119,25 +119,49 @@ class TwoLayer:
         return "top collapsed" if self.encoder > 0 else "collapsed"
 
 
-def two_layer(theta: float, sigma1: float, eta_enc: float, eta_dec: float, beta1: float, beta2: float) -> TwoLayer:
-    """Optimum of the linear two-layer beta-VAE with learned Σ2 and given σ1, one mode (Dang et al. 2024, theorem 2).
+def two_layer(
+    theta: float,
+    sigma1: float,
+    eta_enc: float,
+    eta_dec: float,
+    beta1: float,
+    beta2: float,
+    sigma2: float | None = None,
+) -> TwoLayer:
+    """Optimum of the linear two-layer beta-VAE of given σ1, one mode (Dang et al. 2024, theorem 2).
 
     p(z2) = N(0, η_enc² I), p(z1|z2) = N(U2 z2, η_dec² I), p(x|z1) = N(U1 z1, η_dec² I); q(z1|x) = N(W1 x, σ1² I) with
     σ1 held fixed, q(z2|z1) = N(W2 z1, Σ2); β1 and β2 weigh the rates of z1 and z2; θ is a singular value of
-    E[x x̃ᵀ], with x̃ the whitened x. With v = max(σ1², σ1² θ² / (β2 η_dec²)) and r = β2 η_dec² / β1:
+    E[x x̃ᵀ], with x̃ the whitened x. With r = β2 η_dec² / β1, learned Σ2 and v = max(σ1², σ1² θ² / (β2 η_dec²)):
 
         v > r:   λ² = v - σ1²,                       ω² = (v - r) / η_enc²    (cases A and C of the paper)
         else:    λ² = max(0, σ1 θ / √β1 - σ1²),      ω = 0                    (case B: the top layer is the prior)
+
+    With Σ2 = σ2² I held fixed, derived here: let u = σ1 θ / √β1, the variance of z1 that a lower layer alone would
+    choose, and t = σ2² r / η_enc²; then
+
+        v = max(σ1², u if u <= t, else (u² η_enc / (σ2 √r))^(2/3)),
+        λ² = v - σ1²,    ω² = max(0, √(v r) / (σ2 η_enc) - r / η_enc²),
+
+    so that the top is the prior iff v <= t: a σ2 below η_enc lets it work where learned variances collapse.
 
     Raises ValueError for a negative θ, or a weight or deviation that is not positive.
     """
     _refuse_unless_singular_value(theta=theta)
     _refuse_unless_positive(sigma1=sigma1, eta_enc=eta_enc, eta_dec=eta_dec, beta1=beta1, beta2=beta2)
-    reached = max(sigma1**2, sigma1**2 * theta**2 / (beta2 * eta_dec**2))
     threshold = beta2 * eta_dec**2 / beta1
+    alone = sigma1 * theta / math.sqrt(beta1)
+    if sigma2 is not None:
+        _refuse_unless_positive(sigma2=sigma2)
+        if alone > sigma2**2 * threshold / eta_enc**2:
+            alone = (alone**2 * eta_enc / (sigma2 * math.sqrt(threshold))) ** (2 / 3)
+        reached = max(sigma1**2, alone)
+        square = math.sqrt(reached * threshold) / (sigma2 * eta_enc) - threshold / eta_enc**2
+        return TwoLayer(_root(reached - sigma1**2), _root(square))
+    reached = max(sigma1**2, sigma1**2 * theta**2 / (beta2 * eta_dec**2))
     if reached > threshold:
         return TwoLayer(_root(reached - sigma1**2), _root(reached - threshold) / eta_enc)
-    return TwoLayer(_root(sigma1 * theta / math.sqrt(beta1) - sigma1**2), 0.0)
+    return TwoLayer(_root(alone - sigma1**2), 0.0)
 
 
 def _eigen(covariance: Tensor, n_latents: int) -> tuple[Tensor, Tensor]:

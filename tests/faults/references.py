@@ -273,4 +273,25 @@ FAULTS = (
         QUADRATURE,
         raises=REFUSAL,
     ),
+    # two linear layers
+    Fault(
+        "two-layers-variance-unweighed",
+        "Σ2 is completed without the weight of its rate",
+        Edit(
+            "hvae.evaluation.two_layers",
+            "beta2.log() - precision.diagonal().log()",
+            "-precision.diagonal().log()",
+        ),
+        ("tests/test_two_layers.py::test_what_is_completed_is_best",),
+    ),
+    Fault(
+        "two-layers-given-threshold",
+        "with a given Σ2 the top collapses where it would with a learned one",
+        Edit(
+            "hvae.reference.thresholds",
+            "if alone > sigma2**2 * threshold / eta_enc**2:",
+            "if alone > threshold:",
+        ),
+        ("tests/reference/test_thresholds.py::test_two_layer_of_given_variances_is_where_minimisation_ends",),
+    ),
 )

@@ -116,6 +116,44 @@ def test_two_layer_is_where_minimisation_ends(setting: tuple[float, ...], regime
     assert abs(abs(u2) - found.decoder) < 1e-5
 
 
+# θ, σ1, η_enc, η_dec, β1, β2, σ2
+FIXED = {
+    (2.0, 0.5, 0.5, 0.5, 1.0, 2.0, 0.3): "both",
+    (1.7, 0.9, 0.6, 0.7, 1.3, 0.8, 0.4): "both",
+    (1.1, 0.4, 0.9, 0.5, 2.5, 3.0, 0.9): "top collapsed",  # σ2 = η_enc: the edge of learned variances
+    (1.25, 0.4, 0.9, 0.5, 2.5, 3.0, 0.9): "both",
+    (1.1, 0.4, 0.9, 0.5, 2.5, 3.0, 0.5): "both",  # where learned ones collapse
+    (1.25, 0.4, 0.9, 0.5, 2.5, 3.0, 1.4): "top collapsed",  # where learned ones do not
+    (0.6, 0.9, 0.7, 0.8, 2.0, 1.5, 0.5): "noise only",
+    (0.4, 0.5, 0.5, 0.5, 1.0, 2.0, 0.6): "collapsed",
+}
+
+
+@pytest.mark.parametrize(("setting", "regime"), FIXED.items(), ids=lambda value: str(value))
+def test_two_layer_of_given_variances_is_where_minimisation_ends(setting: tuple[float, ...], regime: str) -> None:
+    found, loss, log_sigma2 = two_layer(*setting), two_layer_loss(*setting[:6]), math.log(setting[6])
+    assert found.regime == regime
+
+    def held(at: torch.Tensor) -> torch.Tensor:
+        return loss(torch.cat([at, at.new_tensor([log_sigma2])]))  # type: ignore[operator, no-any-return]
+
+    (w1, _, _, u2), _ = optimum(held, 4)
+    assert abs(abs(w1) * setting[0] - found.encoder) < 1e-5
+    assert abs(abs(u2) - found.decoder) < 1e-5
+
+
+def test_learned_variances_are_the_best_given_ones() -> None:
+    """The loss of σ2 is least where Σ2 would go: there both closed forms meet."""
+    for setting in SETTINGS:
+        eta_enc, eta_dec, beta1, beta2 = setting[2:]
+        free = two_layer(*setting)
+        # Σ2 of the optimum: precision β1/β2 ω²/η_dec² + 1/η_enc²
+        best = (beta1 / beta2 * free.decoder**2 / eta_dec**2 + 1 / eta_enc**2) ** -0.5
+        held = two_layer(*setting, sigma2=best)
+        assert held.encoder == pytest.approx(free.encoder, abs=1e-7)
+        assert held.decoder == pytest.approx(free.decoder, abs=1e-7)
+
+
 def test_two_layer_regimes_meet_without_a_jump() -> None:
     sigma1, eta_enc, eta_dec, beta1, beta2 = 0.5, 0.7, 0.5, 1.3, 2.0
     edge = beta2 * eta_dec**2 / (math.sqrt(beta1) * sigma1)
@@ -295,6 +333,8 @@ def test_weights_and_deviations_must_be_positive(bad: float) -> None:
     for position in range(1, 6):
         with pytest.raises(ValueError, match=r"(sigma1|eta_enc|eta_dec|beta1|beta2) is .* positive"):
             two_layer(*(bad if i == position else 1.0 for i in range(6)))
+    with pytest.raises(ValueError, match="sigma2 is"):
+        two_layer(1, 1, 1, 1, 1, 1, bad)
     if bad != 0:
         with pytest.raises(ValueError, match="zeta is"):
             single_layer(bad, 1, 1, 1)
