@@ -6,7 +6,9 @@ CPU time. Without labels symmetric equilibrium learning is wake-sleep, bottom-up
 shares the decoder's conditionals: one arm, "wake-sleep (symmetric)", stands for both, and the ladder pair is where the
 source compares it with the ELBO. The source updates the two players in turn; here they move at once. Gaussian layers
 have one learned variance each: with a net for the logarithms of variances, which wake-sleep teaches on dreams alone and
-asks on images, its rates grew without bound.
+asks on images, its rates grew without bound. Nets are tanh: the first dreams are independent pixels that tell an
+encoder nothing, and its loss then switches rectifiers off for good (inputs are never negative), which looks like a
+stack that wake-sleep cannot start.
 
 Consistency is the squared Fréchet distance between single-shot samples and the limit of the chain z ~ q(z|x),
 x' ~ p(x|z), in the features of a classifier that the experiment trains on labels. Its scale is that classifier's:
@@ -118,7 +120,7 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
             EvaluationConfig(n_images=100, max_paths=128, n_likelihood=100, n_samples=1000, n_bootstrap=500),
         ),
         "cpu": (
-            (64, 32, 16) if binary else (32, 16, 8), ((128,), (64,), (32,)), 5000, step,
+            (64, 32, 16) if binary else (32, 16, 8), ((128,), (64,), (32,)), 3000, step,
             DataConfig("mnist-dynamic", n_train=20_000, n_test=2000),
             EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000, n_bootstrap=500),
         ),
@@ -135,7 +137,7 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
             order="top-down" if ladder else "bottom-up",
             families=("bernoulli",) if binary else ("gaussian",),
             latent_variance="network" if binary else "learned",
-            activation=("leaky-relu",),
+            activation=("tanh",),
         ),
         objective=ARMS[stack][arm],
         training=TrainingConfig(

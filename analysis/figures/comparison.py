@@ -9,6 +9,8 @@ from analysis.study import Study
 from analysis.tables.comparison import Compared, compared
 
 ROW_CM = 0.42
+MOST_LEVEL_TICKS = 6
+"""more numbers than these run into each other unless they are turned"""
 
 
 def comparison(study: Study) -> Figure | None:
@@ -38,6 +40,8 @@ def comparison(study: Study) -> Figure | None:
         right.margins(x=0.08)
         right.set_xscale("symlog", linthresh=1.0, linscale=0.8)
         right.xaxis.set_major_formatter(lambda value, _: style.plain(value))
+        if len(right.get_xticks()) > MOST_LEVEL_TICKS:
+            right.tick_params(axis="x", labelrotation=55)
         return made
 
 
