@@ -25,7 +25,6 @@ arXiv:2307.09883.
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -157,44 +156,16 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """`classifier` (weights, accuracy, the distance of two halves of the test images), then a part for every run."""
-    from hvae.completion import load_data
-    from hvae.evaluation.consistency import consistency
-    from hvae.files import load_arrays
-    from hvae.numerics import frechet_interval, frechet_of_samples
-    from hvae.runs import Run
-    from hvae.training import load_trained
+    """A classifier, then of every run its consistency and what it cost (`features.parts`)."""
 
-    first, knobs = next(iter(runs.values())), CONSISTENCY[preset]
-    n = knobs["n_samples"]
-    data = cache(lambda: load_data(Run.open(first).config, data_dir))
-
-    def classifier() -> Any:
-        say(f"classifier of {data().name}")
-        found = features.train(data(), **CLASSIFIER[preset])
-        a, b = (features.of(found, half.numpy()) for half in (data().test[:n], data().test[n : 2 * n]))
-        floor = {
-            "floor": frechet_interval(a, b, knobs["n_bootstrap"], 0),
-            "floor/plain": np.array(frechet_of_samples(a, b)),
-        }
-        return found | floor | {"n_samples": np.array(n), "n_steps": np.array(knobs["n_steps"])}
-
-    def of(label: str, path: Path) -> Any:
-        say(f"consistency of {label}")
-        weights = load_arrays(first.parent / "measured" / preset / "classifier.npz", "run the experiment again")
-        run = Run.open(path)
-        trained = load_trained(run, data(), "cpu")
-        found = consistency(
-            trained.models, trained.alive, (data().test[:n], data().test[n : 2 * n]),
-            lambda x: features.of(weights, x), n_steps=knobs["n_steps"], n_bootstrap=knobs["n_bootstrap"], seed=0,
-        )  # fmt: skip
+    def cost(label: str, run: Any, trained: Any, data: Any) -> Mapping[str, Any]:
         seconds = costs.milliseconds(preset, label.removesuffix(TIMED)) * run.config.training.n_steps / 1000
-        return found | {"cpu_seconds": np.array(seconds)}
+        return {"cpu_seconds": np.array(seconds)}
 
-    parts: dict[str, Callable[[], Any]] = {"classifier": classifier}
-    for label, path in runs.items():
-        parts[path.name] = lambda label=label, path=path: of(label, path)
-    return parts
+    return features.parts(
+        preset, runs, data_dir, say,
+        classifier=CLASSIFIER[preset], consistency=CONSISTENCY[preset], further=cost,
+    )  # fmt: skip
 
 
 # -- what is claimed of a replica ---------------------------------------------------------------------

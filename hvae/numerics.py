@@ -109,6 +109,12 @@ def categorical_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
+def coin_entropy(probability: FloatArray) -> FloatArray:
+    """Entropy of coins, `-p log p - (1 - p) log(1 - p)`; 0 where one is settled."""
+    entropy: FloatArray = special.entr(probability) + special.entr(1 - probability)
+    return entropy
+
+
 @cache
 def _bootstrap_shares(n_data: int, n_bootstrap: int, seed: int) -> FloatArray:
     """Share `[B, n_bootstrap]` of every datum in each resample."""

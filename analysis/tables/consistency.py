@@ -25,11 +25,12 @@ def compared(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
 
 
 def consistency_tables(study: Study) -> dict[str, Table]:
-    """Title of the panel -> one row per run: steps, CPU time, bounds, active layers, corrected Fréchet distances."""
+    """Title of the panel -> one row per run: steps, CPU time where it is known, bounds, active layers, distances."""
+    costed = any("cpu_seconds" in run.beside for run in study.runs)
     columns = (
         Column("objective", numeric=False),
         Column("steps"),
-        Column("CPU", "s, all seeds"),
+        *((Column("CPU", "s, all seeds"),) if costed else ()),
         Column("ELBO", "nats"),
         Column("L_K", "nats"),
         Column("L_K − ELBO", "nats"),
@@ -38,14 +39,16 @@ def consistency_tables(study: Study) -> dict[str, Table]:
         *(Column(words, "Fréchet") for words in DISTANCES.values()),
     )
     return {
-        title: Table(columns, tuple(_row(run) for run in compared(runs)))
+        title: Table(columns, tuple(_row(run, costed) for run in compared(runs)))
         for title, runs in study.panels.items()
         if compared(runs)
     }
 
 
-def _row(run: LoadedRun) -> tuple[Cell, ...]:
-    cells = [run.title, str(run.config.training.n_steps), number(float(run.beside["cpu_seconds"]), 0)]
+def _row(run: LoadedRun, costed: bool) -> tuple[Cell, ...]:
+    cells = [run.title, str(run.config.training.n_steps)]
+    if costed:
+        cells.append(number(float(run.beside.get("cpu_seconds", np.nan)), 0))
     if run.likelihood is None:
         cells += [number(np.nan)] * 3
     else:

@@ -1,9 +1,64 @@
-"""Features of images: the last hidden layer of a classifier that an experiment trains on the labels."""
+"""Features of images: the last hidden layer of a classifier that an experiment trains on the labels.
 
-from collections.abc import Mapping
+An experiment whose runs are compared by the agreement of encoder and decoder measures it, in these features, beside
+its runs (`parts`).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+Further = Callable[[str, Any, Any, Any], Mapping[str, Any]]
+"""(label, run, what is trained, data) -> more arrays of the run"""
+
+
+def parts(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], *,
+    classifier: Mapping[str, Any], consistency: Mapping[str, int], further: Further,
+) -> dict[str, Callable[[], Any]]:  # fmt: skip
+    """`classifier` (weights, accuracy, the distance of two halves of the test images), then a part for every run.
+
+    All runs have the data of the first. A part holds the distances of `hvae.evaluation.consistency` and what
+    ``further`` finds.
+    """
+    from hvae.completion import load_data
+    from hvae.evaluation.consistency import consistency as distances
+    from hvae.files import load_arrays
+    from hvae.numerics import frechet_interval, frechet_of_samples
+    from hvae.runs import Run
+    from hvae.training import load_trained
+
+    first, n = next(iter(runs.values())), consistency["n_samples"]
+    data = cache(lambda: load_data(Run.open(first).config, data_dir))
+
+    def train_classifier() -> Any:
+        say(f"classifier of {data().name}")
+        found = train(data(), **classifier)
+        a, b = (of(found, half.numpy()) for half in (data().test[:n], data().test[n : 2 * n]))
+        floor = {
+            "floor": frechet_interval(a, b, consistency["n_bootstrap"], 0),
+            "floor/plain": np.array(frechet_of_samples(a, b)),
+        }
+        return found | floor | {"n_samples": np.array(n), "n_steps": np.array(consistency["n_steps"])}
+
+    def of_run(label: str, path: Path) -> Any:
+        say(f"consistency of {label}")
+        weights = load_arrays(first.parent / "measured" / preset / "classifier.npz", "run the experiment again")
+        run = Run.open(path)
+        trained = load_trained(run, data(), "cpu")
+        found = distances(
+            trained.models, trained.alive, (data().test[:n], data().test[n : 2 * n]), lambda x: of(weights, x),
+            n_steps=consistency["n_steps"], n_bootstrap=consistency["n_bootstrap"], seed=0,
+        )  # fmt: skip
+        return found | further(label, run, trained, data())
+
+    made: dict[str, Callable[[], Any]] = {"classifier": train_classifier}
+    for label, path in runs.items():
+        made[path.name] = lambda label=label, path=path: of_run(label, path)
+    return made
 
 
 def train(data: Any, hidden: tuple[int, ...], epochs: int) -> dict[str, Any]:

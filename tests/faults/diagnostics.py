@@ -8,6 +8,7 @@ RICH_LAWS = "tests/diagnostics/test_rich_laws.py"
 GAP = "tests/diagnostics/test_gap.py"
 CONSISTENCY = "tests/diagnostics/test_consistency.py"
 NUMERICS = "tests/test_numerics.py"
+SPECTRUM = "tests/diagnostics/test_spectrum.py"
 
 FAULTS = (
     # consistency of encoder and decoder
@@ -52,6 +53,23 @@ FAULTS = (
             "[bottom, found, top]",
         ),
         (NUMERICS,),
+    ),
+    # what coins are told
+    Fault(
+        "spectrum-of-draws",
+        "the information of coins is taken from their states in place of their probabilities",
+        Edit("hvae.diagnostics.spectrum", "site.mean.detach()", "site.value.detach()"),
+        (f"{SPECTRUM}::test_of_a_stack_it_is_the_information_of_its_listed_states",),
+    ),
+    Fault(
+        "coins-without-tails",
+        "the entropy of a coin counts one of its sides twice",
+        Edit(
+            "hvae.numerics",
+            "special.entr(probability) + special.entr(1 - probability)",
+            "2 * special.entr(probability)",
+        ),
+        (f"{SPECTRUM}::test_over_states_that_weigh_alike_it_is_the_information_of_the_joint_table",),
     ),
     # information
     Fault(
