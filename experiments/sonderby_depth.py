@@ -150,7 +150,7 @@ def units_at(runs: Runs, name: str, step: float) -> Sample:
     run = find(runs, name)
     if not len(run.training.step):
         raise NotMeasuredError(f"the run '{name}' has no metrics")
-    row = int(np.argmin(np.abs(run.training.step - step)))
+    row = int(np.argmin(np.abs(run.training.step - min(step, run.training.step[-1]))))
     return Sample(np.sum([units[:, row] for units in run.training.active_units.values()], axis=0), run.seeds)
 
 

@@ -101,7 +101,8 @@ RELEASED: dict[str, dict[str, Any]] = {
     },
     "training": {
         "seeds": [0, 1, 2, 3], "n_steps": 1000, "batch_size": 128, "learning_rate": {"value": 2e-3},
-        "adam_epsilon": 1e-8, "then": [], "clip_norm": 100.0, "ema_decay": 0.0, "aggressive_steps": 0, "aggressive_every": 10, "aggressive_layers": [],
+        "clip_norm": 100.0, "ema_decay": 0.0, "aggressive_steps": 0, "aggressive_every": 10, "aggressive_layers": [],
+        "adam_epsilon": 1e-8, "then": [],
         "log_every_steps": 25, "checkpoint_every_steps": 500,
     },
 }  # fmt: skip
