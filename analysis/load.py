@@ -126,6 +126,8 @@ class Training:
     """[R, T]"""
     rate_unit_nats: Arrays
     """layer -> [R, T, D]"""
+    active_units: Arrays
+    """layer -> [R, T] units whose mean varies over the batch by more than `ACTIVE_VARIANCE` (Burda's statistic)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,14 +234,17 @@ class LoadedRun:
         shape = (len(rows), self.n_replicas)
         bound = np.full(shape, np.nan)
         units = {layer.name: np.full((*shape, layer.n_units), np.nan) for layer in self.layers}
+        active = {layer.name: np.full(shape, np.nan) for layer in self.layers}
         for t, row in enumerate(rows):
             _put(bound, t, row.get("bound_nats"))
             for name, array in units.items():
                 _put(array, t, row.get(f"rate_unit_nats/{name}"))
+                _put(active[name], t, row.get(f"active_units/{name}"))
         return Training(
             step=np.array([row["step"] for row in rows], dtype=int),
             bound_nats=bound.swapaxes(0, 1),
             rate_unit_nats={name: array.swapaxes(0, 1) for name, array in units.items() if np.isfinite(array).any()},
+            active_units={name: array.swapaxes(0, 1) for name, array in active.items()},
         )
 
 

@@ -137,3 +137,18 @@ class Curves:
     y_scale: Literal["linear", "log", "symlog"] = "linear"
     marks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """title of a panel -> x at which a dashed line stands: thresholds"""
+    mean: Literal["line", "steps"] = "line"
+    """how the mean over replicas is drawn where nothing is expected; steps around every x for a histogram"""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of a paper, laid out as it was printed and filled with ours."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cell: Callable[[Runs, Measured, str, str], Sample]
+    """row, column -> one number per replica; raises `NotMeasuredError` where there is none, which leaves a dash"""
+    unit: str = "nats"
+    digits: int = 2

@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis.claims import Claim
 from analysis.load import Arrays, LoadedRun, by_label, load_runs
-from analysis.papers import Curves, Number, Paper
+from analysis.papers import Curves, Grid, Number, Paper
 from hvae.config import ConfigError
 from hvae.files import load_arrays
 
@@ -46,6 +46,8 @@ class Study:
     """what the paper printed, to stand beside ours"""
     curves: tuple[Curves, ...] = ()
     """figures of the paper, redrawn"""
+    grids: tuple[Grid, ...] = ()
+    """tables of the paper, filled anew"""
 
     @property
     def single(self) -> bool:
@@ -109,6 +111,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
         paper=getattr(module, "PAPER", None),
         numbers=tuple(getattr(module, "numbers", ())),
         curves=tuple(getattr(module, "curves", ())),
+        grids=tuple(getattr(module, "grids", ())),
     )
 
 

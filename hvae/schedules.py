@@ -4,7 +4,9 @@ A schedule is a frozen record that is called with a step and answers a float. It
 counter, so a run that is resumed at step t sees what an uninterrupted run would have seen.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -79,4 +81,24 @@ class StepDecay:
         return float(self.start * self.factor ** (step // self.every_steps))
 
 
-Schedule = Constant | LinearWarmup | Cyclical | StepDecay
+@dataclass(frozen=True)
+class PiecewiseConstant:
+    """``values[i]`` until step ``boundaries[i]``, and ``values[i + 1]`` from there; one value more than boundaries."""
+
+    values: tuple[float, ...]
+    boundaries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.boundaries) + 1 or min(self.values) < 0:
+            raise ValueError(
+                f"values is {list(self.values)} with boundaries {list(self.boundaries)}; give numbers of 0 or more, "
+                "one more than boundaries."
+            )
+        if any(a >= b for a, b in pairwise((0, *self.boundaries))):
+            raise ValueError(f"boundaries is {list(self.boundaries)}; give rising steps above 0.")
+
+    def __call__(self, step: int) -> float:
+        return self.values[bisect_right(self.boundaries, step)]
+
+
+Schedule = Constant | LinearWarmup | Cyclical | StepDecay | PiecewiseConstant

@@ -93,8 +93,14 @@ def differences(record: Any) -> dict[str, Any]:
         value = getattr(record, knob.name)
         made = knob.default_factory is not dataclasses.MISSING
         if value != (knob.default_factory() if made else knob.default):  # type: ignore[operator]
-            told[knob.name] = differences(value) if dataclasses.is_dataclass(value) else value
+            told[knob.name] = _told(value)
     return told
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_told(entry) for entry in value)
+    return differences(value) if dataclasses.is_dataclass(value) else value
 
 
 def describe(kind: Any) -> str:

@@ -101,8 +101,15 @@ def sweep(
 def cost(config: RunConfig) -> float:
     """How long a run takes, in units that only compare runs: replicas times steps times work per step."""
     widths = sum(config.model.latents) + sum(map(sum, config.model.hidden))
-    per_step = len(config.model.latents) * (1 + config.training.batch_size * config.objective.n_samples * widths / 2e4)
-    return math.sqrt(len(config.training.seeds)) * (config.training.n_steps + 500) * per_step
+    work = len(config.model.latents) * config.training.batch_size * widths / 2e4
+    ends = [*(stage.from_step for stage in config.training.then), config.training.n_steps]
+    samples = sum(
+        (end - stage.from_step) * stage.objective.n_samples for stage, end in zip(config.stages, ends, strict=True)
+    )
+    n_steps = config.training.n_steps
+    return (
+        math.sqrt(len(config.training.seeds)) * (n_steps + 500) * (len(config.model.latents) + work * samples / n_steps)
+    )
 
 
 class _Clock:

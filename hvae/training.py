@@ -27,7 +27,7 @@ from hvae import rng
 from hvae.board import Board
 from hvae.build import build_hvae, build_objective, check_batch_size, moves, relax
 from hvae.checkpoints import latest_checkpoint, save_checkpoint
-from hvae.config import ConfigError, RunConfig
+from hvae.config import ConfigError, ObjectiveConfig, RunConfig
 from hvae.data import Dataset
 from hvae.evidence import HVAE, Evidence
 from hvae.health import Health
@@ -50,13 +50,12 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     steps, seeds = config.training, config.training.seeds
     check_batch_size(steps.batch_size, data)
     models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
-    objective = build_objective(config.objective, models[0].latents)
-    template = Step(relax(copy.deepcopy(models[0]).to("meta"), config.objective), objective)
+    templates = {stage.from_step: Step.of(models[0], stage.objective) for stage in config.stages}
     moving = moves(steps, models[0])
     parameters, buffers = stack_module_state(models)
     latest = {name: value.detach() for name, value in parameters.items()}
     averaged = {name: value.clone() for name, value in latest.items()} if steps.ema_decay > 0 else latest
-    optimiser = torch.optim.Adam(list(parameters.values()), lr=steps.learning_rate(0), fused=True)
+    optimiser = torch.optim.Adam(list(parameters.values()), eps=steps.adam_epsilon, fused=True)
     health = Health(len(seeds), (*models[0].latents, "x"), tuple(parameters), device)
     first = 0
     found = latest_checkpoint(run, device)
@@ -77,7 +76,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
         parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, noise: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         weights = [{f"model.{name}": value for name, value in kind.items()} for kind in (parameters, buffers)]
-        loss, evidence = functional_call(template, tuple(weights), (x, dict(noise), step))
+        loss, evidence = functional_call(template, tuple(weights), (x, dict(noise), step - stage.from_step))
         return loss, summary(evidence, units=logging)
 
     with (
@@ -89,9 +88,10 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     ):
         for step in range(first, steps.n_steps):
             logging = (step + 1) % steps.log_every_steps == 0 or step + 1 == steps.n_steps
-            x, noise = batch(
-                images, config, models[0], step, dynamic=data.dynamic, specs=objective.noise_specs(models[0])
-            )
+            stage = config.stage_at(step)
+            template = templates[stage.from_step]
+            specs = template.objective.noise_specs(models[0])
+            x, noise = batch(images, config, models[0], step, dynamic=data.dynamic, specs=specs)
             loss, terms = vmap(step_loss, randomness="error")(parameters, buffers, x, noise)
             gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
 
@@ -113,13 +113,13 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                 moment = optimiser.state[value].get("exp_avg")
                 if moment is not None:
                     moment.mul_(health.alive.view(per_replica))
-            optimiser.param_groups[0]["lr"] = steps.learning_rate(step)
+            optimiser.param_groups[0]["lr"] = stage.learning_rate(step - stage.from_step)
             optimiser.step()
             if steps.ema_decay > 0:
                 torch._foreach_lerp_(list(averaged.values()), list(latest.values()), 1 - steps.ema_decay)
 
             if logging:
-                row = record(step + 1, config.objective.beta(step), loss, terms)
+                row = record(step + 1, stage.objective.beta(step - stage.from_step), loss, terms)
                 run.append_metrics([row])
                 board.scalars(row)
                 for message in health.news(seeds):
@@ -156,6 +156,12 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
+
+    @staticmethod
+    def of(model: HVAE, config: ObjectiveConfig) -> "Step":
+        """A copy of the model without weights of its own, and the objective of ``config``."""
+        template = relax(copy.deepcopy(model).to("meta"), config)
+        return Step(template, build_objective(config, model.latents))
 
     def forward(self, x: Tensor, noise: Mapping[str, Tensor], step: int) -> tuple[Tensor, Evidence]:
         return self.objective.on(self.model, x, noise, step)
@@ -220,7 +226,7 @@ def batch(
         xs.append(x.unsqueeze(0))
         noises.append(
             rng.noise(
-                specs or model.noise_specs(), config.objective.n_samples, n_batch,
+                specs or model.noise_specs(), config.stage_at(step).objective.n_samples, n_batch,
                 seed=seed, purpose="train", step=step, device=device,
             )
         )  # fmt: skip

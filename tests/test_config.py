@@ -16,10 +16,11 @@ from hvae.config import (
     ModelConfig,
     ObjectiveConfig,
     RunConfig,
+    Stage,
     TrainingConfig,
     per_layer,
 )
-from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule, StepDecay
+from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
 from hvae.strict import differences
 
 SCHEDULES = [
@@ -28,6 +29,7 @@ SCHEDULES = [
     LinearWarmup(3, start=0.25, stop=2.0),
     Cyclical(100, rising=0.3),
     StepDecay(200, factor=0.5, start=1e-3),
+    PiecewiseConstant((1.0, 0.5), (10,)),
 ]
 
 
@@ -101,6 +103,7 @@ RELEASED: dict[str, dict[str, Any]] = {
     "training": {
         "seeds": [0, 1, 2, 3], "n_steps": 1000, "batch_size": 128, "learning_rate": {"value": 2e-3},
         "clip_norm": 100.0, "ema_decay": 0.0, "aggressive_steps": 0, "aggressive_every": 10, "aggressive_layers": [],
+        "adam_epsilon": 1e-8, "then": [],
         "log_every_steps": 25, "checkpoint_every_steps": 500,
     },
 }  # fmt: skip
@@ -133,6 +136,11 @@ def test_digests_are_pinned() -> None:
             '{"model": {"latents": [2], "order": "top-down"}, '
             '"objective": {"beta": {"warmup_steps": 600}, "layer_beta": [2.0], "name": "iwae"}, '
             '"training": {"clip_norm": 3.0, "learning_rate": {"every_steps": 200, "factor": 0.5, "start": 0.001}}}',
+        ),
+        (
+            RunConfig(training=TrainingConfig(then=(Stage(9, ObjectiveConfig("iwae", 5), Constant(1e-4)),))),
+            '{"training": {"then": [{"from_step": 9, "learning_rate": {"value": 0.0001}, '
+            '"objective": {"n_samples": 5, "name": "iwae"}}]}}',
         ),
     ):
         assert config.digest == hashlib.sha256(text.encode()).hexdigest()[:8]

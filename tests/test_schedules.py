@@ -1,8 +1,10 @@
 """Schedules against hand-computed values: a schedule is a function of the step and nothing else."""
 
+from typing import Any
+
 import pytest
 
-from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule, StepDecay
+from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
 
 
 @pytest.mark.parametrize(
@@ -14,6 +16,7 @@ from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule, StepDecay
         (Cyclical(100), {0: 0.0, 25: 0.5, 50: 1.0, 99: 1.0, 100: 0.0, 125: 0.5, 1050: 1.0}),
         (Cyclical(10, rising=1.0, start=1.0, stop=2.0), {0: 1.0, 5: 1.5, 9: 1.9, 10: 1.0}),
         (StepDecay(10, factor=0.5, start=0.8), {0: 0.8, 9: 0.8, 10: 0.4, 19: 0.4, 20: 0.2, 30: 0.1}),
+        (PiecewiseConstant((3.0, 1.0, 2.0), (4, 9)), {0: 3.0, 3: 3.0, 4: 1.0, 8: 1.0, 9: 2.0, 10**9: 2.0}),
     ],
 )
 def test_values(schedule: Schedule, expected: dict[int, float]) -> None:
@@ -30,8 +33,13 @@ def test_values(schedule: Schedule, expected: dict[int, float]) -> None:
         (Cyclical, {"period_steps": 5, "rising": 1.5}, "rising is 1.5"),
         (StepDecay, {"every_steps": 0, "factor": 0.5, "start": 1.0}, "every_steps is 0"),
         (StepDecay, {"every_steps": 5, "factor": 1.5, "start": 1.0}, "factor is 1.5"),
+        (PiecewiseConstant, {"values": (1.0,), "boundaries": (5,)}, "values is .* with boundaries .5."),
+        (PiecewiseConstant, {"values": (), "boundaries": ()}, "values is .*"),
+        (PiecewiseConstant, {"values": (1.0, -0.1), "boundaries": (5,)}, "values is .*"),
+        (PiecewiseConstant, {"values": (1.0, 2.0, 3.0), "boundaries": (5, 5)}, "boundaries is .*"),
+        (PiecewiseConstant, {"values": (1.0, 2.0), "boundaries": (0,)}, "boundaries is .*"),
     ],
 )
-def test_refusals_name_the_thing_and_the_value(kind: type, values: dict[str, float], said: str) -> None:
+def test_refusals_name_the_thing_and_the_value(kind: type, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"{said}; give "):
         kind(**values)

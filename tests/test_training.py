@@ -21,7 +21,7 @@ from torch import Tensor
 from hvae import rng, training
 from hvae.build import build_hvae, build_objective, relax
 from hvae.checkpoints import latest_checkpoint
-from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.data import Dataset
 from hvae.health import Health
 from hvae.interrupts import Interrupted
@@ -92,23 +92,28 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
     for the encoder of each layer, which are stepped or not."""
     steps, objective = configuration.training, configuration.objective
     model = relax(build_hvae(configuration.model, data, seed=seed).train(), objective)
-    loss_of = build_objective(objective, model.latents)
+    loss_of, rate, first_step = build_objective(objective, model.latents), steps.learning_rate, 0
     groups: dict[int, list[torch.nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         layer = 0 if name.startswith("decoder.") else int(name.split("conditionals.z")[1][0])
         groups.setdefault(layer, []).append(weight)
     optimisers = {
-        layer: torch.optim.Adam(weights, lr=1.0, foreach=False, fused=False) for layer, weights in groups.items()
+        layer: torch.optim.Adam(weights, lr=1.0, eps=steps.adam_epsilon, foreach=False, fused=False)
+        for layer, weights in groups.items()
     }
     per_epoch = len(data.train) // steps.batch_size
     for step in range(steps.n_steps):
+        for stage in steps.then:
+            if step == stage.from_step:
+                objective, rate, first_step = stage.objective, stage.learning_rate, step
+                loss_of = build_objective(objective, model.latents)
         order = rng.permutation(len(data.train), seed=seed, purpose="order", step=step // per_epoch)
         first = step % per_epoch * steps.batch_size
         x = data.train[order][first : first + steps.batch_size]
         specs = loss_of.noise_specs(model)
         noise = rng.noise(specs, objective.n_samples, steps.batch_size, seed=seed, purpose="train", step=step)
         model.zero_grad()
-        loss_of.on(model, x.unsqueeze(0), noise, step)[0].backward()
+        loss_of.on(model, x.unsqueeze(0), noise, step - first_step)[0].backward()
         stepped = [
             layer
             for layer in groups
@@ -121,7 +126,7 @@ def plain_twin(configuration: RunConfig, data: Dataset, seed: int) -> dict[str, 
         for gradient in gradients:
             gradient.mul_(min(1.0, steps.clip_norm / norm) if steps.clip_norm else 1.0)
         for layer in stepped:
-            optimisers[layer].param_groups[0]["lr"] = steps.learning_rate(step)
+            optimisers[layer].param_groups[0]["lr"] = rate(step - first_step)
             optimisers[layer].step()
     return {name: value.detach() for name, value in model.named_parameters()}
 
@@ -257,6 +262,89 @@ def test_aggressive_training_is_resumed_bit_for_bit(stop: int, tmp_path: Path, m
     monkeypatch.undo()
     train(run, toy(), progress=False)
     assert_same_state(state(run), state(whole))
+
+
+# Stages
+
+
+def staged(from_step: int = 9, **knobs: Any) -> RunConfig:
+    """ELBO, five steps of IWAE with three samples, then the thermodynamic bound; each with schedules of its own."""
+    iwae = Stage(from_step, ObjectiveConfig("iwae", 3, LinearWarmup(4)), StepDecay(2, factor=0.5, start=2e-2))
+    tvo = Stage(from_step + 5, ObjectiveConfig("tvo", 2, partition=(0.0, 0.3)), LinearWarmup(3, start=1e-3, stop=1e-2))
+    return config(then=(iwae, tvo), **({"n_steps": from_step + 9, "adam_epsilon": 1e-3} | knobs))
+
+
+def test_stages_equal_trainings_by_hand_one_after_the_other(tmp_path: Path) -> None:
+    """To float32 rounding, as above: by one plain loop whose loss and rate are exchanged, and whose Adam goes on.
+
+    It matters at what step a stage begins, that its schedules count from there, and what epsilon is.
+    """
+    configuration = staged(seeds=(0, 7), log_every_steps=1)
+    run = trained(tmp_path, configuration)
+    found, twin = state(run)["parameters"], plain_twin(configuration, toy(), seed=7)
+    for name, value in found.items():
+        torch.testing.assert_close(value[1], twin[name], atol=1e-6, rtol=0)
+    shifted = [replace(stage, from_step=stage.from_step + 1) for stage in configuration.training.then]
+    for knobs in ({"then": tuple(shifted)}, {"then": ()}, {"adam_epsilon": 1e-8}):
+        other = plain_twin(replace(configuration, training=replace(configuration.training, **knobs)), toy(), seed=7)
+        assert max((other[name] - twin[name]).abs().max().item() for name in twin) > 1e-3
+    betas = [row["beta"] for row in run.read_metrics()]
+    assert betas == [1.0] * 9 + [0.0, 0.25, 0.5, 0.75, 1.0] + [1.0] * 4
+
+
+def test_up_to_the_switch_a_run_is_the_first_stage_alone_bit_for_bit(tmp_path: Path) -> None:
+    alone = trained(tmp_path, config(n_steps=9, adam_epsilon=1e-3), label="alone")
+    whole = trained(tmp_path, staged(checkpoint_every_steps=9), label="whole")
+    rows = [row for row in whole.read_metrics() if row["step"] <= 8]
+    assert rows == alone.read_metrics()[: len(rows)] and len(rows) == 2
+    stopped = Run.create_or_open(tmp_path, "trial", "stopped", staged())
+    interrupt_at(9, stopped)
+    assert_same_state(state(stopped)["parameters"], state(alone)["parameters"])
+
+
+@pytest.mark.parametrize("stop", [8, 9, 10, 14, 15])
+def test_stages_are_resumed_bit_for_bit(stop: int, tmp_path: Path) -> None:
+    """Just before a switch, at it, and after it."""
+    whole = trained(tmp_path, staged(), label="whole")
+    run = Run.create_or_open(tmp_path, "trial", "stopped", staged())
+    interrupt_at(stop, run)
+    train(run, toy(), progress=False)
+    assert_same_state(state(run), state(whole))
+    assert run.read_metrics() == whole.read_metrics()
+
+
+def interrupt_at(stop: int, run: Run) -> None:
+    """Train the run to step ``stop`` only."""
+
+    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
+        if step == stop - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(images, configuration, model, step, **knobs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training, "batch", stopping)
+        train(run, toy(), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (
+            (Stage(12, ObjectiveConfig(), Constant(1e-3)),),
+            "then begins stages at .12.; give rising steps",
+        ),
+        ((Stage(0, ObjectiveConfig(), Constant(1e-3)),), "then begins stages at .0.; give rising steps"),
+        (
+            tuple(Stage(s, ObjectiveConfig(), Constant(1e-3)) for s in (6, 3)),
+            "then begins stages at .6, 3.; give rising",
+        ),
+        ((Stage(3, ObjectiveConfig(), Constant(0.0)),), "then.0..learning_rate runs from 0.0 to 0.0; give"),
+        ((Stage(3, ObjectiveConfig("vimco", 2), Constant(1e-3)),), "then.0..objective.name is vimco.*use iwae"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(then: tuple[Stage, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config(then=then)
 
 
 class Spy(torch.optim.Adam):

@@ -22,7 +22,7 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         made, axes = style.panel_grid(len(panels), PANEL_CM, sharey=True)
         for place, (title, lines) in zip(axes, panels.items(), strict=True):
             for name, line in lines.items():
-                _draw(place, names.index(name), name, line)
+                _draw(place, names.index(name), name, line, wanted.mean)
             for x in wanted.marks.get(title, ()):
                 place.axvline(x, color=style.GREY, linewidth=0.6, linestyle="--")
             place.set_title(title)
@@ -36,7 +36,7 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         return made
 
 
-def _draw(axes: Axes, index: int, name: str, line: Line) -> None:
+def _draw(axes: Axes, index: int, name: str, line: Line, mean: str) -> None:
     color = style.color(index)
     if line.expected is not None:
         axes.plot(*line.expected, "-", color=color, linewidth=0.7)
@@ -48,7 +48,9 @@ def _draw(axes: Axes, index: int, name: str, line: Line) -> None:
     )  # fmt: skip
     if line.expected is None and n_replicas:
         with np.errstate(all="ignore"):
-            axes.plot(line.x, np.nanmean(line.values, axis=1), "-", color=color, linewidth=0.6, alpha=0.7)
+            style_of = "steps-mid" if mean == "steps" else "default"
+            means = np.nanmean(line.values, axis=1)
+            axes.plot(line.x, means, "-", drawstyle=style_of, color=color, linewidth=0.6, alpha=0.7)
 
 
 MOST_TICKS = 8

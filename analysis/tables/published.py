@@ -4,9 +4,12 @@ import json
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from analysis.claims import NotMeasuredError
 from analysis.load import by_label
 from analysis.origins import sessions
-from analysis.papers import Held, hold
+from analysis.papers import Grid, Held, hold
 from analysis.study import Study
 from analysis.tables.table import Cell, Column, Table, number
 
@@ -17,9 +20,32 @@ KINDS = {
 
 
 def held(study: Study) -> list[Held]:
-    """Every number of the study's paper."""
+    """Every number of the study's paper that was measured, or that its preset is meant to reach."""
     runs = by_label(study.runs)
-    return [hold(wanted, study.preset, runs, study.measured) for wanted in study.numbers]
+    found = [hold(wanted, study.preset, runs, study.measured) for wanted in study.numbers]
+    return [entry for entry in found if entry.n_replicas or study.preset in entry.number.comparable]
+
+
+def grid_table(grid: Grid, study: Study) -> Table | None:
+    """A row per row of the paper's table of which anything was measured: mean ± standard deviation over replicas."""
+    runs = by_label(study.runs)
+
+    def filled(row: str, column: str) -> str:
+        try:
+            sample = grid.cell(runs, study.measured, row, column)
+        except NotMeasuredError:
+            return ""
+        kept = sample.values[np.isfinite(sample.values)]
+        if not len(kept):
+            return ""
+        spread = f" ± {number(float(np.std(kept, ddof=1)), grid.digits)}" if len(kept) > 1 else ""
+        return f"{number(float(np.mean(kept)), grid.digits)}{spread}"
+
+    texts = {row: [filled(row, column) for column in grid.columns] for row in grid.rows}
+    dash = number(math.nan)
+    rows = [(Cell(row), *(Cell(text or dash) for text in line)) for row, line in texts.items() if any(line)]
+    columns = (Column("", numeric=False), *(Column(column, grid.unit) for column in grid.columns))
+    return Table(columns, tuple(rows)) if rows else None
 
 
 def published_table(found: Sequence[Held]) -> Table:

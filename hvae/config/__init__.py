@@ -20,5 +20,6 @@ from hvae.config.objective import GAMES as GAMES
 from hvae.config.objective import RELAXED as RELAXED
 from hvae.config.objective import ObjectiveConfig as ObjectiveConfig
 from hvae.config.run import RunConfig as RunConfig
+from hvae.config.training import Stage as Stage
 from hvae.config.training import TrainingConfig as TrainingConfig
 from hvae.strict import ConfigError as ConfigError

@@ -12,7 +12,7 @@ from hvae.config.data import DataConfig
 from hvae.config.evaluation import EvaluationConfig
 from hvae.config.model import DISCRETE, MERGED, ModelConfig
 from hvae.config.objective import GAMES, RELAXED, ObjectiveConfig
-from hvae.config.training import TrainingConfig
+from hvae.config.training import Stage, TrainingConfig
 from hvae.strict import ConfigError, differences, read
 
 
@@ -130,6 +130,21 @@ class RunConfig:
             f"objective.name is {name}, but with model.{norm} q of dreams, normalised among dreams, is not q of "
             f"data; use a bound, or no {norm}.",
         )
+        for index, stage in enumerate(self.training.then):
+            training = dataclasses.replace(self.training, learning_rate=stage.learning_rate, then=())
+            try:
+                dataclasses.replace(self, objective=stage.objective, training=training)
+            except ConfigError as error:
+                raise ConfigError(f"training.then[{index}].{error}") from None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is maximised, and how fast, from which step on: the first stage and those of `training.then`."""
+        return (Stage(0, self.objective, self.training.learning_rate), *self.training.then)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that the step belongs to, the first step of a run being 0."""
+        return [stage for stage in self.stages if stage.from_step <= step][-1]
 
     def to_json(self) -> str:
         """The complete configuration as JSON with sorted keys.

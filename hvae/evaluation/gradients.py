@@ -26,7 +26,7 @@ def gradient_arrays(subject: Subject) -> Arrays:
         found.append(
             signal(
                 model, objective, subject.x, n_samples,
-                n_draws=N_DRAWS, step=max(subject.step - 1, 0), seed=subject.config.seed,
+                n_draws=N_DRAWS, step=subject.step, seed=subject.config.seed,
             )
         )  # fmt: skip
         subject.tick()

@@ -65,8 +65,11 @@ def probe(
         total=len(words) * len(replicas.models), desc=f"{run.label} measured", disable=None if progress else True
     ) as bar:
         step = replicas.trained.step
+        last = max(step - 1, 0)
+        stage = run.config.stage_at(last)
         subjects = [
-            Subject(model, x, config, effort, _Ticks(bar), run.config.objective, step) for model in replicas.models
+            Subject(model, x, config, effort, _Ticks(bar), stage.objective, last - stage.from_step)
+            for model in replicas.models
         ]
         for word in words:
             each: list[Arrays | None] = []

@@ -28,9 +28,9 @@ class Subject:
     tick: Callable[[], object]
     """called after every temperature"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """what it was trained for"""
+    """what it was trained for at last"""
     step: int = 0
-    """up to which it was trained"""
+    """the last step of training, as that objective counts"""
 
     @cached_property
     def annealed(self) -> Annealed:

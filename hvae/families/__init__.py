@@ -20,6 +20,7 @@ from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussia
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
 from hvae.families.mixture import EqualMixture, MixtureGaussian
+from hvae.families.removed import Removed
 
 __all__ = [
     "Autoregressive",
@@ -36,6 +37,7 @@ __all__ = [
     "GeneralFamily",
     "MixtureGaussian",
     "Relaxation",
+    "Removed",
     "has_closed_kl",
     "kl",
     "unit_kl",

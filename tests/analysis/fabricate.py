@@ -181,6 +181,7 @@ def metrics(config: RunConfig, rng: np.random.Generator, failed: int | None) -> 
                 units[failed] = np.nan
             row[f"rate_unit_nats/z{index + 1}"] = units.tolist()
             row[f"rate_nats/z{index + 1}"] = units.sum(axis=1).tolist()
+            row[f"active_units/z{index + 1}"] = (units > 0.05).sum(axis=1).tolist()
         rows.append(row)
     return rows
 

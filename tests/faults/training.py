@@ -107,4 +107,16 @@ FAULTS = (
         Edit("hvae.training", "squares[applied].sum(0).sqrt()", "squares[applied].sum().sqrt()"),
         ("tests/test_training.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
+    Fault(
+        "a-stage-counts-from-the-start",
+        "the learning rate of a later stage counts from the run's first step",
+        Edit("hvae.training", "stage.learning_rate(step - stage.from_step)", "stage.learning_rate(step)"),
+        ("tests/test_training.py::test_stages_equal_trainings_by_hand_one_after_the_other",),
+    ),
+    Fault(
+        "a-removed-unit-weighs",
+        "a unit that is removed still counts in the log-densities",
+        Edit("hvae.families.removed", ".masked_fill(self.removed, 0.0)", ""),
+        ("tests/test_removal.py::test_the_log_weights_are_those_of_a_stack_that_never_had_the_units",),
+    ),
 )

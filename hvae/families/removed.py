@@ -1,0 +1,50 @@
+"""A family less some of its units."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from hvae.families.family import Family
+from hvae.families.general import GeneralFamily
+from hvae.shapes import Noise, Outputs, UnitLogProb, Value
+
+
+class Removed(GeneralFamily):
+    """``family`` where the units ``removed [D]`` stand at ``constant [D]`` whatever their law, and weigh nothing.
+
+    Over the units that are left it is the law that the same net gives, so a chain of such conditionals is normalised:
+    p and q less the same units are a model of its own, and its log-weights bound its own log p(x).
+    Raises ValueError for a law that does not factorise over units, and for dice.
+    """
+
+    factorised = True
+    removed: Tensor
+    constant: Tensor
+
+    def __init__(self, family: Family, removed: Tensor, constant: Tensor) -> None:
+        super().__init__()
+        if not family.factorised or family.width != family.units:
+            raise ValueError(
+                f"a unit of {type(family).__name__} cannot be removed by itself; use a law that factorises over units "
+                "of one number each."
+            )
+        self.family = family
+        self.units = self.width = family.units
+        self.n_outputs, self.noise, self.reparametrised = family.n_outputs, family.noise, family.reparametrised
+        self.register_buffer("removed", removed)
+        self.register_buffer("constant", constant)
+
+    def law(self, outputs: Outputs) -> Distribution:
+        return self.family.law(outputs)
+
+    def standard_outputs(self) -> Tensor:
+        return self.family.standard_outputs()
+
+    def draw(self, law: Distribution, noise: Noise) -> Value:
+        return torch.where(self.removed, self.constant, self.family.draw(law, noise))
+
+    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+        return self.family.unit_log_prob(law, value).masked_fill(self.removed, 0.0)
+
+    def mean(self, law: Distribution) -> Value:
+        return torch.where(self.removed, self.constant, self.family.mean(law))

@@ -1,0 +1,164 @@
+"""Papers on images: what is read of a run against its arrays, which runs a printed number names, settings by hand."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from analysis.claims import NotMeasuredError, decide
+from analysis.load import LoadedRun, by_label, load_runs
+from analysis.study import open_study
+from analysis.tables.published import grid_table, held
+from experiments import burda_tables, sonderby_depth
+from experiments.claims import burda_tables as tables
+from experiments.claims.burda_tables import IWAE, VAE, label, turn
+from hvae.schedules import Constant, LinearWarmup
+from tests.analysis.fabricate import fabricate
+
+Runs = Mapping[str, LoadedRun]
+
+
+@pytest.fixture(scope="module")
+def burda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    fabricate(root, burda_tables.configs("cpu"), experiment="burda-tables")
+    return root / "burda-tables"
+
+
+@pytest.fixture(scope="module")
+def sonderby(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    fabricate(root, sonderby_depth.configs("cpu"), experiment="sonderby-depth")
+    return root / "sonderby-depth"
+
+
+def raw(run: LoadedRun, file: str, key: str) -> np.ndarray:
+    with np.load(run.path / "evaluation" / f"{file}.npz") as arrays:
+        return np.asarray(arrays[key])
+
+
+def bound(run: LoadedRun) -> np.ndarray:
+    return raw(run, "likelihood", "bound_nats")[:, -1, 1]
+
+
+@pytest.mark.parametrize("paper", [burda_tables, sonderby_depth])
+def test_every_printed_number_names_a_run_of_the_paper_preset(paper: ModuleType) -> None:
+    known, names = paper.configs("paper"), set()
+    for number in paper.numbers:
+        with pytest.raises(NotMeasuredError) as missing:
+            number.measure({})
+        message = str(missing.value)
+        if "'" in message:
+            names.add(message.split("'")[1])
+    assert names <= set(known)
+    assert len(names) == (3 * 10 + 2 if paper is burda_tables else 2)
+
+
+def test_what_the_claims_on_burdas_tables_read(burda: Path) -> None:
+    runs = by_label(load_runs(burda))
+    one, vae, iwae = (runs[label(o, k)] for o, k in ((VAE, 1), (VAE, 20), (IWAE, 20)))
+    expected = bound(vae) - bound(one) - (bound(iwae) - bound(one)) / 2
+    np.testing.assert_allclose(tables.gain_less_half(runs, 1).values, expected)
+    singles = [run for name, run in runs.items() if " then " not in name]
+    units = np.concatenate(
+        [raw(run, "diagnostics", f"burda_variance/z{z}")[..., 1] for run in singles for z in range(1, run.depth + 1)], 1
+    )
+    assert len(singles) == 10 and units.shape == (6, 5 * 50 + 5 * 150)
+    near = ((units >= 10**-2.5) & (units < 10**-1.5)).mean(1)
+    np.testing.assert_allclose(tables.in_valley(runs).values, near)
+    sides = np.minimum((units < 10**-2.5).mean(1), (units >= 10**-1.5).mean(1))
+    np.testing.assert_allclose(tables.smaller_mode(runs).values, sides)
+    second = [raw(run, "diagnostics", "burda_variance/z2")[..., 1] for run in singles if run.depth == 2]
+    np.testing.assert_allclose(tables.most_in_second(runs).values, np.max([(u > 0.01).sum(1) for u in second], 0))
+    assert tables.largest(runs) == 20 and tables.middle(runs) == 5
+
+
+def test_the_largest_change_by_removal_counts_whatever_its_sign(burda: Path) -> None:
+    runs = by_label(load_runs(burda))
+    lost = np.zeros((6, 3))
+    beside = {name: replace(run, beside={"lost_nats": lost + 0.01}) for name, run in runs.items()}
+    beside[turn(VAE, IWAE)] = replace(beside[turn(VAE, IWAE)], beside={"lost_nats": lost - 0.05})
+    np.testing.assert_allclose(tables.removal(beside).values, 0.05)
+    assert decide(burda_tables.claims[-1], beside, {}).outcome == "supported"
+    assert decide(burda_tables.claims[-1], runs, {}).outcome == "not measured"
+
+
+def test_the_report_of_burdas_tables_stands_beside_what_was_printed(burda: Path) -> None:
+    study = open_study(burda)
+    assert study.preset == "cpu" and {decide(c, by_label(study.runs), {}).outcome for c in study.claims} <= {
+        "supported", "not supported", "undecided", "not measured",
+    }  # fmt: skip
+    assert sum(decide(claim, by_label(study.runs), {}).outcome == "not measured" for claim in study.claims) == 1
+    found = held(study)
+    assert len(found) == 26 and {entry.agreement for entry in found} == {"other scale"}
+    first, second = (grid_table(grid, study) for grid in study.grids)
+    assert first is not None and second is not None and (len(first.rows), len(second.rows)) == (6, 4)
+    run = by_label(study.runs)[label(IWAE, 5, 2)]
+    (row,) = (row for row in first.rows if row[0].text == "2 layers, K = 5")
+    text = f"{-bound(run).mean():.2f} ± {bound(run).std(ddof=1):.2f}"
+    assert row[4].text == text.replace("-", "\N{MINUS SIGN}") and first.rows[0][3].text == "\N{EN DASH}"
+    panels = burda_tables.histogram(by_label(study.runs), {})
+    assert {title: line["K = 1"].values.sum(0).tolist() for title, line in panels.items()} == {
+        "1 layer, z1": [50.0] * 6, "2 layers, z1": [100.0] * 6, "2 layers, z2": [50.0] * 6,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", burda_tables.PRESETS)
+def test_a_run_that_turns_begins_as_the_run_of_table_1(preset: str) -> None:
+    """So what table 2 calls stage 1 is the run of table 1, seed by seed; the second stage has the other's samples."""
+    configs = burda_tables.configs(preset)
+    most = max(config.objective.n_samples for config in configs.values())
+    for first, second in tables.TURNS:
+        turned, alone = configs[turn(first, second)], configs[label(first, 1 if first == VAE else most)]
+        (stage,) = turned.training.then
+        assert replace(turned.training, then=(), n_steps=stage.from_step) == alone.training
+        assert replace(turned, training=alone.training) == alone
+        assert (stage.objective.name, stage.objective.n_samples) == {VAE: ("elbo", 1), IWAE: ("iwae", most)}[second]
+        assert preset != "paper" or stage.learning_rate == Constant(1e-4)
+
+
+def test_the_papers_learning_rate() -> None:
+    """3^i passes of 3,000 batches each, i from 0 to 7: 3,280 in all; the authors' code rounds to 10, 7.2, 5.2 … e-4."""
+    rate = burda_tables.configs("paper")[label(IWAE, 50)].training.learning_rate
+    step, seen = 0, []
+    for i in range(8):
+        assert rate(step) == rate(step + 3**i * 3000 - 1) == pytest.approx(1e-3 * 10 ** (-i / 7))
+        seen.append(round(rate(step) * 1e4, 1))
+        step += 3**i * 3000
+    assert seen == [10, 7.2, 5.2, 3.7, 2.7, 1.9, 1.4, 1.0] and step == 3280 * 3000
+
+
+def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
+    runs = by_label(load_runs(sonderby))
+    deep = {arm: runs[sonderby_depth.label(5, arm)] for arm in sonderby_depth.ARMS}
+    plain, warm = deep[sonderby_depth.PLAIN], deep[sonderby_depth.WARM]
+    rates = sum(raw(plain, "diagnostics", f"rate_nats/z{z}")[:, 1] for z in (3, 4, 5))
+    np.testing.assert_allclose(sonderby_depth.upper_kl(runs, plain.label).values, rates)
+    beta = warm.config.objective.beta
+    assert isinstance(beta, LinearWarmup) and sonderby_depth.early(runs) == beta.warmup_steps / 2
+    for step, row in ((0.0, warm.metrics[0]), (math.inf, warm.metrics[-1])):
+        units = sum(np.array(row[f"active_units/z{z}"]) for z in range(1, 6))
+        np.testing.assert_array_equal(sonderby_depth.units_at(runs, warm.label, step).values, units)
+    lead, _ = sonderby_depth.lead(runs, 2)
+    key = "residual_variance/z2", "twin_covariance/z2"
+    ladder = (raw(deep[sonderby_depth.LADDER], "diagnostics", key[0])[..., 1] > 0.01).sum(1)
+    others = [(raw(deep[arm], "diagnostics", key[1])[..., 1] > 0.01).sum(1) for arm in list(deep)[:3]]
+    np.testing.assert_array_equal(lead.values, ladder - np.max(others, 0))
+    single = [run for name, run in runs.items() if sonderby_depth.LADDER not in name]
+    best = max(single, key=lambda run: bound(run).mean())
+    np.testing.assert_allclose(sonderby_depth.best_other(runs).values, bound(best))
+
+
+def test_the_report_on_depth_stands(sonderby: Path) -> None:
+    study = open_study(sonderby)
+    assert "not measured" not in {decide(claim, by_label(study.runs), {}).outcome for claim in study.claims}
+    assert len(held(study)) == 3 and len(study.runs) == 15
+    shown = [table for table in (grid_table(grid, study) for grid in study.grids) if table is not None]
+    assert [len(table.rows) for table in shown] == [4, 4] and shown[0].rows[0][4].text == "\N{EN DASH}"
+    panels = sonderby_depth.against_depth(by_label(study.runs), {})
+    assert panels["L_K"]["LVAE+BN+WU"].x.tolist() == [2, 3, 5] and panels["L_1"]["plain"].values.shape == (4, 6)
+    assert set(sonderby_depth.over_training(by_label(study.runs), {})) == {f"z{z}" for z in range(1, 6)}
