@@ -43,7 +43,7 @@ GRID: Mapping[str, Mapping[str, Any]] = {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
         "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
         "n_starts": 2, "n_released": 1500,
-        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5), "n_priced": 300, "n_begun": 3,
+        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.9, 1.1, 1.5), "n_priced": 250, "n_begun": 3,
         "n_closer": 5,
     },
     "paper": {

@@ -106,6 +106,8 @@ def release(measured: Measured) -> Figure | None:
     with style.settings():
         made = style.figure(5.8)
         axes = made.subplots(1, 2)
+        axes[0].set_xscale("log")
+        axes[0].set_yscale("log")
         for index, (_, at) in enumerate(kinds):
             color, mark = style.color(index + 1), style.marker(index)
             before, after = (np.maximum(rows[f"gap_{when}_nats"][at], FLOOR) for when in ("before", "after"))
@@ -119,8 +121,6 @@ def release(measured: Measured) -> Figure | None:
             ends = one.get_xlim()
             line = [max(ends[0], FLOOR), ends[1]]
             one.plot(line, line, color=style.GREY, linewidth=0.6, linestyle="--")
-        axes[0].set_xscale("log")
-        axes[0].set_yscale("log")
         for axis in (axes[0].xaxis, axes[0].yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
             axis.set_minor_formatter(NullFormatter())

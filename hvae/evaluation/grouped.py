@@ -112,10 +112,10 @@ def trained_at_prices(teachers: Sequence[Needing], widths: Widths, law: Law | No
         if job.start < 2:
             decoder.load_state_dict(truth.state_dict())
         if job.start == 1:
-            on = tables.marginals()[1].exp() @ coin_states(widths[1])
+            on, outputs = tables.marginals()[1].exp() @ coin_states(widths[1]), decoder["z1"].net.outputs
+            assert isinstance(outputs, Tensor)
             with torch.no_grad():
-                weak = 0.1 * torch.randn(2 ** widths[2], widths[1], generator=source, dtype=torch.float64)
-                decoder["z1"].net.outputs.copy_(on.logit() + weak)
+                outputs.copy_(on.logit() + 0.1 * torch.randn(outputs.shape, generator=source, dtype=torch.float64))
         return Enumeration(decoder, None if law is None else law.encoder(widths, source))
 
     def train(jobs: Sequence[Job]) -> list[Solution]:

@@ -164,7 +164,8 @@ def price_rows(
     The prices are ``powers`` of each teacher's own threshold under exact inference, so that 0 is the bound itself and
     1 the threshold, and ``n_closer`` more that close in on the threshold of the inference.
     """
-    rows, exact = [], []
+    rows: list[dict[str, Any]] = []
+    exact: list[float] = []
     for inference, train in trains.items():
         say(f"what z2 may cost: {inference}")
         search = Search(train, len(teachers), n_starts)
