@@ -55,7 +55,7 @@ SOURCE = "Lucas et al. 2019 (arXiv:1911.02469)"
 
 GRID: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
-        "data": "digits-grey", "n": 500, "n_replicas": 2, "latents": (2, 5), "tolerance": 1e-6, "n_refined": 1200,
+        "data": "digits-grey", "n": 500, "n_replicas": 2, "latents": (2,), "tolerance": 1e-6, "n_refined": 1200,
         "notebook": {"units": 8, "n_steps": 201, "every": 50}, "ratios": (0.5, 0.9, 1.1, 2.0),
         "units": 5, "variances": (0.1, 0.3, 0.6, 1.0),
     },
