@@ -51,6 +51,7 @@ from experiments.claims.burda_tables import claims as claims
 from experiments.claims.burda_tables import panels as panels
 from experiments.depth import likelihood
 from experiments.published import numbers as printed
+from experiments.sonderby_depth import seen
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.schedules import Constant, PiecewiseConstant, Schedule
 
@@ -181,9 +182,16 @@ def nll(runs: Runs, name: str) -> Sample:
     return Sample(-found.values, found.seeds)
 
 
-def _measure(name: str, metric: str) -> Callable[[Runs], Sample]:
-    layer = 2 if metric.endswith("z2") else 1
-    return lambda runs: nll(runs, name) if metric.startswith("test NLL") else burda_units(runs, name, layer)
+def _measure(name: str, metric: str, data: str) -> Callable[[Runs], Sample]:
+    """Of the run ``name``, where it is of the data ``data``."""
+
+    def measured(runs: Runs) -> Sample:
+        seen(runs, name, data)
+        if metric.startswith("test NLL"):
+            return nll(runs, name)
+        return burda_units(runs, name, 2 if metric.endswith("z2") else 1)
+
+    return measured
 
 
 def _numbers() -> list[Number]:
@@ -206,7 +214,7 @@ def _numbers() -> list[Number]:
             name = label(named[1], int(named[3]), int(named[2]), data)
         tolerance = TOLERANCE_NATS if row.unit == "nats" else TOLERANCE_UNITS
         comparable = () if data == "OMNIGLOT " else ("paper",)
-        found.append(Number(row, _measure(name, row.metric), tolerance, comparable))
+        found.append(Number(row, _measure(name, row.metric, DATA[data][0]), tolerance, comparable))
     return found
 
 

@@ -55,7 +55,7 @@ def test_every_printed_number_names_a_run_of_the_paper_preset(paper: ModuleType)
         if "'" in message:
             names.add(message.split("'")[1])
     assert names <= set(known)
-    assert len(names) == (3 * 10 + 2 if paper is burda_tables else 2)
+    assert len(names) == (3 * 10 + 2 if paper is burda_tables else 3)
 
 
 def test_what_the_claims_on_burdas_tables_read(burda: Path) -> None:
@@ -151,6 +151,13 @@ def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
     single = [run for name, run in runs.items() if sonderby_depth.LADDER not in name]
     best = max(single, key=lambda run: bound(run).mean())
     np.testing.assert_allclose(sonderby_depth.best_other(runs).values, bound(best))
+
+
+def test_a_number_printed_for_mnist_is_not_held_against_digits(tmp_path: Path) -> None:
+    for paper, name in ((burda_tables, "burda-tables"), (sonderby_depth, "sonderby-depth")):
+        fabricate(tmp_path, paper.configs("smoke"), experiment=name)
+        study = open_study(tmp_path / name)
+        assert study.preset == "smoke" and study.numbers and held(study) == []
 
 
 def test_the_report_on_depth_stands(sonderby: Path) -> None:

@@ -11,7 +11,8 @@ from analysis.tables.table import Table
 def _tables(study: Study) -> Mapping[str, Table]:
     grids = {grid.title: grid_table(grid, study) for grid in study.grids}
     tables = {title: table for title, table in grids.items() if table is not None}
-    numbers = {study.paper.citation: published_table(held(study))} if study.paper and study.numbers else {}
+    found = held(study)
+    numbers = {study.paper.citation: published_table(found)} if study.paper and found else {}
     return numbers | tables
 
 

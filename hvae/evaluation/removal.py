@@ -31,13 +31,14 @@ def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: i
 
     Raises ValueError for a ladder, whose merged laws the removal would change.
     """
-    if not isinstance(model.posterior, NetworkPosterior):
-        raise ValueError("units of a ladder cannot be removed alone, since p and q share laws; use another order.")
     stack = copy.deepcopy(model)
+    posterior = stack.posterior
+    if not isinstance(posterior, NetworkPosterior):
+        raise ValueError("units of a ladder cannot be removed alone, since p and q share laws; use another order.")
     sampler = Sampler(model, torch.zeros(1, 1).to(next(model.parameters())), seed)
     for name in model.latents:
         gone, constant = torch.as_tensor(removed[name]), prior_mean(sampler, name)
-        for network in (stack.decoder, stack.posterior.network):
+        for network in (stack.decoder, posterior.network):
             network[name].family = Removed(network[name].family, gone, constant)
     return stack
 
