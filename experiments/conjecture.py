@@ -37,7 +37,7 @@ GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
         "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 100,
-        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 50, "n_begun": 2, "n_closer": 2,
+        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 30, "n_begun": 2, "n_closer": 1,
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
