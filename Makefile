@@ -8,10 +8,11 @@ BEGUN  := $(VENV)/.installing
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all check clean
+.PHONY: help install demo smoke test test-all check clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 3 minutes on 2 cores)"
+	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
 	@echo "make test      install, run the tests (at most 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
 	@echo "make check     install, lint and check the types"
@@ -44,6 +45,9 @@ test: $(STAMP)
 test-all: export OMP_NUM_THREADS = 1
 test-all: $(STAMP)
 	$(VENV)/bin/python -m pytest -q -n 2
+
+smoke: $(STAMP)
+	$(VENV)/bin/hvae run papers --preset smoke
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
