@@ -24,7 +24,7 @@ LAZY = {("cli", "analysis"), ("cli", "experiments")}
 SEES_NO_CONFIGURATION = ORDER[ORDER.index("shapes") : ORDER.index("build")]
 STRANGERS = {("nets", "families"), ("nets", "network"), ("families", "nets")}
 FOR_ANALYSIS = {"vocabulary", "schedules", "strict", "config", "files", "runs"}
-FOR_EXPERIMENTS = {"schedules", "config", "cli"}
+FOR_EXPERIMENTS = {"vocabulary", "schedules", "config", "cli"}
 
 
 @dataclass(frozen=True)
