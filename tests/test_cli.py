@@ -79,7 +79,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--threads=0"], "threads"),
     (["train", "--config=missing.yaml"], "missing.yaml"),
     (["run"], "experiment"),
-    (["run", "nothing"], "There is no experiment 'nothing'; known are conjecture"),
+    (["run", "nothing"], "There is no experiment 'nothing'; known are burda-tables, conjecture"),
     (["run", "../depth"], "There is no experiment"),
     (["run", "depth", "--preset=huge"], "it has demo, cpu, paper"),
     (["run", "depth", "--workers=-1"], "workers"),
