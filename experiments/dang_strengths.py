@@ -14,7 +14,7 @@ each is the middle of its grid. Where Σ2 is given too (`two_layer` with sigma2)
 Runs have unit variances in p(x|z1) where the paper has η²: -ELBO times η² is the same objective with weights β η²,
 which is how η enters. ReLU stacks learn one deviation per unit in q(z1|x), p(z1|z2) and q(z2|z1), none moves with the
 datum, so that η of z1 and z2 is a matter of scale. Their code does not halve the squared error while its divergences
-are halved, which doubles η² against the paper's formula (a grid value 0.5 there is 0.35 here); it clamps
+are halved: the weights count half, or η² does, against the paper's formula (η = 0.5 there is 0.35 here); it clamps
 divergences at 0, drops constant traces in the linear script, and its `Sigma` is a deviation, not a variance.
 
 Source: H. A. Dang, T. H. Tran, T. Nguyen, N. Ho, "Beyond Vanilla Variational Autoencoders: Detecting Posterior Collapse
