@@ -441,7 +441,7 @@ claims = (
         CODES,
     ),
     *(
-        _exact(f"At the optimum of regime {name} the verdicts on both layers are right.",
+        _exact(f"Optimum, regime {name}: the verdicts on both layers are right.",
                "share of starts with the right verdicts", right_verdicts(name), "above", 0.9)
         for name in REGIMES
     ),
