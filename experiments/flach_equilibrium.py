@@ -147,7 +147,7 @@ def measure(
 
     knobs = CONSISTENCY[preset]
 
-    def of_units(label: str, run: Any, trained: Any, data: Any) -> Mapping[str, Any]:
+    def of_units(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
         test = data.test[: 2 * knobs["n_samples"]]
         return spectra(trained.models, trained.alive, test, n_bootstrap=knobs["n_bootstrap"], seed=0)
 

@@ -158,7 +158,7 @@ def measure(
 ) -> dict[str, Callable[[], Any]]:
     """A classifier, then of every run its consistency and what it cost (`features.parts`)."""
 
-    def cost(label: str, run: Any, trained: Any, data: Any) -> Mapping[str, Any]:
+    def cost(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
         seconds = costs.milliseconds(preset, label.removesuffix(TIMED)) * run.config.training.n_steps / 1000
         return {"cpu_seconds": np.array(seconds)}
 

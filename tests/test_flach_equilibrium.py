@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_the_arms_of_an_order_differ_in_the_objective_only(preset: str) -> None:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("flach")
-    fabricate(root, flach.configs("smoke"), experiment="flach-equilibrium", n_replicas=None)
+    fabricate(root, flach.configs("smoke"), experiment="flach-equilibrium")
     return root
 
 
@@ -56,7 +57,7 @@ def study_with(root: Path, factor: float) -> Study:
         n, scale = len(run.config.training.seeds), factor if "symmetric" in run.label else 1.0
         plain = np.linspace(0.99, 1.01, n) * scale
         names = ("limit-shot", "limit-test", "shot-test", "settling", "starts")
-        beside = {f"{name}/plain": plain for name in names}
+        beside: dict[str, Any] = {f"{name}/plain": plain for name in names}
         beside |= {name: plain[:, None] * np.array([0.8, 0.9, 1.0]) for name in names}
         for player, (layer, units) in itertools.product("qp", zip(("z1", "z2"), run.config.model.latents, strict=True)):
             middle = scale * source.uniform(0.29, 0.31, (n, units))
@@ -113,10 +114,9 @@ def test_spectra_are_sorted_within_each_replica(root: Path) -> None:
 
 def test_the_page_shows_spectra_distances_and_published_numbers(root: Path, tmp_path: Path) -> None:
     study_with(root, 0.5)
-    np.savez(
-        root / "flach-equilibrium/measured/smoke/classifier.npz",
-        **{"test_accuracy": 0.97, "n_samples": 9, "n_steps": 2, "floor": [0.1, 0.2, 0.3], "floor/plain": 0.4},
-    )
+    classifier: dict[str, Any] = {"test_accuracy": 0.97, "n_samples": 9, "n_steps": 2}
+    classifier |= {"floor": [0.1, 0.2, 0.3], "floor/plain": 0.4}
+    np.savez(root / "flach-equilibrium/measured/smoke/classifier.npz", **classifier)
     assert main(["report", str(root / "flach-equilibrium"), "--to", str(tmp_path / "kept")]) == 0
     page = (root / "flach-equilibrium" / "report.html").read_text()
     assert (

@@ -5,13 +5,13 @@ its runs (`parts`).
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Further = Callable[[str, Any, Any, Any], Mapping[str, Any]]
+Further = Callable[[str, Any, Any, Any], dict[str, Any]]
 """(label, run, what is trained, data) -> more arrays of the run"""
 
 
@@ -55,10 +55,7 @@ def parts(
         )  # fmt: skip
         return found | further(label, run, trained, data())
 
-    made: dict[str, Callable[[], Any]] = {"classifier": train_classifier}
-    for label, path in runs.items():
-        made[path.name] = lambda label=label, path=path: of_run(label, path)
-    return made
+    return {"classifier": train_classifier} | {path.name: partial(of_run, label, path) for label, path in runs.items()}
 
 
 def train(data: Any, hidden: tuple[int, ...], epochs: int) -> dict[str, Any]:

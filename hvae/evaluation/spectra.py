@@ -21,7 +21,8 @@ def spectra(models: Sequence[HVAE], alive: Sequence[bool], x: Tensor, *, n_boots
     """
     measure = partial(_of_model, x=x, n_bootstrap=n_bootstrap, seed=seed)
     found = [measure(model) if good else None for model, good in zip(models, alive, strict=True)]
-    return stack(found, next((arrays for arrays in found if arrays is not None), None) or measure(models[0]))
+    measured = [arrays for arrays in found if arrays is not None]
+    return stack(found, measured[0] if measured else measure(models[0]))
 
 
 def _of_model(model: HVAE, x: Tensor, n_bootstrap: int, seed: int) -> Arrays:

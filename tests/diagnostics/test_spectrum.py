@@ -21,11 +21,8 @@ KINDS = [Bernoulli(4), Bernoulli(3), Bernoulli(2)]
 def of_table(joint: np.ndarray) -> float:
     """I of two variables from their joint table, term by term, in nats."""
     rows, columns = joint.sum(1), joint.sum(0)
-    return sum(
-        joint[i, j] * np.log(joint[i, j] / (rows[i] * columns[j]))
-        for i, j in itertools.product(range(len(rows)), range(len(columns)))
-        if joint[i, j] > 0
-    )
+    cells = itertools.product(range(len(rows)), range(len(columns)))
+    return float(sum(joint[i, j] * np.log(joint[i, j] / (rows[i] * columns[j])) for i, j in cells if joint[i, j] > 0))
 
 
 def tables(pi: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
@@ -88,12 +85,12 @@ def listed(model: HVAE, player: str, name: str, images: torch.Tensor) -> tuple[n
 
 
 def _probability(logits: torch.Tensor) -> np.ndarray:
-    return (1 / (1 + np.exp(-logits.detach().numpy()))).T
+    return np.asarray(1 / (1 + np.exp(-logits.detach().numpy()))).T
 
 
 def _of_coins(on: np.ndarray, states: np.ndarray) -> np.ndarray:
     """[N, S] chance of every state of independent coins."""
-    return np.prod(np.where(states[None] == 1, on[:, None], 1 - on[:, None]), axis=-1)
+    return np.asarray(np.prod(np.where(states[None] == 1, on[:, None], 1 - on[:, None]), axis=-1))
 
 
 def test_it_is_of_the_probabilities_and_not_of_the_draws() -> None:
