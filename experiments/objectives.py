@@ -254,7 +254,7 @@ def _claims(*, equal_time: bool) -> list[Claim]:
                 game, elbo, "below", -DISTANCE_MARGIN, unit="(log of a ratio)", pair=pair,
             ),
             difference(
-                f"{name}stack: wake-sleep leaves a smaller gap than the ELBO {when}.",
+                f"{name}stack: wake-sleep leaves less between ELBO and L_K, a lower estimate of the gap, {when}.",
                 FLACH, "L_K − ELBO", looseness, game, elbo, "below", -GAP_MARGIN_NATS, pair=pair,
             ),
             difference(
