@@ -82,6 +82,11 @@ if __name__ == "__main__":
 """
 
 
+def _default_interrupt() -> None:
+    """A shell starts what it puts in the background with interrupts ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _begin(tmp_path: Path) -> tuple[list[Run], "subprocess.Popen[str]"]:
     runs = _runs(tmp_path / "runs", "slow 1", "slow 2", "fine")
     (tmp_path / "sweeper.py").write_text(SWEEPER)
@@ -90,6 +95,7 @@ def _begin(tmp_path: Path) -> tuple[list[Run], "subprocess.Popen[str]"]:
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_default_interrupt,
     )
     deadline = time.monotonic() + 60
     while sum((run.path / "begun").exists() for run in runs) < 2:

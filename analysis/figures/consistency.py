@@ -68,7 +68,7 @@ def samples(study: Study) -> Figure | None:
         grid = made.subplots(len(runs), 2, squeeze=False)
         for row, (run, title) in zip(grid, runs, strict=True):
             for axes, key in zip(row, ("images/shot", "images/limit"), strict=True):
-                axes.imshow(_strip(run, key), cmap="gray_r", vmin=0, vmax=1)
+                axes.imshow(_strip(run, key), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
                 axes.axis("off")
             first = run is panels[title][0]
             words = f"{title}: {_short(run, title)}" if first else _short(run, title)

@@ -23,6 +23,12 @@ def test_results_are_small_files_and_a_page_with_their_origin(tmp_path: Path) ->
     assert len(sizes) > 5 and max(sizes) < 300_000
 
 
+def test_what_is_committed_is_small() -> None:
+    files = [file for file in (Path(__file__).parents[2] / "experiments" / "results").rglob("*") if file.is_file()]
+    assert len(files) > 100
+    assert not [file for file in files if file.stat().st_size >= 300_000]
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
     (tmp_path / "kept").write_text("in the way")
