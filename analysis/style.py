@@ -101,14 +101,14 @@ def plain(value: float) -> str:
 
 
 def svg(made: Figure) -> str:
-    """The `<svg>` element as text, the same bytes every time; outlines to a thousandth of a point, to keep it small."""
+    """The `<svg>` element as text, the same bytes every time; places to a thousandth of a point, to keep it small."""
     buffer = io.StringIO()
     with settings():
         made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hvae"})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d{3})\d+", r"\1", path[0]), text)
+    return re.sub(r' (?:d|x|y)="[^"]*"', lambda path: re.sub(r"(\.\d{3})\d+", r"\1", path[0]), text)
 
 
 def with_prefix(svg_text: str, prefix: str) -> str:
