@@ -144,7 +144,7 @@ def measure(
 
     def images() -> Any:
         from hvae.data import load
-        from hvae.evaluation.ppca import spectrum
+        from hvae.evaluation.linear_training import spectrum
 
         task = Task.reconstruction(spectrum(load(knobs["data"], data_dir=data_dir).train))
         printed = PRINTED_BETAS if knobs["data"].startswith("mnist") else ()
