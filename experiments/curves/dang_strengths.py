@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from analysis.claims import Measured, Runs
-from analysis.load import Array, Layer
+from analysis.layers import Layer
+from analysis.load import Array
 from analysis.papers import Curves, Line
 from experiments.claims.dang_strengths import BETA2_OF_BETA1, RELU
 
