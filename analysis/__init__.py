@@ -2,8 +2,9 @@
 
 Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
 
-    load      a run directory -> records of arrays; the one place that knows the files' keys,
-    gap       with this one for what bounds log p(x) and splits the ELBO's gap
+    load      a run directory -> records of arrays; the one place that knows the files' keys, with
+    layers    this one for what was measured of each layer,
+    gap       and this one for what bounds log p(x) and splits the ELBO's gap
     activity  units of the exact posterior against those of q -> whose collapse
     claims    a statement, its measure and its margin -> supported, not supported or undecided
     study     the runs of one experiment together with its question and its claims

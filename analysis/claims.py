@@ -68,6 +68,11 @@ class Claim:
         return f"{self.relation} {self.margin:g} {self.unit}"
 
 
+def single(read: Callable[[Any], Sample]) -> Measure:
+    """One sample by itself."""
+    return lambda found: (read(found), None)
+
+
 def paired(read: Read, first: str, second: str) -> Measure:
     """The two samples themselves."""
     return lambda found: (read(found, first), read(found, second))
@@ -185,6 +190,23 @@ def find(runs: Runs, label: str) -> LoadedRun:
     if run.early:
         raise NotMeasuredError(f"the run '{label}' was {run.early}")
     return run
+
+
+def find_part(measured: Measured, name: str) -> Arrays:
+    """The arrays of the part called `name`, for a measure. Raises `NotMeasuredError`."""
+    if name not in measured:
+        raise NotMeasuredError(f"the part '{name}' is not measured yet")
+    return measured[name]
+
+
+def per_replica(rows: Arrays, values: Array, keep: Array | None = None) -> Sample:
+    """[R] the largest of the `values` [N] of each replica's rows, of those to `keep`. Raises `NotMeasuredError`."""
+    replicas = np.unique(rows["replica"])
+    chosen = np.ones(len(values), bool) if keep is None else keep
+    if not chosen.any():
+        raise NotMeasuredError("none of the settings that it speaks of is among those of this preset")
+    largest = [np.max(values[(rows["replica"] == replica) & chosen]) for replica in replicas]
+    return Sample(np.array(largest, dtype=float), tuple(int(replica) for replica in replicas))
 
 
 def _replicas(n: int) -> str:

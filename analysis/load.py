@@ -1,4 +1,4 @@
-"""Run directories as records of arrays: the one place, with `analysis.gap`, that knows the keys of the files.
+"""Run directories as records of arrays: with `analysis.layers` and `analysis.gap` all that knows keys of the files.
 
 What a run did not measure is NaN of the right shape, so that a figure drops a missing point in the
 same way as a failed replica. Shapes lead with R, the replicas; an interval is a last axis of three,
@@ -15,70 +15,10 @@ import numpy as np
 
 from analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
 from analysis.gap import Array as Array
-from hvae.config import MERGING, RunConfig
+from analysis.layers import NOT_MEASURED, Layer, read_layer
+from hvae.config import RunConfig
 from hvae.runs import Run, find_runs
-from hvae.vocabulary import ACTIVE, ACTIVE_VARIANCE, FAILED, UNDECIDED
-
-NOT_MEASURED = "not measured"
-
-INTERVALS = (
-    "rate_nats",
-    "kl_standard_nats",
-    "kl_prior_nats",
-    "parent_information_nats",
-    "information_nats",
-    "reading_nats",
-    "knockout_encoder_nats",
-    "knockout_model_nats",
-)
-UNIT_INTERVALS = (
-    "rate_unit_nats",
-    "kl_standard_unit_nats",
-    "burda_variance",
-    "twin_covariance",
-    "residual_variance",
-)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What was measured of one latent layer."""
-
-    name: str
-    n_units: int
-    intervals: Arrays
-    """each of `INTERVALS` -> [R, 3]"""
-    unit_intervals: Arrays
-    """those of `UNIT_INTERVALS` that were measured -> [R, D, 3]"""
-    verdict: Array
-    """[R, 3] words, one per epsilon"""
-    collapsed_fraction: Array | None
-    """[R, E'] share of units that are (epsilon, delta)-collapsed"""
-    information_on_n: Array
-    """[R] mean of the information's terms on exactly n images, nats; NaN where the layer sees another one below"""
-    n_mixture: int
-    """top-down, the most images that a replica's mixture grew to; else 0"""
-
-    def interval(self, quantity: str) -> Array:
-        """[R, 3], NaN where it was not measured."""
-        return self.intervals[quantity]
-
-    @property
-    def active_statistic(self) -> str:
-        """The variance over data that counts units: free of what a unit inherits where that was measured."""
-        for quantity in ("twin_covariance", "residual_variance", "burda_variance"):
-            if quantity in self.unit_intervals:
-                return quantity
-        return ""
-
-    def active_units(self, statistic: str = "") -> Array:
-        """[R] units whose variance over data (by default `active_statistic`) exceeds `ACTIVE_VARIANCE`, or NaN."""
-        statistic = statistic or self.active_statistic
-        if statistic not in self.unit_intervals:
-            return np.full(len(self.verdict), np.nan)
-        middle = self.unit_intervals[statistic][..., 1]
-        counts = (middle > ACTIVE_VARIANCE).sum(axis=1).astype(float)
-        return np.where(np.isfinite(middle).all(axis=1), counts, np.nan)
+from hvae.vocabulary import ACTIVE, FAILED, UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -258,7 +198,7 @@ def load_run(run: Run) -> LoadedRun:
     epsilons = diagnostics.get("epsilons", epsilon * np.array([0.3, 1.0, 3.0]))
     names = [f"z{index}" for index in range(1, len(config.model.latents) + 1)]
     layers = tuple(
-        _layer(diagnostics, name, n_units, alive, len(epsilons))
+        read_layer(diagnostics, name, n_units, alive, len(epsilons))
         for name, n_units in zip(names, config.model.latents, strict=True)
     )
     return LoadedRun(
@@ -299,24 +239,6 @@ def by_label(runs: Iterable[LoadedRun]) -> dict[str, LoadedRun]:
 
 def _arrays(run: Run, name: str) -> dict[str, Array]:
     return dict(run.load_arrays(name)) if run.has_arrays(name) else {}
-
-
-def _layer(arrays: Arrays, name: str, n_units: int, alive: Array, n_epsilons: int) -> Layer:
-    nothing = np.full((len(alive), 3), np.nan)
-    words = np.where(alive[:, None], NOT_MEASURED, FAILED).repeat(n_epsilons, axis=1)
-    units = {key: arrays[f"{key}/{name}"] for key in UNIT_INTERVALS if f"{key}/{name}" in arrays}
-    return Layer(
-        name=name,
-        n_units=n_units,
-        intervals={key: arrays.get(f"{key}/{name}", nothing) for key in INTERVALS},
-        unit_intervals=units,
-        verdict=arrays.get(f"verdict/{name}", words),
-        collapsed_fraction=arrays.get(f"collapsed_fraction/{name}"),
-        information_on_n=arrays.get(f"information_on_n_nats/{name}", nothing[:, 0]),
-        n_mixture=int(np.max(arrays.get(f"n_paths/{name}", 0), initial=0))
-        if str(arrays.get("order")) in MERGING
-        else 0,
-    )
 
 
 def _likelihood(arrays: Arrays, suffix: str, alive: Array) -> Likelihood | None:

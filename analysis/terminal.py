@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.claims import decide, t_interval, welch_interval
-from analysis.load import Array, Layer, LoadedRun, by_label, load_runs
+from analysis.layers import Layer
+from analysis.load import Array, LoadedRun, by_label, load_runs
 from analysis.reading import measured_reading
 from analysis.study import Study, open_study
 from analysis.tables.comparison import comparison

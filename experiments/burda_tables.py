@@ -26,12 +26,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis.claims import Measured, NotMeasuredError, Runs, Sample
-from analysis.papers import Curves, Grid, Line, Number, Paper
+from analysis.papers import Grid, Number, Paper
 from experiments.claims.burda_tables import (
-    ACTIVE,
     DATA,
     IWAE,
     KS,
@@ -39,19 +36,18 @@ from experiments.claims.burda_tables import (
     TABLE_2,
     TURNS,
     VAE,
-    best,
     burda_units,
     label,
     largest,
     layers,
+    nll,
     turn,
-    variances,
 )
 from experiments.claims.burda_tables import claims as claims
 from experiments.claims.burda_tables import panels as panels
-from experiments.depth import likelihood
+from experiments.claims.sonderby_depth import seen
+from experiments.curves.burda_tables import curves as curves
 from experiments.published import numbers as printed
-from experiments.sonderby_depth import seen
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.schedules import Constant, PiecewiseConstant, Schedule
 
@@ -176,12 +172,6 @@ TOLERANCE_NATS, TOLERANCE_UNITS = 1.0, 2.0
 KEY = "burda2016iwae"
 
 
-def nll(runs: Runs, name: str) -> Sample:
-    """[R] -L_K, as the paper prints it."""
-    found = likelihood(runs, name)
-    return Sample(-found.values, found.seeds)
-
-
 def _measure(name: str, metric: str, data: str) -> Callable[[Runs], Sample]:
     """Of the run ``name``, where it is of the data ``data``."""
 
@@ -252,69 +242,6 @@ grids = (
         table_2, unit="",
     ),
 )  # fmt: skip
-
-BINS = np.logspace(-7, 2, 28)
-
-
-def histogram(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    """Units in each bin of A_u, a panel per layer, a line per objective."""
-    found: dict[str, dict[str, Line]] = {}
-    for depth, layer in ((1, 1), (2, 1), (2, 2)):
-        lines = found.setdefault(f"{layers(depth)}, z{layer}", {})
-        for title in ("K = 1", *OBJECTIVES):
-            try:
-                name = best(runs, title, depth) if title in OBJECTIVES else label(VAE, 1, depth)
-                units, _ = variances(runs, name, layer)
-            except NotMeasuredError:
-                continue
-            counts = [np.histogram(np.clip(values, BINS[0], BINS[-1]), BINS)[0] for values in units]
-            lines[title] = Line(np.sqrt(BINS[1:] * BINS[:-1]), np.stack(counts, axis=1).astype(float))
-    return found
-
-
-def against_samples(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    """-L_K against the number of samples in training, a panel per depth, a line per objective."""
-    found: dict[str, dict[str, Line]] = {}
-    for depth in (1, 2):
-        lines = found.setdefault(layers(depth), {})
-        for objective in OBJECTIVES:
-            there = {}
-            for k in KS:
-                try:
-                    there[k] = nll(runs, label(objective, k, depth)).values
-                except NotMeasuredError:
-                    continue
-            if there:
-                lines[objective] = Line(np.array(list(there)), np.stack(list(there.values())))
-    return found
-
-
-curves = (
-    Curves(
-        "samples",
-        "Likelihood against samples in training",
-        "−L_K on test images against the number of samples that the objective draws; every point is one replica, the "
-        "line joins their means. Table 1 of Burda et al. 2016 as a picture.",
-        "samples in training",
-        "−L_K (nats)",
-        against_samples,
-        x_scale="log",
-    ),
-    Curves(
-        "unit-variances",
-        "Histogram of A_u",
-        "Units of a layer by A_u, the variance over images of their mean, three bins a decade, for one sample and for "
-        "the largest number; what lies outside is in the outermost bins. Every point is one replica, the steps are "
-        "their means; dashed: the threshold 0.01. After appendix C of Burda et al. 2016.",
-        "A_u",
-        "units in a bin",
-        histogram,
-        x_scale="log",
-        marks={f"{layers(depth)}, z{layer}": (ACTIVE,) for depth, layer in ((1, 1), (2, 1), (2, 2))},
-        mean="steps",
-    ),
-)
-
 
 if __name__ == "__main__":
     from hvae.cli import main

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 
 from analysis.claims import Claim, difference
-from experiments.depth import likelihood
+from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
 
@@ -98,9 +98,6 @@ def _paper(data: str, net: str) -> RunConfig:
         ),
         evaluation=EvaluationConfig(n_likelihood=10_000, n_samples=5000),
     )
-
-
-LIKELIHOOD_MARGIN_NATS = 0.5
 
 
 def _beats(images: str, net: str) -> Claim:

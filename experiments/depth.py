@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.claims import Claim, NotMeasuredError, Runs, Sample, find
+from analysis.claims import Claim, NotMeasuredError, Runs, Sample, find, single
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, LinearWarmup
 
@@ -221,7 +221,7 @@ claims = (
         statement="Bottom-up without tricks, every layer from the third up is collapsed.",
         source=SOURCE,
         quantity="the largest J of layers z3 and above at depths 3 to 5, upper end of its interval,",
-        measure=lambda runs: (most_from_parent(runs, [label(depth, "bottom-up") for depth in (3, 4, 5)], 3), None),
+        measure=single(lambda runs: most_from_parent(runs, [label(depth, "bottom-up") for depth in (3, 4, 5)], 3)),
         relation="below",
         margin=EPSILON_NATS,
     ),

@@ -33,7 +33,7 @@ import numpy as np
 from analysis.claims import Claim, Measure, NotMeasuredError, Read, Runs, Sample, difference, find
 from analysis.load import LoadedRun
 from experiments import costs, features
-from experiments.depth import likelihood
+from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
 
@@ -210,7 +210,6 @@ def top_information(runs: Runs, label: str) -> Sample:
     return Sample(run.layers[-1].interval("information_nats")[:, 1], run.seeds)
 
 
-LIKELIHOOD_MARGIN_NATS = 0.5
 COMPARABLE_NATS = 2.0
 GAP_MARGIN_NATS = 0.5
 DISTANCE_MARGIN = 0.2

@@ -16,16 +16,27 @@ has one order of inference, so there is no ladder of depth 1.
 """
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 
-from analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, find
+from analysis.claims import Measured, NotMeasuredError, Runs, Sample
 from analysis.papers import Curves, Grid, Line, Number, Paper
 from experiments import depth as base
+from experiments.claims.sonderby_depth import (
+    ARMS,
+    DEEP,
+    DEEPEST,
+    LADDER,
+    MNIST,
+    OMNIGLOT,
+    PLAIN,
+    elbo,
+    label,
+    seen,
+)
+from experiments.claims.sonderby_depth import claims as claims
 from experiments.depth import likelihood
 from experiments.published import published
 from hvae.config import DataConfig, EvaluationConfig, RunConfig
@@ -47,25 +58,8 @@ PAPER = Paper(
     },
 )
 
-SOURCE = "Sønderby et al. 2016, section 4 (arXiv:1602.02282)"
-
-PLAIN, NORMED, WARM, LADDER = "plain", "+BN", "+BN+WU", "LVAE+BN+WU"
-ARMS: Mapping[str, tuple[str, bool]] = {
-    PLAIN: ("bottom-up", False), NORMED: ("bottom-up", True), WARM: ("bottom-up+WU", True), LADDER: ("ladder+WU", True),
-}  # fmt: skip
-"""arm -> the arm of `depth` with its order and warm-up, and whether batch normalisation is on"""
-
-DEEPEST = 5
-MNIST, OMNIGLOT = "", "OMNIGLOT "
-"""what stands before a label"""
-
 EPOCH = 240
 CPU_STEPS, CPU_WARMUP = 16 * EPOCH, 5 * EPOCH
-
-
-def label(depth: int, arm: str, data: str = MNIST) -> str:
-    """The name of a run."""
-    return f"{data}depth-{depth} {arm}"
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -128,137 +122,6 @@ panels = {
     for arm in ARMS
 }
 
-# -- what is measured of a replica ------------------------------------------------------------------
-
-
-def seen(runs: Runs, name: str, data: str) -> None:
-    """Raise `NotMeasuredError` for a run of other data: a number printed for MNIST is never held against digits."""
-    if find(runs, name).config.data.name != data:
-        raise NotMeasuredError(f"the run '{name}' is not of {data}")
-
-
-def elbo(runs: Runs, name: str) -> Sample:
-    """[R] L_1 in nats."""
-    run = find(runs, name)
-    if run.likelihood is None:
-        raise NotMeasuredError(f"the run '{name}' has no likelihood yet")
-    return Sample(run.likelihood.elbo_nats[:, 1], run.seeds)
-
-
-def upper_kl(runs: Runs, name: str) -> Sample:
-    """[R] rates of z3 and above together, nats: bottom-up E_q KL(q(z_>=3 | z_2) ‖ p(z_>=3)), which is never below 0."""
-    run = find(runs, name)
-    return Sample(np.sum([layer.interval("rate_nats")[:, 1] for layer in run.layers[2:]], axis=0), run.seeds)
-
-
-def units_at(runs: Runs, name: str, step: float) -> Sample:
-    """[R] active units of all layers by Burda's statistic on the batch, at the recorded step nearest to ``step``."""
-    run = find(runs, name)
-    if not len(run.training.step):
-        raise NotMeasuredError(f"the run '{name}' has no metrics")
-    row = int(np.argmin(np.abs(run.training.step - min(step, run.training.step[-1]))))
-    return Sample(np.sum([units[:, row] for units in run.training.active_units.values()], axis=0), run.seeds)
-
-
-def early(runs: Runs) -> float:
-    """Half of the warm-up, in steps."""
-    beta = find(runs, label(DEEPEST, WARM)).config.objective.beta
-    assert isinstance(beta, LinearWarmup)
-    return beta.warmup_steps / 2
-
-
-def lead(runs: Runs, layer: int) -> tuple[Sample, None]:
-    """[R] active units of a layer of the deepest ladder less the most that another arm has there."""
-    found = {arm: find(runs, label(DEEPEST, arm)) for arm in ARMS}
-    units = {arm: run.layers[layer - 1].active_units() for arm, run in found.items()}
-    others = np.max([units[arm] for arm in ARMS if arm != LADDER], axis=0)
-    return Sample(units[LADDER] - others, found[LADDER].seeds), None
-
-
-# -- what the paper says, with margins fixed before any run of cpu ------------------------------------
-
-COLLAPSED_NATS = 3 * base.EPSILON_NATS
-"""the verdict's threshold for each of z3, z4 and z5"""
-LIKELIHOOD_MARGIN_NATS = base.LIKELIHOOD_MARGIN_NATS
-LADDER_MARGIN_NATS = 0.2
-"""a third of what the paper's best ladder gains on its best other stack"""
-UNITS_MARGIN = 1.0
-LEAD_MARGIN = 0.5
-
-_DEEP = {arm: label(DEEPEST, arm) for arm in ARMS}
-
-
-def _gains(statement: str, depth: int, better: str, worse: str, margin: float) -> Claim:
-    return Claim(
-        statement=statement,
-        source=SOURCE,
-        quantity=f"L_K at depth {depth}, {better} minus {worse},",
-        measure=lambda runs: (likelihood(runs, label(depth, better)), likelihood(runs, label(depth, worse))),
-        relation="above",
-        margin=margin,
-    )
-
-
-claims = (
-    Claim(
-        statement="Without tricks the layers from the third up hold nothing.",
-        source=SOURCE,
-        quantity="rates of z3 to z5 together at depth 5, plain: the divergence of q(z3, z4, z5 | z2) from the prior,",
-        measure=lambda runs: (upper_kl(runs, _DEEP[PLAIN]), None),
-        relation="below",
-        margin=COLLAPSED_NATS,
-    ),
-    Claim(
-        statement="Without tricks, layers beyond the second do not help.",
-        source=SOURCE,
-        quantity="L_K, plain, at depth 5 minus depth 2",
-        measure=lambda runs: (likelihood(runs, _DEEP[PLAIN]), likelihood(runs, label(2, PLAIN))),
-        relation="below",
-        margin=LIKELIHOOD_MARGIN_NATS,
-    ),
-    _gains("Batch normalisation helps at two layers.", 2, NORMED, PLAIN, LIKELIHOOD_MARGIN_NATS),
-    _gains("Batch normalisation helps at five layers.", DEEPEST, NORMED, PLAIN, LIKELIHOOD_MARGIN_NATS),
-    Claim(
-        statement="Warm-up keeps more units active early.",
-        source=SOURCE,
-        quantity="active units of the batch at half of the warm-up, depth 5, +BN+WU minus +BN,",
-        measure=lambda runs: (units_at(runs, _DEEP[WARM], early(runs)), units_at(runs, _DEEP[NORMED], early(runs))),
-        relation="above",
-        margin=UNITS_MARGIN,
-        unit="units",
-    ),
-    Claim(
-        statement="Of the units that warm-up keeps active early, some are pruned later.",
-        source=SOURCE,
-        quantity="active units of the batch, depth 5, +BN+WU, at half of the warm-up minus at the end",
-        measure=lambda runs: (units_at(runs, _DEEP[WARM], early(runs)), units_at(runs, _DEEP[WARM], math.inf)),
-        relation="above",
-        margin=UNITS_MARGIN,
-        unit="units",
-    ),
-    *(
-        Claim(
-            statement=f"The ladder has the most active units in z{layer}.",
-            source=SOURCE,
-            quantity=f"active units of z{layer} at depth 5, the ladder's minus the most of any other arm,",
-            measure=partial(lead, layer=layer),
-            relation="above",
-            margin=LEAD_MARGIN,
-            unit="units",
-        )
-        for layer in range(1, DEEPEST + 1)
-    ),
-    _gains("The ladder has the best likelihood.", DEEPEST, LADDER, WARM, LADDER_MARGIN_NATS),
-    Claim(
-        statement="In the ladder, layers beyond the second help.",
-        source=SOURCE,
-        quantity="L_K, LVAE+BN+WU, at depth 5 minus depth 2",
-        measure=lambda runs: (likelihood(runs, _DEEP[LADDER]), likelihood(runs, label(2, LADDER))),
-        relation="above",
-        margin=LADDER_MARGIN_NATS,
-    ),
-)
-
 # -- what it printed -----------------------------------------------------------------------------------
 
 TOLERANCE_NATS = 0.5
@@ -288,15 +151,15 @@ def best_other(runs: Runs) -> Sample:
 numbers = (
     Number(
         published(KEY, MNIST_TABLE, "LVAE+BN+WU 5 layer", "test -L1 (ELBO)"),
-        printed(_DEEP[LADDER], elbo), TOLERANCE_NATS, ("paper",),
+        printed(DEEP[LADDER], elbo), TOLERANCE_NATS, ("paper",),
     ),
     Number(
         published(KEY, MNIST_TABLE, "LVAE+BN+WU 5 layer", "test -L5000"),
-        printed(_DEEP[LADDER], likelihood), TOLERANCE_NATS, ("paper",),
+        printed(DEEP[LADDER], likelihood), TOLERANCE_NATS, ("paper",),
     ),
     Number(
         published(KEY, MNIST_TABLE, "best VAE (as compared in paper)", "test -L5000"),
-        printed(_DEEP[PLAIN], lambda runs, name: best_other(runs)), TOLERANCE_NATS, ("paper",),
+        printed(DEEP[PLAIN], lambda runs, name: best_other(runs)), TOLERANCE_NATS, ("paper",),
     ),
     Number(
         published(KEY, "Table 2", "LVAE+BN+WU 64-32-16-8-4", "test -L5000"),
@@ -320,7 +183,7 @@ def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
 def over_training(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     """Active units of every layer of the deepest MNIST stacks against the step, one line per arm."""
     found: dict[str, dict[str, Line]] = {}
-    for arm, name in _DEEP.items():
+    for arm, name in DEEP.items():
         if _measured(runs, name):
             for layer, units in runs[name].training.active_units.items():
                 found.setdefault(layer, {})[arm] = Line(runs[name].training.step, units.T)

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, find
-from analysis.load import Arrays
-from analysis.papers import Curves, Line, Number, Paper
+from analysis.papers import Number, Paper
+from experiments.claims.wang_staircase import RUN_BETAS, collapse_beta, eigenvalue, label, modes_at
+from experiments.claims.wang_staircase import claims as claims
+from experiments.curves.wang_staircase import curves as curves
 from experiments.published import published
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
@@ -46,7 +47,6 @@ PAPER = Paper(
     },
 )
 
-SOURCE = "Wang & Ziyin 2022, theorem 2 (arXiv:2205.04009)"
 PRINTED_BETAS = (1.0, 2.75, 3.0, 3.5, 4.0, 6.0)
 ZETAS = (14.0**0.5, 3.0, 2.2, 1.5, 0.8)
 """of the regression in five dimensions; its latent has 8 units"""
@@ -71,17 +71,6 @@ GRID: Mapping[str, Mapping[str, Any]] = {
 """betas keep their distance from every threshold: on one the bound has no curvature, and no training ends"""
 OTHER_ETAS = ((0.5, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 1.2))
 """(η_enc, η_dec) beside (1, 1), at β 2 and 3"""
-
-RUN_BETAS: Mapping[str, tuple[float, ...]] = {
-    "smoke": (0.3, 1.0),
-    "cpu": (1.0, 2.0, 3.0, 4.0, 4.5, 5.5, 6.0, 7.0),
-    "paper": (1.0, 2.0, 2.75, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0),
-}
-
-
-def label(beta: float) -> str:
-    """The name of a beta-VAE."""
-    return f"beta {beta:g}"
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -155,7 +144,7 @@ def measure(
 
     def images() -> Any:
         from hvae.data import load
-        from hvae.evaluation.ppca import spectrum
+        from hvae.evaluation.linear_training import spectrum
 
         task = Task.reconstruction(spectrum(load(knobs["data"], data_dir=data_dir).train))
         printed = PRINTED_BETAS if knobs["data"].startswith("mnist") else ()
@@ -169,200 +158,7 @@ def measure(
     return {"images": images, "regression": regression}
 
 
-# -- what is measured ------------------------------------------------------------------------------
-
-PARTS = {"images": "images", "regression": "regression in five dimensions"}
-
-
-def part(measured: Measured, name: str) -> Arrays:
-    """The rows of a part."""
-    if name not in measured:
-        raise NotMeasuredError(f"the part '{name}' is not measured yet")
-    return measured[name]
-
-
-def per_replica(rows: Arrays, values: Any, keep: Any = None) -> Sample:
-    """The largest of the ``values`` of each replica's rows, of those to ``keep``."""
-    replicas = np.unique(rows["replica"])
-    chosen = np.ones(len(values), bool) if keep is None else keep
-    if not chosen.any():
-        raise NotMeasuredError("none of the settings that it speaks of is among those of this preset")
-    largest = [np.max(values[(rows["replica"] == replica) & chosen]) for replica in replicas]
-    return Sample(np.array(largest, dtype=float), tuple(int(replica) for replica in replicas))
-
-
-def _modes(rows: Arrays, name: str) -> Any:
-    """[rows, modes] of a quantity."""
-    n = sum(key.startswith(f"{name}_") for key in rows)
-    return np.stack([rows[f"{name}_{mode + 1}"] for mode in range(n)], axis=-1)
-
-
-def furthest(name: str) -> Callable[[Measured], tuple[Sample, None]]:
-    """Largest deviation of a singular value or standard deviation from its closed form, over settings and modes."""
-
-    def measure(measured: Measured) -> tuple[Sample, None]:
-        rows = part(measured, name)
-        off = [
-            np.abs(_modes(rows, key) - _modes(rows, f"best_{key}")).max(-1) for key in ("decoder", "encoder", "sigma")
-        ]
-        return per_replica(rows, np.max(off, axis=0)), None
-
-    return measure
-
-
-def miscounted(name: str) -> Callable[[Measured], tuple[Sample, None]]:
-    """Largest difference between the modes that are left and the singular values with ζ² > β η_dec²."""
-
-    def measure(measured: Measured) -> tuple[Sample, None]:
-        rows = part(measured, name)
-        return per_replica(rows, np.abs(rows["modes"] - rows["best_modes"])), None
-
-    return measure
-
-
-def wrong_signs(name: str) -> Callable[[Measured], tuple[Sample, None]]:
-    """Whether the origin is a maximum at any setting where it is not the global one, or the other way round: 1 or 0."""
-
-    def measure(measured: Measured) -> tuple[Sample, None]:
-        rows = part(measured, name)
-        return per_replica(rows, (rows["origin_curvature"] <= 0) != (rows["best_modes"] == 0)), None
-
-    return measure
-
-
-def _plain(rows: Arrays) -> Any:
-    return (rows["eta_enc"] == 1) & (rows["eta_dec"] == 1)
-
-
-def modes_at(beta: float) -> Callable[[Measured], Sample]:
-    """[R] modes left on images at this beta, both η 1."""
-
-    def measure(measured: Measured) -> Sample:
-        rows = part(measured, "images")
-        return per_replica(rows, rows["modes"], _plain(rows) & (rows["beta"] == beta))
-
-    return measure
-
-
-def eigenvalue(mode: int) -> Callable[[Measured], Sample]:
-    """[R] ζ² of a mode as training finds it: λ² η_enc² + β η_dec², at β 1 and both η 1."""
-
-    def measure(measured: Measured) -> Sample:
-        rows = part(measured, "images")
-        values = rows.get(f"decoder_{mode}", np.full(len(rows["beta"]), np.nan)) ** 2 + 1.0
-        return per_replica(rows, values, _plain(rows) & (rows["beta"] == 1.0))
-
-    return measure
-
-
-def active_units(runs: Runs, beta: float) -> Sample:
-    """[R] active units of a beta-VAE."""
-    run = find(runs, label(beta))
-    return Sample(run.layers[0].active_units(), run.seeds)
-
-
-def information(runs: Runs, beta: float, end: int) -> Sample:
-    """[R] an end of the interval of I(x; z1), nats."""
-    run = find(runs, label(beta))
-    return Sample(run.layers[0].interval("information_nats")[:, end], run.seeds)
-
-
-def betas_of(runs: Runs) -> list[float]:
-    """The betas of the runs that are evaluated, rising."""
-    known = sorted({beta for betas in RUN_BETAS.values() for beta in betas})
-    return [beta for beta in known if label(beta) in runs and runs[label(beta)].evaluated]
-
-
-def collapse_beta(runs: Runs) -> Sample:
-    """[R] beta of complete collapse: midway between the last beta with an active unit and the next."""
-    betas = betas_of(runs)
-    if len(betas) < 2:
-        raise NotMeasuredError("fewer than two betas are measured")
-    counts = np.stack([active_units(runs, beta).values for beta in betas])  # [betas, R]
-    found = []
-    for replica in counts.T:
-        alive = [place for place, count in enumerate(replica) if count > 0]
-        last = alive[-1] if alive else -1
-        bracketed = 0 <= last < len(betas) - 1 and bool(np.isfinite(replica).all())
-        found.append((betas[last] + betas[last + 1]) / 2 if bracketed else np.nan)
-    if not np.isfinite(found).any():
-        raise NotMeasuredError("no beta between those of this preset is where the last unit goes out")
-    return Sample(np.array(found), runs[label(betas[0])].seeds)
-
-
-# -- what the source says, with margins fixed before any run of a preset but `smoke` ----------------------
-
-EXACT = 1e-4
-"""of singular values and deviations, trained to gradients of 1e-8 (smoke 1e-7): near a threshold the bound is flat"""
-EPSILON_NATS = 0.1
-UNITS_MARGIN = 2.0
-
-claims = (
-    *(
-        Claim(
-            statement=f"Training from random weights finds the closed form, mode by mode ({words}).",
-            source=SOURCE,
-            quantity="the largest deviation of U, V and the deviations of q from theorem 2, over all betas and etas,",
-            measure=furthest(name),
-            relation="below",
-            margin=EXACT,
-            unit="",
-            reads="measured",
-        )
-        for name, words in PARTS.items()
-    ),
-    *(
-        Claim(
-            statement=f"A staircase: the modes that are left are those with ζ² above β η_dec² ({words}).",
-            source=SOURCE,
-            quantity="the largest difference of the two counts, over all betas and etas,",
-            measure=miscounted(name),
-            relation="below",
-            margin=0.5,
-            unit="modes",
-            reads="measured",
-        )
-        for name, words in PARTS.items()
-    ),
-    *(
-        Claim(
-            statement=f"The origin is a maximum exactly where everything collapses ({words}).",
-            source="Wang & Ziyin 2022, theorem 3 (arXiv:2205.04009)",
-            quantity="1 if the sign of the Hessian at 0 says otherwise at any beta and eta, else 0,",
-            measure=wrong_signs(name),
-            relation="below",
-            margin=0.5,
-            unit="",
-            reads="measured",
-        )
-        for name, words in PARTS.items()
-    ),
-    Claim(
-        statement="A beta-VAE with a hidden layer loses its units as beta rises.",
-        source="Wang & Ziyin 2022, section 5 (arXiv:2205.04009)",
-        quantity="active units at beta 1 minus those at beta 4,",
-        measure=lambda runs: (active_units(runs, 1.0), active_units(runs, 4.0)),
-        relation="above",
-        margin=UNITS_MARGIN,
-        unit="units",
-    ),
-    Claim(
-        statement="It is not collapsed yet below the largest eigenvalue of the data.",
-        source="Wang & Ziyin 2022, figure 2 (arXiv:2205.04009)",
-        quantity="the lower end of I(x; z1) at beta 4",
-        measure=lambda runs: (information(runs, 4.0, 0), None),
-        relation="above",
-        margin=EPSILON_NATS,
-    ),
-    Claim(
-        statement="It is collapsed altogether above it.",
-        source="Wang & Ziyin 2022, figure 2 (arXiv:2205.04009)",
-        quantity="the upper end of I(x; z1) at beta 7",
-        measure=lambda runs: (information(runs, 7.0, 2), None),
-        relation="below",
-        margin=EPSILON_NATS,
-    ),
-)
+# -- what it printed -------------------------------------------------------------------------------
 
 EIGENVALUE = "covariance eigenvalue {} (called zeta_i in text; acts as zeta_i^2)"
 
@@ -394,83 +190,6 @@ numbers = (
         collapse_beta,
         tolerance=1.0,
         comparable=("cpu", "paper"),
-    ),
-)
-
-
-# -- figures ---------------------------------------------------------------------------------------
-
-
-def _lines(rows: Arrays, name: str) -> dict[str, Line]:
-    """A line for every mode of a quantity against beta, both η 1."""
-    kept = _plain(rows)
-    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
-    ours, best = (_modes(rows, key)[kept].reshape(len(replicas), len(betas), -1) for key in (name, f"best_{name}"))
-    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    ours, best = ours[:, order], best[:, order]
-    return {
-        f"mode {mode + 1}": Line(betas, ours[:, :, mode].T, (betas, best[0, :, mode])) for mode in range(ours.shape[-1])
-    }
-
-
-def _of_parts(quantity: Callable[[Arrays], dict[str, Line]]) -> Callable[[Runs, Measured], dict[str, dict[str, Line]]]:
-    def panels(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-        return {title: quantity(measured[name]) for name, title in PARTS.items() if name in measured}
-
-    return panels
-
-
-def _steps(rows: Arrays) -> dict[str, Line]:
-    kept = _plain(rows)
-    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
-    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    ours, best = (rows[key][kept].reshape(len(replicas), -1)[:, order] for key in ("modes", "best_modes"))
-    return {"modes left": Line(betas, ours.T, (betas, best[0]))}
-
-
-def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    betas = betas_of(runs)
-    if not betas:
-        return {}
-    counts = np.stack([active_units(runs, beta).values for beta in betas])
-    nats = np.stack([information(runs, beta, 1).values for beta in betas])
-    return {"active units": {"": Line(np.array(betas), counts)}, "I(x; z1) in nats": {"": Line(np.array(betas), nats)}}
-
-
-curves = (
-    Curves(
-        "staircase",
-        "The staircase of modes",
-        "Modes left by training from random weights (points, one per replica; they lie on each other) and by theorem 2 "
-        "(line), against β at η_enc = η_dec = 1. After figure 3.",
-        "β",
-        "modes left",
-        _of_parts(_steps),
-    ),
-    Curves(
-        "decoder-modes",
-        "Singular values of the decoder",
-        "Points: trained, one per replica; lines: theorem 2. A mode is 0 from β = ζ² / η_dec² on.",
-        "β",
-        "singular value",
-        _of_parts(lambda rows: _lines(rows, "decoder")),
-    ),
-    Curves(
-        "deviations",
-        "Standard deviations of q",
-        "Points: trained, one a replica; lines: theorem 2. At 1 the posterior of a mode is its prior. After figure 1.",
-        "β",
-        "standard deviation of q",
-        _of_parts(lambda rows: _lines(rows, "sigma")),
-    ),
-    Curves(
-        "vae",
-        "With a hidden layer",
-        "Active units and information of beta-VAEs with one hidden layer, variance of x fixed at 1, against β; one "
-        "point per replica, the line joins their means. After figure 2, which shows complete collapse at about 5.",
-        "β",
-        "units, or nats",
-        _units,
     ),
 )
 

@@ -15,7 +15,9 @@ from analysis.study import open_study
 from analysis.tables.published import grid_table, held
 from experiments import burda_tables, sonderby_depth
 from experiments.claims import burda_tables as tables
+from experiments.claims import sonderby_depth as ladders
 from experiments.claims.burda_tables import IWAE, VAE, label, turn
+from experiments.curves.burda_tables import histogram
 from hvae.schedules import Constant, LinearWarmup
 from tests.analysis.fabricate import fabricate
 
@@ -101,7 +103,7 @@ def test_the_report_of_burdas_tables_stands_beside_what_was_printed(burda: Path)
     (row,) = (row for row in first.rows if row[0].text == "2 layers, K = 5")
     text = f"{-bound(run).mean():.2f} ± {bound(run).std(ddof=1):.2f}"
     assert row[4].text == text.replace("-", "\N{MINUS SIGN}") and first.rows[0][3].text == "\N{EN DASH}"
-    panels = burda_tables.histogram(by_label(study.runs), {})
+    panels = histogram(by_label(study.runs), {})
     assert {title: line["K = 1"].values.sum(0).tolist() for title, line in panels.items()} == {
         "1 layer, z1": [50.0] * 6, "2 layers, z1": [100.0] * 6, "2 layers, z2": [50.0] * 6,
     }  # fmt: skip
@@ -134,21 +136,21 @@ def test_the_papers_learning_rate() -> None:
 
 def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
     runs = by_label(load_runs(sonderby))
-    deep = {arm: runs[sonderby_depth.label(5, arm)] for arm in sonderby_depth.ARMS}
-    plain, warm = deep[sonderby_depth.PLAIN], deep[sonderby_depth.WARM]
+    deep = {arm: runs[ladders.label(5, arm)] for arm in ladders.ARMS}
+    plain, warm = deep[ladders.PLAIN], deep[ladders.WARM]
     rates = sum(raw(plain, "diagnostics", f"rate_nats/z{z}")[:, 1] for z in (3, 4, 5))
-    np.testing.assert_allclose(sonderby_depth.upper_kl(runs, plain.label).values, rates)
+    np.testing.assert_allclose(ladders.upper_kl(runs, plain.label).values, rates)
     beta = warm.config.objective.beta
-    assert isinstance(beta, LinearWarmup) and sonderby_depth.early(runs) == beta.warmup_steps / 2
+    assert isinstance(beta, LinearWarmup) and ladders.early(runs) == beta.warmup_steps / 2
     for step, row in ((0.0, warm.metrics[0]), (math.inf, warm.metrics[-1])):
         units = sum(np.array(row[f"active_units/z{z}"]) for z in range(1, 6))
-        np.testing.assert_array_equal(sonderby_depth.units_at(runs, warm.label, step).values, units)
-    lead, _ = sonderby_depth.lead(runs, 2)
+        np.testing.assert_array_equal(ladders.units_at(runs, warm.label, step).values, units)
+    lead = ladders.lead(runs, 2)
     key = "residual_variance/z2", "twin_covariance/z2"
-    ladder = (raw(deep[sonderby_depth.LADDER], "diagnostics", key[0])[..., 1] > 0.01).sum(1)
+    ladder = (raw(deep[ladders.LADDER], "diagnostics", key[0])[..., 1] > 0.01).sum(1)
     others = [(raw(deep[arm], "diagnostics", key[1])[..., 1] > 0.01).sum(1) for arm in list(deep)[:3]]
     np.testing.assert_array_equal(lead.values, ladder - np.max(others, 0))
-    single = [run for name, run in runs.items() if sonderby_depth.LADDER not in name]
+    single = [run for name, run in runs.items() if ladders.LADDER not in name]
     best = max(single, key=lambda run: bound(run).mean())
     np.testing.assert_allclose(sonderby_depth.best_other(runs).values, bound(best))
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from analysis.claims import NotMeasuredError, decide
+from analysis.claims import decide
 from analysis.load import Arrays
 from analysis.papers import hold
 from experiments import dang_strengths
+from experiments.claims.dang_strengths import farthest, relu
 from hvae.evaluation import two_layers
 from hvae.evaluation.linear_training import stack_bound
 from hvae.evaluation.two_layers import Setting, as_hvae, completed, projected_bound, train_two_layers, verdict_rows
@@ -191,14 +192,12 @@ def test_a_strength_off_the_curve_is_seen(measured: dict[str, Arrays]) -> None:
     moved = dict(measured["beta2"])
     moved["decoder"] = moved["decoder"].copy()
     moved["decoder"][1, 0, 2] += 0.01
-    assert dang_strengths.farthest(measured | {"beta2": moved}, "decoder").values[0] == pytest.approx(0.01, abs=1e-3)
-    assert dang_strengths.farthest(measured | {"beta2": moved}, "encoder").values[0] < 1e-3
+    assert farthest(measured | {"beta2": moved}, "decoder").values[0] == pytest.approx(0.01, abs=1e-3)
+    assert farthest(measured | {"beta2": moved}, "encoder").values[0] < 1e-3
 
 
 def test_claims_and_curves_of_what_is_not_there(measured: dict[str, Arrays]) -> None:
     assert all(decide(claim, {}, {}).outcome == "not measured" for claim in dang_strengths.claims)
-    with pytest.raises(NotMeasuredError, match="unit"):
-        dang_strengths.part({}, "unit")
     drawn = [curve.panels({}, measured) for curve in dang_strengths.curves[:4]]
     assert all(len(panels) == 2 and all(panels.values()) for panels in drawn)
 
@@ -217,5 +216,5 @@ def test_regimes_and_runs_are_what_they_are_called() -> None:
 def test_weights_of_a_relu_run_are_the_papers_times_the_variance_of_x() -> None:
     runs = dang_strengths.configs("cpu")
     assert len(runs) == 13 and len(set(runs[label].digest for label in runs)) == 13
-    assert runs[dang_strengths.relu(beta1=2.0)].objective.layer_beta == (0.5, 0.25)
-    assert runs[dang_strengths.relu(eta=2.0)].objective.layer_beta == (4.0, 4.0)
+    assert runs[relu(beta1=2.0)].objective.layer_beta == (0.5, 0.25)
+    assert runs[relu(eta=2.0)].objective.layer_beta == (4.0, 4.0)

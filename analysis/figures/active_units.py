@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.figures.panels import Panels, layer_figure
-from analysis.load import Array, Layer, LoadedRun
+from analysis.layers import Layer
+from analysis.load import Array, LoadedRun
 
 
 def active_units(panels: Panels) -> Figure | None:

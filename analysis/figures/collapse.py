@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.figures.panels import PANEL_HEIGHT_CM
-from analysis.load import Layer, LoadedRun
+from analysis.layers import Layer
+from analysis.load import LoadedRun
 
 
 def collapse_curves(runs: Mapping[str, LoadedRun]) -> Figure | None:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.load import Array, Layer, LoadedRun
+from analysis.layers import Layer
+from analysis.load import Array, LoadedRun
 
 Panels = Mapping[str, Sequence[LoadedRun]]
 Read = Callable[[LoadedRun, Layer], Array]

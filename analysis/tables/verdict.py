@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.load import NOT_MEASURED, Array, Layer, LoadedRun
+from analysis.layers import NOT_MEASURED, Layer
+from analysis.load import Array, LoadedRun
 from analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
 

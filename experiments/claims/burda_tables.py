@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from analysis.claims import Claim, NotMeasuredError, Relation, Runs, Sample, find
+from analysis.claims import Claim, NotMeasuredError, Relation, Runs, Sample, difference, find, single
 from analysis.load import Array
 from experiments.depth import likelihood
 
@@ -53,6 +53,12 @@ panels = {
 }
 
 # -- what is measured of a replica --------------------------------------------------------------------
+
+
+def nll(runs: Runs, name: str) -> Sample:
+    """[R] -L_K, as the paper prints it."""
+    found = likelihood(runs, name)
+    return Sample(-found.values, found.seeds)
 
 
 def burda_units(runs: Runs, name: str, layer: int = 1) -> Sample:
@@ -175,7 +181,7 @@ def _table_1(depth: int) -> tuple[Claim, ...]:
         Claim(
             f"The VAE's hardly rises: by less than half as much, {where}.", SOURCE,
             "gain in L_K from 1 sample to the largest number, VAE's minus half of IWAE's,",
-            lambda runs: (gain_less_half(runs, depth), None), "below", 0.0,
+            single(lambda runs: gain_less_half(runs, depth)), "below", 0.0,
         ),
         Claim(
             f"The IWAE has more active units in z1 than the VAE, {where}.", SOURCE,
@@ -198,11 +204,10 @@ def _table_2(first: str, relation: Relation, verb: str) -> tuple[Claim, ...]:
             f"A trained {first} that goes on as {second} {verb} {what}.", SOURCE, f"{quantity}, after minus before,",
             lambda runs: (of(runs, turned), of(runs, stage_1(runs))), relation, sign * margin, unit,
         )  # fmt: skip
-        control = Claim(
+        control = difference(
             f"It {verb} {what} against one that goes on as {first} for as many steps.",
             "a control of this project: here the first stage is not converged",
-            f"{quantity}, {turned} minus {kept},",
-            lambda runs: (of(runs, turned), of(runs, kept)), relation, sign * margin, unit,
+            quantity, of, turned, kept, relation, sign * margin, unit=unit,
         )  # fmt: skip
         return [before, control]
 
@@ -217,22 +222,22 @@ claims = (
     *_table_1(2),
     Claim(
         "The second stochastic layer has less than 10 active units of 50, whatever the objective.", SOURCE,
-        "the most units of z2 with A_u above 0.01 in any run of two layers", lambda runs: (most_in_second(runs), None),
+        "the most units of z2 with A_u above 0.01 in any run of two layers", single(most_in_second),
         "below", SECOND_LAYER_UNITS, "units",
     ),
     *_table_2(VAE, "above", "gains"),
     *_table_2(IWAE, "below", "loses"),
     Claim(
         "The histogram of log A_u has two modes apart: few units lie near the threshold.", SOURCE,
-        "share of units of all runs of table 1 with A_u between 0.0032 and 0.032", lambda runs: (in_valley(runs), None),
+        "share of units of all runs of table 1 with A_u between 0.0032 and 0.032", single(in_valley),
         "below", VALLEY_SHARE, "of units",
     ),
     Claim(
         "Both modes are there.", SOURCE, "share of units below 0.0032 or above 0.032, whichever is smaller,",
-        lambda runs: (smaller_mode(runs), None), "above", MODE_SHARE, "of units",
+        single(smaller_mode), "above", MODE_SHARE, "of units",
     ),
     Claim(
         "Removing the inactive units hardly changes the likelihood.", SOURCE,
-        "the largest change of L_K over all runs", lambda runs: (removal(runs), None), "below", REMOVAL_NATS,
+        "the largest change of L_K over all runs", single(removal), "below", REMOVAL_NATS,
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Measured, NotMeasuredError, Relation, Sample
+from analysis.claims import Claim, Measured, NotMeasuredError, Relation, Sample, find_part, single
 
 PREMISE = "the conjecture's premise"
 CAUSE = "the conjecture as a cause of collapse"
@@ -20,9 +20,7 @@ Read = Callable[[Measured], Sample]
 
 def per_teacher(measured: Measured, part: str, column: str, **where: Any) -> Sample:
     """``column`` of the one row of every teacher that ``where`` picks, by teacher."""
-    if part not in measured:
-        raise NotMeasuredError(f"the part '{part}' is not measured yet")
-    rows, what = measured[part], ", ".join(f"{name} {value}" for name, value in where.items())
+    rows, what = find_part(measured, part), ", ".join(f"{name} {value}" for name, value in where.items())
     kept = np.all([rows[name] == value for name, value in where.items()], axis=0)
     numbers = rows["teacher"][kept].tolist()
     if not numbers:
@@ -76,9 +74,8 @@ def _lost(measured: Measured, shape: str, strength: float, encoder: str = LINEAR
 
 def _largest(measured: Measured, read: Callable[[float], Sample]) -> Sample:
     """Of every teacher, the largest over the strengths that were measured."""
-    if "release" not in measured:
-        raise NotMeasuredError("the part 'release' is not measured yet")
-    samples = [read(strength) for strength in sorted(set(measured["release"]["strength"].tolist()))]
+    strengths = find_part(measured, "release")["strength"].tolist()
+    samples = [read(strength) for strength in sorted(set(strengths))]
     return Sample(np.max([sample.values for sample in samples], axis=0), samples[0].seeds)
 
 
@@ -89,9 +86,7 @@ def _diagonal(measured: Measured) -> Sample:
 def claim(
     source: str, statement: str, quantity: str, read: Read, relation: Relation, margin: float, unit: str = "nats"
 ) -> Claim:
-    return Claim(
-        statement, source, quantity, lambda found: (read(found), None), relation, margin, unit, reads="measured"
-    )
+    return Claim(statement, source, quantity, single(read), relation, margin, unit, reads="measured")
 
 
 def _premise() -> list[Claim]:

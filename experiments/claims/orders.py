@@ -7,9 +7,9 @@ version of the experiment, before any frozen decoder was seen.
 
 from collections.abc import Callable
 
-from analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, difference, find
-from experiments.cures import active_layers
-from experiments.depth import likelihood
+from analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, difference, find, find_part
+from experiments.cures import LAYERS_MARGIN, active_layers
+from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood
 
 OWNERS = ("bottom-up", "top-down")
 """whose decoders are frozen"""
@@ -20,9 +20,7 @@ SYMMETRIC = "Flach et al. 2024 (arXiv:2307.09883)"
 SUBOPTIMALITY = "Cremer et al. 2018 (arXiv:1801.03558)"
 CONTAINS = "bottom-up with x can ignore x or the layer below, so its best gap is no larger"
 
-LIKELIHOOD_MARGIN_NATS = 0.5
 GAP_MARGIN_NATS = 0.5
-LAYERS_MARGIN = 0.5
 
 
 def total_gap(runs: Runs, name: str) -> Sample:
@@ -44,9 +42,7 @@ def part(owner: str, order: str) -> str:
 def elbo(measured: Measured, owner: str, order: str, n_images: int | None = None) -> Sample:
     """[R] ELBO in nats beside the frozen decoders of ``owner``, on all of its images or the first of them."""
     name = part(owner, order)
-    if name not in measured:
-        raise NotMeasuredError(f"the part '{name}' is not measured yet")
-    arrays = measured[name]
+    arrays = find_part(measured, name)
     if "elbo_datum_nats" not in arrays:
         raise NotMeasuredError(f"no replica of the part '{name}' could be measured")
     return Sample(arrays["elbo_datum_nats"][:, :n_images].mean(-1), tuple(arrays["seeds"].tolist()))

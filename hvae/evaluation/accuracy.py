@@ -6,7 +6,7 @@ fast does a sandwich close with the number of temperatures where nothing is know
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from hvae.diagnostics.gap import Gap, split_gap
 from hvae.diagnostics.marginals import Budget
-from hvae.evaluation.replicas import Arrays
+from hvae.evaluation.replicas import Arrays, Say
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import log_likelihood_curve
@@ -28,9 +28,7 @@ FALSE_ALARM = 1e-6
 """chance that any interval of a table misses, were every standard error right"""
 
 
-def gap_rows(
-    stacks: Iterable[KnownStack], n_draws: int, n_samples: int, seed: int, say: Callable[[str], None]
-) -> Arrays:
+def gap_rows(stacks: Iterable[KnownStack], n_draws: int, n_samples: int, seed: int, say: Say) -> Arrays:
     """One row per stack and layer: the exact gap by three ways, and the estimate with its interval and its trust.
 
     ``disagreement_nats`` is the largest difference, over data, between G_l from divergences, R_{l-1} - R_l from
@@ -85,7 +83,7 @@ def disagreement(model: HVAE, exact: Gaps, name: str) -> float:
 
 def bound_rows(
     stacks: Iterable[KnownStack], n_data: int, n_samples: Sequence[int], annealing: Annealing, seed: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Arrays:  # fmt: skip
     """One row per stack and estimator: its mean error against exact log p(x) on simulated data, with standard error.
 
@@ -132,7 +130,7 @@ def bound_rows(
 
 def sandwich_rows(
     model: HVAE, like: torch.Tensor, n_data: int, n_temperatures: Sequence[int], n_chains: int, n_leapfrog: int,
-    seed: int, say: Callable[[str], None],
+    seed: int, say: Say,
 ) -> Arrays:  # fmt: skip
     """One row per number of temperatures: both bounds on the same simulated data, their distance, and the time."""
     rows: list[dict[str, Any]] = []

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hvae.evaluation.prices import Job, Needing, Solution, Train, needing, price_rows
-from hvae.evaluation.replicas import Arrays
-from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Law, ParentTable, Say, Widths
+from hvae.evaluation.replicas import Arrays, Say
+from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Law, ParentTable, Widths
 from hvae.families import Bernoulli
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from hvae.evaluation.prices import Job, Needing, Solution, Train, needing, price_rows
-from hvae.evaluation.replicas import Arrays
-from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Say, Widths, by_layer, filled
+from hvae.evaluation.replicas import Arrays, Say
+from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Widths, by_layer, filled
 from hvae.reference import examples
 from hvae.reference.ascent import ascend
 

@@ -55,6 +55,18 @@ def stack_bound(w: Values) -> Tensor:
     return found
 
 
+def covariance(x: Tensor) -> Tensor:
+    """Of data ``x [N, D]``, divided by N."""
+    found: Tensor = torch.cov(x.double().mT, correction=0)
+    return found
+
+
+def spectrum(x: Tensor) -> Tensor:
+    """Eigenvalues of the covariance of ``x [N, D]``, largest first."""
+    eigenvalues: Tensor = torch.linalg.eigvalsh(covariance(x))
+    return eigenvalues.flip(0).clamp(min=0)
+
+
 def whitened(eigenvalues: Tensor) -> dict[str, Tensor]:
     """``xx, yx, yy`` `[R, …]` of data with these eigenvalues `[R, D]`, for an encoder of whitened x."""
     return {"xx": torch.ones_like(eigenvalues), "yx": eigenvalues.sqrt(), "yy": eigenvalues.sum(-1)}
@@ -80,6 +92,25 @@ def largest_curvature(function: Callable[[Tensor], Tensor], at: Tensor) -> Tenso
     """The largest eigenvalue `[]` of the Hessian of a function of a vector, ``at [n]``; below 0 at a stable maximum."""
     eigenvalues: Tensor = torch.linalg.eigvalsh(jacrev(jacrev(function))(at))
     return eigenvalues[-1]
+
+
+def column_curvature(w: Values) -> Tensor:
+    """The largest eigenvalue `[]` of the Hessian of B in one more column of a stack of one layer, where U and V of that
+    column are 0 and its q is the prior; the stack may have none, ``u1 [D_y, 0]``."""
+    n_y, n_x = w["u1"].shape[0], w["v1"].shape[1]
+
+    def bound(column: Tensor) -> Tensor:
+        u, v, q = column.split([n_y, n_x, 1])
+        return stack_bound(
+            {
+                **w,
+                "u1": torch.cat([w["u1"], u.unsqueeze(1)], dim=1),
+                "v1": torch.cat([w["v1"], v.unsqueeze(0)]),
+                "q1": torch.cat([w["q1"], q]),
+            }
+        )
+
+    return largest_curvature(bound, torch.cat([w["u1"].new_zeros(n_y + n_x), w["p1"].reshape(1)]))
 
 
 def train_stacks(

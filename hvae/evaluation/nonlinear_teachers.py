@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from hvae.evaluation.replicas import Arrays
-from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Law, Say, by_layer, filled, n_parameters
+from hvae.evaluation.replicas import Arrays, Say
+from hvae.evaluation.teachers import FIRST_TEACHER, Effort, Law, by_layer, filled, n_parameters
 from hvae.families import DiagonalGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional

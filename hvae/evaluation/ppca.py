@@ -4,7 +4,7 @@ Rows of tables, one replica each: 1000 or so data of its own and a random start 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,27 +13,21 @@ from torch.func import vmap
 
 from hvae.evaluation.accuracy import columns
 from hvae.evaluation.linear_training import (
-    largest_curvature,
+    column_curvature,
+    covariance,
     random_weights,
+    spectrum,
     stack_bound,
     train_stacks,
     whitened,
 )
-from hvae.evaluation.replicas import Arrays
+from hvae.evaluation.replicas import Arrays, Say
 from hvae.reference import ppca
-
-Say = Callable[[str], None]
 
 Fixed = Mapping[str, Tensor | float]
 
 KEPT = 0.01
 """a singular value of the decoder below this is a column of 0"""
-
-
-def spectrum(x: Tensor) -> Tensor:
-    """Eigenvalues of the covariance of ``x [N, D]``, divided by N, largest first."""
-    eigenvalues: Tensor = torch.linalg.eigvalsh(torch.cov(x.double().mT, correction=0))
-    return eigenvalues.flip(0).clamp(min=0)
 
 
 def optimum_rows(
@@ -91,8 +85,8 @@ def trajectory(
             starts[name].append(uniform * math.sqrt(6 / (sum(shape) if len(shape) == 2 else 2 * shape[0])))
         starts["offset"][-1] += x.mean(0)
     free = {name: torch.stack(values) for name, values in starts.items()} | {"p0": torch.zeros(len(samples))}
-    covariance = torch.stack([torch.cov(x.double().mT, correction=0) for x in samples])
-    fixed = {"xx": covariance.float(), "beta": torch.ones(len(samples), 1), "p1": torch.zeros(len(samples))}
+    covariances = torch.stack([covariance(x) for x in samples])
+    fixed = {"xx": covariances.float(), "beta": torch.ones(len(samples), 1), "p1": torch.zeros(len(samples))}
     moving = {name: value.requires_grad_(True) for name, value in free.items()}
     every_bound, optimiser = vmap(stack_bound), torch.optim.Adam(moving.values(), lr=learning_rate)
     steps, bounds = [], []
@@ -104,7 +98,7 @@ def trajectory(
             bounds.append(bound.detach().double())
         (-bound.sum()).backward()
         optimiser.step()
-    best = [ppca(each, units).log_px for each in covariance]
+    best = [ppca(each, units).log_px for each in covariances]
     other = [other_divisor(log_px, len(x), x.shape[1]) for log_px, x in zip(best, samples, strict=True)]
     made = {"step": torch.tensor(steps), "bound_nats": torch.stack(bounds)}
     made |= {"log_px_nats": torch.tensor(best), "log_px_n1_nats": torch.tensor(other)}
@@ -143,23 +137,17 @@ def zero_column_hessian(eigenvalues: Tensor, n_kept: int, variance: float) -> Te
     kept = eigenvalues[:n_kept].clamp(min=variance)
     columns_kept = torch.zeros(n, n_kept, dtype=torch.float64)
     columns_kept[:n_kept] = (kept - variance).sqrt().diag()
-    reading, narrow = (columns_kept / kept).mT, (variance / kept).log()
-
-    def bound(column: Tensor) -> Tensor:
-        u, v, q = column.split([n, n, 1])
-        return stack_bound(
-            {
-                "u1": torch.cat([columns_kept, u.unsqueeze(1)], dim=1),
-                "v1": torch.cat([reading, v.unsqueeze(0)]),
-                "q1": torch.cat([narrow, q]),
-                "xx": eigenvalues,
-                "beta": torch.ones(1, dtype=torch.float64),
-                "p0": torch.tensor(variance, dtype=torch.float64).log(),
-                "p1": torch.tensor(0.0, dtype=torch.float64),
-            }
-        )
-
-    return largest_curvature(bound, torch.zeros(2 * n + 1, dtype=torch.float64))
+    return column_curvature(
+        {
+            "u1": columns_kept,
+            "v1": (columns_kept / kept).mT,
+            "q1": (variance / kept).log(),
+            "xx": eigenvalues,
+            "beta": eigenvalues.new_ones(1),
+            "p0": eigenvalues.new_tensor(variance).log(),
+            "p1": eigenvalues.new_zeros(()),
+        }
+    )
 
 
 def zero_column_curvature(eigenvalues: Sequence[float], n_kept: int, variance: float) -> float:

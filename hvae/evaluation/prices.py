@@ -34,8 +34,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvae.evaluation.accuracy import columns
-from hvae.evaluation.replicas import Arrays
-from hvae.evaluation.teachers import Say
+from hvae.evaluation.replicas import Arrays, Say
 
 WORTH = 0.1
 """nats; teachers whose z2 is worth less are passed over, before anything is trained"""

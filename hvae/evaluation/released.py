@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hvae.evaluation.replicas import Arrays
-from hvae.evaluation.teachers import Effort, Law, Say, Teachers, Widths, by_layer, filled, trained
+from hvae.evaluation.replicas import Arrays, Say
+from hvae.evaluation.teachers import Effort, Law, Teachers, Widths, by_layer, filled, trained
 from hvae.reference.enumeration import Enumeration, Tables, fit
 
 

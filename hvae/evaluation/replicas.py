@@ -1,6 +1,6 @@
 """The replicas of a trained run, and their arrays side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from hvae.training import Trained, load_trained
 from hvae.vocabulary import FAILED
 
 Arrays = dict[str, NDArray[Any]]
+Say = Callable[[str], None]
+"""hears a line on what is being measured"""
 
 SHARED = ("n_samples", "collapse_reference/", "reference")
 """arrays without a replica axis"""

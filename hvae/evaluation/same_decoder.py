@@ -26,7 +26,7 @@ from hvae.evaluation.accuracy import columns
 from hvae.evaluation.effort import Effort
 from hvae.evaluation.layers import layer_diagnostics
 from hvae.evaluation.refit import beside, refit
-from hvae.evaluation.replicas import Arrays, Replicas, stack
+from hvae.evaluation.replicas import Arrays, Replicas, Say, stack
 from hvae.evaluation.whole import N_MIXTURE
 from hvae.evidence import HVAE
 from hvae.likelihood.importance import log_likelihood_curve
@@ -155,7 +155,7 @@ def known_rows(
     n_images: int,
     n_samples: int,
     ascent: Ascent,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Arrays:
     """One row per known decoder, order and seed: the exact gap, and log p(x) less the ELBO of ``n_samples`` draws a
     datum, as it is had beside decoders of images.

@@ -7,18 +7,16 @@ learns y from x; a mode of E[y x̃ᵀ] (x̃ the whitened x), of singular value �
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hvae.evaluation.accuracy import columns
-from hvae.evaluation.linear_training import largest_curvature, random_weights, stack_bound, train_stacks
-from hvae.evaluation.replicas import Arrays
+from hvae.evaluation.linear_training import column_curvature, random_weights, train_stacks
+from hvae.evaluation.replicas import Arrays, Say
 from hvae.reference import single_layer
-
-Say = Callable[[str], None]
 
 ACTIVE = 0.01
 """a singular value of the decoder below this is a mode that is given up"""
@@ -116,7 +114,7 @@ def staircase_rows(
             "best_modes": sum(not mode.collapsed for mode in best),
             "bound_nats": float(found.height[place]),
             "gradient": float(found.gradient[place]),
-            "origin_curvature": float(_origin_curvature(task, setting, units)),
+            "origin_curvature": float(_origin_curvature(task, setting)),
         }
         values = {"decoder": decoder, "encoder": torch.linalg.svdvals(v @ root), "sigma": (q / 2).exp().sort().values}
         for name, found_values in values.items():
@@ -128,22 +126,16 @@ def staircase_rows(
     return columns(rows)
 
 
-def _origin_curvature(task: Task, setting: Setting, units: int) -> Tensor:
+def _origin_curvature(task: Task, setting: Setting) -> Tensor:
     """The largest eigenvalue of the Hessian of the bound where U = V = 0 and q is the prior (theorem 3).
 
     Of one column: the others stand alike, and there none of them meets another.
     """
-    n = task.xx.shape[0]
-    constants = {
-        "xx": task.xx, "yx": task.yx, "yy": task.yy, "beta": task.zeta.new_tensor([setting.beta]),
-        "p0": task.zeta.new_tensor(2 * math.log(setting.eta_dec)),
-        "p1": task.zeta.new_tensor(2 * math.log(setting.eta_enc)),
-    }  # fmt: skip
-
-    def bound(column: Tensor) -> Tensor:
-        u, v, q = column.split([n, n, 1])
-        return stack_bound({"u1": u.unsqueeze(1), "v1": v.unsqueeze(0), "q1": q, **constants})
-
-    at = task.zeta.new_zeros(2 * n + 1)
-    at[-1] = 2 * math.log(setting.eta_enc)
-    return largest_curvature(bound, at)
+    n_y, n_x, like = task.yx.shape[0], task.xx.shape[0], task.zeta
+    return column_curvature(
+        {
+            "u1": like.new_zeros(n_y, 0), "v1": like.new_zeros(0, n_x), "q1": like.new_zeros(0),
+            "xx": task.xx, "yx": task.yx, "yy": task.yy, "beta": like.new_tensor([setting.beta]),
+            "p0": like.new_tensor(2 * math.log(setting.eta_dec)), "p1": like.new_tensor(2 * math.log(setting.eta_enc)),
+        }
+    )  # fmt: skip

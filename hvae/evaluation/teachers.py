@@ -5,7 +5,7 @@ nothing here is drawn but for `known_stacks`. Asked is what the best encoder of 
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hvae import nets
 from hvae.evaluation.accuracy import columns
-from hvae.evaluation.replicas import Arrays
+from hvae.evaluation.replicas import Arrays, Say
 from hvae.evidence import HVAE
 from hvae.families import Autoregressive, Bernoulli, DiagonalGaussian, Family, Flow, MixtureGaussian
 from hvae.network import BeliefNetwork, Conditional
@@ -22,7 +22,6 @@ from hvae.posterior import NetworkPosterior
 from hvae.reference import DiscreteChain, examples
 from hvae.reference.enumeration import Enumeration, Fit, Tables, coin_states, fit
 
-Say = Callable[[str], None]
 Widths = tuple[int, ...]
 """coins of x, z1, …"""
 FIRST_TEACHER = 300

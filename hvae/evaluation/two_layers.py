@@ -16,7 +16,7 @@ are λ, the singular values of V1, and ω, those of U2 (`hvae.reference.two_laye
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from hvae.config import EvaluationConfig
 from hvae.evaluation.layers import layer_diagnostics
-from hvae.evaluation.linear_training import stack_bound
-from hvae.evaluation.replicas import Arrays
+from hvae.evaluation.linear_training import covariance, spectrum, stack_bound
+from hvae.evaluation.replicas import Arrays, Say
 from hvae.evidence import HVAE
 from hvae.families import DiagonalGaussian
 from hvae.nets import Root
@@ -38,7 +38,6 @@ from hvae.reference import LinearGaussian, two_layer
 from hvae.reference.ascent import Values, lbfgs
 from hvae.reference.thresholds import TwoLayer
 
-Say = Callable[[str], None]
 TOLERANCE = 1e-7
 """largest entry of the gradient at which a stack counts as trained, nats"""
 N_STEPS = 5000
@@ -177,7 +176,7 @@ def strength_rows(
 def deviations(images: Tensor) -> list[float]:
     """θ of data `[N, D]`: roots of the eigenvalues of their covariance (divided by N), largest first, but for those
     that are 0 up to rounding."""
-    values = torch.linalg.eigvalsh(_covariance(images)).flip(0)
+    values = spectrum(images)
     kept: list[float] = values[values > 1e-9 * values[0]].sqrt().tolist()
     return kept
 
@@ -186,13 +185,8 @@ def model_strengths(model: HVAE, images: Tensor) -> tuple[FloatArray, FloatArray
     """λ and ω `[units]` of a model of the house whose nets are linear, on data `[N, D]`."""
     assert isinstance(model.posterior, NetworkPosterior)
     weights = [_weight(network["z1"].net).double() for network in (model.posterior.network, model.decoder)]
-    squares = torch.linalg.eigvalsh(weights[0] @ _covariance(images) @ weights[0].mT).flip(0).clamp(min=0)
+    squares = torch.linalg.eigvalsh(weights[0] @ covariance(images) @ weights[0].mT).flip(0).clamp(min=0)
     return _array(squares.sqrt()), _array(torch.linalg.svdvals(weights[1]))
-
-
-def _covariance(images: Tensor) -> Tensor:
-    centred = images.double() - images.double().mean(0)
-    return centred.mT @ centred / len(images)
 
 
 def _weight(net: nn.Module) -> Tensor:

@@ -13,7 +13,10 @@ from analysis.claims import (
     Relation,
     Sample,
     decide,
+    find_part,
     outcome,
+    per_replica,
+    single,
     t_interval,
     welch_interval,
 )
@@ -92,6 +95,24 @@ def test_missing_run_is_not_measured_with_the_reason() -> None:
     decision = decide(depth.claims[-1], {}, {})
     assert decision.outcome == "not measured"
     assert "depth-5 ladder+WU+BN" in decision.how
+
+
+def test_missing_part_is_not_measured_with_the_reason() -> None:
+    part = {"step": np.arange(3)}
+    assert find_part({"here": part}, "here") is part
+    with pytest.raises(NotMeasuredError, match="the part 'there' is not measured yet"):
+        find_part({"here": part}, "there")
+
+
+def test_the_largest_of_the_rows_of_each_replica() -> None:
+    """Rows in any order; those to keep alone; a number of one sample has no second."""
+    rows, values = {"replica": np.array([4, 2, 4, 2])}, np.array([1.0, 5.0, 3.0, -2.0])
+    found = per_replica(rows, values)
+    assert found.seeds == (2, 4) and found.values.tolist() == [5.0, 3.0]
+    assert per_replica(rows, values, np.array([True, False, False, True])).values.tolist() == [-2.0, 1.0]
+    with pytest.raises(NotMeasuredError, match="none of the settings"):
+        per_replica(rows, values, np.zeros(4, bool))
+    assert single(lambda rows: per_replica(rows, values))(rows)[1] is None
 
 
 def test_depth_claims_on_fabricated_runs(depth_study: Study) -> None:

@@ -82,6 +82,16 @@ FAULTS = (
         ),
         ("tests/test_linear_training.py::test_the_hessian_at_a_zero_column",),
     ),
+    Fault(
+        "column-not-the-prior",
+        "an empty column is looked at where the deviation of its q is 1, and not that of the prior",
+        Edit(
+            "hvae.evaluation.linear_training",
+            'new_zeros(n_y + n_x), w["p1"].reshape(1)',
+            'new_zeros(n_y + n_x), 0 * w["p1"].reshape(1)',
+        ),
+        ("tests/test_linear_training.py::test_the_staircase_of_modes",),
+    ),
     # discrete chains
     Fault(
         "discrete-kl-swapped",

@@ -1,0 +1,1 @@
+"""Figures of papers that take more room than their experiment has."""

@@ -1,0 +1,113 @@
+"""Figures of Dang et al.: strengths of two linear layers over their closed form, and ReLU stacks."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from analysis.claims import Measured, Runs
+from analysis.layers import Layer
+from analysis.load import Array
+from analysis.papers import Curves, Line
+from experiments.claims.dang_strengths import BETA2_OF_BETA1, RELU
+
+MODES = (1, 2, 5, 10)
+
+
+def strengths(name: str, knob: str) -> Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]:
+    """λ and ω along a sweep: starts as points over the closed form."""
+
+    def panels(runs: Runs, measured: Measured) -> Mapping[str, Mapping[str, Line]]:
+        if name not in measured:
+            return {}
+        rows = measured[name]
+        modes = [mode for mode in MODES if mode <= rows["encoder"].shape[-1]]
+        return {
+            title: {
+                f"mode {mode}": Line(
+                    rows[knob],
+                    rows[layer][..., mode - 1],
+                    expected=(rows[knob], rows[f"expected_{layer}"][:, mode - 1]),
+                )
+                for mode in modes
+            }
+            for title, layer in (("λ, lower layer", "encoder"), ("ω, top layer", "decoder"))
+        }
+
+    return panels
+
+
+def of_relu(
+    lines: Mapping[str, tuple[int, Callable[[Layer], Array]]],
+) -> Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]:
+    """Lines (a layer's number and what is read of it, [R]) along the sweeps of ReLU stacks."""
+
+    def panels(runs: Runs, measured: Measured) -> Mapping[str, Mapping[str, Line]]:
+        found = {}
+        for sweep, labels in RELU.items():
+            here = {value: runs[label] for value, label in labels.items() if label in runs and runs[label].evaluated}
+            if here:
+                x = np.array(list(here))
+                found[sweep] = {
+                    name: Line(x, np.array([read(run.layers[number - 1]) for run in here.values()]))
+                    for name, (number, read) in lines.items()
+                }
+        return found
+
+    return panels
+
+
+def _middle(quantity: str) -> Callable[[Layer], Array]:
+    def read(layer: Layer) -> Array:
+        values: Array = layer.interval(quantity)[:, 1]
+        return values
+
+    return read
+
+
+_CLOSED = "Points: six starts from random weights; lines: the closed form. "
+curves = (
+    Curves(
+        "strengths-beta2", "Linear stack: strengths against β2",
+        _CLOSED + "MNIST, 10 units a layer, σ1 = η_enc = η_dec = 0.5, β1 = 1 (smoke: digits, 3 units). The top layer "
+        "gives up one mode after the other while the lower one goes on with it.",
+        "β2", "strength", strengths("beta2", "beta2"),
+    ),
+    Curves(
+        "strengths-beta1", "Linear stack: strengths against β1",
+        _CLOSED + f"As above with β2 = {BETA2_OF_BETA1:g}: a larger β1 wakes the top layer, and weakens the lower one.",
+        "β1", "strength", strengths("beta1", "beta1"),
+    ),
+    Curves(
+        "strengths-eta", "Linear stack: strengths against η",
+        _CLOSED + "η_enc = η_dec = η, σ1 = 0.5, β1 = β2 = 1.", "η", "strength", strengths("eta", "eta_dec"),
+        x_scale="log",
+    ),
+    Curves(
+        "strengths-given", "Linear stack: strengths against β2 where Σ2 is given",
+        _CLOSED + "Deviations of q(z2|z1) held at half η_enc, all else as against β2: the top layer lives longer.",
+        "β2", "strength", strengths("given", "beta2"),
+    ),
+    Curves(
+        "relu-rates", "ReLU stack: rates and information per layer",
+        "Rates of both layers, what z2 holds of z1, and what it holds of x (capped at the logarithm of the number of "
+        "images). Per-layer rates alone are no evidence of use.",
+        "weight, or η", "nats",
+        of_relu(
+            {
+                "rate of z1": (1, _middle("rate_nats")),
+                "rate of z2": (2, _middle("rate_nats")),
+                "I(z1; z2)": (2, _middle("parent_information_nats")),
+                "I(x; z2)": (2, _middle("information_nats")),
+            }
+        ),
+        x_scale="log",
+    ),
+    Curves(
+        "relu-units", "ReLU stack: active units",
+        "Units of each layer whose mean varies with the datum by more than 0.01, unbiased by the noise of the path; of "
+        "a layer that codes noise alone the count is chance.",
+        "weight, or η", "units",
+        of_relu({"z1": (1, lambda layer: layer.active_units()), "z2": (2, lambda layer: layer.active_units())}),
+        x_scale="log",
+    ),
+)  # fmt: skip

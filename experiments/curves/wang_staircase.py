@@ -1,0 +1,84 @@
+"""Figures of Wang and Ziyin: modes of one linear layer against beta over their closed form, and beta-VAEs."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from analysis.claims import Measured, Runs
+from analysis.load import Arrays
+from analysis.papers import Curves, Line
+from experiments.claims.wang_staircase import PARTS, active_units, betas_of, information, modes, plain
+
+
+def _lines(rows: Arrays, name: str) -> dict[str, Line]:
+    """A line for every mode of a quantity against beta, both η 1."""
+    kept = plain(rows)
+    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
+    ours, best = (modes(rows, key)[kept].reshape(len(replicas), len(betas), -1) for key in (name, f"best_{name}"))
+    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
+    ours, best = ours[:, order], best[:, order]
+    return {
+        f"mode {mode + 1}": Line(betas, ours[:, :, mode].T, (betas, best[0, :, mode])) for mode in range(ours.shape[-1])
+    }
+
+
+def _of_parts(quantity: Callable[[Arrays], dict[str, Line]]) -> Callable[[Runs, Measured], dict[str, dict[str, Line]]]:
+    def panels(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
+        return {title: quantity(measured[name]) for name, title in PARTS.items() if name in measured}
+
+    return panels
+
+
+def _steps(rows: Arrays) -> dict[str, Line]:
+    kept = plain(rows)
+    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
+    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
+    ours, best = (rows[key][kept].reshape(len(replicas), -1)[:, order] for key in ("modes", "best_modes"))
+    return {"modes left": Line(betas, ours.T, (betas, best[0]))}
+
+
+def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
+    betas = betas_of(runs)
+    if not betas:
+        return {}
+    counts = np.stack([active_units(runs, beta).values for beta in betas])
+    nats = np.stack([information(runs, beta, 1).values for beta in betas])
+    return {"active units": {"": Line(np.array(betas), counts)}, "I(x; z1) in nats": {"": Line(np.array(betas), nats)}}
+
+
+curves = (
+    Curves(
+        "staircase",
+        "The staircase of modes",
+        "Modes left by training from random weights (points, one per replica; they lie on each other) and by theorem 2 "
+        "(line), against β at η_enc = η_dec = 1. After figure 3.",
+        "β",
+        "modes left",
+        _of_parts(_steps),
+    ),
+    Curves(
+        "decoder-modes",
+        "Singular values of the decoder",
+        "Points: trained, one per replica; lines: theorem 2. A mode is 0 from β = ζ² / η_dec² on.",
+        "β",
+        "singular value",
+        _of_parts(lambda rows: _lines(rows, "decoder")),
+    ),
+    Curves(
+        "deviations",
+        "Standard deviations of q",
+        "Points: trained, one a replica; lines: theorem 2. At 1 the posterior of a mode is its prior. After figure 1.",
+        "β",
+        "standard deviation of q",
+        _of_parts(lambda rows: _lines(rows, "sigma")),
+    ),
+    Curves(
+        "vae",
+        "With a hidden layer",
+        "Active units and information of beta-VAEs with one hidden layer, variance of x fixed at 1, against β; one "
+        "point per replica, the line joins their means. After figure 2, which shows complete collapse at about 5.",
+        "β",
+        "units, or nats",
+        _units,
+    ),
+)
