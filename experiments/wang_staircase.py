@@ -4,7 +4,9 @@ Wang and Ziyin (2022) solve a model that learns y from x through one linear Gaus
 of E[y x̃ᵀ] (x̃ the whitened x) is given up iff ζ² <= β η_dec², whatever the prior's variance; reconstructing MNIST with
 five units, modes go out at the covariance's eigenvalues 5.12, 3.74, 3.25, 2.84, 2.57. Here the model is trained exactly
 (no noise is drawn) from random weights, on MNIST and on a regression in five dimensions, and held against the closed
-form mode by mode; and beta-VAEs with a hidden layer are trained on grey images with the variance of x fixed at 1.
+form mode by mode; and beta-VAEs with a hidden layer are trained on grey images with the variance of x fixed at 1, each
+from random weights and once more from where training at beta 1 has led. (In a trial on other seeds at beta 4 the first
+had no unit after 8000 steps, the second two or three: where a net collapses is not the objective's doing alone.)
 
 The paper prints these eigenvalues as ζ, but compares them with β, so they are ζ²; for the same reason its line on
 partial collapse means ζ <= √β η_dec, and raising β is identical to raising η_dec. Its regression data are not given:
@@ -24,11 +26,20 @@ from typing import Any
 import numpy as np
 
 from analysis.papers import Number, Paper
-from experiments.claims.wang_staircase import RUN_BETAS, collapse_beta, eigenvalue, label, modes_at
+from experiments.claims.wang_staircase import (
+    ANEW,
+    CONTINUED,
+    RUN_BETAS,
+    START_BETA,
+    STARTS,
+    collapse_beta,
+    eigenvalue,
+    modes_at,
+)
 from experiments.claims.wang_staircase import claims as claims
 from experiments.curves.wang_staircase import curves as curves
 from experiments.published import published
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.schedules import Constant
 
 PRESETS = ("smoke", "cpu", "paper")
@@ -39,7 +50,7 @@ PAPER = Paper(
     "arXiv:2205.04009",
     exhibits="Figures 1 to 3: loss and standard deviations against beta, complete collapse, modes left at six betas",
     limits={
-        "smoke": "8x8 digits in place of MNIST, few betas; beta-VAEs of 60 steps, which say nothing.",
+        "smoke": "8x8 digits in place of MNIST, few betas; beta-VAEs of 30 steps, which say nothing.",
         "cpu": "The linear model is the paper's own. The beta-VAEs on MNIST have 128 hidden units, not 2048, and 1500 "
         "steps of Adam at 1e-3 on 10,000 images.",
         "paper": "The beta-VAEs have 2048 hidden units and Adam at 1e-4 as the paper's; the number of steps, which was "
@@ -74,11 +85,21 @@ OTHER_ETAS = ((0.5, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 1.2))
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
-    """A beta-VAE for each beta: 2, 8 or 11."""
+    """A beta-VAE for each beta and start: smoke 3 runs, cpu 15, paper 21."""
     base = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[preset]()
-    return {
-        label(beta): dataclasses.replace(base, objective=ObjectiveConfig(beta=Constant(beta)))
-        for beta in RUN_BETAS[preset]
+    training = base.training
+
+    def anew(beta: float) -> RunConfig:
+        return dataclasses.replace(base, objective=ObjectiveConfig(beta=Constant(beta)))
+
+    def continued(beta: float) -> RunConfig:
+        stage = Stage(training.n_steps, ObjectiveConfig(beta=Constant(beta)), training.learning_rate)
+        longer = dataclasses.replace(training, n_steps=2 * training.n_steps, then=(stage,))
+        return dataclasses.replace(anew(START_BETA), training=longer)
+
+    betas = RUN_BETAS[preset]
+    return {STARTS[ANEW](beta): anew(beta) for beta in betas} | {
+        STARTS[CONTINUED](beta): continued(beta) for beta in betas if beta != START_BETA
     }
 
 
@@ -100,7 +121,7 @@ def _smoke() -> RunConfig:
         DataConfig("digits-grey"),
         16,
         3,
-        TrainingConfig(seeds=(0, 1), n_steps=60, batch_size=64, learning_rate=Constant(5e-3)),
+        TrainingConfig(seeds=(0, 1), n_steps=30, batch_size=64, learning_rate=Constant(5e-3)),
         EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20, n_bootstrap=50),
     )
 
@@ -185,11 +206,15 @@ numbers = (
         )
         for beta in PRINTED_BETAS
     ),
-    Number(
-        published("wang_ziyin2022", "Fig. 2", "nonlinear beta-VAE", "beta of complete collapse (approx.)"),
-        collapse_beta,
-        tolerance=1.0,
-        comparable=("cpu", "paper"),
+    *(
+        Number(
+            published("wang_ziyin2022", "Fig. 2", "nonlinear beta-VAE", "beta of complete collapse (approx.)"),
+            lambda runs, start=start: collapse_beta(runs, start),
+            tolerance=1.0,
+            comparable=("cpu", "paper"),
+            ours=start,
+        )
+        for start in STARTS
     ),
 )
 

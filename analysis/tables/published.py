@@ -64,7 +64,7 @@ def published_table(found: Sequence[Held]) -> Table:
         published = entry.number.published
         digits = digits_of(published.value)
         low, middle, high = (number(value, digits) for value in entry.ours)
-        what = f"{published.table}: {published.model}, {published.metric}, {published.dataset}"
+        what = f"{published.table}: {entry.number.what}, {published.dataset}"
         rows.append(
             (
                 Cell(what),
@@ -95,7 +95,7 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
     numbers = [
         {
             "table": entry.number.published.table,
-            "what": f"{entry.number.published.model}, {entry.number.published.metric}",
+            "what": entry.number.what,
             "dataset": entry.number.published.dataset,
             "paper": entry.number.published.value,
             "unit": entry.number.published.unit,

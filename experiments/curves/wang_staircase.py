@@ -7,7 +7,7 @@ import numpy as np
 from analysis.claims import Measured, Runs
 from analysis.load import Arrays
 from analysis.papers import Curves, Line
-from experiments.claims.wang_staircase import PARTS, active_units, betas_of, information, modes, plain
+from experiments.claims.wang_staircase import PARTS, STARTS, active_units, betas_of, information, modes, plain
 
 
 def _lines(rows: Arrays, name: str) -> dict[str, Line]:
@@ -38,12 +38,16 @@ def _steps(rows: Arrays) -> dict[str, Line]:
 
 
 def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    betas = betas_of(runs)
-    if not betas:
-        return {}
-    counts = np.stack([active_units(runs, beta).values for beta in betas])
-    nats = np.stack([information(runs, beta, 1).values for beta in betas])
-    return {"active units": {"": Line(np.array(betas), counts)}, "I(x; z1) in nats": {"": Line(np.array(betas), nats)}}
+    found: dict[str, dict[str, Line]] = {"active units": {}, "I(x; z1) in nats": {}}
+    for start in STARTS:
+        if betas := betas_of(runs, start):
+            of = {
+                "active units": [active_units(runs, beta, start) for beta in betas],
+                "I(x; z1) in nats": [information(runs, beta, 1, start) for beta in betas],
+            }
+            for title, samples in of.items():
+                found[title][start] = Line(np.array(betas), np.stack([sample.values for sample in samples]))
+    return {title: lines for title, lines in found.items() if lines}
 
 
 curves = (
@@ -75,8 +79,9 @@ curves = (
     Curves(
         "vae",
         "With a hidden layer",
-        "Active units and information of beta-VAEs with one hidden layer, variance of x fixed at 1, against β; one "
-        "point per replica, the line joins their means. After figure 2, which shows complete collapse at about 5.",
+        "Active units and information of beta-VAEs with one hidden layer, variance of x fixed at 1, against β: trained "
+        "at that β from random weights, or first at β = 1 and then at that β for as many steps. One point per replica, "
+        "the line joins their means. After figure 2, which shows complete collapse at about 5.",
         "β",
         "units, or nats",
         _units,
