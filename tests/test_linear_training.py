@@ -221,6 +221,20 @@ def test_lbfgs_finds_what_scipy_finds() -> None:
     assert torch.equal(stays.values["at"], starts)
 
 
+def test_lbfgs_does_not_leap_over_the_well_to_a_plateau() -> None:
+    """A long ramp has next to no curvature, so that a first pair points thousands away, where it is flat and lower."""
+
+    def hill(w: dict[str, Tensor]) -> Tensor:
+        well = 20 * (-(w["at"] - 3).square() / 8).exp()
+        return (well - torch.nn.functional.softplus(w["at"])).sum()
+
+    starts = torch.tensor([[15.0], [20.0], [30.0], [40.0]], dtype=torch.float64)
+    found = lbfgs(hill, {"at": starts}, {}, 1e-10, 200)
+    best = minimize(lambda x: -float(hill({"at": torch.tensor(x)})), x0=[3.0]).x[0]
+    assert found.gradient.max() < 1e-10 and (found.values["at"] - best).abs().max() < 1e-5
+
+
+
 # -- the rows of the two papers -------------------------------------------------------------------------
 
 

@@ -63,8 +63,8 @@ def ascend(
 def lbfgs(function: Function, free: Values, fixed: Values, tolerance: float, n_steps: int) -> Ascended:
     """Climb until no entry of a gradient exceeds ``tolerance``, at most ``n_steps`` steps; each problem by itself.
 
-    Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.4); a step is halved until it satisfies Armijo's
-    condition or, where heights differ by rounding alone, the slopes' version of it (Hager and Zhang 2005, equation
+    Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.4); a step, at most 1 + |place| long, as a poor memory can
+    point to a plateau far away from which no climb leads back, is halved until it satisfies Armijo's condition or, where heights differ by rounding alone, the slopes' version of it (Hager and Zhang 2005, equation
     4.1). A pair whose curvature has the wrong sign is left out, and a problem that has no better point stays.
     """
     names = list(free)
@@ -92,6 +92,7 @@ def lbfgs(function: Function, free: Values, fixed: Values, tolerance: float, n_s
         length = moving.to(slope.dtype)
         if not pairs:
             length = length * (1 / slope.abs().sum(1)).clamp(max=1)
+        length = torch.minimum(length, (1 + place.norm(dim=1)) / direction.norm(dim=1).clamp(min=1e-300))
         done = ~moving
         new_place, new_slope, new_height = place, slope, height
         for _ in range(N_TRIALS):
