@@ -234,7 +234,6 @@ def test_lbfgs_does_not_leap_over_the_well_to_a_plateau() -> None:
     assert found.gradient.max() < 1e-10 and (found.values["at"] - best).abs().max() < 1e-5
 
 
-
 # -- the rows of the two papers -------------------------------------------------------------------------
 
 
