@@ -6,6 +6,7 @@ claims beside it.
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,43 @@ where they were read in the paper or its authors' code (primary), or in a replic
 
 def overview(results: Path) -> str:
     """The page, in Markdown."""
-    files = sorted(results.glob("*/tables/published.json"))
+    folders = [file.parent.parent for file in sorted(results.glob("*/tables/published.json"))]
+    records = {folder: _read(folder, "published") for folder in folders}
+    claims = {folder: _read(folder, "claims") or [] for folder in folders}
+    short = [
+        "| paper | preset | numbers | claims | |",
+        "| --- | --- | --- | --- | --- |",
+        *(_short_row(folder, records[folder], claims[folder]) for folder in folders),
+        "",
+    ]
     return "\n".join(
-        [HEAD, *(line for file in files for line in _paper(file.parent.parent, json.loads(file.read_text())))]
+        [HEAD, *short, *(line for folder in folders for line in _paper(folder, records[folder], claims[folder]))]
     )
 
 
-def _paper(folder: Path, record: dict[str, Any]) -> list[str]:
-    claims = folder / "tables" / "claims.json"
-    decided = json.loads(claims.read_text(encoding="utf-8")) if claims.exists() else []
+def _read(folder: Path, name: str) -> Any:
+    file = folder / "tables" / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _short_row(folder: Path, record: dict[str, Any], claims: list[dict[str, Any]]) -> str:
+    reading = f"[reading]({folder.name}/reading.md)" if (folder / "reading.md").exists() else ""
+    counts = (_counts(entries) for entries in (record["numbers"], claims))
+    return f"| [{folder.name}](#{folder.name}) | {record['preset']} | {' | '.join(counts)} | {reading} |"
+
+
+def _counts(entries: list[dict[str, Any]]) -> str:
+    found = Counter(entry["outcome"] for entry in entries)
+    return ", ".join(f"{count} {outcome}" for outcome, count in found.most_common())
+
+
+def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) -> list[str]:
+    citation = record["citation"].rstrip(".")
     lines = [
-        f"## [{folder.name}]({folder.name}/README.md)",
+        f"## {folder.name}",
         "",
-        f"{record['citation']} {record['exhibits']}. Preset {record['preset']}. {record['limits']}",
+        f"{citation}. {record['exhibits']}. Preset {record['preset']}. {record['limits']} "
+        f"[All of it]({folder.name}/README.md).",
         "",
     ]
     if record["numbers"]:
