@@ -18,7 +18,7 @@ are halved: the weights count half, or η² does, against the paper's formula (�
 divergences at 0, drops constant traces in the linear script, and its `Sigma` is a deviation, not a variance.
 
 Source: H. A. Dang, T. H. Tran, T. Nguyen, N. Ho, "Beyond Vanilla Variational Autoencoders: Detecting Posterior Collapse
-in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023, theorem 2 and its figures.
+in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023, theorem 3 and its figures.
 """
 
 import sys
@@ -43,7 +43,7 @@ NEED_GPU = ("paper",)
 PAPER = Paper(
     citation="H. A. Dang, T. H. Tran, T. Nguyen, N. Ho, Beyond Vanilla Variational Autoencoders, ICLR 2024, "
     "arXiv:2306.05023",
-    exhibits="Theorem 2 with the unit-test values of the closed form; strengths of the linear MHVAE against β2; rates "
+    exhibits="Theorem 3 with the unit-test values of the closed form; strengths of the linear MHVAE against β2; rates "
     "and active units of the ReLU MHVAE against β1, β2 and η",
     limits={
         "smoke": "Two starts a setting, 8x8 digits for MNIST, four settings a sweep; runs of 60 steps, too short for "

@@ -8,7 +8,7 @@ from analysis.claims import Claim, Measured, NotMeasuredError, Relation, Runs, S
 from analysis.load import Array, Arrays
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY
 
-SOURCE = "Dang et al. 2024, theorem 2 (arXiv:2306.05023)"
+SOURCE = "Dang et al. 2024, theorem 3 (arXiv:2306.05023)"
 
 HALF = 0.5
 BETAS = (0.1, 0.5, 1.0, 2.0)

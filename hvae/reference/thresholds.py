@@ -128,7 +128,7 @@ def two_layer(
     beta2: float,
     sigma2: float | None = None,
 ) -> TwoLayer:
-    """Optimum of the linear two-layer beta-VAE of given σ1, one mode (Dang et al. 2024, theorem 2).
+    """Optimum of the linear two-layer beta-VAE of given σ1, one mode (Dang et al. 2024, theorem 3).
 
     p(z2) = N(0, η_enc² I), p(z1|z2) = N(U2 z2, η_dec² I), p(x|z1) = N(U1 z1, η_dec² I); q(z1|x) = N(W1 x, σ1² I) with
     σ1 held fixed, q(z2|z1) = N(W2 z1, Σ2); β1 and β2 weigh the rates of z1 and z2; θ is a singular value of
