@@ -37,6 +37,7 @@ from experiments.claims.wang_staircase import (
     modes_at,
 )
 from experiments.claims.wang_staircase import claims as claims
+from experiments.claims.wang_staircase import panels as panels
 from experiments.curves.wang_staircase import curves as curves
 from experiments.published import published
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig

@@ -1,8 +1,11 @@
 """Lines of a paper's figure: every replica a point, the closed form or the paper's values a line."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.load import by_label
@@ -10,6 +13,8 @@ from analysis.papers import Curves, Line
 from analysis.study import Study
 
 PANEL_CM = 4.6
+LEGEND_CHARACTERS = 56
+"""that fit into a row of the legend"""
 
 
 def curves(wanted: Curves, study: Study) -> Figure | None:
@@ -22,7 +27,7 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         made, axes = style.panel_grid(len(panels), PANEL_CM, sharey=True)
         for place, (title, lines) in zip(axes, panels.items(), strict=True):
             for name, line in lines.items():
-                _draw(place, names.index(name), name, line, wanted.mean)
+                _draw(place, names.index(name), line, wanted.mean)
             for x in wanted.marks.get(title, ()):
                 place.axvline(x, color=style.GREY, linewidth=0.6, linestyle="--")
             place.set_title(title)
@@ -32,11 +37,24 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         for place in axes[::columns]:
             place.set_ylabel(wanted.y_label)
         if len(names) > 1:
-            axes[0].legend(handlelength=1.2)
+            every = [line for lines in panels.values() for line in lines.items()]
+            handles = [_handle(i, name, [line for of, line in every if of == name]) for i, name in enumerate(names)]
+            columns = max(1, min(len(names), LEGEND_CHARACTERS // (max(map(len, names)) + 6)))
+            made.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=1.2, columnspacing=1)
         return made
 
 
-def _draw(axes: Axes, index: int, name: str, line: Line, mean: str) -> None:
+def _handle(index: int, name: str, lines: Sequence[Line]) -> Line2D:
+    """What stands for a name in the legend: its line, its points, or both."""
+    points = any(line.values.size for line in lines)
+    filled = all(line.expected is None for line in lines)
+    return Line2D(
+        [], [], color=style.color(index), linewidth=0.7, label=name, marker=style.marker(index) if points else "",
+        markersize=2.2, markeredgewidth=0.3, markerfacecolor=style.color(index) if filled else "none",
+    )  # fmt: skip
+
+
+def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
     color = style.color(index)
     if line.expected is not None:
         axes.plot(*line.expected, "-", color=color, linewidth=0.7)
@@ -44,7 +62,7 @@ def _draw(axes: Axes, index: int, name: str, line: Line, mean: str) -> None:
     x = np.repeat(np.asarray(line.x, dtype=float), n_replicas)
     axes.plot(
         x, line.values.ravel(), style.marker(index), color=color, markersize=2.2, markeredgewidth=0.3,
-        markerfacecolor="none" if line.expected is not None else color, label=name,
+        markerfacecolor="none" if line.expected is not None else color,
     )  # fmt: skip
     if line.expected is None and n_replicas:
         with np.errstate(all="ignore"):

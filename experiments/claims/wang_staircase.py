@@ -29,6 +29,8 @@ STARTS: Mapping[str, Callable[[float], str]] = {
 }
 """how a beta-VAE begins -> beta -> its name; the second was trained at the start's beta first"""
 ANEW, CONTINUED = STARTS
+KNOWN = tuple(sorted({beta for betas in RUN_BETAS.values() for beta in betas}))
+panels = {start: tuple(map(name, KNOWN)) for start, name in STARTS.items()}
 
 
 # -- what is measured ------------------------------------------------------------------------------
@@ -111,8 +113,7 @@ def information(runs: Runs, beta: float, end: int, start: str = ANEW) -> Sample:
 
 def betas_of(runs: Runs, start: str) -> list[float]:
     """The betas of the runs that are evaluated, rising."""
-    known = sorted({beta for betas in RUN_BETAS.values() for beta in betas})
-    return [beta for beta in known if (run := runs.get(STARTS[start](beta))) and run.evaluated]
+    return [beta for beta in KNOWN if (run := runs.get(STARTS[start](beta))) and run.evaluated]
 
 
 def collapse_beta(runs: Runs, start: str) -> Sample:
