@@ -30,11 +30,16 @@ def _of_parts(quantity: Callable[[Arrays], dict[str, Line]]) -> Callable[[Runs, 
 
 
 def _steps(rows: Arrays) -> dict[str, Line]:
+    """Modes left, over the stairs of theorem 2: one step down at each ζ² = U² + β, which a mode that is left tells."""
     kept = plain(rows)
     betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
     order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    ours, best = (rows[key][kept].reshape(len(replicas), -1)[:, order] for key in ("modes", "best_modes"))
-    return {"modes left": Line(betas, ours.T, (betas, best[0]))}
+    ours = rows["modes"][kept].reshape(len(replicas), -1)[:, order]
+    decoder = modes(rows, "best_decoder")[kept & (rows["beta"] == betas[0])][0]
+    thresholds = np.sort(decoder[decoder > 0] ** 2 + betas[0])
+    x = np.concatenate([betas[:1], np.repeat(thresholds, 2), betas[-1:]])
+    left = np.repeat(np.arange(len(thresholds), -1, -1), 2)
+    return {"modes left": Line(betas, ours.T, (x, left))}
 
 
 def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
@@ -55,7 +60,7 @@ curves = (
         "staircase",
         "The staircase of modes",
         "Modes left by training from random weights (points, one per replica; they lie on each other) and by theorem 2 "
-        "(line), against β at η_enc = η_dec = 1. After figure 3.",
+        "(line: one less at each eigenvalue), against β at η_enc = η_dec = 1. After figure 3.",
         "β",
         "modes left",
         _of_parts(_steps),
