@@ -65,7 +65,7 @@ class Claim:
         """The rule in words."""
         if self.relation == "within":
             return f"within ±{self.margin:g} {self.unit}"
-        return f"{self.relation} {self.margin:g} {self.unit}"
+        return f"{self.relation} {self.margin:g} {self.unit}".rstrip()
 
 
 def single(read: Callable[[Any], Sample]) -> Measure:

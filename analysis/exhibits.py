@@ -163,7 +163,9 @@ def exhibits(study: Study) -> tuple[Exhibit, ...]:
 
 def _redrawn(wanted: Curves) -> Exhibit:
     absent = f"{wanted.title}: not measured yet."
-    return Exhibit(wanted.name, wanted.title, wanted.caption, lambda study: paper_curves(wanted, study), absent)
+    return Exhibit(
+        wanted.name, wanted.title, wanted.caption, lambda study: paper_curves(wanted, study), absent, wanted.as_png
+    )
 
 
 def _grid(index: int, run: LoadedRun) -> Exhibit:

@@ -9,7 +9,8 @@ from typing import Any
 def sessions(provenance: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[dict[str, str], int]]:
     """Different origins of the numbers, and how many runs or parts share each.
 
-    Time is the first and last of their beginnings; took is their sum where all were timed, side by side or not.
+    Begun is the first and last of their beginnings; took is the sum of what each took, where all were timed, side by
+    side or not.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     own = ("time", "seconds")
@@ -23,7 +24,7 @@ def sessions(provenance: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[di
         shown = {name: _origin(value) for name, value in sessions[0].items() if name not in own}
         if all("seconds" in session for session in sessions):
             shown["took"] = f"{sum(session['seconds'] for session in sessions) / 60:.1f} min"
-        shown["time"] = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        shown["begun"] = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
         found.append((shown, len(sessions)))
     return found
 

@@ -16,7 +16,7 @@ HEAD = """# Papers, reproduced
 
 Made from the tables in these folders by `python -m analysis.overview experiments/results`; nothing is written by hand.
 Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less the
-paper's lies within a tolerance fixed before the runs; at *other scale* (a preset smaller than the paper's setting)
+paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
 nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
 supported or undecided by a t-interval over replicas against a margin fixed beforehand. Published numbers are shown only
 where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
@@ -68,15 +68,18 @@ def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) 
         lines += ["| number | paper | ours | spread | outcome |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [_number(entry) for entry in record["numbers"]] + [""]
     if decided:
-        lines += ["| claim | found | outcome |", "| --- | ---: | --- |", *(_claim(entry) for entry in decided), ""]
+        lines += [
+            "| claim | found | criterion | outcome |",
+            "| --- | ---: | --- | --- |",
+            *(_claim(entry) for entry in decided),
+            "",
+        ]
     return [*lines, *(_made(entry) for entry in record["made"])]
 
 
 def _made(entry: dict[str, Any]) -> str:
-    took = entry.get("took", "not timed")
-    return (
-        f"Made by `{entry['command']}`, commit {entry['commit'][:9]}, on {entry['device']}, {took}, {entry['time']}.\n"
-    )
+    where = f"on {entry['device']}, {entry.get('took', 'not timed')}, begun {entry['begun']}"
+    return f"Made by `{entry['command']}`, commit {entry['commit'][:9]}, {where}.\n"
 
 
 def _number(entry: dict[str, Any]) -> str:
@@ -92,7 +95,7 @@ def _claim(entry: dict[str, Any]) -> str:
     found = "–"
     if entry["middle"] is not None:
         found = f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
-    return f"| {entry['statement']} | {found} | {entry['outcome']} |"
+    return f"| {entry['statement']} | {found} | {entry['criterion']} | {entry['outcome']} |"
 
 
 def _interval(middle: float, low: float | None, high: float | None) -> str:
@@ -100,7 +103,7 @@ def _interval(middle: float, low: float | None, high: float | None) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+    return "–" if value is None else f"{value:.5g}".replace("-", "\N{MINUS SIGN}")
 
 
 def main(arguments: list[str]) -> int:

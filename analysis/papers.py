@@ -128,6 +128,8 @@ class Line:
     """`[N, R]`, one column per replica; `[N, 0]` where nothing was measured"""
     expected: tuple[Array, Array] | None = None
     """x and y of the closed form or of the paper, drawn as a line"""
+    joined: bool = True
+    """whether a line joins the means, where nothing is expected"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class Curves:
     """title of a panel -> x at which a dashed line stands: thresholds"""
     mean: Literal["line", "steps"] = "line"
     """how the mean over replicas is drawn where nothing is expected; steps around every x for a histogram"""
+    as_png: bool = False
+    """for thousands of points, which as outlines are half a megabyte"""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ reading, the claims, and command, commit, device and time of every session that 
 import shutil
 from pathlib import Path
 
+from analysis.exhibits import GAP, Exhibit, exhibits
 from analysis.origins import sessions
 from analysis.reading import reading
 from analysis.report import write_experiment_report
@@ -21,10 +22,15 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     """Write the report of `directory` and copy its tables and figures to `to`; returns the page there."""
     write_experiment_report(directory, preset)
     study = open_study(directory, preset)
+    every = [*exhibits(study), *GAP, *(exhibit for section in SECTIONS for exhibit in section.figures)]
+    kept = [exhibit for exhibit in every if (directory / "figures" / _file(exhibit)).is_file()]
     try:
         for part in ("tables", "figures"):
-            if (directory / part).is_dir():
-                shutil.copytree(directory / part, to / part, dirs_exist_ok=True)
+            shutil.rmtree(to / part, ignore_errors=True)
+        shutil.copytree(directory / "tables", to / "tables")
+        (to / "figures").mkdir()
+        for exhibit in kept:
+            shutil.copy(directory / "figures" / _file(exhibit), to / "figures")
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
@@ -41,9 +47,11 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         "```",
         "",
         *(line for section in SECTIONS for line in _section(section, study)),
-        f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}. Figures:",
+        f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}.",
         "",
-        *(f"![{figure.stem}](figures/{figure.name})\n" for figure in sorted((to / "figures").glob("*"))),
+        "## Figures",
+        "",
+        *(line for exhibit in kept for line in _figure(exhibit)),
         "## What made it",
         "",
     ]
@@ -56,6 +64,14 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     page = to / "README.md"
     write_atomically(page, ("\n".join(lines) + "\n").encode())
     return page
+
+
+def _file(exhibit: Exhibit) -> str:
+    return f"{exhibit.name}.{'png' if exhibit.as_png else 'svg'}"
+
+
+def _figure(exhibit: Exhibit) -> list[str]:
+    return [f"**{exhibit.title}.** {exhibit.caption}", "", f"![{exhibit.title}](figures/{_file(exhibit)})", ""]
 
 
 def _section(section: Section, study: Study) -> list[str]:

@@ -8,8 +8,8 @@ optimum in which z2 codes nothing but the noise of z1, with a rate above 0 and I
 and do β1, β2 and η act in the same direction on a ReLU stack on MNIST?
 
 Exact parts (`hvae.evaluation.two_layers`) train on the covariance of the data, all of its eigenvalues, by L-BFGS to a
-gradient below 1e-7; six starts a setting. The paper's linear MHVAE is not given its σ1 and η in what we have of it: 0.5
-each is the middle of its grid. Where Σ2 is given too (`two_layer` with sigma2) the closed form was derived here.
+gradient below 1e-7; six starts a setting. σ1 and η of 0.5 each are the defaults of the authors' linear
+script. Where Σ2 is given too (`two_layer` with sigma2) the closed form was derived here.
 
 Runs have unit variances in p(x|z1) where the paper has η²: -ELBO times η² is the same objective with weights β η²,
 which is how η enters. ReLU stacks learn one deviation per unit in q(z1|x), p(z1|z2) and q(z2|z1), none moves with the

@@ -46,10 +46,10 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
 
 def _handle(index: int, name: str, lines: Sequence[Line]) -> Line2D:
     """What stands for a name in the legend: its line, its points, or both."""
-    points = any(line.values.size for line in lines)
+    points, drawn = any(line.values.size for line in lines), any(line.joined or line.expected for line in lines)
     filled = all(line.expected is None for line in lines)
     return Line2D(
-        [], [], color=style.color(index), linewidth=0.7, label=name, marker=style.marker(index) if points else "",
+        [], [], color=style.color(index), linewidth=0.7 * drawn, label=name, marker=style.marker(index) * points,
         markersize=2.2, markeredgewidth=0.3, markerfacecolor=style.color(index) if filled else "none",
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
         x, line.values.ravel(), style.marker(index), color=color, markersize=2.2, markeredgewidth=0.3,
         markerfacecolor="none" if line.expected is not None else color,
     )  # fmt: skip
-    if line.expected is None and n_replicas:
+    if line.expected is None and line.joined and n_replicas:
         with np.errstate(all="ignore"):
             style_of = "steps-mid" if mean == "steps" else "default"
             means = np.nanmean(line.values, axis=1)

@@ -5,6 +5,7 @@ marker. Every replica is a point with its interval; the thin line joins the medi
 its replicas.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,10 +40,21 @@ def series(panels: Panels) -> dict[int, str]:
 
 
 def series_index(panels: Panels, run: LoadedRun) -> int:
-    """The colour of a run, the same in all panels, figures and presets; by run, its place in its first panel."""
+    """The colour of a run, the same in all panels, figures and presets; by run, none twice in a panel."""
     if by_run(panels):
-        return next(list(runs).index(run) for runs in panels.values() if run in runs)
+        return _indices(panels)[run.label]
     return run.depth - 1 if series(panels) else 0
+
+
+def _indices(panels: Panels) -> dict[str, int]:
+    """Label -> the first index that no other run has in any panel where it stands."""
+    found: dict[str, int] = {}
+    for runs in panels.values():
+        for run in runs:
+            beside = {other.label for members in panels.values() if run in members for other in members}
+            taken = {index for label, index in found.items() if label in beside - {run.label}}
+            found.setdefault(run.label, next(index for index in itertools.count() if index not in taken))
+    return found
 
 
 def panel_axes(panels: Panels, height_cm: float, **subplots: Any) -> tuple[Figure, list[Axes]]:

@@ -167,7 +167,7 @@ def comparison_reading(study: Study) -> list[str]:
         return []
     whole = [row.run.title for row in rows if all(_always(row.run))]
     sentences = [
-        f"Every layer is active in every seed in {', '.join(whole)}."
+        f"Every layer is active in every seed in {'; '.join(whole)}."
         if whole
         else "No run keeps every layer active in every seed."
     ]

@@ -70,7 +70,7 @@ curves = (
         "strengths-beta2", "Linear stack: strengths against β2",
         _CLOSED + "MNIST, 10 units a layer, σ1 = η_enc = η_dec = 0.5, β1 = 1 (smoke: digits, 3 units). The top layer "
         "gives up one mode after the other while the lower one goes on with it.",
-        "β2", "strength", strengths("beta2", "beta2"),
+        "β2", "strength", strengths("beta2", "beta2"), as_png=True,
     ),
     Curves(
         "strengths-beta1", "Linear stack: strengths against β1",

@@ -85,7 +85,7 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
         "source": "text", "low": 90.0, "ours": 91.25, "high": 92.5, "spread": 0.5, "n_replicas": 6, "tolerance": 1.0,
         "outcome": "other scale", "how": "t-interval",
     }  # fmt: skip
-    made = {"command": "hvae run burda-tables", "commit": "0" * 40, "device": "cpu", "took": "3.0 min", "time": "2026"}
+    made = {"command": "hvae run burda-tables", "commit": "0" * 40, "device": "cpu", "took": "3.0 min", "begun": "2026"}
     record = {"citation": "Burda.", "exhibits": "Table 1", "preset": "cpu", "limits": "Short.", "numbers": [number]}
     (tables / "published.json").write_text(json.dumps(record | {"made": [made]}))
     claim = {
@@ -94,6 +94,7 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
         "low": -2.0,
         "high": -1.0,
         "unit": "nats",
+        "criterion": "below -1 nats",
         "outcome": "supported",
     }
     (tables / "claims.json").write_text(json.dumps([claim]))
@@ -101,8 +102,8 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     for words in (
         "| Table 1: VAE, NLL, MNIST | 86.76 nats (primary) | 91.25 [90, 92.5] | 0.5 | other scale (±1) |",
-        "| It falls. | −1.5 [−2, −1] nats | supported |",
-        "Made by `hvae run burda-tables`, commit 000000000, on cpu, 3.0 min, 2026.",
+        "| It falls. | −1.5 [−2, −1] nats | below -1 nats | supported |",
+        "Made by `hvae run burda-tables`, commit 000000000, on cpu, 3.0 min, begun 2026.",
     ):
         assert words in text
 
