@@ -285,6 +285,7 @@ curves = (
         "rank of the unit",
         "information (nats)",
         _spectra,
+        as_png=True,
     ),
 )
 
