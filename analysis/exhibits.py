@@ -30,6 +30,11 @@ class Exhibit:
     absent: str
     as_png: bool = False
 
+    @property
+    def file(self) -> str:
+        """Its name among the files of a report."""
+        return f"{self.name}.{'png' if self.as_png else 'svg'}"
+
 
 EVERY_SEED = (
     "Every point is one replica (seed) with its interval over images; the thin line joins the medians over replicas."

@@ -62,14 +62,14 @@ class Number:
     comparable: tuple[str, ...]
     """presets that are meant to reach it; at others both are shown and nothing is decided"""
     reads: Literal["runs", "measured"] = "runs"
-    ours: str = ""
+    arm: str = ""
     """which of ours it is, where several stand beside one printed number"""
 
     @property
     def what(self) -> str:
         """The number in words."""
-        ours = f" (ours: {self.ours})" if self.ours else ""
-        return f"{self.published.model}, {self.published.metric}{ours}"
+        arm = f" (ours: {self.arm})" if self.arm else ""
+        return f"{self.published.model}, {self.published.metric}{arm}"
 
 
 @dataclass(frozen=True)

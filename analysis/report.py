@@ -141,12 +141,12 @@ def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[
         directory.mkdir(exist_ok=True)
         if exhibit.as_png:
             content = style.png(made)
-            write_atomically(directory / f"{exhibit.name}.png", content)
+            write_atomically(directory / exhibit.file, content)
             data = base64.b64encode(content).decode()
             markup = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(exhibit.title, data)
         else:
             text = style.svg(made)
-            write_atomically(directory / f"{exhibit.name}.svg", text.encode())
+            write_atomically(directory / exhibit.file, text.encode())
             markup = Markup(style.with_prefix(text, exhibit.name))  # matplotlib escapes the text in it
         shown.append(Shown(exhibit.name, exhibit.title, exhibit.caption, markup))
     return shown, list(dict.fromkeys(absent))

@@ -23,14 +23,12 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     write_experiment_report(directory, preset)
     study = open_study(directory, preset)
     every = [*exhibits(study), *GAP, *(exhibit for section in SECTIONS for exhibit in section.figures)]
-    kept = [exhibit for exhibit in every if (directory / "figures" / _file(exhibit)).is_file()]
+    kept = [exhibit for exhibit in every if (directory / "figures" / exhibit.file).is_file()]
     try:
-        for part in ("tables", "figures"):
-            shutil.rmtree(to / part, ignore_errors=True)
-        shutil.copytree(directory / "tables", to / "tables")
-        (to / "figures").mkdir()
+        shutil.copytree(directory / "tables", to / "tables", dirs_exist_ok=True)
+        (to / "figures").mkdir(exist_ok=True)
         for exhibit in kept:
-            shutil.copy(directory / "figures" / _file(exhibit), to / "figures")
+            shutil.copy(directory / "figures" / exhibit.file, to / "figures")
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
@@ -66,12 +64,8 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     return page
 
 
-def _file(exhibit: Exhibit) -> str:
-    return f"{exhibit.name}.{'png' if exhibit.as_png else 'svg'}"
-
-
 def _figure(exhibit: Exhibit) -> list[str]:
-    return [f"**{exhibit.title}.** {exhibit.caption}", "", f"![{exhibit.title}](figures/{_file(exhibit)})", ""]
+    return [f"**{exhibit.title}.** {exhibit.caption}", "", f"![{exhibit.title}](figures/{exhibit.file})", ""]
 
 
 def _section(section: Section, study: Study) -> list[str]:

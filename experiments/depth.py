@@ -13,11 +13,12 @@ Autoencoders", NIPS 2016, arXiv:1602.02282, section 4.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from analysis.claims import Claim, NotMeasuredError, Runs, Sample, find, single
+from analysis.load import Array, Likelihood
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, LinearWarmup
 
@@ -156,12 +157,21 @@ def _run(
 # -- what is measured of a replica ------------------------------------------------------------------
 
 
-def likelihood(runs: Runs, name: str) -> Sample:
-    """[R] L_K of the largest K in nats."""
+def _bound(runs: Runs, name: str, read: Callable[[Likelihood], Array]) -> Sample:
     run = find(runs, name)
     if run.likelihood is None:
         raise NotMeasuredError(f"the run '{name}' has no likelihood yet")
-    return Sample(run.likelihood.best[:, 1], run.seeds)
+    return Sample(read(run.likelihood)[:, 1], run.seeds)
+
+
+def likelihood(runs: Runs, name: str) -> Sample:
+    """[R] L_K of the largest K in nats."""
+    return _bound(runs, name, lambda found: found.best)
+
+
+def elbo(runs: Runs, name: str) -> Sample:
+    """[R] L_1 in nats."""
+    return _bound(runs, name, lambda found: found.elbo_nats)
 
 
 def active_units(runs: Runs, name: str) -> Sample:

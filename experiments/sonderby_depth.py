@@ -32,12 +32,11 @@ from experiments.claims.sonderby_depth import (
     MNIST,
     OMNIGLOT,
     PLAIN,
-    elbo,
     label,
     seen,
 )
 from experiments.claims.sonderby_depth import claims as claims
-from experiments.depth import likelihood
+from experiments.depth import elbo, likelihood
 from experiments.published import published
 from hvae.config import DataConfig, EvaluationConfig, RunConfig
 from hvae.schedules import LinearWarmup

@@ -213,7 +213,7 @@ numbers = (
             lambda runs, start=start: collapse_beta(runs, start),
             tolerance=1.0,
             comparable=("cpu", "paper"),
-            ours=start if start == ANEW else f"{start}, added after the first was seen",
+            arm=start if start == ANEW else f"{start}, added after the first was seen",
         )
         for start in STARTS
     ),

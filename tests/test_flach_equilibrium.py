@@ -122,7 +122,7 @@ def test_the_page_shows_spectra_distances_and_published_numbers(root: Path, tmp_
     assert (
         "What every unit is told" in page and "36.644" in page and "CPU" not in page.split("Objectives side by side")[1]
     )
-    assert (tmp_path / "kept" / "figures" / "spectra.svg").stat().st_size > 0
+    assert (tmp_path / "kept" / "figures" / "spectra.png").stat().st_size > 0
 
 
 # -- the rest point of the game ---------------------------------------------------------------------------

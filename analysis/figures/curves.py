@@ -39,8 +39,8 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         if len(names) > 1:
             every = [line for lines in panels.values() for line in lines.items()]
             handles = [_handle(i, name, [line for of, line in every if of == name]) for i, name in enumerate(names)]
-            columns = max(1, min(len(names), LEGEND_CHARACTERS // (max(map(len, names)) + 6)))
-            made.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=1.2, columnspacing=1)
+            in_a_row = max(1, min(len(names), LEGEND_CHARACTERS // (max(map(len, names)) + 6)))
+            made.legend(handles=handles, loc="outside upper center", ncols=in_a_row, handlelength=1.2, columnspacing=1)
         return made
 
 

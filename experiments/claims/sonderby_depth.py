@@ -40,14 +40,6 @@ def seen(runs: Runs, name: str, data: str) -> None:
         raise NotMeasuredError(f"the run '{name}' is not of {data}")
 
 
-def elbo(runs: Runs, name: str) -> Sample:
-    """[R] L_1 in nats."""
-    run = find(runs, name)
-    if run.likelihood is None:
-        raise NotMeasuredError(f"the run '{name}' has no likelihood yet")
-    return Sample(run.likelihood.elbo_nats[:, 1], run.seeds)
-
-
 def upper_kl(runs: Runs, name: str) -> Sample:
     """[R] rates of z3 and above together, nats: bottom-up E_q KL(q(z_>=3 | z_2) ‖ p(z_>=3)), which is never below 0."""
     run = find(runs, name)

@@ -120,7 +120,7 @@ class Trained:
 def train_two_layers(setting: Setting, theta: Sequence[float], units: int, seeds: Sequence[int]) -> Trained:
     """Train ``setting`` on data of deviations ``theta``, largest first and none 0, from each seed by itself."""
     deviations = torch.tensor(theta).double()
-    modes = [setting.optimum(value) for value in [*theta, *[0.0] * units][:units]]
+    modes = [setting.optimum(value) for value in _padded(theta, units)]
     best = {
         "whitened": torch.diag(torch.tensor([mode.encoder for mode in modes])).double(),
         "u2": torch.diag(torch.tensor([mode.decoder for mode in modes])).double(),
@@ -141,6 +141,11 @@ def train_two_layers(setting: Setting, theta: Sequence[float], units: int, seeds
     )
 
 
+def _padded(theta: Sequence[float], units: int) -> list[float]:
+    """The first ``units`` deviations, 0 for those that the data do not have."""
+    return [*theta, *[0.0] * units][:units]
+
+
 def _start(width: int, units: int, seed: int) -> dict[str, Tensor]:
     source = torch.Generator().manual_seed(seed)
     shapes = {"whitened": (units, width), "u2": (units, units)}
@@ -159,7 +164,7 @@ def strength_rows(
     for number, (setting, theta) in enumerate(cases, start=1):
         say(f"two linear layers, setting {number} of {len(cases)}")
         found = train_two_layers(setting, theta, units, seeds)
-        padded = [*theta, *[0.0] * units][:units]
+        padded = _padded(theta, units)
         modes = [setting.optimum(value) for value in padded]
         knobs = vars(setting) | {"sigma2": math.nan if setting.sigma2 is None else setting.sigma2}
         rows.append(

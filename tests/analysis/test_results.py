@@ -23,6 +23,15 @@ def test_results_are_small_files_and_a_page_with_their_origin(tmp_path: Path) ->
     assert len(sizes) > 5 and max(sizes) < 300_000
 
 
+def test_a_file_that_lies_there_already_is_left_alone(tmp_path: Path) -> None:
+    fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
+    mine = tmp_path / "kept" / "figures" / "mine.svg"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("drawn by hand")
+    page = write_results(tmp_path / "depth", tmp_path / "kept", preset="demo")
+    assert mine.read_text() == "drawn by hand" and "mine.svg" not in page.read_text(encoding="utf-8")
+
+
 def test_what_is_committed_is_small() -> None:
     files = [file for file in (Path(__file__).parents[2] / "experiments" / "results").rglob("*") if file.is_file()]
     assert len(files) > 100
