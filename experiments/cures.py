@@ -177,7 +177,7 @@ def _paper() -> RunConfig:
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """`cost`: CPU seconds of a training step of every run, all seeds at once."""
+    """`cost`: CPU seconds of a training step of every run, all seeds at once, `[run, round]`."""
 
     def cost() -> Any:
         say("Timing a step of every run")

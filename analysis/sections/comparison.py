@@ -36,12 +36,12 @@ SECTION = Section(
     "comparison",
     "Comparison",
     "Active layers of every seed by the verdict, “?” where the verdict on another layer is undecided, “–” for a "
-    "replica that failed. L_K: mean over replicas ± half-width of the 95 % t-interval; gain: L_K less the "
-    "baseline’s, paired by seed, with the t-interval of the difference. Gap, where it was measured: log p(x) less "
-    "the ELBO (see The gap). Cost, where it was timed: CPU time of a training step as a multiple of the "
-    "baseline’s. “Revives” names layers that are active in every seed and are not so in the baseline; likelihood "
-    "moves where the interval of the gain leaves 0 out. Intervals are not corrected for their number. Every seed "
-    "is in tables/comparison.csv.",
+    "replica that failed. L_K: mean over replicas ± half-width of the 95 % t-interval; gain: L_K less the baseline’s, "
+    "paired by seed, with the t-interval of the difference. Gap, where it was measured: log p(x) less the ELBO (see "
+    "The gap). Cost, where it was timed: CPU time of a training step as a multiple of the baseline’s in the same "
+    "round, with the t-interval over rounds. “Revives” names layers that are active in every seed and are not so in "
+    "the baseline; likelihood moves where the interval of the gain leaves 0 out. Intervals are not corrected for "
+    "their number. Every seed is in tables/comparison.csv.",
     _table,
     _csv,
     FIGURES,

@@ -15,6 +15,8 @@ from analysis.tables.likelihood import mean_text
 from analysis.tables.table import Cell, Column, Table, number, span, to_csv
 from hvae.vocabulary import ACTIVE
 
+UNTIMED: Array = np.array([np.nan])
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -24,8 +26,8 @@ class Compared:
     baseline: LoadedRun | None
     gain_nats: Array
     """[R] L_K less the baseline's, seed by seed; NaN where either is missing"""
-    cost: float
-    """CPU seconds of a step, as a multiple of the baseline's; NaN where it was not timed"""
+    cost: Array
+    """[round] CPU seconds of a step, as a multiple of the baseline's in the same round; NaN where it was not timed"""
 
     @property
     def gain_interval(self) -> tuple[float, float, float]:
@@ -47,13 +49,13 @@ def compared(study: Study) -> list[Compared]:
         if baseline is not None and _comparable(run, baseline):
             assert run.likelihood is not None and baseline.likelihood is not None
             gain = run.likelihood.best[:, 1] - baseline.likelihood.best[:, 1]
-        cost = seconds.get(run.label, np.nan) / seconds.get((baseline or run).label, np.nan)
+        cost = seconds.get(run.label, UNTIMED) / seconds.get((baseline or run).label, UNTIMED)
         found.append(Compared(run, baseline, gain, cost))
     return found
 
 
-def _seconds(study: Study) -> dict[str, float]:
-    """Label -> CPU seconds of a step, where the experiment timed it."""
+def _seconds(study: Study) -> dict[str, Array]:
+    """Label -> [round] CPU seconds of a step, where the experiment timed it."""
     cost = study.measured.get("cost", {})
     return dict(zip(cost.get("run", []), cost.get("step_seconds", []), strict=True))
 
@@ -89,14 +91,14 @@ def comparison(study: Study) -> Table | None:
             Cell(row.baseline.label if row.baseline else ""),
             Cell(_signed(row.gain_nats) if row.baseline else ""),
             Cell(_gap_text(row.run)),
-            Cell(number(row.cost)),
+            Cell(_cost_text(row)),
             Cell(_so(row)),
         )
         for row in rows
     ]
     table = Table(tuple(columns), tuple(cells))
     table = table if any(row.run.gap is not None for row in rows) else table.without("gap")
-    table = table if np.isfinite([row.cost for row in rows]).any() else table.without("cost")
+    table = table if any(np.isfinite(row.cost).any() for row in rows) else table.without("cost")
     single = len({row.baseline.label for row in rows if row.baseline}) == 1
     return table.without("against") if single else table
 
@@ -110,6 +112,11 @@ def _layers_text(run: LoadedRun) -> str:
 def _gap_text(run: LoadedRun) -> str:
     """log p(x) less the ELBO; totals compare between inference orders, layers do not."""
     return number(np.nan) if run.gap is None else mean_text(run.gap.total_nats[:, 1])
+
+
+def _cost_text(row: Compared) -> str:
+    """A multiple with its doubt; 1 for the baseline itself, of which there is none."""
+    return mean_text(row.cost) if row.baseline else number(float(np.mean(row.cost)))
 
 
 def _signed(values: Array) -> str:
@@ -198,4 +205,4 @@ def _csv_rows(rows: Sequence[Compared]) -> Iterator[list[object]]:
         columns = (run.active_layers, run.undecided_layers, bound, row.gain_nats)
         for seed, *values in zip(run.seeds, *columns, strict=True):
             name = row.baseline.label if row.baseline else ""
-            yield [run.label, name, seed, *map(float, values), float(row.cost)]
+            yield [run.label, name, seed, *map(float, values), float(np.mean(row.cost))]

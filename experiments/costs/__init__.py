@@ -5,15 +5,18 @@ machine.
 """
 
 import dataclasses
+import itertools
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hvae.config import RunConfig
+from hvae.runs import Run
 
 FILE = Path(__file__).with_name("objectives.json")
 
@@ -30,43 +33,54 @@ def milliseconds(preset: str, label: str) -> float:
     return float(measured()["cpu" if preset == "paper" else preset][label])
 
 
-ROUNDS, SHORT, LONG = 4, 5, 25
-"""rounds over all runs; steps of two trainings, whose difference leaves out what a training does once"""
+ROUNDS, SPANS, SPAN = 4, 3, 20
+"""rounds over all runs; spans that are timed in a training after one that is not, and steps of a span"""
 
 
-def step_seconds(configs: Mapping[str, RunConfig], data_dir: Path | None = None) -> dict[str, float]:
-    """CPU seconds of a training step of every run: all in turn, several rounds, the least of each.
+def step_seconds(configs: Mapping[str, RunConfig], data_dir: Path | None = None) -> dict[str, list[float]]:
+    """CPU seconds of a training step of every run, one value of each round: the least over its spans of steps.
 
     CPU time of a machine that does other work is too high by what the other work slows it, never too low: hence the
-    least; and in turn, so that what slows the machine for a while slows all of them.
+    least; and all runs in turn, so that what slows the machine for a while slows all of them, and a ratio of two runs
+    is one of the same round.
     """
     from hvae.completion import load_data
 
     data = {config.data: config for config in configs.values()}
     sets = {wanted: load_data(config, data_dir) for wanted, config in data.items()}
-    least = {(label, n_steps): float("inf") for label in configs for n_steps in (SHORT, LONG)}
     first = next(iter(configs.values()))
-    _cpu_seconds(first, SHORT, sets[first.data])  # what a process does once
+    _least_seconds(first, sets[first.data])  # what a process does once
+    found: dict[str, list[float]] = {label: [] for label in configs}
     for _ in range(ROUNDS):
-        for label, n_steps in least:
-            config = configs[label]
-            least[label, n_steps] = min(least[label, n_steps], _cpu_seconds(config, n_steps, sets[config.data]))
-    return {label: (least[label, LONG] - least[label, SHORT]) / (LONG - SHORT) for label in configs}
+        for label, config in configs.items():
+            found[label].append(_least_seconds(config, sets[config.data]))
+    return found
 
 
-def _cpu_seconds(config: RunConfig, n_steps: int, data: Any) -> float:
-    """CPU seconds of a training of so many steps, with one row of metrics and one checkpoint."""
-    from hvae.runs import Run
+@dataclass(frozen=True)
+class _Clocked(Run):
+    """A run that notes the CPU time at every row of metrics: between two rows there are steps and nothing else."""
+
+    times: list[float] = field(default_factory=list)
+
+    def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().append_metrics(rows)
+        self.times.append(time.process_time())
+
+
+def _least_seconds(config: RunConfig, data: Any) -> float:
+    """CPU seconds of a step over the cheapest span of a training."""
     from hvae.training import train
 
+    n_steps = SPAN * (SPANS + 1)
     training = dataclasses.replace(
-        config.training, n_steps=n_steps, log_every_steps=n_steps, checkpoint_every_steps=n_steps
+        config.training, n_steps=n_steps, log_every_steps=SPAN, checkpoint_every_steps=n_steps
     )
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create_or_open(Path(folder), "costs", "timed", dataclasses.replace(config, training=training))
-        started = time.process_time()
+        made = Run.create_or_open(Path(folder), "costs", "timed", dataclasses.replace(config, training=training))
+        run = _Clocked(made.path, made.label, made.config)
         train(run, data, progress=False)
-        return time.process_time() - started
+        return min(after - before for before, after in itertools.pairwise(run.times)) / SPAN
 
 
 def ratio(preset: str, label: str, reference: str) -> float:

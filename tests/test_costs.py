@@ -1,0 +1,44 @@
+"""What a step costs: the clock stands still, so that every number is known."""
+
+import dataclasses
+
+import pytest
+
+from experiments import costs
+from hvae import training
+from hvae.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+
+PLAIN = RunConfig(
+    data=DataConfig("digits-threshold", n_train=64),
+    model=ModelConfig(latents=(2,), hidden=((4,),), batch_norm=(True,)),
+    training=TrainingConfig(seeds=(0,), n_steps=9, batch_size=16),
+)
+
+
+@pytest.mark.parametrize("busy", [0.0, 7.0])
+def test_only_steps_are_timed_and_the_cheapest_of_them(monkeypatch: pytest.MonkeyPatch, busy: float) -> None:
+    """2 s a step of the plain stack, 3 of the wide one; all else, and each training's first span, is dear."""
+    now, n_steps = [0.0], [0]
+    honest = {name: getattr(training, name) for name in ("batch", "settle", "save_checkpoint")}
+
+    def batch(images: object, config: RunConfig, model: object, step: int, **knobs: object) -> object:
+        n_steps[0] = step + 1
+        slow = busy * (costs.SPAN <= step < 2 * costs.SPAN) + 50.0 * (step < costs.SPAN)
+        now[0] += (2.0 if config.model.latents == (2,) else 3.0) + slow
+        return honest["batch"](images, config, model, step, **knobs)
+
+    def dear(name: str) -> object:
+        def call(*arguments: object, **knobs: object) -> object:
+            now[0] += 1000.0
+            return honest[name](*arguments, **knobs)
+
+        return call
+
+    monkeypatch.setattr(training, "batch", batch)
+    for name in ("settle", "save_checkpoint"):
+        monkeypatch.setattr(training, name, dear(name))
+    monkeypatch.setattr(costs.time, "process_time", lambda: now[0])
+    wide = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, latents=(3,)))
+    found = costs.step_seconds({"plain": PLAIN, "wide": wide})
+    assert found == {"plain": [2.0] * costs.ROUNDS, "wide": [3.0] * costs.ROUNDS}
+    assert n_steps[0] > PLAIN.training.n_steps
