@@ -65,7 +65,8 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
 
 
 def _figure(exhibit: Exhibit) -> list[str]:
-    return [f"**{exhibit.title}.** {exhibit.caption}", "", f"![{exhibit.title}](figures/{exhibit.file})", ""]
+    title = exhibit.title if exhibit.title.endswith("?") else f"{exhibit.title}."
+    return [f"**{title}** {exhibit.caption}", "", f"![{exhibit.title}](figures/{exhibit.file})", ""]
 
 
 def _section(section: Section, study: Study) -> list[str]:
