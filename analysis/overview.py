@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from analysis.papers import linked
 from hvae.files import write_atomically
 
 HEAD = """# Papers, reproduced
@@ -56,7 +57,7 @@ def _counts(entries: list[dict[str, Any]]) -> str:
 
 
 def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) -> list[str]:
-    citation = record["citation"].rstrip(".")
+    citation = linked(record["citation"].rstrip("."))
     lines = [
         f"## {folder.name}",
         "",

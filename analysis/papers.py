@@ -5,6 +5,7 @@ is drawn (`curves`); what the paper says in words are its `claims`. A published 
 the paper or its authors' code (primary), or in a replication or a listing (secondary).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,6 +30,11 @@ class Paper:
     """the figures and tables meant"""
     limits: Mapping[str, str]
     """preset -> what it leaves out of the paper's setting, in a sentence or two"""
+
+
+def linked(text: str) -> str:
+    """Markdown in which every arXiv number is a link."""
+    return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ class Line:
     """x and y of the closed form or of the paper, drawn as a line"""
     joined: bool = True
     """whether a line joins the means, where nothing is expected"""
+    intervals: Array | None = None
+    """`[N, R, 2]`, each replica's own interval (low, high), drawn as a bar"""
 
 
 @dataclass(frozen=True)

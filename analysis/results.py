@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.exhibits import GAP, Exhibit, exhibits
 from analysis.origins import sessions
+from analysis.papers import linked
 from analysis.reading import reading
 from analysis.report import write_experiment_report
 from analysis.sections import SECTIONS, Section
@@ -74,6 +75,6 @@ def _section(section: Section, study: Study) -> list[str]:
     tables = section.tables(study)
     lines = [f"## {section.title}", "", section.note, ""] if tables else []
     for heading, table in tables.items():
-        lines += [f"{heading}:", ""] if heading else []
+        lines += [f"{linked(heading)}:", ""] if heading else []
         lines += [table.to_markdown(), ""]
     return lines

@@ -58,11 +58,11 @@ PAPER = Paper(
 
 Knobs = tuple[float, ...]
 UNIT: Mapping[str, tuple[float, Knobs]] = {
-    "theta=2 s1=1 ee=1 ed=1 b1=1 b2=1": (2.0, (1.0, 1.0, 1.0, 1.0, 1.0)),
-    "theta=2 s1=.5 ee=.5 ed=.5 b1=1 b2=2": (2.0, (0.5, 0.5, 0.5, 1.0, 2.0)),
-    "theta=1.2 s1=.5 ee=.5 ed=.5 b1=1 b2=4": (1.2, (0.5, 0.5, 0.5, 1.0, 4.0)),
-    "theta=.9 s1=.5 ee=.5 ed=.5 b1=1 b2=2": (0.9, (0.5, 0.5, 0.5, 1.0, 2.0)),
-    "theta=1.2 s1=.5 ee=.5 ed=.5 b1=4 b2=4": (1.2, (0.5, 0.5, 0.5, 4.0, 4.0)),
+    "θ = 2, σ1 = 1, η_enc = 1, η_dec = 1, β1 = 1, β2 = 1": (2.0, (1.0, 1.0, 1.0, 1.0, 1.0)),
+    "θ = 2, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 1, β2 = 2": (2.0, (0.5, 0.5, 0.5, 1.0, 2.0)),
+    "θ = 1.2, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 1, β2 = 4": (1.2, (0.5, 0.5, 0.5, 1.0, 4.0)),
+    "θ = 0.9, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 1, β2 = 2": (0.9, (0.5, 0.5, 0.5, 1.0, 2.0)),
+    "θ = 1.2, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 4, β2 = 4": (1.2, (0.5, 0.5, 0.5, 4.0, 4.0)),
 }
 """the printed settings, by the names of their rows"""
 
@@ -253,7 +253,7 @@ numbers = tuple(
         reads="measured",
     )
     for name in UNIT
-    for layer, metric in (("encoder", "lambda (lower layer)"), ("decoder", "omega (top layer)"))
+    for layer, metric in (("encoder", "λ (lower layer)"), ("decoder", "ω (top layer)"))
 )
 """to the four digits printed"""
 

@@ -1,6 +1,7 @@
 """Lines of a paper's figure: every replica a point, the closed form or the paper's values a line."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,22 +37,34 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         columns = min(2, len(panels))
         for place in axes[::columns]:
             place.set_ylabel(wanted.y_label)
-        if len(names) > 1:
-            every = [line for lines in panels.values() for line in lines.items()]
-            handles = [_handle(i, name, [line for of, line in every if of == name]) for i, name in enumerate(names)]
-            in_a_row = max(1, min(len(names), LEGEND_CHARACTERS // (max(map(len, names)) + 6)))
+        every = [line for lines in panels.values() for line in lines.items()]
+        handles = [_handle(i, name, [line for of, line in every if of == name]) for i, name in enumerate(names)]
+        handles = handles if len(names) > 1 else []
+        if any(line.expected is not None and line.values.size for _, line in every):
+            handles += [
+                Line2D([], [], color=style.GREY, linewidth=0.7, label="closed form"),
+                Line2D([], [], color=style.GREY, linewidth=0, label="trained", **_point(0, style.GREY, hollow=True)),
+            ]
+        if handles:
+            in_a_row = max(
+                1, min(len(handles), LEGEND_CHARACTERS // (max(len(str(h.get_label())) for h in handles) + 6))
+            )
             made.legend(handles=handles, loc="outside upper center", ncols=in_a_row, handlelength=1.2, columnspacing=1)
         return made
+
+
+def _point(index: int, color: str, *, hollow: bool) -> dict[str, Any]:
+    """How a point is drawn: hollow where a closed form stands behind it."""
+    face = "none" if hollow else color
+    return {"marker": style.marker(index), "markersize": 2.2, "markeredgewidth": 0.3, "markerfacecolor": face}
 
 
 def _handle(index: int, name: str, lines: Sequence[Line]) -> Line2D:
     """What stands for a name in the legend: its line, its points, or both."""
     points, drawn = any(line.values.size for line in lines), any(line.joined or line.expected for line in lines)
     filled = all(line.expected is None for line in lines)
-    return Line2D(
-        [], [], color=style.color(index), linewidth=0.7 * drawn, label=name, marker=style.marker(index) * points,
-        markersize=2.2, markeredgewidth=0.3, markerfacecolor=style.color(index) if filled else "none",
-    )  # fmt: skip
+    point = _point(index, style.color(index), hollow=not filled) if points else {}
+    return Line2D([], [], color=style.color(index), linewidth=0.7 * drawn, label=name, **point)
 
 
 def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
@@ -60,10 +73,10 @@ def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
         axes.plot(*line.expected, "-", color=color, linewidth=0.7)
     n_replicas = line.values.shape[1]
     x = np.repeat(np.asarray(line.x, dtype=float), n_replicas)
-    axes.plot(
-        x, line.values.ravel(), style.marker(index), color=color, markersize=2.2, markeredgewidth=0.3,
-        markerfacecolor="none" if line.expected is not None else color,
-    )  # fmt: skip
+    point = _point(index, color, hollow=line.expected is not None)
+    axes.plot(x, line.values.ravel(), linestyle="none", color=color, **point)
+    if line.intervals is not None:
+        axes.vlines(x, *line.intervals.reshape(-1, 2).T, color=color, linewidth=0.5)
     if line.expected is None and line.joined and n_replicas:
         with np.errstate(all="ignore"):
             style_of = "steps-mid" if mean == "steps" else "default"

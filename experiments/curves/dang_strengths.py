@@ -39,7 +39,7 @@ def strengths(name: str, knob: str) -> Callable[[Runs, Measured], Mapping[str, M
 def of_relu(
     lines: Mapping[str, tuple[int, Callable[[Layer], Array]]],
 ) -> Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]:
-    """Lines (a layer's number and what is read of it, [R]) along the sweeps of ReLU stacks."""
+    """Lines (a layer's number and what is read of it, [R, 3] or [R, 1]) along the sweeps of ReLU stacks."""
 
     def panels(runs: Runs, measured: Measured) -> Mapping[str, Mapping[str, Line]]:
         found = {}
@@ -48,7 +48,7 @@ def of_relu(
             if here:
                 x = np.array(list(here))
                 found[sweep] = {
-                    name: Line(x, np.array([read(run.layers[number - 1]) for run in here.values()]))
+                    name: _with_interval(x, np.array([read(run.layers[number - 1]) for run in here.values()]))
                     for name, (number, read) in lines.items()
                 }
         return found
@@ -56,12 +56,19 @@ def of_relu(
     return panels
 
 
-def _middle(quantity: str) -> Callable[[Layer], Array]:
-    def read(layer: Layer) -> Array:
-        values: Array = layer.interval(quantity)[:, 1]
-        return values
+def _with_interval(x: Array, found: Array) -> Line:
+    """`found` [N, R, 3] low, middle and high, or [N, R, 1]."""
+    if found.shape[-1] == 1:
+        return Line(x, found[..., 0])
+    return Line(x, found[..., 1], intervals=found[..., [0, 2]])
 
-    return read
+
+def _interval(quantity: str) -> Callable[[Layer], Array]:
+    return lambda layer: layer.interval(quantity)
+
+
+def _units(layer: Layer) -> Array:
+    return layer.active_units()[:, None]
 
 
 _CLOSED = "Points: six starts from random weights; lines: the closed form. "
@@ -90,14 +97,14 @@ curves = (
     Curves(
         "relu-rates", "ReLU stack: rates and information per layer",
         "Rates of both layers, what z2 holds of z1, and what it holds of x (capped at the logarithm of the number of "
-        "images). Per-layer rates alone are no evidence of use.",
+        "images); bars: each replica's own interval over images. Per-layer rates alone are no evidence of use.",
         "weight, or η", "nats",
         of_relu(
             {
-                "rate of z1": (1, _middle("rate_nats")),
-                "rate of z2": (2, _middle("rate_nats")),
-                "I(z1; z2)": (2, _middle("parent_information_nats")),
-                "I(x; z2)": (2, _middle("information_nats")),
+                "rate of z1": (1, _interval("rate_nats")),
+                "rate of z2": (2, _interval("rate_nats")),
+                "I(z1; z2)": (2, _interval("parent_information_nats")),
+                "I(x; z2)": (2, _interval("information_nats")),
             }
         ),
         x_scale="log",
@@ -107,7 +114,7 @@ curves = (
         "Units of each layer whose mean varies with the datum by more than 0.01, unbiased by the noise of the path; of "
         "a layer that codes noise alone the count is chance.",
         "weight, or η", "units",
-        of_relu({"z1": (1, lambda layer: layer.active_units()), "z2": (2, lambda layer: layer.active_units())}),
+        of_relu({"z1": (1, _units), "z2": (2, _units)}),
         x_scale="log",
     ),
 )  # fmt: skip

@@ -10,11 +10,14 @@ import pytest
 from scipy import stats
 
 from analysis.claims import NotMeasuredError, Sample
+from analysis.figures.curves import curves
 from analysis.overview import main, overview
-from analysis.papers import Number, Published, hold
-from experiments import papers
+from analysis.papers import Curves, Line, Number, Published, hold
+from analysis.study import open_study
+from experiments import depth, papers
 from experiments.published import numbers, published
 from hvae.cli import experiment
+from tests.analysis.fabricate import fabricate
 
 NAMES = papers.members()
 RESULTS = Path(papers.__file__).parent / "results"
@@ -86,7 +89,13 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
         "outcome": "other scale", "how": "t-interval",
     }  # fmt: skip
     made = {"command": "hvae run burda-tables", "commit": "0" * 40, "device": "cpu", "took": "3.0 min", "begun": "2026"}
-    record = {"citation": "Burda.", "exhibits": "Table 1", "preset": "cpu", "limits": "Short.", "numbers": [number]}
+    record = {
+        "citation": "Burda, arXiv:1509.00519.",
+        "exhibits": "Table 1",
+        "preset": "cpu",
+        "limits": "Short.",
+        "numbers": [number],
+    }
     (tables / "published.json").write_text(json.dumps(record | {"made": [made]}))
     claim = {
         "statement": "It falls.",
@@ -101,6 +110,7 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
     assert main([str(tmp_path)]) == 0
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     for words in (
+        "Burda, [arXiv:1509.00519](https://arxiv.org/abs/1509.00519). Table 1. Preset cpu.",
         "| Table 1: VAE, NLL, MNIST | 86.76 nats (primary) | 91.25 [90, 92.5] | 0.5 | other scale (±1) |",
         "| It falls. | −1.5 [−2, −1] nats | below -1 nats | supported |",
         "Made by `hvae run burda-tables`, commit 000000000, on cpu, 3.0 min, begun 2026.",
@@ -111,6 +121,28 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith("hvae: give one folder")
+
+
+def test_a_figure_tells_the_closed_form_from_what_was_trained_and_draws_intervals(tmp_path: Path) -> None:
+    fabricate(tmp_path, {"depth-1": depth.configs("demo")["depth-1"]})
+    study = open_study(tmp_path / "depth")
+    x, values = np.arange(3.0), np.ones((3, 2))
+    bars = np.stack([values - 1, values + 2], axis=-1)
+
+    def legend_and_bars(line: Line) -> tuple[list[str], list[tuple[float, float]]]:
+        wanted = Curves("name", "Title", "Caption.", "x", "y", lambda runs, measured: {"panel": {"line": line}})
+        made = curves(wanted, study)
+        assert made is not None
+        spans = [
+            (float(path.vertices[:, 1].min()), float(path.vertices[:, 1].max()))
+            for drawn in made.axes[0].collections
+            for path in drawn.get_paths()
+        ]
+        return [text.get_text() for legend in made.legends for text in legend.get_texts()], spans
+
+    assert legend_and_bars(Line(x, values, expected=(x, x))) == (["closed form", "trained"], [])
+    assert legend_and_bars(Line(x, values)) == ([], [])
+    assert legend_and_bars(Line(x, values, intervals=bars)) == ([], [(0.0, 3.0)] * 6)
 
 
 # -- one contract for every paper ----------------------------------------------------------------------
@@ -150,5 +182,5 @@ def test_its_numbers_are_printed_somewhere_and_have_a_tolerance(paper: ModuleTyp
 
 
 def test_its_curves_draw_nothing_from_nothing(paper: ModuleType) -> None:
-    for curves in getattr(paper, "curves", ()):
-        assert not any(curves.panels({}, {}).values()) and curves.caption and curves.x_label and curves.y_label
+    for wanted in getattr(paper, "curves", ()):
+        assert not any(wanted.panels({}, {}).values()) and wanted.caption and wanted.x_label and wanted.y_label
