@@ -2,26 +2,20 @@
 
 The one place that writes to the terminal: results to stdout, everything else to stderr. Bad input
 of any kind is one sentence and exit code 2. torch is imported only by what trains or measures, and
-experiments and analysis, which stand below, only when a command asks for them.
+analysis, which stands below, only when a command asks for it.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the same command goes on.
 """
 
 import dataclasses
-import importlib
-import importlib.util
-import json
 import os
-import pkgutil
 import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from hvae import experiment
 from hvae.config import ConfigError, RunConfig
 from hvae.options import parse
 from hvae.runs import Run, find_runs
@@ -68,106 +62,28 @@ def _one_line(message: Warning | str, *details: object, **more: object) -> str:
 
 
 def _run(options: Any) -> int:
-    module = experiment(options.experiment)
-    names = module.members() if hasattr(module, "members") else (options.experiment,)
-    for name in names:
-        _check_preset(name, experiment(name), options)
-    if len(names) > 1:
-        from hvae import completion
-
-        configs = [config for name in names for config in experiment(name).configs(options.preset).values()]
-        completion.check(configs, _folder(options.data_dir), options.device)
-    return max(_run_one(name, experiment(name), options) for name in names)
-
-
-def _check_preset(name: str, module: ModuleType, options: Any) -> None:
-    """Raise `ConfigError` for a preset that there is not, or that asks for a GPU where none is named."""
-    if options.preset not in module.PRESETS:
-        raise ConfigError(f"{name} has no preset {options.preset!r}; it has {', '.join(module.PRESETS)}.")
-    if options.preset in getattr(module, "NEED_GPU", ()) and options.device == "cpu":
-        others = ", ".join(preset for preset in module.PRESETS if preset not in module.NEED_GPU)
-        raise ConfigError(
-            f"Preset {options.preset!r} of {name} is the paper's own size, weeks on a CPU; "
-            f"name a GPU with --device cuda, or take --preset {others}."
-        )
+    means = experiment.Means(
+        Path(options.runs_dir),
+        _folder(options.data_dir),
+        options.device,
+        n_workers=options.workers,
+        n_threads=options.threads,
+    )
+    names = experiment.members(options.experiment)
+    experiment.check(names, options.preset, means)
+    return max(_run_one(name, options.preset, means) for name in names)
 
 
-def _run_one(name: str, module: ModuleType, options: Any) -> int:
-    configs: Mapping[str, RunConfig] = module.configs(options.preset)
-    root = Path(options.runs_dir)
-    probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(options.preset, {})
-    missing = {
-        label: c for label, c in configs.items() if not _finished(Run.directory(root, name, label, c), c, probes)
-    }
-    failures = []
-    if missing:
-        from hvae import completion, sweep
-
-        completion.check(missing.values(), _folder(options.data_dir), options.device)
-        efforts = _efforts(probes)
-        runs = [Run.create_or_open(root, name, label, config) for label, config in configs.items()]
-        done = len(runs) - len(missing)
-        _say(f"{name}, preset {options.preset}: {len(runs)} runs in {root / name}, {done} done; a line as each ends.")
-        failures = sweep.sweep(
-            runs,
-            n_workers=options.workers,
-            n_threads=options.threads,
-            device=options.device,
-            data_dir=_folder(options.data_dir),
-            say=_say,
-            task=partial(completion.complete, probes=efforts),
-            settled=partial(completion.settled, probes=efforts),
-        )
-    else:
-        _say(f"{name}, preset {options.preset}: all {len(configs)} runs are done already in {root / name}")
-    if not failures and hasattr(module, "measure"):
-        _measure(name, module, options)
-    if len(failures) < len(configs):
-        _show(root / name, options.preset)
+def _run_one(name: str, preset: str, means: experiment.Means) -> int:
+    n_runs = len(experiment.find(name).configs(preset))
+    failures = experiment.complete(name, preset, means, _say)
+    if len(failures) < n_runs:
+        _show(means.root / name, preset)
     for failure in failures:
         _say(f"failed: {failure.run.label} (exit code {failure.exit_code}): {failure.reason}")
     if failures:
-        _say(f"{len(failures)} of {len(configs)} runs failed; the same command tries them again.")
+        _say(f"{len(failures)} of {n_runs} runs failed; the same command tries them again.")
     return 0 if not failures else 2 if all(failure.exit_code == 2 for failure in failures) else 1
-
-
-def _measure(name: str, module: ModuleType, options: Any) -> None:
-    """What an experiment measures beside its runs, each part once: measured/<preset>/<part>.npz with its provenance."""
-    import torch
-
-    from hvae.files import save_arrays, write_atomically
-    from hvae.provenance import session
-
-    torch.set_num_threads(options.threads)
-    root, data_dir = Path(options.runs_dir), _folder(options.data_dir)
-    configs = module.configs(options.preset)
-    paths = {label: Run.directory(root, name, label, config) for label, config in configs.items()}
-    for part, make in module.measure(options.preset, paths, data_dir, _say).items():
-        file = root / name / "measured" / options.preset / f"{part}.npz"
-        if file.exists():
-            continue
-        record, begun = session("cpu", options.threads), time.monotonic()
-        save_arrays(file, make())
-        record["seconds"] = round(time.monotonic() - begun, 1)
-        write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
-
-
-def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the run is trained, evaluated as configured, and measured by every probe."""
-    if not (path / "DONE").exists() or Run.open(path).config != config:
-        return False
-    if not probes:
-        return True
-    from hvae import completion
-
-    return completion.settled(Run.open(path), _efforts(probes))
-
-
-def _efforts(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Word of a probe -> the effort that an experiment spends on it."""
-    from hvae.evaluation import Effort
-
-    return {word: Effort(**values) for word, values in probes.items()}
 
 
 def _train(options: Any) -> int:
@@ -238,12 +154,12 @@ def _report(options: Any) -> int:
 
 
 def _list(options: Any) -> int:
-    modules = {name: experiment(name) for name in _experiments()}
+    modules = {name: experiment.find(name) for name in experiment.names()}
     for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
         print(heading)
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:
-                print(f"  {name:<18} {', '.join(module.PRESETS)}\n  {'':<18} {_first_line(module)}")
+                print(f"  {name:<18} {', '.join(module.PRESETS)}\n  {'':<18} {experiment.question(module)}")
         print()
     root = Path(options.runs_dir)
     runs = find_runs(root) if root.is_dir() else []
@@ -288,23 +204,6 @@ def _data(options: Any) -> int:
 
 
 # -- helpers -------------------------------------------------------------------------------------------
-
-
-def experiment(name: str) -> ModuleType:
-    """The module of an experiment, whose name has hyphens for underscores; `ConfigError` where there is none."""
-    if name not in _experiments():
-        raise ConfigError(f"There is no experiment {name!r}; known are {', '.join(_experiments())}.")
-    return importlib.import_module(f"experiments.{name.replace('-', '_')}")
-
-
-def _experiments() -> list[str]:
-    package = importlib.util.find_spec("experiments")
-    folders = list(package.submodule_search_locations or []) if package else []
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(folders) if not module.ispkg)
-
-
-def _first_line(module: ModuleType) -> str:
-    return (module.__doc__ or "").strip().split("\n")[0]
 
 
 def _runs_at(path: str) -> list[Run]:

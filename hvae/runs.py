@@ -212,6 +212,15 @@ class Run:
         return self.path / "evaluation" / f"{name}.npz"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A run that was not completed, why, and how its process ended (negative: the signal that killed it)."""
+
+    run: Run
+    reason: str
+    exit_code: int
+
+
 def find_runs(path: Path) -> list[Run]:
     """The runs of a run, an experiment's directory or a root of experiments, in natural order of their names."""
     path = Path(path)

@@ -29,19 +29,10 @@ from tqdm import tqdm
 
 from hvae.completion import complete
 from hvae.config import ConfigError, RunConfig
-from hvae.runs import Run
+from hvae.runs import Failure, Run
 
 GRACE_SECONDS = 60.0
 """how long a worker that is asked to stop may take to save its checkpoint"""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that was not completed, why, and how its process ended (negative: the signal that killed it)."""
-
-    run: Run
-    reason: str
-    exit_code: int
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from hvae import cli
+from hvae import cli, experiment
 from hvae.cli import main
 from hvae.config import RunConfig
-from hvae.runs import Run, find_runs
+from hvae.runs import Failure, Run, find_runs
 
 REPO = Path(__file__).parent.parent
 
@@ -364,14 +364,14 @@ def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
         label: RunConfig.from_dict({**tiny, "model": {"latents": [w], "hidden": [[4]]}})
         for label, w in [("a", 2), ("b", 3)]
     }
-    monkeypatch.setattr(cli, "experiment", lambda name: SimpleNamespace(PRESETS=("demo",), configs=lambda p: configs))
+    monkeypatch.setattr(experiment, "find", lambda name: SimpleNamespace(PRESETS=("demo",), configs=lambda p: configs))
     monkeypatch.setattr(cli, "_show", lambda directory, preset="": print("shown", directory.name, preset))
     seen: list[Sequence[Run]] = []
 
-    def failing(runs: Sequence[Run], **options: object) -> list[sweep.Failure]:
+    def failing(runs: Sequence[Run], **options: object) -> list[Failure]:
         seen.append(runs)
         runs[0].mark_done()
-        return [sweep.Failure(run, "the process was killed by SIGKILL", -9) for run in runs if not run.done]
+        return [Failure(run, "the process was killed by SIGKILL", -9) for run in runs if not run.done]
 
     monkeypatch.setattr(sweep, "sweep", failing)
     assert main(["run", "trial"]) == 1
@@ -418,11 +418,11 @@ def test_an_experiments_probes_are_measured_of_every_run_once(
     )
     probes = {"demo": {"exact": {"images": 6}}}
     trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, PROBES=probes)
-    monkeypatch.setattr(cli, "experiment", lambda name: trial)
+    monkeypatch.setattr(experiment, "find", lambda name: trial)
     monkeypatch.setattr(cli, "_show", lambda *arguments: None)
     worked: list[str] = []
 
-    def here(runs: Sequence[Run], *, task: Any, settled: Any, **options: object) -> list[sweep.Failure]:
+    def here(runs: Sequence[Run], *, task: Any, settled: Any, **options: object) -> list[Failure]:
         for run in runs:
             if not settled(run):
                 worked.append(run.label)

@@ -16,7 +16,7 @@ from analysis.papers import Curves, Line, Number, Published, hold
 from analysis.study import open_study
 from experiments import depth, papers
 from experiments.published import numbers, published
-from hvae.cli import experiment
+from hvae.experiment import find
 from tests.analysis.fabricate import fabricate
 
 NAMES = papers.members()
@@ -150,7 +150,7 @@ def test_a_figure_tells_the_closed_form_from_what_was_trained_and_draws_interval
 
 @pytest.fixture(params=NAMES)
 def paper(request: pytest.FixtureRequest) -> ModuleType:
-    return experiment(request.param)
+    return find(request.param)
 
 
 def test_a_paper_has_three_presets_and_says_what_each_leaves_out(paper: ModuleType) -> None:

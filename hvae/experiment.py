@@ -1,0 +1,153 @@
+"""An experiment: a module of `experiments/`, found by its name, checked, completed and measured.
+
+A module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `PROBES`
+(preset -> word -> effort, what `hvae evaluate --likelihood` measures of every run), `measure(preset, paths, data_dir,
+say)` -> part -> what makes its arrays, and `members()`, the names of the experiments that it stands for. Modules stand
+below hvae, so they are imported by name, and torch only by what trains or measures.
+"""
+
+import importlib
+import importlib.util
+import json
+import pkgutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hvae.config import ConfigError, RunConfig
+from hvae.runs import Failure, Run
+
+
+def names() -> list[str]:
+    """Every experiment, with hyphens for the underscores of its module."""
+    package = importlib.util.find_spec("experiments")
+    folders = list(package.submodule_search_locations or []) if package else []
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(folders) if not module.ispkg)
+
+
+def find(name: str) -> ModuleType:
+    """The module of an experiment; `ConfigError` where there is none."""
+    if name not in names():
+        raise ConfigError(f"There is no experiment {name!r}; known are {', '.join(names())}.")
+    return importlib.import_module(f"experiments.{name.replace('-', '_')}")
+
+
+def members(name: str) -> tuple[str, ...]:
+    """What is run under a name: itself, or those that it stands for."""
+    module = find(name)
+    return tuple(module.members()) if hasattr(module, "members") else (name,)
+
+
+def question(module: ModuleType) -> str:
+    """The first line of its docstring."""
+    return (module.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Where runs and data lie, and what works on them."""
+
+    root: Path
+    data_dir: Path | None
+    device: str
+    n_workers: int
+    n_threads: int
+
+
+def check(names: Sequence[str], preset: str, means: Means) -> None:
+    """Raise `ConfigError`, before anything is trained, for a preset that there is not or that asks for a GPU where none
+    is named, and for data that any of several experiments misses (of one, `complete` asks for the data of what is left
+    to do only)."""
+    for name in names:
+        _check_preset(name, preset, means.device)
+    if len(names) > 1:
+        from hvae import completion
+
+        configs = [config for name in names for config in find(name).configs(preset).values()]
+        completion.check(configs, means.data_dir, means.device)
+
+
+def _check_preset(name: str, preset: str, device: str) -> None:
+    module = find(name)
+    if preset not in module.PRESETS:
+        raise ConfigError(f"{name} has no preset {preset!r}; it has {', '.join(module.PRESETS)}.")
+    if preset in getattr(module, "NEED_GPU", ()) and device == "cpu":
+        others = ", ".join(other for other in module.PRESETS if other not in module.NEED_GPU)
+        raise ConfigError(
+            f"Preset {preset!r} of {name} is the paper's own size, weeks on a CPU; "
+            f"name a GPU with --device cuda, or take --preset {others}."
+        )
+
+
+def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -> list[Failure]:
+    """Train and measure every run of the preset that is not done yet, then what is measured beside the runs."""
+    module = find(name)
+    configs: Mapping[str, RunConfig] = module.configs(preset)
+    probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(preset, {})
+    paths = {label: Run.directory(means.root, name, label, config) for label, config in configs.items()}
+    missing = [label for label, config in configs.items() if not _finished(paths[label], config, probes)]
+    failures: list[Failure] = []
+    if missing:
+        from hvae import completion, sweep
+
+        completion.check([configs[label] for label in missing], means.data_dir, means.device)
+        efforts = _efforts(probes)
+        runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
+        done = len(runs) - len(missing)
+        say(f"{name}, preset {preset}: {len(runs)} runs in {means.root / name}, {done} done; a line as each ends.")
+        failures = sweep.sweep(
+            runs,
+            n_workers=means.n_workers,
+            n_threads=means.n_threads,
+            device=means.device,
+            data_dir=means.data_dir,
+            say=say,
+            task=partial(completion.complete, probes=efforts),
+            settled=partial(completion.settled, probes=efforts),
+        )
+    else:
+        say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
+    if not failures and hasattr(module, "measure"):
+        parts = module.measure(preset, paths, means.data_dir, say)
+        _measure(means.root / name / "measured" / preset, parts, means.n_threads)
+    return failures
+
+
+def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int) -> None:
+    """What an experiment measures beside its runs, each part once: <part>.npz with its provenance."""
+    import torch
+
+    from hvae.files import save_arrays, write_atomically
+    from hvae.provenance import session
+
+    torch.set_num_threads(n_threads)
+    for part, make in parts.items():
+        file = folder / f"{part}.npz"
+        if file.exists():
+            continue
+        record, begun = session("cpu", n_threads), time.monotonic()
+        save_arrays(file, make())
+        record["seconds"] = round(time.monotonic() - begun, 1)
+        write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
+
+
+def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run is trained, evaluated as configured, and measured by every probe."""
+    if not (path / "DONE").exists() or Run.open(path).config != config:
+        return False
+    if not probes:
+        return True
+    from hvae import completion
+
+    return completion.settled(Run.open(path), _efforts(probes))
+
+
+def _efforts(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Word of a probe -> the effort that an experiment spends on it."""
+    from hvae.evaluation import Effort
+
+    return {word: Effort(**values) for word, values in probes.items()}
