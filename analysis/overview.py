@@ -68,6 +68,11 @@ def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) 
     if record["numbers"]:
         lines += ["| number | paper | ours | spread | outcome |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [_number(entry) for entry in record["numbers"]] + [""]
+    if record.get("n_elsewhere"):
+        lines += [
+            f"{record['n_elsewhere']} more of its printed numbers are of settings that preset {record['preset']} does "
+            "not have.\n"
+        ]
     if decided:
         lines += [
             "| claim | found | criterion | outcome |",

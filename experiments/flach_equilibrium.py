@@ -5,8 +5,8 @@ E_p log q(z|x), each of which moves its own weights only; without labels that is
 authors' code trains a stack of two layers of coins z1, z2 (theirs: z1, z0) in two orders of inference: a ladder whose
 encoder adds its logits to the decoder's (`top-down-shared`; under fair coins z2 the same as `top-down`), and reverse,
 q(z1|x) q(z2|z1) (`bottom-up`), the order of wake-sleep and of the lecture's open problem. Asked here is what the two
-objectives make of the same stack, data and steps: the information that every coin has, single-shot samples against the limit of the chain z ~ q(z|x), x' ~ p(x|z), and what
-their code does not report: L_K, gaps by layer and verdicts.
+objectives make of the same stack, data and steps: the information that every coin has, single-shot samples against the
+limit of the chain z ~ q(z|x), x' ~ p(x|z), and what their code does not report: L_K, gaps by layer and verdicts.
 
 The ELBO's gradient: theirs is ZGR, for coins DARN(1/2), whose expectation ``(f'(0) + f'(1)) / 2`` straight-through has
 in the limit of temperature 0. Here it is straight-through at 0.1, biased as theirs is. In trials (another seed, ladder,

@@ -13,11 +13,13 @@ from analysis.claims import NotMeasuredError, decide
 from analysis.load import LoadedRun, by_label, load_runs
 from analysis.study import open_study
 from analysis.tables.published import grid_table, held
-from experiments import burda_tables, sonderby_depth
+from experiments import burda_tables, lucas_ppca, sonderby_depth
 from experiments.claims import burda_tables as tables
+from experiments.claims import lucas_ppca as lucas
 from experiments.claims import sonderby_depth as ladders
 from experiments.claims.burda_tables import IWAE, VAE, label, turn
 from experiments.curves.burda_tables import histogram
+from experiments.depth import elbo
 from hvae.schedules import Constant, LinearWarmup
 from tests.analysis.fabricate import fabricate
 
@@ -150,6 +152,13 @@ def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
     ladder = (raw(deep[ladders.LADDER], "diagnostics", key[0])[..., 1] > 0.01).sum(1)
     others = [(raw(deep[arm], "diagnostics", key[1])[..., 1] > 0.01).sum(1) for arm in list(deep)[:3]]
     np.testing.assert_array_equal(lead.values, ladder - np.max(others, 0))
+    one, most = ({arm: raw(run, "likelihood", "bound_nats")[:, k, 1] for arm, run in deep.items()} for k in (0, -1))
+    others = [one[arm] for arm in list(deep)[:3]]
+    np.testing.assert_allclose(ladders.beyond(runs, elbo, np.max).values, one[ladders.LADDER] - np.max(others, 0))
+    gaps = {arm: most[arm] - one[arm] for arm in deep}
+    least = np.min([gaps[arm] for arm in list(deep)[:3]], 0)
+    found = ladders.beyond(runs, ladders.looseness, np.min)
+    np.testing.assert_allclose(found.values, gaps[ladders.LADDER] - least)
     single = [run for name, run in runs.items() if ladders.LADDER not in name]
     best = max(single, key=lambda run: bound(run).mean())
     np.testing.assert_allclose(sonderby_depth.best_other(runs).values, bound(best))
@@ -171,3 +180,25 @@ def test_the_report_on_depth_stands(sonderby: Path) -> None:
     panels = sonderby_depth.against_depth(by_label(study.runs), {})
     assert panels["L_K"]["LVAE+BN+WU"].x.tolist() == [2, 3, 5] and panels["L_1"]["plain"].values.shape == (4, 6)
     assert set(sonderby_depth.over_training(by_label(study.runs), {})) == {f"z{z}" for z in range(1, 6)}
+
+
+def test_units_collapse_again_only_against_a_run_without_annealing(tmp_path: Path) -> None:
+    """Both fall from 9 units; annealing is ahead by 4 and then 3 half-way, and by 0 and 1 at the end."""
+    configs = lucas_ppca.configs("smoke")
+    names = (lucas.ANNEALED, lucas.NOT_ANNEALED)
+    fabricate(tmp_path, {name: configs[name] for name in names}, experiment="lucas-ppca")
+    runs = by_label(load_runs(tmp_path / "lucas-ppca"))
+    n_steps = configs[lucas.ANNEALED].training.n_steps
+    seen = {lucas.ANNEALED: [[9, 9], [7, 6], [3, 4]], lucas.NOT_ANNEALED: [[9, 9], [3, 3], [3, 3]]}
+    given = {
+        name: replace(
+            runs[name],
+            metrics=tuple(
+                {"step": step, "active_units/z1": units}
+                for step, units in zip((1, n_steps // 4, n_steps), seen[name], strict=True)
+            ),
+        )
+        for name in names
+    }
+    before, after = lucas.recollapse(given)
+    assert before.values.tolist() == [4, 3] and after.values.tolist() == [0, 1]

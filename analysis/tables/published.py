@@ -117,6 +117,7 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
         "exhibits": study.paper.exhibits,
         "preset": study.preset,
         "limits": study.paper.limits.get(study.preset, ""),
+        "n_elsewhere": len(study.numbers) - len(found),
         "made": [made for made, _ in sessions([*(run.provenance for run in study.runs), study.measured_by])],
         "numbers": numbers,
     }

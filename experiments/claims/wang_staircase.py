@@ -134,6 +134,7 @@ def collapse_beta(runs: Runs, start: str) -> Sample:
 
 
 # -- what the source says, with margins fixed before any run of a preset but `smoke` ----------------------
+# (the claims on training that goes on from beta 1 were made after the others had been seen, with their margins)
 
 EXACT = 1e-4
 """of singular values and deviations, trained to gradients of 1e-8 (smoke 1e-7): near a threshold the bound is flat"""
