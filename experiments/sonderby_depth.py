@@ -182,12 +182,14 @@ def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
 
 
 def over_training(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    """Active units of every layer of the deepest MNIST stacks against the step, one line per arm."""
+    """Per cent of every layer's units, active in the deepest MNIST stacks, against the step; one line per arm."""
     found: dict[str, dict[str, Line]] = {}
     for arm, name in DEEP.items():
         if _measured(runs, name):
-            for layer, units in runs[name].training.active_units.items():
-                found.setdefault(layer, {})[arm] = Line(runs[name].training.step, units.T)
+            training = runs[name].training
+            for layer in runs[name].layers:
+                share = 100 * training.active_units[layer.name].T / layer.n_units
+                found.setdefault(layer.name, {})[arm] = Line(training.step, share)
     return found
 
 
@@ -208,12 +210,13 @@ curves = (
     Curves(
         "active-over-training",
         "Active units over training",
-        "Units of a layer of the five-layer stacks whose mean varies over the batch by more than 0.01 (Burda’s "
-        "statistic, which in a ladder counts what a unit inherits from the layer above) against the training step; "
-        "every point is one replica, the line joins their means.",
+        "Per cent of a layer's units in the five-layer stacks whose mean varies over the batch by more than 0.01 "
+        "(Burda’s statistic, which in a ladder counts what a unit inherits from the layer above) against the training "
+        "step; every point is one replica, the line joins their means.",
         "training step",
-        "active units",
+        "active units (% of D)",
         over_training,
+        as_png=True,
     ),
 )
 

@@ -10,7 +10,7 @@ from analysis.load import Arrays
 
 SOURCE = "Wang & Ziyin 2022, theorem 2 (arXiv:2205.04009)"
 
-PARTS = {"images": "images", "regression": "regression in five dimensions"}
+PARTS = {"images": "images", "regression": "5-D regression"}
 """part -> in words"""
 
 RUN_BETAS: Mapping[str, tuple[float, ...]] = {

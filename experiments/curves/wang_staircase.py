@@ -42,6 +42,15 @@ def _steps(rows: Arrays) -> dict[str, Line]:
     return {"modes left": Line(betas, ours.T, (x, left))}
 
 
+def _loss(rows: Arrays) -> dict[str, Line]:
+    """−bound against beta, less its value at the largest beta, where every mode is gone: nats."""
+    kept = plain(rows)
+    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
+    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
+    loss = -rows["bound_nats"][kept].reshape(len(replicas), -1)[:, order]
+    return {"loss": Line(betas, (loss - loss[:, -1:]).T)}
+
+
 def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     found: dict[str, dict[str, Line]] = {"active units": {}, "I(x; z1) in nats": {}}
     for start in STARTS:
@@ -80,6 +89,16 @@ curves = (
         "β",
         "standard deviation of q",
         _of_parts(lambda rows: _lines(rows, "sigma")),
+    ),
+    Curves(
+        "loss",
+        "Loss",
+        "The objective that is minimised (squared error over 2 η_dec² and its constant, plus β times the rate), less "
+        "its value at complete collapse, at the largest β: trained from random weights, one point per replica. After "
+        "figure 1.",
+        "β",
+        "nats",
+        _of_parts(_loss),
     ),
     Curves(
         "vae",
