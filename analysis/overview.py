@@ -19,8 +19,9 @@ Made from the tables in these folders by `python -m analysis.overview experiment
 Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less the
 paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
 nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
-supported or undecided by a t-interval over replicas against a margin fixed beforehand. Published numbers are shown only
-where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
+supported or undecided by a t-interval over replicas against a margin fixed beforehand (what was added later says so); a
+value that is the same in every replica stands with their number in place of an interval. Published numbers are shown
+only where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
 """
 
 
@@ -75,8 +76,8 @@ def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) 
         ]
     if decided:
         lines += [
-            "| claim | found | criterion | outcome |",
-            "| --- | ---: | --- | --- |",
+            "| claim | what was measured | found | criterion | outcome |",
+            "| --- | --- | ---: | --- | --- |",
             *(_claim(entry) for entry in decided),
             "",
         ]
@@ -94,14 +95,21 @@ def _number(entry: dict[str, Any]) -> str:
     )
     what = f"{entry['table']}: {entry['what']}, {entry['dataset']}"
     paper = f"{_short(entry['paper'])} {entry['unit']} ({entry['provenance']})"
-    return f"| {what} | {paper} | {ours} | {_short(entry['spread'])} | {entry['outcome']} (±{entry['tolerance']:g}) |"
+    within = "" if entry["tolerance"] is None else f" (±{entry['tolerance']:g})"
+    return f"| {what} | {paper} | {ours} | {_short(entry['spread'])} | {entry['outcome']}{within} |"
 
 
 def _claim(entry: dict[str, Any]) -> str:
     found = "–"
-    if entry["middle"] is not None:
+    if entry["middle"] is not None and entry["low"] == entry["high"]:
+        found = (
+            f"{_short(entry['middle'])} {entry['unit']}".rstrip()
+            + f" in {entry['n_replicas']} of {entry['n_replicas']}"
+        )
+    elif entry["middle"] is not None:
         found = f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
-    return f"| {entry['statement']} | {found} | {entry['criterion']} | {entry['outcome']} |"
+    what = f"{entry['statement']} | {entry['quantity'].rstrip(',')}"
+    return f"| {what} | {found} | {entry['criterion']} | {entry['outcome']} |"
 
 
 def _interval(middle: float, low: float | None, high: float | None) -> str:

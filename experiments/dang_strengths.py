@@ -71,7 +71,7 @@ UNIT: Mapping[str, tuple[float, Knobs]] = {
     "θ = 0.9, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 1, β2 = 2": (0.9, (0.5, 0.5, 0.5, 1.0, 2.0)),
     "θ = 1.2, σ1 = 0.5, η_enc = 0.5, η_dec = 0.5, β1 = 4, β2 = 4": (1.2, (0.5, 0.5, 0.5, 4.0, 4.0)),
 }
-"""the printed settings, by the names of their rows"""
+"""the settings at which the formula was evaluated, by the names of their rows"""
 
 REGIMES: Mapping[str, tuple[Knobs, tuple[float, ...]]] = {
     "A, both layers": ((0.9, 1.0, 0.7, 1.3, 0.8), (2.4, 2.0, 1.7, 1.4)),
@@ -254,7 +254,7 @@ def strength_of(name: str, layer: str) -> Callable[[Measured], Sample]:
 
 numbers = tuple(
     Number(
-        published("dang2024", "Theorem 3 closed form (unit-test values)", f"{name}", metric),
+        published("dang2024", "Theorem 3 (the authors' formula evaluated)", f"{name}", metric),
         strength_of(name, layer),
         tolerance=1e-4,
         comparable=PRESETS,

@@ -39,7 +39,7 @@ def comparison(study: Study) -> Figure | None:
         right.set_xlabel("gain in $L_K$ (nats)")
         right.margins(x=0.08)
         right.set_xscale("symlog", linthresh=1.0, linscale=0.8)
-        right.xaxis.set_major_formatter(lambda value, _: style.plain(value))
+        right.xaxis.set_major_formatter(lambda value, _: style.plain(float(f"{value:.2g}")))
         if len(right.get_xticks()) > MOST_LEVEL_TICKS:
             right.tick_params(axis="x", labelrotation=55)
         return made

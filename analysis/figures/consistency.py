@@ -25,7 +25,7 @@ def distances(study: Study) -> Figure | None:
     floor = float(study.measured["classifier"]["floor/plain"])
     rows = max(map(len, panels.values()))
     with style.settings():
-        made = style.figure(0.55 * rows + 1.9, width_cm=WIDTH_CM)
+        made = style.figure(0.75 * rows + 1.9, width_cm=WIDTH_CM)
         for axes, (title, runs) in zip(made.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             axes.set_title(title, pad=3)
             _points(axes, runs, floor)
@@ -34,7 +34,10 @@ def distances(study: Study) -> Figure | None:
             Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=DISTANCES[key])
             for i, key in enumerate(SHOWN)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=0.8, columnspacing=1)
+        handles.append(
+            Line2D([], [], color=style.GREY, linewidth=0.6, linestyle="--", label="halves of the test images")
+        )
+        made.legend(handles=handles, loc="outside upper center", ncols=4, handlelength=0.8, columnspacing=1)
         return made
 
 
@@ -51,7 +54,8 @@ def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float) -> None:
     axes.set_xscale("symlog", linthresh=max(floor, 1e-6), linscale=0.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks([0.0, *(10.0**power for power in range(-6, 7) if 2 * floor < 10.0**power < axes.get_xlim()[1])])
+    decades = (step * 10.0**power for power in range(-6, 7) for step in (1, 2, 5))
+    axes.set_xticks([0.0, *(tick for tick in decades if 2 * floor < tick < axes.get_xlim()[1])])
     axes.grid(visible=False, axis="y")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlabel("squared distance")

@@ -71,7 +71,7 @@ def published_table(found: Sequence[Held]) -> Table:
                 Cell(f"{number(published.value, digits)} {published.unit}".strip()),
                 Cell(f"{middle} [{low}, {high}]" if entry.n_replicas else number(math.nan)),
                 Cell(number(entry.spread, digits)),
-                Cell(f"±{entry.number.tolerance:g}"),
+                Cell(f"±{entry.number.tolerance:g}" if entry.number.comparable else number(math.nan)),
                 Cell(entry.agreement, KINDS[entry.agreement]),
                 Cell(f"{published.provenance}: {published.source}"),
             )
@@ -106,7 +106,7 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
             "high": finite(entry.ours[2]),
             "spread": finite(entry.spread),
             "n_replicas": entry.n_replicas,
-            "tolerance": entry.number.tolerance,
+            "tolerance": entry.number.tolerance if entry.number.comparable else None,
             "outcome": entry.agreement,
             "how": entry.why,
         }

@@ -183,7 +183,7 @@ claims = (
         STRENGTH,
     ),
     _exact(
-        "So has the top layer.",
+        "Trained from random weights, the top layer has the strengths of the closed form in every setting.",
         "the largest |ω - theory| over all settings and modes",
         lambda measured: farthest(measured, "decoder"),
         "below",
@@ -197,7 +197,7 @@ claims = (
         STRENGTH,
     ),
     _exact(
-        "There the lower layer goes on coding the same modes.",
+        "Where the top layer has collapsed the lower one goes on coding the same modes.",
         "the smallest λ of these modes",
         lambda measured: collapsed_top(measured, "encoder", np.min),
         "above",
@@ -205,10 +205,10 @@ claims = (
     ),
     _exact("A larger β1 rescues the top layer.", "ω of the first mode at the largest less the smallest β1",
            ends("beta1"), "above", CODES),
-    _exact("A larger β2 kills it.", "ω of the first mode at the largest less the smallest β2", ends("beta2"), "below",
-           -CODES),
-    _exact("So does a larger η.", "ω of the first mode at the largest less the smallest η", ends("eta"), "below",
-           -CODES),
+    _exact("A larger β2 kills the top layer.", "ω of the first mode at the largest less the smallest β2",
+           ends("beta2"), "below", -CODES),
+    _exact("A larger η kills the top layer.", "ω of the first mode at the largest less the smallest η",
+           ends("eta"), "below", -CODES),
     _exact(
         "Whether Σ2 is learned matters: given at half η_enc, the top layer works where with a learned one it is gone.",
         "ω of the first mode at the largest β2, Σ2 given less learned,",
@@ -223,8 +223,8 @@ claims = (
     ),
     _exact("Where z2 codes only the noise of z1, it has a rate.", "exact E rate of z2",
            of_regime("A, noise only", "exact_rate_nats/z2"), "above", RATE_MARGIN_NATS, "nats"),
-    _exact("And it tells nothing of x.", "exact I(x; z2)", of_regime("A, noise only", "exact_information_nats/z2"),
-           "below", 1e-6, "nats"),
+    _exact("Where z2 codes only the noise of z1, it tells nothing of x.", "exact I(x; z2)",
+           of_regime("A, noise only", "exact_information_nats/z2"), "below", 1e-6, "nats"),
     Claim(
         statement="Trained by stochastic gradients on images, a linear stack ends there too, and its verdict says so.",
         source=SOURCE,
@@ -238,7 +238,7 @@ claims = (
            "them.", "the largest |λ - theory| or |ω - theory| over modes and the three runs", run_errors, "below",
            NOISY_STRENGTH),
     Claim(
-        statement="Its z2 has a rate all the same.",
+        statement="The z2 of that linear stack, which codes noise only, has a rate.",
         source=SOURCE,
         quantity="rate of z2",
         measure=single(top_rate("linear, noise only")),
@@ -258,7 +258,7 @@ claims = (
         Claim(
             statement=f"In a ReLU stack a {'larger' if more > less else 'smaller'} {knob} keeps the top layer at work.",
             source="Dang et al. 2024, experiments on MNIST (arXiv:2306.05023)",
-            quantity=f"I(z1; z2) at {knob} = {more:g}, lower end, less at {less:g}, upper end,",
+            quantity=f"I(z1; z2) at {knob} {more:g}, lower end (at most log 4096 = 8.3), less at {less:g}, upper end,",
             measure=holds_more(run(more), run(less)),
             relation="above",
             margin=INFORMATION_MARGIN_NATS,

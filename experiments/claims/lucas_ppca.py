@@ -158,7 +158,7 @@ claims = (
         reads="measured",
     ),
     Claim(
-        statement="It does not exceed the maximum.",
+        statement="Trained as in the notebook, the ELBO does not exceed the maximum with N.",
         source=f"{SOURCE}, theorem 1",
         quantity="the last ELBO (float32) minus the greatest likelihood with N,",
         measure=single(reached("log_px_nats")),
@@ -196,7 +196,7 @@ claims = (
         unit="%",
     ),
     Claim(
-        statement="So they do where a learned σ² starts larger.",
+        statement="In a deep VAE more units collapse where a learned σ² starts larger.",
         source=f"{SOURCE}, section 6",
         quantity=f"per cent of (0.01, 0.01)-collapsed units with σ² from {HIGHEST:g} minus from {LOWEST:g}",
         measure=lambda runs: (collapsed(runs, label(LEARNED, HIGHEST)), collapsed(runs, label(LEARNED, LOWEST))),

@@ -98,7 +98,7 @@ curves = (
         "relu-rates", "ReLU stack: rates and information per layer",
         "Rates of both layers, what z2 holds of z1, and what it holds of x (capped at the logarithm of the number of "
         "images); bars: each replica's own interval over images. Per-layer rates alone are no evidence of use.",
-        "weight, or η", "nats",
+        "β1, β2 or η", "nats",
         of_relu(
             {
                 "rate of z1": (1, _interval("rate_nats")),
@@ -113,7 +113,7 @@ curves = (
         "relu-units", "ReLU stack: active units",
         "Units of each layer whose mean varies with the datum by more than 0.01, unbiased by the noise of the path; of "
         "a layer that codes noise alone the count is chance.",
-        "weight, or η", "units",
+        "β1, β2 or η", "units",
         of_relu({"z1": (1, _units), "z2": (2, _units)}),
         x_scale="log",
     ),

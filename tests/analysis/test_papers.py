@@ -99,6 +99,8 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
     (tables / "published.json").write_text(json.dumps(record | {"made": [made]}))
     claim = {
         "statement": "It falls.",
+        "quantity": "L_K at 5 minus 1,",
+        "n_replicas": 6,
         "middle": -1.5,
         "low": -2.0,
         "high": -1.0,
@@ -106,13 +108,15 @@ def test_the_page_shows_numbers_and_claims_and_who_made_them(tmp_path: Path) -> 
         "criterion": "below -1 nats",
         "outcome": "supported",
     }
-    (tables / "claims.json").write_text(json.dumps([claim]))
+    same = claim | {"statement": "All stay.", "middle": 1.0, "low": 1.0, "high": 1.0, "unit": ""}
+    (tables / "claims.json").write_text(json.dumps([claim, same]))
     assert main([str(tmp_path)]) == 0
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     for words in (
         "Burda, [arXiv:1509.00519](https://arxiv.org/abs/1509.00519). Table 1. Preset cpu.",
         "| Table 1: VAE, NLL, MNIST | 86.76 nats (primary) | 91.25 [90, 92.5] | 0.5 | other scale (±1) |",
-        "| It falls. | −1.5 [−2, −1] nats | below -1 nats | supported |",
+        "| It falls. | L_K at 5 minus 1 | −1.5 [−2, −1] nats | below -1 nats | supported |",
+        "| All stay. | L_K at 5 minus 1 | 1 in 6 of 6 | below -1 nats | supported |",
         "Made by `hvae run burda-tables`, commit 000000000, on cpu, 3.0 min, begun 2026.",
     ):
         assert words in text
