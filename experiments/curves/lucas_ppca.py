@@ -118,6 +118,7 @@ curves = (
         "collapsed units, %",
         _epsilon_lines,
         x_scale="log",
+        as_png=True,
     ),
     Curves(
         "annealing",
