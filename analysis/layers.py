@@ -64,13 +64,14 @@ class Layer:
                 return quantity
         return ""
 
-    def active_units(self, statistic: str = "") -> Array:
-        """[R] units whose variance over data (by default `active_statistic`) exceeds `ACTIVE_VARIANCE`, or NaN."""
+    def active_units(self, statistic: str = "", threshold: float = ACTIVE_VARIANCE) -> Array:
+        """[R] units of which a statistic (by default the variance over data, `active_statistic`) exceeds a threshold,
+        or NaN where a unit has none."""
         statistic = statistic or self.active_statistic
         if statistic not in self.unit_intervals:
             return np.full(len(self.verdict), np.nan)
         middle = self.unit_intervals[statistic][..., 1]
-        counts = (middle > ACTIVE_VARIANCE).sum(axis=1).astype(float)
+        counts = (middle > threshold).sum(axis=1).astype(float)
         return np.where(np.isfinite(middle).all(axis=1), counts, np.nan)
 
 

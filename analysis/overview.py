@@ -69,11 +69,6 @@ def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) 
     if record["numbers"]:
         lines += ["| number | paper | ours | spread | outcome |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [_number(entry) for entry in record["numbers"]] + [""]
-    if record.get("n_elsewhere"):
-        lines += [
-            f"{record['n_elsewhere']} more of its printed numbers are of settings that preset {record['preset']} does "
-            "not have.\n"
-        ]
     if decided:
         lines += [
             "| claim | what was measured | found | criterion | outcome |",
@@ -100,16 +95,17 @@ def _number(entry: dict[str, Any]) -> str:
 
 
 def _claim(entry: dict[str, Any]) -> str:
-    found = "–"
-    if entry["middle"] is not None and entry["low"] == entry["high"]:
-        found = (
-            f"{_short(entry['middle'])} {entry['unit']}".rstrip()
-            + f" in {entry['n_replicas']} of {entry['n_replicas']}"
-        )
-    elif entry["middle"] is not None:
-        found = f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
     what = f"{entry['statement']} | {entry['quantity'].rstrip(',')}"
-    return f"| {what} | {found} | {entry['criterion']} | {entry['outcome']} |"
+    return f"| {what} | {_found(entry)} | {entry['criterion']} | {entry['outcome']} |"
+
+
+def _found(entry: dict[str, Any]) -> str:
+    if entry["middle"] is None:
+        return "–"
+    if entry["low"] == entry["high"]:
+        value = f"{_short(entry['middle'])} {entry['unit']}".rstrip()
+        return f"{value} in {entry['n_replicas']} of {entry['n_replicas']}"
+    return f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
 
 
 def _interval(middle: float, low: float | None, high: float | None) -> str:

@@ -10,7 +10,7 @@ from analysis.tables.conjecture import conjecture_reading
 from analysis.tables.consistency import consistency_reading
 from analysis.tables.likelihood import mean_text, warned
 from analysis.tables.nonlinear import nonlinear_reading
-from analysis.tables.published import held
+from analysis.tables.published import held, limits
 from analysis.tables.same_decoder import same_decoder_reading
 from analysis.tables.table import span
 from analysis.tables.verdict import kind_counts
@@ -25,15 +25,8 @@ def reading(study: Study) -> list[str]:
 
 
 def _limits(study: Study) -> list[str]:
-    if study.paper is None:
-        return []
-    limits, n_elsewhere = study.paper.limits.get(study.preset, ""), len(study.numbers) - len(held(study))
-    sentences = [f"Against the paper, preset {study.preset}: {limits}"] if limits else []
-    if n_elsewhere:
-        sentences.append(
-            f"{n_elsewhere} more of its printed numbers are of settings that preset {study.preset} does not have."
-        )
-    return [" ".join(sentences)] if sentences else []
+    said = limits(study, held(study)) if study.paper else ""
+    return [f"Against the paper, preset {study.preset}: {said}"] if said else []
 
 
 def measured_reading(study: Study) -> list[str]:

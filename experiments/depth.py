@@ -176,6 +176,12 @@ def elbo(runs: Runs, name: str) -> Sample:
     return _bound(runs, name, lambda found: found.elbo_nats)
 
 
+def looseness(runs: Runs, name: str) -> Sample:
+    """[R] L_K - L_1 in nats, a lower estimate of the gap."""
+    best = likelihood(runs, name)
+    return Sample(best.values - elbo(runs, name).values, best.seeds)
+
+
 def active_units(runs: Runs, name: str) -> Sample:
     """[R] active units of all layers together."""
     run = find(runs, name)

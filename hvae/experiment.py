@@ -58,16 +58,16 @@ class Means:
     n_threads: int
 
 
-def check(names: Sequence[str], preset: str, means: Means) -> None:
+def check(chosen: Sequence[str], preset: str, means: Means) -> None:
     """Raise `ConfigError`, before anything is trained, for a preset that there is not or that asks for a GPU where none
     is named, and for data that any of several experiments misses (of one, `complete` asks for the data of what is left
     to do only)."""
-    for name in names:
+    for name in chosen:
         _check_preset(name, preset, means.device)
-    if len(names) > 1:
+    if len(chosen) > 1:
         from hvae import completion
 
-        configs = [config for name in names for config in find(name).configs(preset).values()]
+        configs = [config for name in chosen for config in find(name).configs(preset).values()]
         completion.check(configs, means.data_dir, means.device)
 
 

@@ -19,7 +19,7 @@ from experiments.claims import lucas_ppca as lucas
 from experiments.claims import sonderby_depth as ladders
 from experiments.claims.burda_tables import IWAE, VAE, label, turn
 from experiments.curves.burda_tables import histogram
-from experiments.depth import elbo
+from experiments.depth import elbo, looseness
 from hvae.schedules import Constant, LinearWarmup
 from tests.analysis.fabricate import fabricate
 
@@ -79,6 +79,9 @@ def test_what_the_claims_on_burdas_tables_read(burda: Path) -> None:
     second = [raw(run, "diagnostics", "burda_variance/z2")[..., 1] for run in singles if run.depth == 2]
     np.testing.assert_allclose(tables.most_in_second(runs).values, np.max([(u > 0.01).sum(1) for u in second], 0))
     assert tables.largest(runs) == 20 and tables.middle(runs) == 5
+    rates = raw(runs[label(IWAE, 20, 2)], "diagnostics", "rate_unit_nats/z2")[..., 1]
+    coding = tables.coding_units(runs, label(IWAE, 20, 2), 2)
+    assert 0 < (rates > 0.1).sum() < rates.size and coding.values.tolist() == (rates > 0.1).sum(1).tolist()
 
 
 def test_the_largest_change_by_removal_counts_whatever_its_sign(burda: Path) -> None:
@@ -104,7 +107,7 @@ def test_the_report_of_burdas_tables_stands_beside_what_was_printed(burda: Path)
     run = by_label(study.runs)[label(IWAE, 5, 2)]
     (row,) = (row for row in first.rows if row[0].text == "2 layers, K = 5")
     text = f"{-bound(run).mean():.2f} ± {bound(run).std(ddof=1):.2f}"
-    assert row[4].text == text.replace("-", "\N{MINUS SIGN}") and first.rows[0][3].text == "\N{EN DASH}"
+    assert row[5].text == text.replace("-", "\N{MINUS SIGN}") and first.rows[0][4].text == "\N{EN DASH}"
     panels = histogram(by_label(study.runs), {})
     assert {title: line["K = 1"].values.sum(0).tolist() for title, line in panels.items()} == {
         "1 layer, z1": [50.0] * 6, "2 layers, z1": [100.0] * 6, "2 layers, z2": [50.0] * 6,
@@ -157,7 +160,7 @@ def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
     np.testing.assert_allclose(ladders.beyond(runs, elbo, np.max).values, one[ladders.LADDER] - np.max(others, 0))
     gaps = {arm: most[arm] - one[arm] for arm in deep}
     least = np.min([gaps[arm] for arm in list(deep)[:3]], 0)
-    found = ladders.beyond(runs, ladders.looseness, np.min)
+    found = ladders.beyond(runs, looseness, np.min)
     np.testing.assert_allclose(found.values, gaps[ladders.LADDER] - least)
     single = [run for name, run in runs.items() if ladders.LADDER not in name]
     best = max(single, key=lambda run: bound(run).mean())

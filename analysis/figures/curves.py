@@ -37,20 +37,23 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         columns = min(2, len(panels))
         for place in axes[::columns]:
             place.set_ylabel(wanted.y_label)
-        every = [line for lines in panels.values() for line in lines.items()]
-        handles = [_handle(i, name, [line for of, line in every if of == name]) for i, name in enumerate(names)]
-        handles = handles if len(names) > 1 else []
-        if any(line.expected is not None and line.values.size for _, line in every):
-            handles += [
-                Line2D([], [], color=style.GREY, linewidth=0.7, label="closed form"),
-                Line2D([], [], color=style.GREY, linewidth=0, label="trained", **_point(0, style.GREY, hollow=True)),
-            ]
-        if handles:
-            in_a_row = max(
-                1, min(len(handles), LEGEND_CHARACTERS // (max(len(str(h.get_label())) for h in handles) + 6))
-            )
+        if handles := _legend(names, [line for lines in panels.values() for line in lines.items()]):
+            longest = max(len(str(handle.get_label())) for handle in handles)
+            in_a_row = max(1, min(len(handles), LEGEND_CHARACTERS // (longest + 6)))
             made.legend(handles=handles, loc="outside upper center", ncols=in_a_row, handlelength=1.2, columnspacing=1)
         return made
+
+
+def _legend(names: Sequence[str], lines: Sequence[tuple[str, Line]]) -> list[Line2D]:
+    """An entry for every name where there are several, and what tells a closed form from what was trained."""
+    handles = [_handle(i, name, [line for of, line in lines if of == name]) for i, name in enumerate(names)]
+    handles = handles if len(names) > 1 else []
+    if any(line.expected is not None and line.values.size for _, line in lines):
+        handles += [
+            Line2D([], [], color=style.GREY, linewidth=0.7, label="closed form"),
+            Line2D([], [], color=style.GREY, linewidth=0, label="trained", **_point(0, style.GREY, hollow=True)),
+        ]
+    return handles
 
 
 def _point(index: int, color: str, *, hollow: bool) -> dict[str, Any]:

@@ -26,6 +26,17 @@ def held(study: Study) -> list[Held]:
     return [entry for entry in found if entry.n_replicas or study.preset in entry.number.comparable]
 
 
+def limits(study: Study, found: Sequence[Held]) -> str:
+    """What the preset leaves out of the paper, and how many of its printed numbers are not among ``found``."""
+    assert study.paper is not None
+    sentences = [study.paper.limits.get(study.preset, "")]
+    if n_elsewhere := len(study.numbers) - len(found):
+        sentences.append(
+            f"{n_elsewhere} more of its printed numbers are of settings that preset {study.preset} does not have."
+        )
+    return " ".join(filter(None, sentences))
+
+
 def grid_table(grid: Grid, study: Study) -> Table | None:
     """A row per row of the paper's table of which anything was measured: mean ± standard deviation over replicas."""
     runs = by_label(study.runs)
@@ -116,8 +127,7 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
         "citation": study.paper.citation,
         "exhibits": study.paper.exhibits,
         "preset": study.preset,
-        "limits": study.paper.limits.get(study.preset, ""),
-        "n_elsewhere": len(study.numbers) - len(found),
+        "limits": limits(study, found),
         "made": [made for made, _ in sessions([*(run.provenance for run in study.runs), study.measured_by])],
         "numbers": numbers,
     }

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from analysis.claims import Claim, NotMeasuredError, Runs, Sample, difference, find, single
+from analysis.claims import Claim, NotMeasuredError, Relation, Runs, Sample, difference, find, single
 from analysis.load import Array
-from experiments.depth import EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, elbo, likelihood
+from experiments.depth import EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, elbo, likelihood, looseness
 from hvae.schedules import LinearWarmup
 
 SOURCE = "Sønderby et al. 2016, section 4 (arXiv:1602.02282)"
@@ -45,12 +45,6 @@ def upper_kl(runs: Runs, name: str) -> Sample:
     """[R] rates of z3 and above together, nats: bottom-up E_q KL(q(z_>=3 | z_2) ‖ p(z_>=3)), which is never below 0."""
     run = find(runs, name)
     return Sample(np.sum([layer.interval("rate_nats")[:, 1] for layer in run.layers[2:]], axis=0), run.seeds)
-
-
-def looseness(runs: Runs, name: str) -> Sample:
-    """[R] L_K - L_1 in nats, a lower estimate of the gap."""
-    best, one = likelihood(runs, name), elbo(runs, name)
-    return Sample(best.values - one.values, best.seeds)
 
 
 def beyond(runs: Runs, read: Callable[[Runs, str], Sample], extreme: Callable[..., Array]) -> Sample:
@@ -103,6 +97,13 @@ def _gains(statement: str, depth: int, better: str, worse: str, margin: float) -
     return difference(statement, SOURCE, f"L_K at depth {depth}", of_arm, better, worse, "above", margin)
 
 
+def _leads(
+    statement: str, quantity: str, measure: Callable[[Runs], Sample], relation: Relation, margin: float,
+    unit: str = "nats",
+) -> Claim:  # fmt: skip
+    return Claim(statement, SOURCE, quantity, single(measure), relation, margin, unit)
+
+
 claims = (
     Claim(
         statement="Without tricks the layers from the third up hold nothing.",
@@ -141,33 +142,23 @@ claims = (
         unit="units",
     ),
     *(
-        Claim(
-            statement=f"The ladder has the most active units in z{layer}.",
-            source=SOURCE,
-            quantity=f"active units of z{layer} at depth 5, the ladder's minus the most of any other arm,",
-            measure=single(partial(lead, layer=layer)),
-            relation="above",
-            margin=LEAD_MARGIN,
-            unit="units",
+        _leads(
+            f"The ladder has the most active units in z{layer}.",
+            f"active units of z{layer} at depth 5, the ladder's minus the most of any other arm,",
+            partial(lead, layer=layer), "above", LEAD_MARGIN, "units",
         )
         for layer in range(1, DEEPEST + 1)
     ),
     _gains("The ladder has the best likelihood.", DEEPEST, LADDER, WARM, LADDER_MARGIN_NATS),
-    Claim(
-        statement="The ladder has the best ELBO (claimed after its runs were seen).",
-        source=SOURCE,
-        quantity="L_1 at depth 5, the ladder's minus the best of any other arm,",
-        measure=single(lambda runs: beyond(runs, elbo, np.max)),
-        relation="above",
-        margin=LADDER_MARGIN_NATS,
+    _leads(
+        "The ladder has the best ELBO (claimed after its runs were seen).",
+        "L_1 at depth 5, the ladder's minus the best of any other arm,",
+        lambda runs: beyond(runs, elbo, np.max), "above", LADDER_MARGIN_NATS,
     ),
-    Claim(
-        statement="And the smallest gap (claimed after its runs were seen).",
-        source=SOURCE,
-        quantity="L_K − L_1 at depth 5, the ladder's minus the smallest of any other arm,",
-        measure=single(lambda runs: beyond(runs, looseness, np.min)),
-        relation="below",
-        margin=0.0,
+    _leads(
+        "The ladder has the smallest gap (claimed after its runs were seen).",
+        "L_K − L_1 at depth 5, the ladder's minus the smallest of any other arm,",
+        lambda runs: beyond(runs, looseness, np.min), "below", 0.0,
     ),
     Claim(
         statement="In the ladder, layers beyond the second help.",
@@ -177,4 +168,4 @@ claims = (
         relation="above",
         margin=LADDER_MARGIN_NATS,
     ),
-)
+)  # fmt: skip

@@ -59,7 +59,7 @@ def step_seconds(configs: Mapping[str, RunConfig], data_dir: Path | None = None)
 
 @dataclass(frozen=True)
 class _Clocked(Run):
-    """A run that notes the CPU time at every row of metrics: between two rows there are steps and nothing else."""
+    """A run that notes the CPU time at every row of metrics: between two rows there are steps and what logs one row."""
 
     times: list[float] = field(default_factory=list)
 

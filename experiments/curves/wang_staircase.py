@@ -5,18 +5,22 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.claims import Measured, Runs
-from analysis.load import Arrays
+from analysis.load import Array, Arrays
 from analysis.papers import Curves, Line
 from experiments.claims.wang_staircase import PARTS, STARTS, active_units, betas_of, information, modes, plain
 
 
+def _along_beta(rows: Arrays, values: Array) -> tuple[Array, Array]:
+    """Betas [N] in order and ``values`` [replica, N, …] at them, both η 1."""
+    kept, n_replicas = plain(rows), len(np.unique(rows["replica"]))
+    order = np.argsort(rows["beta"][kept].reshape(n_replicas, -1)[0])
+    here = values[kept].reshape(n_replicas, len(order), *values.shape[1:])
+    return np.unique(rows["beta"][kept]), here[:, order]
+
+
 def _lines(rows: Arrays, name: str) -> dict[str, Line]:
-    """A line for every mode of a quantity against beta, both η 1."""
-    kept = plain(rows)
-    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
-    ours, best = (modes(rows, key)[kept].reshape(len(replicas), len(betas), -1) for key in (name, f"best_{name}"))
-    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    ours, best = ours[:, order], best[:, order]
+    """A line for every mode of a quantity against beta."""
+    (betas, ours), (_, best) = (_along_beta(rows, modes(rows, key)) for key in (name, f"best_{name}"))
     return {
         f"mode {mode + 1}": Line(betas, ours[:, :, mode].T, (betas, best[0, :, mode])) for mode in range(ours.shape[-1])
     }
@@ -31,11 +35,8 @@ def _of_parts(quantity: Callable[[Arrays], dict[str, Line]]) -> Callable[[Runs, 
 
 def _steps(rows: Arrays) -> dict[str, Line]:
     """Modes left, over the stairs of theorem 2: one step down at each ζ² = U² + β, which a mode that is left tells."""
-    kept = plain(rows)
-    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
-    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    ours = rows["modes"][kept].reshape(len(replicas), -1)[:, order]
-    decoder = modes(rows, "best_decoder")[kept & (rows["beta"] == betas[0])][0]
+    (betas, ours), (_, best) = (_along_beta(rows, found) for found in (rows["modes"], modes(rows, "best_decoder")))
+    decoder = best[0, 0]
     thresholds = np.sort(decoder[decoder > 0] ** 2 + betas[0])
     x = np.concatenate([betas[:1], np.repeat(thresholds, 2), betas[-1:]])
     left = np.repeat(np.arange(len(thresholds), -1, -1), 2)
@@ -44,11 +45,8 @@ def _steps(rows: Arrays) -> dict[str, Line]:
 
 def _loss(rows: Arrays) -> dict[str, Line]:
     """−bound against beta, less its value at the largest beta, where every mode is gone: nats."""
-    kept = plain(rows)
-    betas, replicas = np.unique(rows["beta"][kept]), np.unique(rows["replica"])
-    order = np.argsort(rows["beta"][kept].reshape(len(replicas), -1)[0])
-    loss = -rows["bound_nats"][kept].reshape(len(replicas), -1)[:, order]
-    return {"loss": Line(betas, (loss - loss[:, -1:]).T)}
+    betas, bound = _along_beta(rows, rows["bound_nats"])
+    return {"loss": Line(betas, (bound[:, -1:] - bound).T)}
 
 
 def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
