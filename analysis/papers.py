@@ -70,6 +70,8 @@ class Number:
     reads: Literal["runs", "measured"] = "runs"
     arm: str = ""
     """which of ours it is, where several stand beside one printed number"""
+    replications: tuple[Published, ...] = ()
+    """the same number by others, shown with it"""
 
     @property
     def what(self) -> str:

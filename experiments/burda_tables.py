@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.claims import Measured, NotMeasuredError, Runs, Sample
-from analysis.papers import Grid, Number, Paper
+from analysis.papers import Grid, Number, Paper, Published
 from experiments.claims.burda_tables import (
     DATA,
     IWAE,
@@ -189,6 +189,12 @@ def _measure(name: str, metric: str, data: str) -> Callable[[Runs], Sample]:
     return measured
 
 
+def _replicates(other: Published, row: Published) -> bool:
+    """Whether another has printed the same cell of table 1."""
+    same = (row.dataset, row.model.replace(" stoch.", ""), row.metric)
+    return other.paper.startswith("replication_iwae") and (other.dataset, other.model, other.metric) == same
+
+
 def _numbers() -> list[Number]:
     """Every row of the paper's tables."""
     found = []
@@ -209,8 +215,11 @@ def _numbers() -> list[Number]:
             name = label(named[1], int(named[3]), int(named[2]), data)
         tolerance = TOLERANCE_NATS if row.unit == "nats" else TOLERANCE_UNITS
         comparable = () if data == "OMNIGLOT " else ("paper",)
+        others = tuple(other for other in printed() if _replicates(other, row))
         arm = "K = 20 for 50 at preset cpu" if row.model.startswith("stage 2") else ""
-        found.append(Number(row, _measure(name, row.metric, DATA[data][0]), tolerance, comparable, arm=arm))
+        found.append(
+            Number(row, _measure(name, row.metric, DATA[data][0]), tolerance, comparable, arm=arm, replications=others)
+        )
     return found
 
 

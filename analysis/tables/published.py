@@ -9,7 +9,7 @@ import numpy as np
 from analysis.claims import NotMeasuredError
 from analysis.load import by_label
 from analysis.origins import sessions
-from analysis.papers import Grid, Held, hold
+from analysis.papers import Grid, Held, Number, hold
 from analysis.study import Study
 from analysis.tables.table import Cell, Column, Table, number
 
@@ -84,10 +84,19 @@ def published_table(found: Sequence[Held]) -> Table:
                 Cell(number(entry.spread, digits)),
                 Cell(f"±{entry.number.tolerance:g}" if entry.number.comparable else number(math.nan)),
                 Cell(entry.agreement, KINDS[entry.agreement]),
-                Cell(f"{published.provenance}: {published.source}"),
+                Cell(_stands(entry.number)),
             )
         )
     return Table(columns, tuple(rows))
+
+
+def _stands(of: Number) -> str:
+    """Where a number was read, and what others found who did the same."""
+    text = f"{of.published.provenance}: {of.published.source}"
+    if of.replications:
+        found = ", ".join(f"{row.value:g} ({row.source})" for row in of.replications)
+        text += f"; replications, {of.replications[0].provenance}: {found}"
+    return text
 
 
 def digits_of(value: float) -> int:
@@ -112,6 +121,7 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
             "unit": entry.number.published.unit,
             "provenance": entry.number.published.provenance,
             "source": entry.number.published.source,
+            "replications": {row.source: row.value for row in entry.number.replications},
             "low": finite(entry.ours[0]),
             "ours": finite(entry.ours[1]),
             "high": finite(entry.ours[2]),

@@ -14,6 +14,7 @@ from analysis.figures.curves import curves
 from analysis.overview import main, overview
 from analysis.papers import Curves, Line, Number, Published, hold
 from analysis.study import open_study
+from analysis.tables.published import published_table
 from experiments import depth, papers
 from experiments.published import numbers, published
 from hvae.experiment import find
@@ -70,6 +71,23 @@ def test_a_published_number_is_picked_by_what_names_it() -> None:
     assert row.value == 84.78
     with pytest.raises(LookupError, match="2 rows"):
         published("burda2016iwae", "Table 1", "IWAE 1 stoch. layer k=50", "test NLL (-L5000)")
+
+
+def test_every_number_that_is_kept_is_shown() -> None:
+    shown = [number for name in NAMES for number in getattr(find(name), "numbers", ())]
+    kept = {number.published for number in shown} | {row for number in shown for row in number.replications}
+    assert set(numbers()) == kept
+
+
+def test_replications_stand_beside_the_number_that_they_repeat() -> None:
+    (number,) = (
+        number
+        for number in find("burda-tables").numbers
+        if (number.published.value, number.published.model) == (83.89, "IWAE 2 stoch. layer k=5")
+    )
+    ((*_, where),) = published_table([hold(number, "cpu", {}, {})]).rows
+    assert [row.value for row in number.replications] == [84.69, 83.48]
+    assert where.text.startswith("primary: full text") and "replications, secondary: 84.69 (README of x" in where.text
 
 
 def test_the_committed_page_is_what_its_tables_make() -> None:
