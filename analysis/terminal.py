@@ -64,7 +64,8 @@ def _several(study: Study) -> str:
     lines.append(
         _wrapped(
             f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
-            "z1 is next to the image. L_K: lower bound of log p(x), mean over images and replicas."
+            "z1 is next to the image. L_K: lower bound of log p(x), mean over images and replicas "
+            "± half of its 95 % t-interval over replicas."
         )
     )
     lines += _legend(words, abbreviated=level > 0 or any(_mixed(run) for run in study.runs))

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.layers import NOT_MEASURED, Layer
 from analysis.load import Array, LoadedRun
+from analysis.tables.likelihood import mean_text
 from analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
 
@@ -141,7 +142,7 @@ def short(found: Counter[str], level: int = 0) -> str:
 
 
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
-    """One row per run, one column per layer, z1 first; last the bound of the largest K."""
+    """One row per run, one column per layer, z1 first; last L_K ± half of its t-interval over replicas."""
     depth = max(run.depth for run in runs)
     columns = [Column("run", numeric=False), *(Column(f"z{index + 1}", numeric=False) for index in range(depth))]
     with_bound = any(run.likelihood is not None for run in runs)
@@ -157,8 +158,8 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
             cells.append(Cell(short(found, level), kind_class(found)))
         cells += [Cell("")] * (depth - run.depth)
         if with_bound:
-            mean = float("nan") if run.likelihood is None else _mean(run)
-            cells.append(Cell(number(mean)))
+            nothing = np.full(1, np.nan)
+            cells.append(Cell(mean_text(nothing if run.likelihood is None else run.likelihood.best[:, 1])))
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
@@ -235,9 +236,3 @@ def verdict_csv(runs: Sequence[LoadedRun]) -> str:
 def _median(values: Array) -> float:
     kept = values[np.isfinite(values)]
     return float(np.median(kept)) if kept.size else float("nan")
-
-
-def _mean(run: LoadedRun) -> float:
-    assert run.likelihood is not None
-    kept = [float(value) for value in run.likelihood.best[:, 1] if value == value]
-    return sum(kept) / len(kept) if kept else float("nan")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.load import load_runs
 from analysis.reading import reading
@@ -215,8 +216,13 @@ def test_terminal_table_of_an_experiment(depth_directory: Path) -> None:
     assert max(map(len, lines)) <= 100
     assert sum(line.startswith("depth-") for line in lines) == 19
     (deepest,) = (line for line in lines if line.startswith("depth-5 bottom-up "))
-    assert deepest.count("active 4/4") == 2 and deepest.count("collapsed 4/4") == 3
-    assert "Claims" in text and "  collapsed  " in text
+    assert deepest.count("act 4") == 2 and deepest.count("col 4") == 3
+    (bottom_up,) = (run for run in load_runs(depth_directory) if run.title == "depth-5 bottom-up")
+    assert bottom_up.likelihood is not None
+    means = bottom_up.likelihood.best[:, 1]
+    half = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
+    assert deepest.endswith(f"{means.mean():.2f} ± {half:.2f}")
+    assert "Claims" in text and "  collapsed (col)  " in text
 
 
 def test_terminal_table_stays_narrow_when_replicas_differ(tmp_path: Path) -> None:
