@@ -74,14 +74,25 @@ def test_what_the_claims_on_burdas_tables_read(burda: Path) -> None:
     assert len(singles) == 10 and units.shape == (6, 5 * 50 + 5 * 150)
     near = ((units >= 10**-2.5) & (units < 10**-1.5)).mean(1)
     np.testing.assert_allclose(tables.in_valley(runs).values, near)
-    sides = np.minimum((units < 10**-2.5).mean(1), (units >= 10**-1.5).mean(1))
-    np.testing.assert_allclose(tables.smaller_mode(runs).values, sides)
+    one_layer = [raw(run, "diagnostics", "burda_variance/z1")[..., 1] for run in singles if run.depth == 1]
+    sides = [np.minimum((u < 10**-2.5).mean(1), (u >= 10**-1.5).mean(1)) for u in one_layer]
+    assert len(sides) == 5
+    np.testing.assert_allclose(tables.smaller_mode(runs).values, np.min(sides, 0))
     second = [raw(run, "diagnostics", "burda_variance/z2")[..., 1] for run in singles if run.depth == 2]
     np.testing.assert_allclose(tables.most_in_second(runs).values, np.max([(u > 0.01).sum(1) for u in second], 0))
+    np.testing.assert_allclose(tables.fewest_in_second(runs).values, np.min([(u > 0.01).sum(1) for u in second], 0))
+    first = [raw(run, "diagnostics", "burda_variance/z1")[..., 1] for run in singles]
+    np.testing.assert_allclose(tables.most_used(runs).values, np.max([(u > 0.01).mean(1) for u in first], 0))
+    ones, vaes, iwaes = (
+        (raw(run, "diagnostics", "burda_variance/z1")[..., 1] > 0.01).sum(1) for run in (one, vae, iwae)
+    )
+    np.testing.assert_allclose(tables.change_less_half(runs, 1).values, abs(vaes - ones) - (iwaes - ones) / 2)
     assert tables.largest(runs) == 20 and tables.middle(runs) == 5
-    rates = raw(runs[label(IWAE, 20, 2)], "diagnostics", "rate_unit_nats/z2")[..., 1]
-    coding = tables.coding_units(runs, label(IWAE, 20, 2), 2)
+    rates = raw(iwae, "diagnostics", "rate_unit_nats/z1")[..., 1]
+    coding = tables.coding_units(runs, label(IWAE, 20))
     assert 0 < (rates > 0.1).sum() < rates.size and coding.values.tolist() == (rates > 0.1).sum(1).tolist()
+    with pytest.raises(NotMeasuredError, match="one layer"):
+        tables.coding_units(runs, label(IWAE, 20, 2))
 
 
 def test_the_largest_change_by_removal_counts_whatever_its_sign(burda: Path) -> None:
@@ -91,6 +102,11 @@ def test_the_largest_change_by_removal_counts_whatever_its_sign(burda: Path) -> 
     beside[turn(VAE, IWAE)] = replace(beside[turn(VAE, IWAE)], beside={"lost_nats": lost - 0.05})
     np.testing.assert_allclose(tables.removal(beside).values, 0.05)
     assert decide(burda_tables.claims[-1], beside, {}).outcome == "supported"
+    with pytest.raises(NotMeasuredError, match="small rate"):
+        tables.small_units(beside)
+    lone = {"small_lost_nats": np.array([[0.1, 0.4, 0.9]] * 6)}
+    small = {name: replace(run, beside=lone) for name, run in runs.items() if name == label(IWAE, 20)}
+    assert tables.small_units(runs | small).values.tolist() == [0.4] * 6
     assert decide(burda_tables.claims[-1], runs, {}).outcome == "not measured"
 
 
@@ -99,7 +115,7 @@ def test_the_report_of_burdas_tables_stands_beside_what_was_printed(burda: Path)
     assert study.preset == "cpu" and {decide(c, by_label(study.runs), {}).outcome for c in study.claims} <= {
         "supported", "not supported", "undecided", "not measured",
     }  # fmt: skip
-    assert sum(decide(claim, by_label(study.runs), {}).outcome == "not measured" for claim in study.claims) == 1
+    assert sum(decide(claim, by_label(study.runs), {}).outcome == "not measured" for claim in study.claims) == 2
     found = held(study)
     assert len(found) == 26 and {entry.agreement for entry in found} == {"other scale"}
     first, second = (grid_table(grid, study) for grid in study.grids)

@@ -12,7 +12,7 @@ from hvae.build import build_hvae
 from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
-from hvae.evaluation import evaluate, removal
+from hvae.evaluation import evaluate
 from hvae.evaluation.removal import removal_arrays, without_units
 from hvae.evidence import HVAE
 from hvae.families import DiagonalGaussian, FullGaussian, Removed
@@ -102,8 +102,10 @@ def test_nothing_removed_changes_nothing_and_the_original_stays() -> None:
     np.testing.assert_array_equal(log_likelihood_curve(model, x, (1, 20), seed=0).estimate.log_px, before)
 
 
-def test_a_run_less_its_inactive_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of either layer at or below the threshold, on the first images of the likelihood, by the same draws."""
+@pytest.mark.parametrize("statistic", ["burda_variance", "rate_unit_nats"])
+def test_a_run_less_its_inactive_units(tmp_path: Path, statistic: str) -> None:
+    """Those of either layer of which a statistic is at or below the threshold, on the first images of the likelihood,
+    by the same draws."""
     evaluation = EvaluationConfig(n_images=20, max_paths=4, n_likelihood=12, n_samples=30, n_bootstrap=50)
     training = TrainingConfig(seeds=(0, 1), n_steps=2, batch_size=32, log_every_steps=2)
     config = RunConfig(DataConfig("digits-threshold"), BIG, training=training, evaluation=evaluation)
@@ -111,10 +113,9 @@ def test_a_run_less_its_inactive_units(tmp_path: Path, monkeypatch: pytest.Monke
     train(run, data, progress=False)
     evaluate(run, data, progress=False)
     variances, index = run.load_arrays("diagnostics"), run.load_arrays("likelihood")["image_index"][:8]
-    threshold = float(np.median(variances["burda_variance/z1"][..., 1]))
-    monkeypatch.setattr(removal, "ACTIVE_VARIANCE", threshold)
-    found = removal_arrays(run, data, 8)
-    masks = {name: variances[f"burda_variance/{name}"][..., 1] <= threshold for name in ("z1", "z2")}
+    threshold = float(np.median(variances[f"{statistic}/z1"][..., 1]))
+    found = removal_arrays(run, data, 8, statistic, threshold)
+    masks = {name: variances[f"{statistic}/{name}"][..., 1] <= threshold for name in ("z1", "z2")}
     assert masks["z1"].any(1).all() and not masks["z1"].all()
     for replica, model in enumerate(load_trained(run, data).models):
         units = {name: mask[replica] for name, mask in masks.items()}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from analysis.claims import Claim, NotMeasuredError, Relation, Runs, Sample, difference, find, single
+from analysis.claims import Claim, Measure, NotMeasuredError, Relation, Runs, Sample, difference, find, single
 from analysis.load import Array
 from experiments.depth import EPSILON_NATS, likelihood
 
@@ -67,10 +67,15 @@ def burda_units(runs: Runs, name: str, layer: int = 1) -> Sample:
     return Sample(run.layers[layer - 1].active_units("burda_variance"), run.seeds)
 
 
-def coding_units(runs: Runs, name: str, layer: int = 1) -> Sample:
-    """[R] units of a layer with a rate above 0.1 nats, which a unit just above 0.01 of A_u falls far short of."""
+def coding_units(runs: Runs, name: str) -> Sample:
+    """[R] units of a stack of one layer with a rate above 0.1 nats.
+
+    Of two layers a rate is a difference of informations, and small for a unit of z1 that z2 predicts.
+    """
     run = find(runs, name)
-    return Sample(run.layers[layer - 1].active_units("rate_unit_nats", EPSILON_NATS), run.seeds)
+    if run.depth > 1:
+        raise NotMeasuredError("rates count units of one layer only")
+    return Sample(run.layers[0].active_units("rate_unit_nats", EPSILON_NATS), run.seeds)
 
 
 def variances(runs: Runs, name: str, layer: int) -> tuple[Array, tuple[int, ...]]:
@@ -109,31 +114,54 @@ def gain_less_half(runs: Runs, depth: int) -> Sample:
     return Sample(vae.values - one.values - (iwae.values - one.values) / 2, one.seeds)
 
 
-def most_in_second(runs: Runs) -> Sample:
-    """[R] the most active units that z2 has in any stack of two layers."""
+def _second(runs: Runs, extreme: Callable[..., Array]) -> Sample:
     names = [name for name in panels["2 layers"] if name in runs]
     if not names:
         raise NotMeasuredError("no stack of two layers is there")
     found = [burda_units(runs, name, 2) for name in names]
-    return Sample(np.max([sample.values for sample in found], axis=0), found[0].seeds)
+    return Sample(extreme([sample.values for sample in found], axis=0), found[0].seeds)
 
 
-def shares(runs: Runs) -> tuple[Array, tuple[int, ...]]:
-    """[3, R] shares of units with A_u well below 0.01, within a factor `VALLEY` of it, well above it; and the seeds.
+def most_in_second(runs: Runs) -> Sample:
+    """[R] the most active units that z2 has in any stack of two layers."""
+    return _second(runs, np.max)
 
-    Over all layers of all runs of tables 1 and 3 together.
-    """
+
+def fewest_in_second(runs: Runs) -> Sample:
+    """[R] the fewest."""
+    return _second(runs, np.min)
+
+
+def change_less_half(runs: Runs, depth: int) -> Sample:
+    """[R] by how many the VAE's active units of z1 change from K = 1 to the largest, less half of the IWAE's gain."""
+    one = burda_units(runs, label(VAE, 1, depth))
+    vae, iwae = (burda_units(runs, best(runs, objective, depth)) for objective in (VAE, IWAE))
+    return Sample(np.abs(vae.values - one.values) - (iwae.values - one.values) / 2, one.seeds)
+
+
+def most_used(runs: Runs) -> Sample:
+    """[R] the largest share of z1's units that is active in any run of tables 1 and 3."""
+    found = [(burda_units(runs, name), find(runs, name).layers[0].n_units) for name in _of_table_1(runs)]
+    return Sample(np.max([sample.values / n for sample, n in found], axis=0), found[0][0].seeds)
+
+
+def _of_table_1(runs: Runs) -> list[str]:
     names = [name for title, members in panels.items() if title != TABLE_2 for name in members if name in runs]
     if not names:
         raise NotMeasuredError("no run of table 1 is there")
-    pooled, seeds = [], ()
-    for name in names:
-        for layer in range(1, runs[name].depth + 1):
-            found, seeds = variances(runs, name, layer)
-            pooled.append(found)
-    units = np.concatenate(pooled, axis=1)
+    return names
+
+
+def _shares(units: Array) -> Array:
+    """[3, R] shares of units [R, D] with A_u well below 0.01, within a factor `VALLEY` of it, well above it."""
     edges = (units < ACTIVE / VALLEY, (units >= ACTIVE / VALLEY) & (units < ACTIVE * VALLEY), units >= ACTIVE * VALLEY)
-    return np.stack([edge.mean(axis=1) for edge in edges]), seeds
+    return np.stack([edge.mean(axis=1) for edge in edges])
+
+
+def shares(runs: Runs) -> tuple[Array, tuple[int, ...]]:
+    """`_shares` over all layers of all runs of tables 1 and 3 together, and the seeds."""
+    every = [variances(runs, name, layer + 1) for name in _of_table_1(runs) for layer in range(runs[name].depth)]
+    return _shares(np.concatenate([units for units, _ in every], axis=1)), every[0][1]
 
 
 def in_valley(runs: Runs) -> Sample:
@@ -143,9 +171,19 @@ def in_valley(runs: Runs) -> Sample:
 
 
 def smaller_mode(runs: Runs) -> Sample:
-    """[R] share of units on that side of 0.01 that has fewer."""
-    found, seeds = shares(runs)
-    return Sample(np.minimum(found[0], found[2]), seeds)
+    """[R] share of z1's units on that side of 0.01 that has fewer, the smallest over stacks of one layer."""
+    every = [variances(runs, name, 1) for name in panels["1 layer"] if name in runs]
+    if not every:
+        raise NotMeasuredError("no stack of one layer is there")
+    return Sample(np.min([_shares(units)[[0, 2]].min(axis=0) for units, _ in every], axis=0), every[0][1])
+
+
+def small_units(runs: Runs) -> Sample:
+    """[R] L_K that the IWAE of one layer and the most samples loses by the removal of all units of at most 0.1 nats."""
+    run = find(runs, best(runs, IWAE, 1))
+    if "small_lost_nats" not in run.beside:
+        raise NotMeasuredError(f"the run '{run.label}' has no likelihood without its units of small rate")
+    return Sample(run.beside["small_lost_nats"][:, 1], run.seeds)
 
 
 def removal(runs: Runs) -> Sample:
@@ -157,12 +195,15 @@ def removal(runs: Runs) -> Sample:
     return Sample(np.max(changes, axis=0), next(iter(found.values())).seeds)
 
 
-# -- what the paper says, with margins fixed before any run of cpu -------------------------------------
+# -- what the paper says, with margins fixed before the runs of cpu that are kept ----------------------
+
+LATER = "(claimed after its runs were seen)"
+BETWEEN = "(claimed when some of its runs were made)"
 
 RISE_MARGIN_NATS = 0.2
 """a tenth of what the paper's IWAE gains from K = 1 to 50"""
 UNITS_MARGIN = 0.5
-"""more units in most seeds"""
+"""half a unit, in the mean over seeds"""
 SECOND_LAYER_UNITS = 10.0
 """the paper's "less than 10" of 50"""
 VALLEY_SHARE, MODE_SHARE = 0.1, 0.1
@@ -170,54 +211,73 @@ REMOVAL_NATS = 0.06
 """the paper's own"""
 
 
+def _claim(
+    statement: str, quantity: str, measure: Measure, relation: Relation, margin: float, unit: str = "nats",
+    source: str = SOURCE,
+) -> Claim:  # fmt: skip
+    return Claim(statement, source, quantity, measure, relation, margin, unit)
+
+
+def _between(
+    read: Callable[[Runs, str], Sample], first: Callable[[Runs], str], second: Callable[[Runs], str]
+) -> Measure:
+    """A number of one run and of another, whose names depend on which there are."""
+    return lambda runs: (read(runs, first(runs)), read(runs, second(runs)))
+
+
 def _table_1(depth: int) -> tuple[Claim, ...]:
-    one, where = label(VAE, 1, depth), layers(depth)
+    where = layers(depth)
+
+    def one(runs: Runs) -> str:
+        return label(VAE, 1, depth)
+
+    def five(runs: Runs) -> str:
+        return label(IWAE, middle(runs), depth)
+
+    def most(runs: Runs) -> str:
+        return best(runs, IWAE, depth)
+
+    def vae(runs: Runs) -> str:
+        return best(runs, VAE, depth)
+
     return (
-        Claim(
-            f"The IWAE's likelihood rises with K, {where}.", SOURCE, "L_K, IWAE of the most samples minus 1,",
-            lambda runs: (likelihood(runs, best(runs, IWAE, depth)), likelihood(runs, one)), "above", RISE_MARGIN_NATS,
+        _claim(
+            f"The IWAE's likelihood rises with K, {where}.", "L_K, IWAE of the most samples minus 1,",
+            _between(likelihood, most, one), "above", RISE_MARGIN_NATS,
         ),
-        Claim(
-            f"The IWAE's likelihood rises from 1 sample to 5, {where}.", SOURCE, "L_K, IWAE of 5 samples minus 1,",
-            lambda runs: (likelihood(runs, label(IWAE, middle(runs), depth)), likelihood(runs, one)),
-            "above", RISE_MARGIN_NATS,
+        _claim(
+            f"The IWAE's likelihood rises from 1 sample to 5, {where} {BETWEEN}.", "L_K, IWAE of 5 samples minus 1,",
+            _between(likelihood, five, one), "above", RISE_MARGIN_NATS,
         ),
-        Claim(
-            f"The IWAE's likelihood rises beyond 5 samples, {where}.", SOURCE, "L_K, IWAE of the most samples minus 5,",
-            lambda runs: (
-                likelihood(runs, best(runs, IWAE, depth)), likelihood(runs, label(IWAE, middle(runs), depth))
-            ),
-            "above", 0.0,
+        _claim(
+            f"The IWAE's likelihood rises beyond 5 samples, {where}.", "L_K, IWAE of the most samples minus 5,",
+            _between(likelihood, most, five), "above", 0.0,
         ),
-        Claim(
-            f"The VAE's likelihood hardly rises with K: by less than half as much, {where}.", SOURCE,
+        _claim(
+            f"The VAE's likelihood hardly rises with K: by less than half as much, {where}.",
             "gain in L_K from 1 sample to the largest number, VAE's minus half of IWAE's,",
             single(lambda runs: gain_less_half(runs, depth)), "below", 0.0,
         ),
-        Claim(
-            f"The IWAE has a better likelihood than the VAE, {where} (claimed after its runs were seen).", SOURCE,
+        _claim(
+            f"The IWAE has a better likelihood than the VAE, {where} {LATER}.",
             "L_K at the largest number of samples, IWAE minus VAE,",
-            lambda runs: (likelihood(runs, best(runs, IWAE, depth)), likelihood(runs, best(runs, VAE, depth))),
-            "above", RISE_MARGIN_NATS,
+            _between(likelihood, most, vae), "above", RISE_MARGIN_NATS,
         ),
-        Claim(
-            f"The IWAE has more active units in z1 than the VAE, {where}.", SOURCE,
+        _claim(
+            f"The IWAE has more active units in z1 than the VAE, {where}.",
             "units with A_u above 0.01 at the largest number of samples, IWAE minus VAE,",
-            lambda runs: (burda_units(runs, best(runs, IWAE, depth)), burda_units(runs, best(runs, VAE, depth))),
-            "above", UNITS_MARGIN, "units",
+            _between(burda_units, most, vae), "above", UNITS_MARGIN, "units",
         ),
-        Claim(
-            f"The IWAE has more active units in z1 where it has more samples, {where}.", SOURCE,
+        _claim(
+            f"The IWAE has more active units in z1 where it has more samples, {where} {BETWEEN}.",
             "units with A_u above 0.01, IWAE of the most samples minus 1,",
-            lambda runs: (burda_units(runs, best(runs, IWAE, depth)), burda_units(runs, one)),
-            "above", UNITS_MARGIN, "units",
+            _between(burda_units, most, one), "above", UNITS_MARGIN, "units",
         ),
-        Claim(
-            f"The IWAE has more units of z1 that hold 0.1 nats than the VAE, {where} (claimed after its runs were "
-            "seen).", "a question of this project: what do the units hold that A_u counts?",
-            "units with a rate above 0.1 nats at the largest number of samples, IWAE minus VAE,",
-            lambda runs: (coding_units(runs, best(runs, IWAE, depth)), coding_units(runs, best(runs, VAE, depth))),
-            "above", UNITS_MARGIN, "units",
+        _claim(
+            f"The VAE's active units in z1 hardly change with K: by less than half as many, {where} {LATER}.",
+            "units with A_u above 0.01, change of the VAE's from 1 sample to the largest number minus half of what the "
+            "IWAE gains,",
+            single(lambda runs: change_less_half(runs, depth)), "below", 0.0, "units",
         ),
     )  # fmt: skip
 
@@ -247,27 +307,63 @@ def _table_2(first: str, relation: Relation, verb: str) -> tuple[Claim, ...]:
     )
 
 
+OWN = "a question of this project: what do the units hold that A_u counts?"
+HISTOGRAM = "Burda et al. 2016, appendix C (arXiv:1509.00519)"
+
 claims = (
     *_table_1(1),
     *_table_1(2),
-    Claim(
-        "The second stochastic layer has less than 10 active units of 50, whatever the objective.", SOURCE,
-        "the most units of z2 with A_u above 0.01 in any run of two layers", single(most_in_second),
-        "below", SECOND_LAYER_UNITS, "units",
+    _claim(
+        f"Two layers have a better likelihood than one {LATER}.", "L_K, IWAE of the most samples, 2 layers minus 1,",
+        lambda runs: (likelihood(runs, best(runs, IWAE, 2)), likelihood(runs, best(runs, IWAE, 1))),
+        "above", RISE_MARGIN_NATS,
+    ),
+    _claim(
+        f"In every run fewer than half of z1's units are active {LATER}.",
+        "the largest share of z1's units with A_u above 0.01 in any run of table 1",
+        single(most_used), "below", 0.5, "of units",
+    ),
+    _claim(
+        "The second stochastic layer has fewer than 10 active units of 50, whatever the objective.",
+        "the most units of z2 with A_u above 0.01 in any run of two layers",
+        single(most_in_second), "below", SECOND_LAYER_UNITS, "units",
+    ),
+    _claim(
+        f"The second stochastic layer has active units, whatever the objective {LATER}.",
+        "the fewest units of z2 with A_u above 0.01 in any run of two layers",
+        single(fewest_in_second), "above", 1.0, "units",
+    ),
+    _claim(
+        f"The IWAE has more active units in z2 where it has more samples {LATER}.",
+        "units with A_u above 0.01, IWAE of the most samples minus 1,",
+        lambda runs: (burda_units(runs, best(runs, IWAE, 2), 2), burda_units(runs, label(VAE, 1, 2), 2)),
+        "above", UNITS_MARGIN, "units",
+    ),
+    _claim(
+        f"The IWAE has more units of z1 with a rate above 0.1 nats than the VAE, 1 layer {LATER}.",
+        "units with a rate above 0.1 nats at the largest number of samples, IWAE minus VAE,",
+        lambda runs: (coding_units(runs, best(runs, IWAE, 1)), coding_units(runs, best(runs, VAE, 1))),
+        "above", UNITS_MARGIN, "units", OWN,
+    ),
+    _claim(
+        f"The IWAE's units with a rate of at most 0.1 nats are worth likelihood together, 1 layer {LATER}.",
+        "L_K that their removal costs the IWAE of the most samples",
+        single(small_units), "above", RISE_MARGIN_NATS, source=OWN,
     ),
     *_table_2(VAE, "above", "gains"),
     *_table_2(IWAE, "below", "loses"),
-    Claim(
-        "The histogram of log A_u has two modes apart: few units lie near the threshold.", SOURCE,
+    _claim(
+        "The histogram of log A_u has two modes apart: few units lie near the threshold.",
         "share of units of all runs of table 1 with A_u between 0.0032 and 0.032", single(in_valley),
-        "below", VALLEY_SHARE, "of units",
+        "below", VALLEY_SHARE, "of units", HISTOGRAM,
     ),
-    Claim(
-        "Both modes are there.", SOURCE, "share of units below 0.0032 or above 0.032, whichever is smaller,",
-        single(smaller_mode), "above", MODE_SHARE, "of units",
+    _claim(
+        f"Both modes are there in z1 of every stack of one layer {LATER}.",
+        "the smallest share of z1's units below 0.0032, or above 0.032, in any run of one layer",
+        single(smaller_mode), "above", MODE_SHARE, "of units", HISTOGRAM,
     ),
-    Claim(
-        "Removing the inactive units hardly changes the likelihood.", SOURCE,
-        "the largest change of L_K over all runs", single(removal), "below", REMOVAL_NATS,
+    _claim(
+        "Removing the inactive units hardly changes the likelihood.",
+        "the largest change of L_K over all runs", single(removal), "below", REMOVAL_NATS, source=HISTOGRAM,
     ),
 )  # fmt: skip

@@ -1,8 +1,9 @@
-"""What inactive units are worth: the bound L_K of a stack without them, beside that of the whole.
+"""What units are worth: the bound L_K of a stack without them, beside that of the whole.
 
-A unit is removed if Burda's variance of its mean over images is at most `ACTIVE_VARIANCE` (Burda et al. 2016, section
-5 and appendix C). It then stands at its prior mean in p and q, and neither weighs it: in one layer, whose prior mean is
-0, that is what the paper's code does, which drops the unit's column (and so sets a unit of a lower layer to 0 too).
+Burda et al. 2016 (section 5 and appendix C) remove what is inactive: a unit whose variance of the mean over images is
+at most `ACTIVE_VARIANCE`. A unit that is removed stands at its prior mean in p and q, and neither weighs it: in one
+layer, whose prior mean is 0, that is what the paper's code does, which drops the unit's column (and so sets a unit of
+a lower layer to 0 too).
 """
 
 import copy
@@ -43,17 +44,20 @@ def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: i
     return stack
 
 
-def removal_arrays(run: Run, data: Dataset, n_images: int) -> Arrays:
+def removal_arrays(
+    run: Run, data: Dataset, n_images: int, statistic: str = "burda_variance", threshold: float = ACTIVE_VARIANCE
+) -> Arrays:
     """``n_removed/<latent> [R]``, and ``lost_nats [R, 3]``: L_K of the whole stack less that without the units.
 
-    On the first ``n_images`` of the run's likelihood, with its K and its draws; the interval is by a bootstrap over
-    images. A replica that failed has NaN.
+    Removed are those of which a ``statistic`` of the run's diagnostics, `<statistic>/<latent> [R, D, 3]`, is not above
+    the threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws; the interval is by a
+    bootstrap over images. A replica that failed has NaN.
     """
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     whole, found = run.load_arrays("likelihood")["bound_datum_nats"][:, :n_images], run.load_arrays("diagnostics")
     x = replicas.test[: whole.shape[1]]
     latents = replicas.models[0].latents
-    removed = {name: ~(found[f"burda_variance/{name}"][..., 1] > ACTIVE_VARIANCE) for name in latents}
+    removed = {name: ~(found[f"{statistic}/{name}"][..., 1] > threshold) for name in latents}
     lost = []
     for replica, (model, good) in enumerate(zip(replicas.models, replicas.alive, strict=True)):
         units = {name: masks[replica] for name, masks in removed.items()}
