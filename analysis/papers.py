@@ -153,8 +153,10 @@ class Curves:
     y_label: str
     panels: Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]
     """title of a panel -> name of a line -> the line; nothing where nothing is measured"""
-    x_scale: Literal["linear", "log", "symlog"] = "linear"
-    y_scale: Literal["linear", "log", "symlog"] = "linear"
+    x_scale: Literal["linear", "log"] = "linear"
+    y_scale: Literal["linear", "log"] = "linear"
+    y_linear_below: float = 0.0
+    """where it is not 0, y is linear up to so much either way and logarithmic beyond"""
     marks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """title of a panel -> x at which a dashed line stands: thresholds"""
     mean: Literal["line", "steps"] = "line"

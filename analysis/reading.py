@@ -46,13 +46,14 @@ def _layers(study: Study) -> str:
     if not deepest:
         return ""
     depths = {run.depth for run in deepest.values()}
-    where = f"At depth {depths.pop()}" if len(depths) == 1 else "In the deepest run of each panel"
+    mixed = "In the deepest run of each panel (the last where all are as deep)"
+    where = f"At depth {depths.pop()}" if len(depths) == 1 else mixed
     threshold = next(iter(deepest.values())).config.evaluation.epsilon_nats
     clauses = [f"{title} has {_kinds(run)}" for title, run in deepest.items()]
     if len(deepest) == 1:
         (run,) = deepest.values()
         return f"At the threshold of {threshold:g} nats this run has {_kinds(run)}."
-    return f"{where} and the threshold of {threshold:g} nats, {'; '.join(clauses)}."
+    return f"{where}, at the threshold of {threshold:g} nats: {'; '.join(clauses)}."
 
 
 def _kinds(run: LoadedRun) -> str:

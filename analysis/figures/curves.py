@@ -88,13 +88,16 @@ def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
 
 
 MOST_TICKS = 8
-"""values on a logarithmic x axis up to which each has its own tick"""
+"""values of x up to which each has its own tick: on a logarithmic axis, and where they are whole numbers"""
 
 
 def _scale(axes: Axes, wanted: Curves, values: list[float]) -> None:
     for axis, scale in (("x", wanted.x_scale), ("y", wanted.y_scale)):
         if scale != "linear":
             getattr(axes, f"set_{axis}scale")(scale)
-    if wanted.x_scale == "log" and len(values) <= MOST_TICKS:
+    if wanted.y_linear_below:
+        style.symmetric_log(axes, wanted.y_linear_below)
+    whole = all(value == round(value) for value in values) and max(values) <= MOST_TICKS
+    if len(values) <= MOST_TICKS and (wanted.x_scale == "log" or whole):
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.set_xticks([], minor=True)

@@ -12,7 +12,7 @@ def _tables(study: Study) -> Mapping[str, Table]:
     grids = {grid.title: grid_table(grid, study) for grid in study.grids}
     tables = {title: table for title, table in grids.items() if table is not None}
     found = held(study)
-    numbers = {study.paper.citation: published_table(found)} if study.paper and found else {}
+    numbers = {study.paper.citation.rstrip("."): published_table(found)} if study.paper and found else {}
     return numbers | tables
 
 

@@ -75,7 +75,12 @@ def printed_at(step: int) -> Published:
     return published("lucas2019", NOTEBOOK, f"linear VAE q=200, Adam 1e-3, step {step}", "train ELBO")
 
 
-def printed_maximum(measured: Measured) -> Sample:
+def printed_maximum() -> Published:
+    """What the notebook printed as the greatest likelihood."""
+    return published("lucas2019", NOTEBOOK, "pPCA maximum likelihood, q=200", "avg log-likelihood")
+
+
+def their_maximum(measured: Measured) -> Sample:
     """[R] the greatest likelihood as the notebook computes it, with N - 1."""
     return _replicas(find_part(measured, "notebook")["log_px_n1_nats"])
 

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -165,6 +166,25 @@ def test_a_figure_tells_the_closed_form_from_what_was_trained_and_draws_interval
     assert legend_and_bars(Line(x, values, expected=(x, x))) == (["closed form", "trained"], [])
     assert legend_and_bars(Line(x, values)) == ([], [])
     assert legend_and_bars(Line(x, values, intervals=bars)) == ([], [(0.0, 3.0)] * 6)
+
+
+@pytest.mark.parametrize(
+    ("x", "scale", "ticks"),
+    [([1, 2, 3, 5], "linear", "1 2 3 5"), ([1, 5, 20], "log", "1 5 20"), ([1, 2.75, 3], "linear", "")],
+)
+def test_few_whole_numbers_have_their_own_ticks_and_y_may_be_linear_near_zero(
+    tmp_path: Path, x: list[float], scale: Literal["linear", "log"], ticks: str
+) -> None:
+    fabricate(tmp_path, {"depth-1": depth.configs("demo")["depth-1"]})
+    line = Line(np.array(x), np.array([[-0.5, 100.0]] * len(x)))
+    wanted = Curves(
+        "name", "Title", "Caption.", "x", "y", lambda runs, measured: {"panel": {"line": line}}, x_scale=scale,
+        y_linear_below=1.0,
+    )  # fmt: skip
+    made = curves(wanted, open_study(tmp_path / "depth"))
+    assert made is not None and made.axes[0].get_yscale() == "symlog"
+    shown = " ".join(text.get_text() for text in made.axes[0].get_xticklabels())
+    assert shown == ticks if ticks else shown != "1 2.75 3"
 
 
 # -- one contract for every paper ----------------------------------------------------------------------
