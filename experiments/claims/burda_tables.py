@@ -242,25 +242,27 @@ def _table_1(depth: int) -> tuple[Claim, ...]:
 
     return (
         _claim(
-            f"The IWAE's likelihood rises with K, {where}.", "L_K, IWAE of the most samples minus 1,",
+            f"The IWAE's likelihood rises with K, {where}.", "bound on log p(x), IWAE of the most samples minus 1,",
             _between(likelihood, most, one), "above", RISE_MARGIN_NATS,
         ),
         _claim(
-            f"The IWAE's likelihood rises from 1 sample to 5, {where} {BETWEEN}.", "L_K, IWAE of 5 samples minus 1,",
+            f"The IWAE's likelihood rises from 1 sample to 5, {where} {BETWEEN}.",
+            "bound on log p(x), IWAE of 5 samples minus 1,",
             _between(likelihood, five, one), "above", RISE_MARGIN_NATS,
         ),
         _claim(
-            f"The IWAE's likelihood rises beyond 5 samples, {where}.", "L_K, IWAE of the most samples minus 5,",
+            f"The IWAE's likelihood rises beyond 5 samples, {where}.",
+            "bound on log p(x), IWAE of the most samples minus 5,",
             _between(likelihood, most, five), "above", 0.0,
         ),
         _claim(
             f"The VAE's likelihood hardly rises with K: by less than half as much, {where}.",
-            "gain in L_K from 1 sample to the largest number, VAE's minus half of IWAE's,",
+            "gain in the bound on log p(x) from 1 sample to the largest number, VAE's minus half of IWAE's,",
             single(lambda runs: gain_less_half(runs, depth)), "below", 0.0,
         ),
         _claim(
             f"The IWAE has a better likelihood than the VAE, {where} {LATER}.",
-            "L_K at the largest number of samples, IWAE minus VAE,",
+            "bound on log p(x) at the largest number of samples, IWAE minus VAE,",
             _between(likelihood, most, vae), "above", RISE_MARGIN_NATS,
         ),
         _claim(
@@ -302,7 +304,7 @@ def _table_2(first: str, relation: Relation, verb: str) -> tuple[Claim, ...]:
         return [before, control]
 
     return (
-        *claim("likelihood", "L_K", likelihood, RISE_MARGIN_NATS, "nats"),
+        *claim("likelihood", "bound on log p(x)", likelihood, RISE_MARGIN_NATS, "nats"),
         *claim("active units", "units with A_u above 0.01", burda_units, UNITS_MARGIN, "units"),
     )
 
@@ -314,7 +316,8 @@ claims = (
     *_table_1(1),
     *_table_1(2),
     _claim(
-        f"Two layers have a better likelihood than one {LATER}.", "L_K, IWAE of the most samples, 2 layers minus 1,",
+        f"Two layers have a better likelihood than one {LATER}.",
+        "bound on log p(x), IWAE of the most samples, 2 layers minus 1,",
         lambda runs: (likelihood(runs, best(runs, IWAE, 2)), likelihood(runs, best(runs, IWAE, 1))),
         "above", RISE_MARGIN_NATS,
     ),
@@ -347,7 +350,7 @@ claims = (
     ),
     _claim(
         f"The IWAE's units with a rate of at most 0.1 nats are worth likelihood together, 1 layer {LATER}.",
-        "L_K that their removal costs the IWAE of the most samples",
+        "nats of the bound on log p(x) that their removal costs the IWAE of the most samples",
         single(small_units), "above", RISE_MARGIN_NATS, source=OWN,
     ),
     *_table_2(VAE, "above", "gains"),
@@ -364,6 +367,7 @@ claims = (
     ),
     _claim(
         "Removing the inactive units hardly changes the likelihood.",
-        "the largest change of L_K over all runs", single(removal), "below", REMOVAL_NATS, source=HISTOGRAM,
+        "the largest change of the bound on log p(x) over all runs",
+        single(removal), "below", REMOVAL_NATS, source=HISTOGRAM,
     ),
 )  # fmt: skip
