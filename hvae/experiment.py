@@ -6,8 +6,10 @@ say)` -> part -> what makes its arrays, and `members()`, the names of the experi
 below hvae, so they are imported by name, and torch only by what trains or measures.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import pkgutil
 import time
@@ -113,26 +115,45 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
     if not failures and hasattr(module, "measure"):
         parts = module.measure(preset, paths, means.data_dir, say)
-        _measure(means.root / name / "measured" / preset, parts, means.n_threads)
+        folder = means.root / name / "measured" / preset
+        if older := _measure(folder, parts, means.n_threads, _digest(module)):
+            say(
+                f"{', '.join(older)}: measured before experiments/{module.__name__.rpartition('.')[2]}.py was changed, "
+                f"and kept; delete {folder} to measure anew."
+            )
     return failures
 
 
-def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int) -> None:
-    """What an experiment measures beside its runs, each part once: <part>.npz with its provenance."""
+def _digest(module: ModuleType) -> str:
+    """Of the experiment's file, which says how it measures."""
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:12]
+
+
+def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int, digest: str) -> list[str]:
+    """What an experiment measures beside its runs, each part once: <part>.npz with its provenance.
+
+    Returns the parts that were there and say that another version of the experiment's file measured them.
+    """
     import torch
 
     from hvae.files import save_arrays, write_atomically
     from hvae.provenance import session
 
     torch.set_num_threads(n_threads)
+    older = []
     for part, make in parts.items():
         file = folder / f"{part}.npz"
+        origin = file.with_suffix(".json")
         if file.exists():
+            records = json.loads(origin.read_bytes()) if origin.exists() else []
+            if any(record.get("experiment", digest) != digest for record in records):
+                older.append(part)
             continue
-        record, begun = session("cpu", n_threads), time.monotonic()
+        record, begun = session("cpu", n_threads) | {"experiment": digest}, time.monotonic()
         save_arrays(file, make())
         record["seconds"] = round(time.monotonic() - begun, 1)
-        write_atomically(file.with_suffix(".json"), json.dumps([record], indent=2).encode())
+        write_atomically(origin, json.dumps([record], indent=2).encode())
+    return older
 
 
 def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:

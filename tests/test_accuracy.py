@@ -10,6 +10,7 @@ import torch
 from analysis.study import open_study
 from analysis.tables.accuracy import accuracy_csv, accuracy_reading, accuracy_tables
 from experiments import truth
+from hvae import experiment
 from hvae.cli import main
 from hvae.evaluation import accuracy
 from hvae.evidence import HVAE
@@ -118,10 +119,15 @@ def test_the_command_measures_every_part_once(
     assert record["commit"] and record["time"]
     study = open_study(tmp_path / "truth")
     assert not study.single and study.preset == "demo" and set(study.measured) == {"gaps"}
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
     assert "Three exact ways to each of 3 layer gaps of 2 stacks agree" in shown
     for file in ("figures/accuracy-gaps.svg", "tables/accuracy-gaps.csv", "report.html"):
         assert (tmp_path / "truth" / file).stat().st_size > 0
+    assert "measured before" not in said
+    monkeypatch.setattr(experiment, "_digest", lambda module: "another")
+    assert main(command) == 0 and calls == ["gaps"]
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "measured before" in line)
+    assert line.startswith("gaps: measured before experiments/truth.py was changed, and kept; delete ")
     damaged = tmp_path / "truth" / "measured" / "demo" / "gaps.npz"
     damaged.write_bytes(b"nothing")
     assert main(["report", str(tmp_path / "truth")]) == 2
