@@ -39,6 +39,10 @@ SANDWICH: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {"cpu": {"annealed": {}, "gap": {}}}
+"""of the trained stack, so that its report has its gap too"""
+
+
 def configs(preset: str) -> dict[str, RunConfig]:
     """One trained stack of two layers: 8x8 digits at demo, MNIST at cpu, as in the experiment `depth`."""
     config = depth.configs(preset)[TRAINED]
