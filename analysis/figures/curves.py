@@ -97,7 +97,7 @@ def _scale(axes: Axes, wanted: Curves, values: list[float]) -> None:
             getattr(axes, f"set_{axis}scale")(scale)
     if wanted.y_linear_below:
         style.symmetric_log(axes, wanted.y_linear_below)
-    whole = all(value == round(value) for value in values) and max(values) <= MOST_TICKS
+    whole = bool(values) and set(values) <= set(range(MOST_TICKS + 1))
     if len(values) <= MOST_TICKS and (wanted.x_scale == "log" or whole):
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.set_xticks([], minor=True)

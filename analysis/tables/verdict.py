@@ -158,8 +158,8 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
             cells.append(Cell(short(found, level), kind_class(found)))
         cells += [Cell("")] * (depth - run.depth)
         if with_bound:
-            nothing = np.full(1, np.nan)
-            cells.append(Cell(mean_text(nothing if run.likelihood is None else run.likelihood.best[:, 1])))
+            bound = run.likelihood
+            cells.append(Cell(number(np.nan) if bound is None else mean_text(bound.best[:, 1])))
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.claims import Claim, Measure, NotMeasuredError, Relation, Runs, Sample, difference, find, single
 from analysis.load import Array
+from experiments.claims import LATER
 from experiments.depth import EPSILON_NATS, likelihood
 
 SOURCE = "Burda et al. 2016, section 5 (arXiv:1509.00519)"
@@ -107,18 +108,38 @@ def best(runs: Runs, objective: str, depth: int) -> str:
     return label(objective, largest(runs), depth)
 
 
+def _gains(runs: Runs, depth: int, read: Callable[[Runs, str], Sample]) -> tuple[Array, Array, tuple[int, ...]]:
+    """[R] what a number gains from K = 1 to the largest, the VAE's and the IWAE's, and the seeds."""
+    one = read(runs, label(VAE, 1, depth))
+    vae, iwae = (read(runs, best(runs, objective, depth)).values - one.values for objective in (VAE, IWAE))
+    return vae, iwae, one.seeds
+
+
 def gain_less_half(runs: Runs, depth: int) -> Sample:
     """[R] what the VAE's likelihood gains from K = 1 to the largest, less half of what the IWAE's gains."""
-    one = likelihood(runs, label(VAE, 1, depth))
-    vae, iwae = (likelihood(runs, best(runs, objective, depth)) for objective in (VAE, IWAE))
-    return Sample(vae.values - one.values - (iwae.values - one.values) / 2, one.seeds)
+    vae, iwae, seeds = _gains(runs, depth, likelihood)
+    return Sample(vae - iwae / 2, seeds)
+
+
+def change_less_half(runs: Runs, depth: int) -> Sample:
+    """[R] by how many the VAE's active units of z1 change from K = 1 to the largest, less half of the IWAE's gain."""
+    vae, iwae, seeds = _gains(runs, depth, burda_units)
+    return Sample(np.abs(vae) - iwae / 2, seeds)
+
+
+def _there(runs: Runs, *titles: str) -> list[str]:
+    """The runs of these panels that there are."""
+    names = [name for title in titles for name in panels[title] if name in runs]
+    if not names:
+        raise NotMeasuredError(f"no run of {', '.join(titles)} is there")
+    return names
+
+
+TABLES_1_3 = tuple(title for title in panels if title != TABLE_2)
 
 
 def _second(runs: Runs, extreme: Callable[..., Array]) -> Sample:
-    names = [name for name in panels["2 layers"] if name in runs]
-    if not names:
-        raise NotMeasuredError("no stack of two layers is there")
-    found = [burda_units(runs, name, 2) for name in names]
+    found = [burda_units(runs, name, 2) for name in _there(runs, "2 layers")]
     return Sample(extreme([sample.values for sample in found], axis=0), found[0].seeds)
 
 
@@ -132,24 +153,10 @@ def fewest_in_second(runs: Runs) -> Sample:
     return _second(runs, np.min)
 
 
-def change_less_half(runs: Runs, depth: int) -> Sample:
-    """[R] by how many the VAE's active units of z1 change from K = 1 to the largest, less half of the IWAE's gain."""
-    one = burda_units(runs, label(VAE, 1, depth))
-    vae, iwae = (burda_units(runs, best(runs, objective, depth)) for objective in (VAE, IWAE))
-    return Sample(np.abs(vae.values - one.values) - (iwae.values - one.values) / 2, one.seeds)
-
-
 def most_used(runs: Runs) -> Sample:
     """[R] the largest share of z1's units that is active in any run of tables 1 and 3."""
-    found = [(burda_units(runs, name), find(runs, name).layers[0].n_units) for name in _of_table_1(runs)]
+    found = [(burda_units(runs, name), runs[name].layers[0].n_units) for name in _there(runs, *TABLES_1_3)]
     return Sample(np.max([sample.values / n for sample, n in found], axis=0), found[0][0].seeds)
-
-
-def _of_table_1(runs: Runs) -> list[str]:
-    names = [name for title, members in panels.items() if title != TABLE_2 for name in members if name in runs]
-    if not names:
-        raise NotMeasuredError("no run of table 1 is there")
-    return names
 
 
 def _shares(units: Array) -> Array:
@@ -158,23 +165,16 @@ def _shares(units: Array) -> Array:
     return np.stack([edge.mean(axis=1) for edge in edges])
 
 
-def shares(runs: Runs) -> tuple[Array, tuple[int, ...]]:
-    """`_shares` over all layers of all runs of tables 1 and 3 together, and the seeds."""
-    every = [variances(runs, name, layer + 1) for name in _of_table_1(runs) for layer in range(runs[name].depth)]
-    return _shares(np.concatenate([units for units, _ in every], axis=1)), every[0][1]
-
-
 def in_valley(runs: Runs) -> Sample:
-    """[R] share of units with A_u near 0.01."""
-    found, seeds = shares(runs)
-    return Sample(found[1], seeds)
+    """[R] share of units with A_u near 0.01, over all layers of all runs of tables 1 and 3 together."""
+    names = _there(runs, *TABLES_1_3)
+    every = [variances(runs, name, layer + 1) for name in names for layer in range(runs[name].depth)]
+    return Sample(_shares(np.concatenate([units for units, _ in every], axis=1))[1], every[0][1])
 
 
 def smaller_mode(runs: Runs) -> Sample:
     """[R] share of z1's units on that side of 0.01 that has fewer, the smallest over stacks of one layer."""
-    every = [variances(runs, name, 1) for name in panels["1 layer"] if name in runs]
-    if not every:
-        raise NotMeasuredError("no stack of one layer is there")
+    every = [variances(runs, name, 1) for name in _there(runs, "1 layer")]
     return Sample(np.min([_shares(units)[[0, 2]].min(axis=0) for units, _ in every], axis=0), every[0][1])
 
 
@@ -197,7 +197,6 @@ def removal(runs: Runs) -> Sample:
 
 # -- what the paper says, with margins fixed before the runs of cpu that are kept ----------------------
 
-LATER = "(claimed after its runs were seen)"
 BETWEEN = "(claimed when some of its runs were made)"
 
 RISE_MARGIN_NATS = 0.2

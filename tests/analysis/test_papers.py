@@ -187,6 +187,14 @@ def test_few_whole_numbers_have_their_own_ticks_and_y_may_be_linear_near_zero(
     assert shown == ticks if ticks else shown != "1 2.75 3"
 
 
+def test_a_panel_of_closed_forms_alone_is_drawn(tmp_path: Path) -> None:
+    fabricate(tmp_path, {"depth-1": depth.configs("demo")["depth-1"]})
+    line = Line(np.zeros(0), np.zeros((0, 0)), expected=(np.arange(3.0), np.arange(3.0)))
+    wanted = Curves("name", "Title", "Caption.", "x", "y", lambda runs, measured: {"panel": {"line": line}})
+    made = curves(wanted, open_study(tmp_path / "depth"))
+    assert made is not None and len(made.axes[0].get_xticks()) > 2
+
+
 # -- one contract for every paper ----------------------------------------------------------------------
 
 
