@@ -124,6 +124,7 @@ def release(measured: Measured) -> Figure | None:
         for axis in (axes[0].xaxis, axes[0].yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
             axis.set_minor_formatter(NullFormatter())
+        axes[0].xaxis.set_major_locator(LogLocator(numticks=3))
         axes[0].set_xlabel("gap before (nats)")
         axes[0].set_ylabel("gap after (filled), given up (nats)")
         axes[1].set_xlabel(f"I(z{top - 1}; z{top}) before (nats)")

@@ -15,6 +15,8 @@ from analysis.tables.consistency import DISTANCES, compared
 
 SHOWN = ("limit-shot", "shot-test", "limit-test")
 WIDTH_CM = 14.0
+SHORT_NAME = 16
+"""characters of a run's name; longer ones leave its panel room for ticks at powers of ten only"""
 
 
 def distances(study: Study) -> Figure | None:
@@ -28,8 +30,9 @@ def distances(study: Study) -> Figure | None:
         made = style.figure(0.75 * rows + 1.9, width_cm=WIDTH_CM)
         for axes, (title, runs) in zip(made.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             axes.set_title(title, pad=3)
-            _points(axes, runs, floor)
-            axes.set_yticks(range(len(runs)), [_short(run, title) for run in runs])
+            names = [_short(run, title) for run in runs]
+            _points(axes, runs, floor, (1, 2, 5) if max(map(len, names)) <= SHORT_NAME else (1,))
+            axes.set_yticks(range(len(runs)), names)
         handles = [
             Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=DISTANCES[key])
             for i, key in enumerate(SHOWN)
@@ -41,7 +44,8 @@ def distances(study: Study) -> Figure | None:
         return made
 
 
-def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float) -> None:
+def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float, steps: Sequence[int]) -> None:
+    """Ticks stand at ``steps`` times every power of ten."""
     axes.axvline(floor, color=style.GREY, linewidth=0.6, linestyle="--")
     for index, key in enumerate(SHOWN):
         for row, run in enumerate(runs):
@@ -54,8 +58,8 @@ def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float) -> None:
     axes.set_xscale("symlog", linthresh=max(floor, 1e-6), linscale=0.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    decades = (step * 10.0**power for power in range(-6, 7) for step in (1, 2, 5))
-    axes.set_xticks([0.0, *(tick for tick in decades if 2 * floor < tick < axes.get_xlim()[1])])
+    ticks = (step * 10.0**power for power in range(-6, 7) for step in steps)
+    axes.set_xticks([0.0, *(tick for tick in ticks if 2 * floor < tick < axes.get_xlim()[1])])
     axes.grid(visible=False, axis="y")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlabel("squared distance")
