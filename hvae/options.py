@@ -60,7 +60,12 @@ def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     parser, commands = build()
     if arguments and arguments[0] in commands:
         commands[arguments[0]].refuse_unknown(arguments[1:])
-    chosen = parser.parse_args(list(arguments))
+    try:
+        chosen = parser.parse_args(list(arguments))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"The configuration file is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+        ) from None
     return chosen.command, chosen[chosen.command]
 
 

@@ -106,7 +106,9 @@ class Run:
         if done.exists() and done.read_bytes() not in (b"", _fingerprint(text)):
             raise ConfigError(f"{file} was altered after the run was done; restore it, or delete DONE to measure anew.")
         label = path / "label.txt"
-        name = label.read_text(encoding="utf-8").strip() if label.exists() else path.resolve().name.rpartition("-")[0]
+        name = path.resolve().name.rpartition("-")[0]
+        if label.exists():
+            name = label.read_text(encoding="utf-8", errors="replace").strip()
         return Run(path, name, config)
 
     @property

@@ -443,3 +443,13 @@ def test_an_experiments_probes_are_measured_of_every_run_once(
     assert main(["run", "trial"]) == 0 and worked == ["linear"] * 3
     assert int(run.load_arrays("exact")["n_images"]) == 5
     assert [path.stat().st_mtime_ns for path in trained] == stamps
+
+
+@pytest.mark.parametrize("content", ["data: {name: café}".encode("latin-1"), "seed: 1".encode("utf-16"), b"\xff"])
+def test_a_configuration_that_is_not_utf_8_is_one_sentence(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_bytes(content)
+    assert main(["train", "--config", str(file)]) == 2
+    assert "is not UTF-8 text" in capsys.readouterr().err

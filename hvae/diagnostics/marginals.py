@@ -3,7 +3,8 @@
 An estimate of log p(given, x) is a lower bound in expectation, whatever the proposal, so one that lies surely higher
 refutes another. It is trusted if, for at least 95 % of the data, the effective sample size is above 200 and Pareto
 k-hat below 0.7, if halving the draws moves the mean by less than 0.01 nats, and if no other proposal that was tried
-finds surely more. No such rule is proof: where no draw of any proposal left one of two modes, it is passed.
+finds surely more. Tied weights, those of discrete draws, have no k-hat; there half of the draws must be effective. No
+such rule is proof: where no draw of any proposal left one of two modes, it is passed.
 """
 
 import math
@@ -19,7 +20,7 @@ from hvae.diagnostics.refinement import DEFAULT, Refinement
 from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import Annealing
-from hvae.likelihood.estimate import TOLERATED_SHARE, Estimate
+from hvae.likelihood.estimate import EQUAL_ESS_SHARE, TOLERATED_SHARE, Estimate
 from hvae.likelihood.importance import DrawLogWeight, importance_sample
 from hvae.numerics import FloatArray
 from hvae.shapes import Value
@@ -27,6 +28,8 @@ from hvae.vocabulary import PARETO_K_LIMIT
 
 TRUSTED_ESS = 200.0
 """effective draws above which the estimate of a datum is trusted"""
+TIED_ESS_SHARE = 0.5
+"""share of the draws that must be effective where ties leave no k-hat"""
 TRUSTED_HALVING_NATS = 0.01
 """mean change when the draws are halved, below which the estimates are"""
 ROWS = 8192
@@ -72,13 +75,12 @@ class Marginal:
         if estimate.direction == "exact":
             return 0.0
         light = estimate.pareto_k < PARETO_K_LIMIT
-        if self.proposal in (
-            "widened",
-            "prior",
-            "refined",
-            "full",
-        ):  # equal weights of q may come from one mode of several
-            light |= np.isnan(estimate.pareto_k) & (estimate.ess > 0.999 * estimate.n_samples)
+        undefined = np.isnan(estimate.pareto_k)
+        equal = undefined & (estimate.ess > EQUAL_ESS_SHARE * estimate.n_samples)
+        # tied weights of discrete draws have no k-hat; most of the draws must be effective
+        light |= undefined & ~equal & (estimate.ess > TIED_ESS_SHARE * estimate.n_samples)
+        if self.proposal in ("widened", "prior", "refined", "full"):  # those of q may come from one mode of several
+            light |= equal
         return float((~light | ~(estimate.ess > TRUSTED_ESS)).mean())
 
     @property

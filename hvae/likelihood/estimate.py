@@ -25,10 +25,14 @@ HOPELESS_SHARE = 0.5
 """share of doubtful data from which nothing of the whole is left to believe"""
 SMALLEST_ESS = 10.0
 """effective draws below which a standard error, itself about 1/sqrt(ESS), says nothing"""
+EQUAL_ESS_SHARE = 0.999
+"""effective share of the draws above which their weights count as equal"""
 ROUNDING = 1e-6
 """log-weights closer than this, relative to their size, are equal to float32's rounding"""
 LARGEST_SPAN = 700.0
 """nats between the largest weight and the tail's cutoff that `exp` can carry in float64"""
+FEWEST_DISTINCT_SHARE = 0.5
+"""share of the tail's draws that must differ from each other; a continuous law is fitted, so ties say nothing of it"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Estimate:
     ess: FloatArray
     """effective sample size of the weights, between 1 and `n_samples`"""
     pareto_k: FloatArray
-    """k-hat of the weights; nan where it is undefined (the largest weights are equal, or too few samples)"""
+    """k-hat of the weights; nan where it is undefined (the largest weights are equal or tied, or too few samples)"""
     n_samples: int
 
     @staticmethod
@@ -98,16 +102,29 @@ class Estimate:
 
     @property
     def note(self) -> str:
-        """What equal weights mean, where they occur: less than it seems (q on one of two modes has them too)."""
+        """What an undefined k-hat means, where it occurs.
+
+        Of equal weights less than it seems (q on one of two modes has them too); of tied ones, that the effective
+        sample size is left to judge them by.
+        """
         if self.direction == "exact" or self.n_samples < FEWEST_SAMPLES:
             return ""
-        equal = int((np.isnan(self.pareto_k) & (self.ess > 0.999 * self.n_samples)).sum())
-        if equal == 0:
-            return ""
-        return (
-            f"The weights of {equal} of {len(self.log_px)} data are equal and k-hat is undefined: consistent with an "
-            "exact posterior, but also with draws that never left one mode."
-        )
+        undefined = np.isnan(self.pareto_k) & np.isfinite(self.log_px)
+        equal = undefined & (self.ess > EQUAL_ESS_SHARE * self.n_samples)
+        tied = undefined & ~equal
+        n_data = len(self.log_px)
+        sentences = []
+        if equal.any():
+            sentences.append(
+                f"The weights of {equal.sum()} of {n_data} data are equal and k-hat is undefined: consistent with an "
+                "exact posterior, but also with draws that never left one mode."
+            )
+        if tied.any():
+            sentences.append(
+                f"The largest weights of {tied.sum()} of {n_data} data are tied, as those of discrete draws are, and "
+                "k-hat is undefined: judge them by the effective sample size."
+            )
+        return " ".join(sentences)
 
 
 def tail_length(n_samples: int) -> int:
@@ -118,9 +135,10 @@ def tail_length(n_samples: int) -> int:
 def pareto_k(largest: FloatArray, n_samples: int) -> FloatArray:
     """k-hat `[B]` of weights known by the logarithms of the `largest [M, B]` of K, with M > `tail_length(K)`.
 
-    Fit of a generalised Pareto law to the weights above a cutoff (Zhang and Stephens 2009). Undefined, nan, where
-    fewer than five exceed it by more than rounding, or all by the same (discrete latents): neither "infinite" nor
-    "exact". Infinite where the tail spans more than `exp` does.
+    Fit of a generalised Pareto distribution to the weights above a cutoff (Zhang and Stephens 2009). Undefined, nan,
+    where fewer than five exceed it by more than rounding, or fewer than half of those differ from each other: weights
+    of discrete draws are tied, and no continuous tail can be fitted to them. Neither "infinite" nor "exact" then.
+    Infinite where the tail spans more than `exp` does.
     """
     if n_samples < FEWEST_SAMPLES:
         return np.full(largest.shape[1], np.nan)
@@ -134,11 +152,28 @@ def _pareto_k(largest: FloatArray, n_tail: int) -> float:
     if not cutoff > top - LARGEST_SPAN:
         # arviz would fit zeros and answer 0.05, an excellent mark; at a slightly smaller span k-hat is 80
         return math.inf
-    exceeding = tail[tail > cutoff + ROUNDING * max(1.0, abs(top))]
-    if len(exceeding) < 5 or exceeding[-1] - exceeding[0] <= ROUNDING * max(1.0, abs(top)):
+    rounding = ROUNDING * max(1.0, abs(top))
+    exceeding = tail[tail > cutoff + rounding]
+    n_distinct = 1 + int((np.diff(exceeding) > rounding).sum())
+    if len(exceeding) < 5 or n_distinct < max(5, FEWEST_DISTINCT_SHARE * len(exceeding)):
         return math.nan
-    # arviz derives the tail from the number of weights: give it as many as make the tail just these. It reads
-    # log-likelihoods and negates them (its predecessor did not), hence the sign.
+    try:
+        with np.errstate(divide="raise", invalid="raise"):
+            return _fitted(exceeding, cutoff)
+    except FloatingPointError:
+        # One of the fit's candidates is an exactly exponential tail, 0/0 in its formula. Left alone it takes the
+        # whole fit with it, and the prior's mark comes out, an excellent one. A hair aside no candidate is.
+        exceeding[-1] -= 1e-3 * rounding
+        with np.errstate(all="ignore"):
+            return _fitted(exceeding, cutoff)
+
+
+def _fitted(exceeding: FloatArray, cutoff: float) -> float:
+    """k-hat of log-weights above a cutoff.
+
+    arviz derives the tail from the number of weights: give it as many as make the tail just these. It reads
+    log-likelihoods and negates them (its predecessor did not), hence the sign.
+    """
     n_weights = 5 * len(exceeding) if len(exceeding) <= 45 else math.ceil(len(exceeding) ** 2 / 9)
     log_weight = np.full(n_weights, cutoff)
     log_weight[: len(exceeding)] = exceeding

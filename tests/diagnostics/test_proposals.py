@@ -293,7 +293,9 @@ def some(n_bad: int, good: float, bad: float) -> np.ndarray:
         (False, {"halving": math.inf}),
         (False, {"halving": math.nan}),
         (True, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 999.5)}),
-        (False, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 998.0)}),
+        (True, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 998.0)}),  # tied: half of the draws suffice
+        (True, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 501.0), "proposal": "q"}),
+        (False, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 500.0)}),
         (False, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 1000.0), "proposal": "q"}),
         (False, {"pareto_k": np.full(100, math.nan), "ess": np.full(100, 1000.0), "proposal": "annealed"}),
         (

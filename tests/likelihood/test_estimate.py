@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hvae.likelihood import Estimate
 from hvae.likelihood.estimate import pareto_k, tail_length
@@ -59,13 +61,42 @@ def test_k_hat_of_equal_weights_is_undefined() -> None:
     assert math.isnan(k_hat(rounding - 87.5))
 
 
-def test_k_hat_of_tied_weights_is_fitted_to_those_above_the_tie() -> None:
-    """Discrete latents tie; a tail that begins with ties reads as 0.05 if it is handed to arviz as it is."""
+def test_k_hat_is_fitted_to_the_weights_above_a_tie() -> None:
+    """A tail that begins with ties reads as 0.05 if it is handed to arviz as it is."""
     heavy = np.sort(np.random.default_rng(0).exponential(size=60))
     tied = np.concatenate([np.full(940, -1.0), heavy])
     assert tail_length(1000) == 94
     assert k_hat(tied) > 0.5
     assert math.isnan(k_hat(np.concatenate([np.full(996, -1.0), heavy[:4]])))
+
+
+@pytest.mark.parametrize("n_values", [2, 4, 5, 20, 46])
+def test_k_hat_of_discrete_weights_is_undefined(n_values: int) -> None:
+    """A tail of 94 draws with at most 46 different weights: no continuous distribution can be fitted to it."""
+    draws = np.random.default_rng(0).integers(n_values, size=94)
+    values = np.sort(np.random.default_rng(1).exponential(size=n_values))
+    assert math.isnan(k_hat(np.concatenate([np.full(906, -1.0), values[draws]])))
+
+
+def test_k_hat_bears_a_few_ties() -> None:
+    """As log-weights in float32 have: rounded to 1e-3, fewer than half of the tail's draws meet another."""
+    log_weight = proposal(0.7, 10_000)
+    assert k_hat(log_weight.round(3)) == pytest.approx(k_hat(log_weight), abs=0.01)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 + 1e-9])
+def test_k_hat_where_a_candidate_of_the_fit_is_exactly_exponential(factor: float) -> None:
+    """0/0 in the fit's formula at factor 1; it used to leave the prior alone, which is 0.19."""
+    tail = np.concatenate([[0.1, 0.2, 0.3, factor / 3], np.linspace(0.4, 0.9, 11), [1.0]])
+    log_weight = np.concatenate([np.full(64, -690.0), np.log(tail)])
+    assert k_hat(log_weight) == pytest.approx(-0.3737, abs=1e-4)
+
+
+@given(st.lists(st.integers(0, 6), min_size=25, max_size=400), st.floats(0.01, 200), st.floats(-800, 100))
+def test_k_hat_of_any_grid_of_weights_warns_of_nothing(steps: list[int], scale: float, offset: float) -> None:
+    """Weights of discrete latents lie on few values; a warning is an error here (pyproject.toml)."""
+    found = k_hat(offset + scale * np.array(steps, dtype=float))
+    assert math.isnan(found) or found == math.inf or -50 < found < 1000
 
 
 def test_k_hat_at_the_edges() -> None:
@@ -134,6 +165,18 @@ def test_equal_weights_are_called_neither_exact_nor_bad() -> None:
     assert one.warning == ""
     assert "consistent with an exact posterior, but also with draws that never left one mode" in one.note
     assert "1 of 1" in one.note
+
+
+def test_tied_weights_are_left_to_the_effective_sample_size() -> None:
+    k = np.full(100, 0.3)
+    k[:7] = math.nan
+    note = estimate(pareto_k=k).note
+    assert "largest weights of 7 of 100 data are tied" in note and "equal" not in note
+    ess = np.full(100, 300.0)
+    ess[:3] = 1000.0
+    note = estimate(pareto_k=k, ess=ess).note
+    assert "weights of 3 of 100 data are equal" in note and "weights of 4 of 100 data are tied" in note
+    assert estimate(pareto_k=k, direction="exact").note == ""
 
 
 def test_mean_over_data() -> None:
