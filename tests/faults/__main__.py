@@ -51,7 +51,7 @@ class Row:
         fault = self.fault
         size = NOT_GRADED if fault.size is None else share(fault.size)
         found = (self.test or "NOT CAUGHT", self.how, self.smallest, f"{self.seconds:.1f}")
-        return (fault.name, fault.what, fault.plant.module, size, *found)
+        return (fault.name, fault.what, fault.plant.target, size, *found)
 
 
 def share(size: float) -> str:

@@ -1,21 +1,23 @@
-"""A pytest plugin, `-p tests.faults.plugin`, that plants one fault before the first module of hvae is imported.
+"""A pytest plugin, `-p tests.faults.plugin`, that plants one fault before the module that it alters is imported.
 
 The environment names the fault (`HVAE_FAULT`, see `Fault.key`; none for the library as it is) and a file for the
-record of the session (`HVAE_FAULT_RECORD`). An import hook compiles the altered source in place of the file: nothing
-on disk changes, and no byte code is kept.
+record of the session (`HVAE_FAULT_RECORD`). An import hook compiles the altered syntax tree in place of the file:
+nothing on disk changes, and no byte code is kept.
 """
 
+import ast
 import json
 import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
 import pytest
 
+from tests.faults.fault import find_spec
 from tests.faults.faults import parse
 from tests.faults.record import Failure, Record
 
@@ -23,17 +25,26 @@ FAULT, RECORD = "HVAE_FAULT", "HVAE_FAULT_RECORD"
 
 
 class Planter(MetaPathFinder):
-    """Finds one module, with other source."""
+    """Finds one module, with another syntax tree."""
 
-    def __init__(self, module: str, text: str) -> None:
-        self.module, self.text, self.planted = module, text, False
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        self.module, self.tree, self.planted = module, tree, False
+
+    @staticmethod
+    def of(key: str) -> "Planter":
+        """For the fault of that `Fault.key`. Raises ValueError if it is unknown, does not fit, or comes too late."""
+        fault, size = parse(key)
+        planter = Planter(fault.plant.module, fault.tree(size))
+        if planter.module in sys.modules:
+            raise ValueError(f"{planter.module} was imported before the fault {key} could be planted.")
+        return planter
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != self.module:
             return None
-        spec = PathFinder.find_spec(fullname, path)
+        spec = find_spec(fullname, path, without=self)
         assert spec is not None and spec.origin is not None
         spec.loader = _Altered(fullname, spec.origin, self)
         return spec
@@ -46,7 +57,7 @@ class _Altered(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         self._planter.planted = True
-        return compile(self._planter.text, self.path, "exec", dont_inherit=True)
+        return compile(self._planter.tree, self.path, "exec", dont_inherit=True)
 
 
 class Recorder:
@@ -77,15 +88,12 @@ class Recorder:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Plants, before any conftest can import hvae. Raises UsageError for an unknown fault, or if it is too late."""
+    """Plants, before any conftest can import the module. Raises UsageError where `Planter.of` refuses."""
     key, to, planter = os.environ.get(FAULT), os.environ.get(RECORD), None
     if key:
         try:
-            fault, size = parse(key)
-            planter = Planter(fault.plant.module, fault.source(size))
+            planter = Planter.of(key)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
-        if any(name == "hvae" or name.startswith("hvae.") for name in sys.modules):
-            raise pytest.UsageError(f"hvae was imported before the fault {key} could be planted.")
         sys.meta_path.insert(0, planter)
     early_config.pluginmanager.register(Recorder(planter, Path(to) if to else None))
