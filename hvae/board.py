@@ -86,7 +86,7 @@ class Board:
 
     def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
         """Show values ``[n, D]`` of one replica as a row of images."""
-        if len(image_shape) != 2 or not self._writers:
+        if len(image_shape) != 2:
             return
         pixels = values.detach().cpu().nan_to_num().clamp(0, 1).unflatten(-1, image_shape)
         row = torch.cat(list(pixels), dim=-1).numpy()

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from experiments import flach_equilibrium, objectives
 from hvae import extras
@@ -44,10 +46,10 @@ TINY = [
     "--training.batch_size=16", "--evaluation.n_images=16", "--evaluation.max_paths=4", "--evaluation.n_likelihood=8",
     "--evaluation.n_samples=20", "--evaluation.n_bootstrap=20",
 ]  # fmt: skip
-SYNTHETIC = ["train", "--data.name=synthetic-binary-2", "--data.n_train=96", "--data.n_test=40", *TINY]
+MINE = ["train", "--data.name=mine.npz", *TINY]
 ASKED: dict[str, tuple[list[str], str]] = {
     "digits": (["train", *TINY], "The digits data need scikit-learn; pip install 'hvae[lab]'."),
-    "flows": ([*SYNTHETIC, "--model.families=[maf]"], "Flow layers need zuko; pip install 'hvae[lab]'."),
+    "flows": ([*MINE, "--model.families=[maf]"], "Flow layers need zuko; pip install 'hvae[lab]'."),
     "report": (["report", "runs"], "A report needs jinja2; pip install 'hvae[report]'."),
     "download": (["data", "get", "mnist-grey"], "Downloads need pooch; pip install 'hvae[lab]'."),
     "experiment": (["run", "depth"], "The digits data need scikit-learn; pip install 'hvae[lab]'."),
@@ -62,7 +64,8 @@ ASKED: dict[str, tuple[list[str], str]] = {
 def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Name of a command -> (exit code, stdout, stderr), each run by one process in which no extra can be imported."""
     home = tmp_path_factory.mktemp("core")
-    commands = {"train": SYNTHETIC} | {name: arguments for name, (arguments, _) in ASKED.items()}
+    np.savez(home / "mine.npz", x=np.random.default_rng(0).integers(0, 2, (120, 4, 4)).astype(np.float32))
+    commands = {"train": MINE} | {name: arguments for name, (arguments, _) in ASKED.items()}
     code = f"import sys; sys.path.insert(0, {str(REPO)!r})\n{BARE}"
     outcome = subprocess.run(
         [sys.executable, "-c", code, json.dumps(list(extras.EXTRAS)), json.dumps(list(commands.values()))],
@@ -181,6 +184,14 @@ def test_make_installs_core_lab_report_test_and_check() -> None:
     pinned = {_name(line) for line in lines if "==" in line}
     declared = CORE.union(*(EXTRAS[extra] for extra in ("lab", "report", "test", "check")))
     assert declared - pinned == set()
+
+
+def test_the_citation_names_this_version() -> None:
+    cited = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    for key in ("version", "license"):
+        assert cited[key] == PROJECT[key]
+    assert [author["name"] for author in cited["authors"]] == [author["name"] for author in PROJECT["authors"]]
+    assert {"cff-version", "message", "title"} <= cited.keys()
 
 
 @pytest.mark.slow
