@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from analysis.load import Array, Arrays, LoadedRun
 
@@ -119,7 +118,7 @@ def t_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]
     mean = float(np.mean(values))
     if n == 1:
         return (-np.inf, mean, np.inf)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(_t(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return (mean - half, mean, mean + half)
 
 
@@ -135,8 +134,17 @@ def welch_interval(first: Array, second: Array, level: float = 0.95) -> tuple[fl
     if total == 0.0:
         return (difference, difference, difference)
     freedom = total**2 / (parts[0] ** 2 / (len(first) - 1) + parts[1] ** 2 / (len(second) - 1))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * np.sqrt(total)
+    half = float(_t(0.5 + level / 2, freedom)) * np.sqrt(total)
     return (difference - half, difference, difference + half)
+
+
+def _t(level: float, freedom: float) -> Any:
+    """The quantile of Student's t."""
+    from scipy import (
+        stats,  # here, since it takes most of a second to import, and a list of experiments decides nothing
+    )
+
+    return stats.t.ppf(level, freedom)
 
 
 def outcome(relation: Relation, margin: float, low: float, high: float) -> Outcome:

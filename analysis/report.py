@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from analysis import style
 from analysis.claims import Decision, decide
 from analysis.exhibits import GAP, Exhibit, exhibits
@@ -32,6 +29,7 @@ from analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
 from analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
 from analysis.terminal import compare_text, verdict_text
+from hvae.extras import need
 from hvae.files import write_atomically
 
 __all__ = ["compare_text", "verdict_text", "write_experiment_report"]
@@ -44,11 +42,16 @@ class Shown:
     name: str
     title: str
     caption: str
-    markup: Markup
+    markup: str
+    """taken as it is: a `markupsafe.Markup`"""
 
 
 def write_experiment_report(directory: Path, preset: str = "") -> Path:
-    """Write report.html with its tables and figures into `directory`; returns the page's path."""
+    """Write report.html with its tables and figures into `directory`; returns the page's path.
+
+    Raises `MissingExtraError` without jinja2, before anything is written.
+    """
+    need("jinja2", "A report needs")
     study = open_study(directory, preset)
     decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
     figures, absent = _figures(exhibits(study), study, directory / "figures")
@@ -73,7 +76,9 @@ def _sections(study: Study, directory: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _environment() -> jinja2.Environment:
+def _environment() -> Any:
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -132,6 +137,8 @@ def _gap_content(study: Study, figures: Sequence[Shown]) -> dict[str, Any]:
 
 def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[list[Shown], list[str]]:
     """The figures of the page, written to `directory` as well, and a sentence for each that has nothing to show."""
+    from markupsafe import Markup  # comes with jinja2
+
     shown, absent = [], []
     for exhibit in wanted:
         made = exhibit.make(study)

@@ -6,6 +6,7 @@
     baselines  label of a run -> label of the run that it is held against (optional)
     PROBES     preset -> word of `hvae evaluate --likelihood` -> its effort: measured of every run (optional)
     measure    what is measured beside the runs, part by part (optional)
+    NEEDS      module of `hvae.extras` that `measure` takes -> what for (optional)
     claims     what the source says, each with a margin fixed before the runs (optional)
 
 Each also runs as a script: `python -m experiments.depth --preset demo`.

@@ -59,6 +59,7 @@ from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
 NEED_GPU = ("paper",)
+NEEDS = features.NEEDS
 
 PAPER = Paper(
     "B. Flach, D. Schlesinger, A. Shekhovtsov, Symmetric Equilibrium Learning of VAEs, AISTATS 2024, arXiv:2307.09883",

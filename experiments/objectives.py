@@ -67,6 +67,8 @@ TIMED = ", equal time"
 ALIKE = 0.1
 """an arm whose cost is within this share of its ELBO's needs no second run"""
 
+NEEDS = features.NEEDS
+
 CLASSIFIER: Mapping[str, Mapping[str, Any]] = {
     "demo": {"hidden": (32, 8), "epochs": 60},
     "cpu": {"hidden": (128, 32), "epochs": 15},

@@ -2,9 +2,11 @@
 
 Scalars: bound, distortion, loss, beta, and per layer the rate and the number of active units. Images: the rate
 per unit over training, samples from the prior, and reconstructions under their originals. The
-record is ``metrics.jsonl``; nothing is ever read back from event files.
+record is ``metrics.jsonl``; nothing is ever read back from event files. Without tensorboard (see `hvae.extras`) a
+board warns once and shows nothing.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from hvae import rng
+from hvae import extras, rng
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.runs import Run
@@ -24,10 +25,9 @@ class Board:
     """Writers for every seed of a run, opened at ``first_step`` (later events of a killed run are hidden)."""
 
     def __init__(self, run: Run, seeds: Sequence[int], first_step: int) -> None:
-        self._writers = [
-            SummaryWriter(str(run.path / "tensorboard" / f"seed-{seed}"), purge_step=first_step or None)
-            for seed in seeds
-        ]
+        self._writers = _writers(run, seeds, first_step) if extras.has("tensorboard") else []
+        if not self._writers:
+            warnings.warn(extras.sentence("tensorboard", extras.WITHOUT_BOARD), stacklevel=2)
         self._history: list[dict[str, Any]] = [row for row in run.read_metrics() if row["step"] <= first_step]
 
     def __enter__(self) -> "Board":
@@ -66,6 +66,8 @@ class Board:
 
         A model in training normalises by the batch at hand, so the batch is larger than what is shown.
         """
+        if not self._writers:
+            return
         n_drawn, n_shown = 64, 8
         chosen = rng.permutation(len(data.test), seed=0, purpose="pictures")[:n_drawn]  # a test set may be sorted
         x = data.test[chosen].to(next(model.parameters()).device)
@@ -89,6 +91,14 @@ class Board:
         pixels = values.detach().cpu().nan_to_num().clamp(0, 1).unflatten(-1, image_shape)
         row = torch.cat(list(pixels), dim=-1).numpy()
         self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)
+
+
+def _writers(run: Run, seeds: Sequence[int], first_step: int) -> list[Any]:
+    from torch.utils.tensorboard import SummaryWriter  # here, since tensorboard may be absent
+
+    return [
+        SummaryWriter(str(run.path / "tensorboard" / f"seed-{seed}"), purge_step=first_step or None) for seed in seeds
+    ]
 
 
 def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hvae import experiment
-from hvae.config import ConfigError, RunConfig
+from hvae.config import RunConfig
+from hvae.errors import ConfigError, MissingExtraError
+from hvae.extras import need
 from hvae.options import parse
 from hvae.runs import Run, find_runs
 
@@ -145,6 +147,7 @@ def _evaluate(options: Any) -> int:
 
 def _report(options: Any) -> int:
     _runs_at(options.directory)
+    need("jinja2", "A report needs")
     _show(Path(options.directory), options.preset)
     if options.to:
         from analysis.results import write_results
@@ -170,7 +173,7 @@ def _list(options: Any) -> int:
 
 
 def _compare(options: Any) -> int:
-    from analysis.report import compare_text
+    from analysis.terminal import compare_text
 
     print(compare_text(Path(options.run_a), Path(options.run_b)))
     return 0
@@ -225,10 +228,15 @@ def _folder(path: str | None) -> Path | None:
 
 
 def _show(directory: Path, preset: str = "") -> None:
-    """The verdicts on stdout, the report beside the runs."""
+    """The verdicts on stdout, the report beside the runs; on a core install a sentence in its place."""
     from analysis.report import verdict_text, write_experiment_report
 
-    report = write_experiment_report(directory, preset)
+    try:
+        report = write_experiment_report(directory, preset)
+    except MissingExtraError as missing:
+        print(verdict_text(directory, preset), flush=True)
+        _say(f"hvae: {missing}")
+        return
     print(verdict_text(directory, preset))
     print(f"\nReport: {report}", flush=True)
 

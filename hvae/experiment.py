@@ -1,9 +1,10 @@
 """An experiment: a module of `experiments/`, found by its name, checked, completed and measured.
 
-A module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `PROBES`
-(preset -> word -> effort, what `hvae evaluate --likelihood` measures of every run), `measure(preset, paths, data_dir,
-say)` -> part -> what makes its arrays, and `members()`, the names of the experiments that it stands for. Modules stand
-below hvae, so they are imported by name, and torch only by what trains or measures.
+A module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `NEEDS` (module
+of `hvae.extras` -> what its measurement does with it), `PROBES` (preset -> word -> effort, what `hvae evaluate
+--likelihood` measures of every run), `measure(preset, paths, data_dir, say)` -> part -> what makes its arrays, and
+`members()`, the names of the experiments that it stands for. Modules stand below hvae, so they are imported by name,
+and torch only by what trains or measures.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import inspect
 import json
 import pkgutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from hvae.config import ConfigError, RunConfig
+from hvae.extras import WITHOUT_BOARD, has, need, sentence
 from hvae.runs import Failure, Run
 
 
@@ -62,8 +65,8 @@ class Means:
 
 def check(chosen: Sequence[str], preset: str, means: Means) -> None:
     """Raise `ConfigError`, before anything is trained, for a preset that there is not or that asks for a GPU where none
-    is named, and for data that any of several experiments misses (of one, `complete` asks for the data of what is left
-    to do only)."""
+    is named, for a package that the measurement misses, and for data that any of several experiments misses (of one,
+    `complete` asks for the data of what is left to do only)."""
     for name in chosen:
         _check_preset(name, preset, means.device)
     if len(chosen) > 1:
@@ -77,6 +80,8 @@ def _check_preset(name: str, preset: str, device: str) -> None:
     module = find(name)
     if preset not in module.PRESETS:
         raise ConfigError(f"{name} has no preset {preset!r}; it has {', '.join(module.PRESETS)}.")
+    for package, purpose in getattr(module, "NEEDS", {}).items():
+        need(package, purpose)
     if preset in getattr(module, "NEED_GPU", ()) and device == "cpu":
         others = ", ".join(other for other in module.PRESETS if other not in module.NEED_GPU)
         raise ConfigError(
@@ -100,6 +105,8 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         efforts = _efforts(probes)
         runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
         done = len(runs) - len(missing)
+        if not has("tensorboard"):
+            warnings.warn(sentence("tensorboard", WITHOUT_BOARD), stacklevel=2)
         say(f"{name}, preset {preset}: {len(runs)} runs in {means.root / name}, {done} done; a line as each ends.")
         failures = sweep.sweep(
             runs,

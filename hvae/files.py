@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae.strict import ConfigError
+from hvae.errors import ConfigError
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -16,7 +16,6 @@ whole (`write_atomically`): a killed writer leaves the old file or the new one, 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -132,13 +131,17 @@ class Run:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run against every other process; the system lets go when the holder dies."""
-        with open(self.path / ".lock", "a+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"The run {self.path} is being written by another process; wait for it or stop it."
-                ) from None
+        from filelock import FileLock, Timeout  # here, since only what writes takes the time to import it
+
+        # never a soft lock, which outlives a holder that is killed
+        lock = FileLock(self.path / ".lock", blocking=False, fallback_to_soft=False)
+        try:
+            held = lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"The run {self.path} is being written by another process; wait for it or stop it."
+            ) from None
+        with held:
             yield
 
     @contextlib.contextmanager

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hvae.errors import ConfigError
+
 T = TypeVar("T")
-
-
-class ConfigError(ValueError):
-    """Bad input of any kind; the message is one sentence that names the thing, the value and the remedy."""
 
 
 def read(kind: type[T], values: object, where: str = "") -> T:

@@ -62,7 +62,7 @@ def sweep(
     """
     n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hvae.sweep"])
+    context.set_forkserver_preload(["hvae.sweep", "torch.utils.tensorboard"])  # a missing one is passed over
     job = partial(task, device=device, data_dir=data_dir, progress=False)
     queue = sorted((run for run in runs if not settled(run)), key=lambda run: cost(run.config))
     clock = _Clock(n_total=len(runs), n_workers=n_workers, costs=[cost(run.config) for run in queue])

@@ -13,6 +13,8 @@ import numpy as np
 
 Further = Callable[[str, Any, Any, Any], dict[str, Any]]
 """(label, run, what is trained, data) -> more arrays of the run"""
+NEEDS = {"sklearn": "The classifier behind the Fréchet distances needs"}
+"""what an experiment that calls `parts` says in its own `NEEDS`"""
 
 
 def parts(

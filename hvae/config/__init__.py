@@ -22,4 +22,4 @@ from hvae.config.objective import ObjectiveConfig as ObjectiveConfig
 from hvae.config.run import RunConfig as RunConfig
 from hvae.config.training import Stage as Stage
 from hvae.config.training import TrainingConfig as TrainingConfig
-from hvae.strict import ConfigError as ConfigError
+from hvae.errors import ConfigError as ConfigError

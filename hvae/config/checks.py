@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from hvae.strict import ConfigError
+from hvae.errors import ConfigError
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from hvae.config.evaluation import EvaluationConfig
 from hvae.config.model import DISCRETE, MERGED, ModelConfig
 from hvae.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.config.training import Stage, TrainingConfig
-from hvae.strict import ConfigError, differences, read
+from hvae.errors import ConfigError
+from hvae.strict import differences, read
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae.config import ConfigError
 from hvae.data.files import State, data_folder, fetch, require, state
 from hvae.data.images import Dataset, Purpose, as_labels, as_rows, subset_rows
 from hvae.data.names import CATALOGUE, Entry, files_of
 from hvae.data.user import is_user_file, read_user_file
+from hvae.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pooch
+from platformdirs import user_cache_path
 
-from hvae.config import ConfigError
+from hvae.errors import ConfigError
+from hvae.extras import need
 
 State = Literal["present", "missing", "damaged"]
 TIMEOUT_SECONDS = 30
@@ -45,7 +46,7 @@ class DataFile:
 
 def data_folder(data_dir: Path | None = None) -> Path:
     """The argument, else `$HVAE_DATA`, else the cache folder of the user."""
-    chosen = data_dir or os.environ.get("HVAE_DATA") or pooch.os_cache("hvae")
+    chosen = data_dir or os.environ.get("HVAE_DATA") or user_cache_path("hvae")
     return Path(chosen).expanduser()
 
 
@@ -96,10 +97,10 @@ def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
         address = file.address()
         if address is None:
             raise ConfigError(f"{file.path} has no public address; {_own_copy(file, path)}.")
-        downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+        need("pooch", "Downloads need")
         with tempfile.TemporaryDirectory(dir=_nearest_folder(path), prefix=".hvae-") as scratch, _quiet_pooch():
             known = f"sha256:{file.sha256}"
-            fetched = _retrieve(address, known_hash=known, fname=path.name, path=scratch, downloader=downloader)
+            fetched = _retrieve(address, known_hash=known, fname=path.name, path=scratch, progress=progress)
             path.parent.mkdir(parents=True, exist_ok=True)
             os.chmod(fetched, 0o644)  # pooch leaves it readable by its owner only
             os.replace(fetched, path)
@@ -110,7 +111,10 @@ def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
     return path
 
 
-def _retrieve(address: str, *, known_hash: str, fname: str, path: str, downloader: pooch.HTTPDownloader) -> str:
+def _retrieve(address: str, *, known_hash: str, fname: str, path: str, progress: bool) -> str:
+    import pooch
+
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
     try:
         return str(pooch.retrieve(address, known_hash=known_hash, fname=fname, path=path, downloader=downloader))
     except OSError as error:
@@ -140,6 +144,8 @@ def _nearest_folder(path: Path) -> Path:
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
     """pooch announces every download on stderr, where only our own sentences belong."""
+    import pooch
+
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)

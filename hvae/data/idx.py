@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae.config import ConfigError
+from hvae.errors import ConfigError
 
 UNSIGNED_BYTE = 0x08
 

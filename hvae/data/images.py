@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae.config import ConfigError
+from hvae.errors import ConfigError
 
 Array = NDArray[Any]
 Kind = Literal["binary", "grey", "real"]

@@ -15,6 +15,7 @@ from hvae.data.files import DataFile
 from hvae.data.idx import read_idx
 from hvae.data.images import BINARISATIONS, Present, Purpose, Split, binary, real, split_at_random, stream
 from hvae.data.synthetic import N_TEST, N_TRAIN, binary_2, draw_split, linear_2
+from hvae.extras import need
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _read_idx_split(counts: tuple[int, int], image_shape: tuple[int, int], paths
 
 
 def _read_digits(paths: Sequence[Path]) -> Split:
+    need("sklearn", "The digits data need")
     from sklearn.datasets import load_digits  # here, since it takes a second to import
 
     digits = load_digits()

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae.config import ConfigError
 from hvae.data.images import (
     BINARISATIONS,
     Array,
@@ -30,6 +29,7 @@ from hvae.data.images import (
     split_at_random,
     stream,
 )
+from hvae.errors import ConfigError
 
 SUFFIXES = (".npy", ".npz")
 WAYS = ("dynamic", "threshold")

@@ -7,20 +7,18 @@ with mean and s from the outputs of the parent's net, which T sees too. T is zuk
 mass lies whatever the layer's scale, and starts as the identity: a flow layer starts as the diagonal Gaussian one.
 """
 
-from collections.abc import Callable, Mapping
-
 import torch
-import zuko
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae.extras import need
 from hvae.families.family import Family
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, VarianceKind
 from hvae.families.general import GeneralFamily, LawOfOutputs, averaged, fixed_noise, with_its_weights
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, Outputs, Value
 
-FLOWS: Mapping[str, Callable[..., zuko.lazy.Flow]] = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
+FLOWS = ("maf", "nsf")
 """those of zuko that run under vmap; its NICE, GF, BPF, NAF and CNF do not"""
 
 
@@ -32,7 +30,8 @@ class Flow(GeneralFamily):
     """``n_transforms`` transforms of zuko's flow ``kind``, with ``n_hidden`` hidden units each, around a Gaussian.
 
     ``outputs = [what `DiagonalGaussian` reads | n_hidden numbers of context]``. Scoring and `noise_of` take one pass of
-    each transform, drawing D of them. Raises ValueError for a kind that does not run under vmap.
+    each transform, drawing D of them. Raises ValueError for a kind that does not run under vmap, and
+    `MissingExtraError` without zuko.
     """
 
     noise: NoiseKind = "normal"
@@ -50,6 +49,9 @@ class Flow(GeneralFamily):
         variance: VarianceKind = "network",
     ) -> None:
         super().__init__()
+        need("zuko", "Flow layers need")
+        import zuko
+
         if kind not in FLOWS:
             raise ValueError(f"the flow is {kind!r}; give {' or '.join(FLOWS)}: zuko's others do not run under vmap.")
         if min(n_hidden, n_transforms) < 1:
@@ -57,7 +59,8 @@ class Flow(GeneralFamily):
         self.units = self.width = units
         self.gaussian = DiagonalGaussian(units, variance=variance)
         self.n_outputs = self.gaussian.n_outputs + n_hidden
-        flow: zuko.lazy.Flow = FLOWS[kind](
+        make = zuko.flows.MAF if kind == "maf" else zuko.flows.NSF
+        flow: zuko.lazy.Flow = make(
             units, n_hidden, transforms=n_transforms, hidden_features=(n_hidden,), activation=nn.Tanh
         )
         self.transforms: nn.ModuleList = flow.transform.transforms  # without the base that zuko adds

@@ -1,0 +1,80 @@
+"""What type checkers see of the face: the names of `__all__` in `__init__.py`, from where they are imported."""
+
+from hvae.errors import ConfigError as ConfigError
+from hvae.errors import MissingExtraError as MissingExtraError
+from hvae.evidence import HVAE as HVAE
+from hvae.evidence import Evidence as Evidence
+from hvae.families import Autoregressive as Autoregressive
+from hvae.families import Bernoulli as Bernoulli
+from hvae.families import Categorical as Categorical
+from hvae.families import DiagonalGaussian as DiagonalGaussian
+from hvae.families import DiscretisedLogistic as DiscretisedLogistic
+from hvae.families import Family as Family
+from hvae.families import Flow as Flow
+from hvae.families import FullGaussian as FullGaussian
+from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.likelihood import Estimate as Estimate
+from hvae.likelihood import anneal as anneal
+from hvae.likelihood import importance_sample as importance_sample
+from hvae.likelihood import log_likelihood_curve as log_likelihood_curve
+from hvae.likelihood import sandwich as sandwich
+from hvae.nets import Root as Root
+from hvae.nets import mlp as mlp
+from hvae.nets import residual as residual
+from hvae.network import BeliefNetwork as BeliefNetwork
+from hvae.network import Conditional as Conditional
+from hvae.objectives import DoublyReparametrised as DoublyReparametrised
+from hvae.objectives import Elbo as Elbo
+from hvae.objectives import Iwae as Iwae
+from hvae.objectives import Objective as Objective
+from hvae.objectives import ReweightedWakeSleep as ReweightedWakeSleep
+from hvae.objectives import StickingTheLanding as StickingTheLanding
+from hvae.objectives import SymmetricEquilibrium as SymmetricEquilibrium
+from hvae.objectives import Tvo as Tvo
+from hvae.objectives import WakeSleep as WakeSleep
+from hvae.posterior import Ladder as Ladder
+from hvae.posterior import NetworkPosterior as NetworkPosterior
+from hvae.posterior import Posterior as Posterior
+from hvae.rng import noise as noise
+
+__all__ = [
+    "HVAE",
+    "Autoregressive",
+    "BeliefNetwork",
+    "Bernoulli",
+    "Categorical",
+    "Conditional",
+    "ConfigError",
+    "DiagonalGaussian",
+    "DiscretisedLogistic",
+    "DoublyReparametrised",
+    "Elbo",
+    "Estimate",
+    "Evidence",
+    "Family",
+    "Flow",
+    "FullGaussian",
+    "Iwae",
+    "Ladder",
+    "MissingExtraError",
+    "MixtureGaussian",
+    "NetworkPosterior",
+    "Objective",
+    "Posterior",
+    "ReweightedWakeSleep",
+    "Root",
+    "StickingTheLanding",
+    "SymmetricEquilibrium",
+    "Tvo",
+    "WakeSleep",
+    "__version__",
+    "anneal",
+    "importance_sample",
+    "log_likelihood_curve",
+    "mlp",
+    "noise",
+    "residual",
+    "sandwich",
+]
+
+__version__: str

@@ -1,0 +1,9 @@
+"""What hvae refuses. Every message is one sentence that names the thing, the value and the remedy."""
+
+
+class ConfigError(ValueError):
+    """Bad input of any kind."""
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """A package that comes with an extra of hvae is not installed."""

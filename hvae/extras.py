@@ -1,0 +1,44 @@
+"""Packages that a core install leaves out, and what asks for them.
+
+    lab     tensorboard  scikit-learn  pooch  zuko     boards, digits, downloads, flow layers
+    report  jinja2                                     report.html
+
+The core trains, measures and prints verdicts without them. What needs one says so by `need`, then imports it in the
+function that uses it.
+"""
+
+import importlib.util
+
+from hvae.errors import MissingExtraError
+
+EXTRAS = {
+    "tensorboard": ("tensorboard", "lab"),
+    "sklearn": ("scikit-learn", "lab"),
+    "pooch": ("pooch", "lab"),
+    "zuko": ("zuko", "lab"),
+    "jinja2": ("jinja2", "report"),
+}
+"""module -> the package that brings it, and the extra that brings the package"""
+
+WITHOUT_BOARD = "Training goes on without a board, which needs"
+
+
+def has(module: str) -> bool:
+    """Whether a module of `EXTRAS` is installed; nothing is imported."""
+    assert module in EXTRAS
+    return importlib.util.find_spec(module) is not None
+
+
+def need(module: str, purpose: str) -> None:
+    """Raise `MissingExtraError` where a module of `EXTRAS` is not installed.
+
+    >>> need("zuko", "Flow layers need")  # without it: Flow layers need zuko; pip install 'hvae[lab]'.
+    """
+    if not has(module):
+        raise MissingExtraError(sentence(module, purpose))
+
+
+def sentence(module: str, purpose: str) -> str:
+    """What is missing, for what, and the command that brings it."""
+    package, extra = EXTRAS[module]
+    return f"{purpose} {package}; pip install 'hvae[{extra}]'."
