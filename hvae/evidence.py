@@ -20,7 +20,7 @@ from torch import nn
 from torch.func import functional_call
 
 from hvae.families import has_closed_kl, kl, unit_kl
-from hvae.network import BeliefNetwork, Trace
+from hvae.network import Decoder, Trace
 from hvae.posterior import Posterior
 from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
@@ -124,7 +124,7 @@ class Evidence:
 class HVAE(nn.Module):
     """A decoder p and a posterior q over the same latents; called, it weighs them on the same draws."""
 
-    def __init__(self, decoder: BeliefNetwork, posterior: Posterior) -> None:
+    def __init__(self, decoder: Decoder, posterior: Posterior) -> None:
         super().__init__()
         self.decoder = decoder
         self.posterior = posterior
@@ -178,4 +178,4 @@ class HVAE(nn.Module):
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""
         p = self.decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
-        return Evidence(p, q, {name: self.decoder[name].parents for name in q})
+        return Evidence(p, q, {name: self.decoder.parents(name) for name in q})

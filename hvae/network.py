@@ -1,19 +1,24 @@
-"""Belief networks: chains of conditionals, visited by one walk.
+"""Decoders and belief networks: products of conditionals, visited by one walk.
 
-A `BeliefNetwork` is a product of conditionals in ancestral order,
+A `Decoder` is a product of conditionals in ancestral order,
 
-    p(v_1) p(v_2 | parents(v_2)) … p(v_n | parents(v_n)),
+    p(v_1) p(v_2 | parents(v_2)) … p(v_n | parents(v_n)).
 
-and knows neither p nor q: the decoder p(zL) … p(z1|z2) p(x|z1) and the bottom-up encoder
-q(z1|x) q(z2|z1) … are both one. `walk` visits the variables in that order; a variable found in
-``given`` is scored, any other is drawn. So ``given={}`` is ancestral sampling, everything given is
-the log joint, and anything between is clamping, knock-out or latent traversal.
+`walk` visits the variables in that order; a variable found in ``given`` is scored, any other is
+drawn. So ``given={}`` is ancestral sampling, everything given is the log joint, and anything between
+is clamping, knock-out or latent traversal. What can be walked can be measured: no estimator or
+diagnostic asks a decoder for anything else than what stands in this class.
+
+A `BeliefNetwork` has a net of its own for every conditional, and knows neither p nor q: the decoder
+p(zL) … p(z1|z2) p(x|z1) and the bottom-up encoder q(z1|x) q(z2|z1) … are both one. A residual top-down
+net, which carries a state from layer to layer, is another `Decoder`.
 
 Variables are joined by name. Values ``[K, B, D]`` and log-probabilities ``[K, B]`` broadcast over
 K and B: x as ``[1, n, D]`` with draws as ``[m, 1, D]`` scores all m·n pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,7 +85,142 @@ class Conditional(nn.Module):
         return self.family.law(self.net(torch.cat(parents, dim=-1) if len(parents) > 1 else parents[0]))
 
 
-class BeliefNetwork(nn.Module):
+class Decoder(nn.Module, ABC):
+    """``p(x, z)``: variables in ancestral order, each with its parents, that `walk` visits.
+
+    Four members are abstract; the others follow from them. A decoder in which all layers share work, such as a state
+    that is carried from layer to layer, also writes `descend`, one pass that stops at every variable; `walk` is then
+    ``return walked(self, given, noise)``. Without it a ladder walks once for each of its layers.
+
+    >>> from hvae.families import Bernoulli, DiagonalGaussian
+    >>> from hvae.rng import noise
+    >>> class TopDown(Decoder):
+    ...     '''p(z2) p(z1 | z2) p(x | z2, z1), with h <- h + net(z) from layer to layer.'''
+    ...     variables = ("z2", "z1", "x")
+    ...     def __init__(self) -> None:
+    ...         super().__init__()
+    ...         self.nets = nn.ModuleDict({"z2": nn.Linear(2, 4), "z1": nn.Linear(2, 4)})
+    ...         self.heads = nn.ModuleDict({"z2": nn.Linear(4, 4), "z1": nn.Linear(4, 4), "x": nn.Linear(4, 3)})
+    ...         self.families = nn.ModuleDict({"z2": DiagonalGaussian(2), "z1": DiagonalGaussian(2), "x": Bernoulli(3)})
+    ...     def parents(self, name):
+    ...         return self.variables[: self.variables.index(name)]
+    ...     def family(self, name):
+    ...         return self.families[name]
+    ...     def descend(self, values):
+    ...         h = torch.zeros(1, 1, 4)
+    ...         for name in self.variables:
+    ...             yield name, self.families[name].law(self.heads[name](h))
+    ...             if name in self.nets:
+    ...                 h = h + self.nets[name](values[name])
+    ...     def walk(self, given, noise):
+    ...         return walked(self, given, noise)
+    >>> decoder = TopDown()
+    >>> trace = decoder.walk({}, noise(decoder.noise_specs(), 5, 7, seed=0, purpose="example"))
+    >>> {name: tuple(site.value.shape) for name, site in trace.items()}
+    {'z2': (5, 7, 2), 'z1': (5, 7, 2), 'x': (5, 7, 3)}
+    """
+
+    @property
+    @abstractmethod
+    def variables(self) -> tuple[str, ...]:
+        """Names in ancestral order: the latents from the top down, then x."""
+
+    @abstractmethod
+    def parents(self, name: str) -> tuple[str, ...]:
+        """What the distribution of ``name`` is conditioned on: of a carried state, all variables before it."""
+
+    @abstractmethod
+    def family(self, name: str) -> Family:
+        """The family of the distribution of ``name``."""
+
+    @abstractmethod
+    def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        """Visit every variable: score what is in ``given``, draw the others from ``noise``.
+
+        Values are ``[K, B, D]``, the trace is in ancestral order. ``given`` may also hold variables that are none of
+        this decoder's. Raises KeyError for a variable that is neither given nor has noise.
+        """
+
+    def noise_specs(self) -> NoiseSpecs:
+        """The noise that drawing every variable takes."""
+        return {name: (self.family(name).noise, self.family(name).noise_width) for name in self.variables}
+
+    def distribution(self, name: str, values: Mapping[str, Value]) -> Distribution:
+        """``p(name | parents)`` at the ``values`` of its parents; what else stands in ``values`` does not matter.
+
+        By default one walk. Raises KeyError for a parent without value.
+        """
+        return self.factors([name]).walk(values, self._placeholders(values, [name]))[name].law
+
+    def descend(self, values: Mapping[str, Value]) -> Iterator[tuple[str, Distribution]]:
+        """Every variable and its distribution, in ancestral order, at ``values`` that grow on the way.
+
+        Whoever iterates puts the value of a variable into ``values`` before the next one is asked for, and may stop
+        anywhere. By default one `distribution` a variable, which takes as many walks.
+        """
+        for name in self.variables:
+            yield name, self.distribution(name, values)
+
+    def factors(self, names: Collection[str]) -> "Decoder":
+        """The conditionals of ``names`` alone, to be walked with the values of all their other parents given.
+
+        By default every walk of them walks the whole, in which nothing depends on how the others land.
+        """
+        return _Factors(self, names)
+
+    def _placeholders(self, values: Mapping[str, Value], names: Collection[str]) -> dict[str, Noise]:
+        """Noise for those of ``names`` that have no value, for walks in which their own values do not matter."""
+        missing = {name: spec for name, spec in self.noise_specs().items() if name in names and name not in values}
+        like = next(iter(values.values()), None)
+        like = next(self.parameters(), torch.zeros(())) if like is None else like
+        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values.values())) or (1, 1)
+        middle = {"normal": 0.0, "uniform": 0.5}
+        return {name: like.new_full((*batch, width), middle[kind]) for name, (kind, width) in missing.items()}
+
+
+class _Factors(Decoder):
+    """Some conditionals of a decoder that has no net for each: all are walked, the others with placeholders."""
+
+    def __init__(self, whole: Decoder, names: Collection[str]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.names = tuple(name for name in whole.variables if name in names)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.names
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        return self.whole.parents(name)
+
+    def family(self, name: str) -> Family:
+        return self.whole.family(name)
+
+    def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        needed = [parent for name in self.names for parent in self.parents(name) if parent not in self.names]
+        for name in needed:
+            if name not in given:
+                raise KeyError(name)
+        if not self.names:
+            return {}
+        others = [name for name in self.whole.variables if name not in self.names]
+        trace = self.whole.walk(given, {**self.whole._placeholders({**noise, **given}, others), **noise})
+        return {name: trace[name] for name in self.names}
+
+
+def walked(decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+    """`Decoder.walk` of a decoder that has written `Decoder.descend`."""
+    values = dict(given)
+    trace: dict[str, Site] = {}
+    for name, law in decoder.descend(values):
+        family = decoder.family(name)
+        if name not in given:
+            values[name] = family.draw(law, noise[name])
+        trace[name] = Site(values[name], law, family)
+    return trace
+
+
+class BeliefNetwork(Decoder):
     """Conditionals in ancestral order, by name."""
 
     def __init__(self, conditionals: Sequence[Conditional]) -> None:
@@ -99,9 +239,11 @@ class BeliefNetwork(nn.Module):
         assert isinstance(conditional, Conditional)
         return conditional
 
-    def noise_specs(self) -> NoiseSpecs:
-        """The noise that drawing every variable takes."""
-        return {name: (self[name].family.noise, self[name].family.noise_width) for name in self.variables}
+    def parents(self, name: str) -> tuple[str, ...]:
+        return self[name].parents
+
+    def family(self, name: str) -> Family:
+        return self[name].family
 
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """Visit every variable: score what is in ``given``, draw the others from ``noise``.
@@ -109,12 +251,11 @@ class BeliefNetwork(nn.Module):
         ``given`` may also hold variables of other networks that serve as parents (x for an encoder).
         Raises KeyError for a variable that is neither given nor has noise.
         """
-        values = dict(given)
-        trace: dict[str, Site] = {}
-        for name in self.variables:
-            conditional = self[name]
-            law = conditional(values)
-            if name not in given:
-                values[name] = conditional.family.draw(law, noise[name])
-            trace[name] = Site(values[name], law, conditional.family)
-        return trace
+        return walked(self, given, noise)
+
+    def distribution(self, name: str, values: Mapping[str, Value]) -> Distribution:
+        law: Distribution = self[name](values)
+        return law
+
+    def factors(self, names: Collection[str]) -> "BeliefNetwork":
+        return BeliefNetwork([self[name] for name in self.variables if name in names])

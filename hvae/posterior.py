@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
-from hvae.network import BeliefNetwork, Conditional, Site, Trace
+from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace
 from hvae.rng import NoiseSpecs, generator
 from hvae.shapes import Noise, Value
 
@@ -41,7 +41,7 @@ class Posterior(nn.Module, ABC):
         """The noise that a visit takes."""
 
     @abstractmethod
-    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+    def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """Visit the latents: ``given`` holds x, and any latents that are to be scored instead of drawn."""
 
 
@@ -57,12 +57,12 @@ class NetworkPosterior(Posterior):
         return self.network.variables
 
     def parents(self, name: str) -> tuple[str, ...]:
-        return self.network[name].parents
+        return self.network.parents(name)
 
     def noise_specs(self) -> NoiseSpecs:
         return self.network.noise_specs()
 
-    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+    def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         return self.network.walk(given, noise)
 
 
@@ -101,7 +101,11 @@ class Ladder(Posterior):
     def noise_specs(self) -> NoiseSpecs:
         return {name: self.upward.noise_specs()[name] for name in self.order}
 
-    def walk(self, decoder: BeliefNetwork, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+    def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        """One pass up and one down (`Decoder.descend`), which ends above x.
+
+        Raises ValueError for a decoder that has its latents in another order.
+        """
         means: dict[str, Value] = {"x": given["x"]}
         upward_laws = {}
         for name in self.upward.variables:
@@ -109,10 +113,15 @@ class Ladder(Posterior):
             means[name] = self.upward[name].family.mean(upward_laws[name])
         values = dict(given)
         trace: dict[str, Site] = {}
-        for name in self.order:
+        for position, (name, prior) in zip(self.order, decoder.descend(values), strict=False):
+            if name != position:
+                raise ValueError(
+                    f"a ladder visits {', '.join(self.order)}, but the decoder draws {', '.join(decoder.variables)}; "
+                    "give the upward pass its latents in reverse."
+                )
             family = self.upward[name].family
-            merge = shared if decoder[name].parents else self.top
-            law = merge(family, upward_laws[name], decoder[name](values))
+            merge = shared if decoder.parents(name) else self.top
+            law = merge(family, upward_laws[name], prior)
             if name not in given:
                 values[name] = family.draw(law, noise[name])
             trace[name] = Site(values[name], law, family)
@@ -155,14 +164,14 @@ class Rows(nn.Module):
         return torch.where(stored.unsqueeze(-1), self.outputs[row], torch.nan)
 
 
-def unamortised(decoder: BeliefNetwork, images: Tensor) -> NetworkPosterior:
+def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
     """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised law a layer, at first N(0, I) or
     fair coins and dice.
 
     Raises ValueError for a layer that is neither Gaussian nor coins nor dice.
     """
     names = [name for name in reversed(decoder.variables) if name != "x"]
-    laws = {name: _factorised(decoder[name].family, name) for name in names}
+    laws = {name: _factorised(decoder.family(name), name) for name in names}
     rows = {name: Rows(images, law.standard_outputs()) for name, law in laws.items()}
     return NetworkPosterior(BeliefNetwork([Conditional(name, ["x"], rows[name], laws[name]) for name in names]))
 

@@ -21,15 +21,15 @@ from hvae.shapes import Value
 def chain(model: HVAE, x: Value, marks: Sequence[int], seed: int) -> dict[int, Value]:
     """Step -> x ``[n, D]`` of n independent chains that many steps from ``x``, for each of ``marks`` (from 1)."""
     found: dict[int, Value] = {}
-    decoder, draw = model.decoder, model.decoder["x"]
+    decoder = model.decoder
     for step in range(1, max(marks) + 1):
         noise = rng.noise(
             {**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x),
             seed=seed, purpose="encode and decode", step=step, device=str(x.device), dtype=x.dtype,
         )  # fmt: skip
         visited = model.infer(x.unsqueeze(0), noise)
-        law = draw({name: site.value for name, site in visited.items()})
-        x = draw.family.draw(law, noise["x"])[0]
+        law = decoder.distribution("x", {name: site.value for name, site in visited.items()})
+        x = decoder.family("x").draw(law, noise["x"])[0]
         if step in marks:
             found[step] = x
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.likelihood.target import Target, split
-from hvae.network import BeliefNetwork, Trace
+from hvae.network import Decoder, Trace
 from hvae.posterior import NetworkPosterior, Posterior
 from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, Value
@@ -33,7 +33,7 @@ class Rest:
     """x and the given latents, ``[1, B, D]``"""
     specs: NoiseSpecs
     """the noise of the free latents, in the order of the visit"""
-    decoder: BeliefNetwork
+    decoder: Decoder
     """the factors of p that see a free latent"""
     posterior: Posterior
     """q; of a network posterior only the conditionals of the free latents"""
@@ -44,17 +44,17 @@ class Rest:
     def of(model: HVAE, x: Tensor, given: Mapping[str, Value]) -> "Rest":
         """``given`` holds values ``[1, B, D]`` of the first latents of the visit, x is ``[B, D]``."""
         known, posterior, decoder = {**given, "x": x.unsqueeze(0)}, model.posterior, model.decoder
-        settled = [name for name in decoder.variables if {name, *decoder[name].parents} <= known.keys()]
-        trace = BeliefNetwork([decoder[name] for name in settled]).walk(known, {})
+        settled = [name for name in decoder.variables if {name, *decoder.parents(name)} <= known.keys()]
+        trace = decoder.factors(settled).walk(known, {})
         constant = torch.zeros(1, len(x), dtype=torch.float64, device=x.device)
         specs = {name: spec for name, spec in model.noise_specs().items() if name not in known}
         if isinstance(posterior, NetworkPosterior):
-            posterior = NetworkPosterior(BeliefNetwork([posterior.network[name] for name in specs]))
+            posterior = NetworkPosterior(posterior.network.factors(specs))
         return Rest(
             model,
             known,
             specs,
-            BeliefNetwork([decoder[name] for name in decoder.variables if name not in settled]),
+            decoder.factors([name for name in decoder.variables if name not in settled]),
             posterior,
             sum((trace[name].log_prob.double() for name in settled), start=constant).detach(),
         )

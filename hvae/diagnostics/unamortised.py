@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE
-from hvae.network import BeliefNetwork
+from hvae.network import Decoder
 from hvae.objectives import Elbo, Objective, StickingTheLanding
 from hvae.posterior import unamortised
 
@@ -39,7 +39,7 @@ DEFAULT = Ascent()
 
 
 @torch.enable_grad()
-def fitted(decoder: BeliefNetwork, x: Tensor, ascent: Ascent = DEFAULT, *, seed: int) -> HVAE:
+def fitted(decoder: Decoder, x: Tensor, ascent: Ascent = DEFAULT, *, seed: int) -> HVAE:
     """The same decoder with a posterior that was fitted to `x [n, D]`, and knows no other datum.
 
     Its ELBO is to be measured on draws with another key, and is a lower bound of the best. Raises ValueError for a
@@ -66,5 +66,5 @@ def fitted(decoder: BeliefNetwork, x: Tensor, ascent: Ascent = DEFAULT, *, seed:
 
 def _bound(model: HVAE) -> Objective:
     """The ELBO, without the score of q where a path replaces it: that is noise, and most of it near the best fit."""
-    smooth = any(model.decoder[name].family.reparametrised for name in model.latents)
+    smooth = any(model.decoder.family(name).reparametrised for name in model.latents)
     return StickingTheLanding(Elbo()) if smooth else Elbo()

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from hvae.diagnostics.draws import Sampler, divergence, per_datum
 from hvae.evidence import Evidence
 from hvae.families import has_closed_kl
-from hvae.network import BeliefNetwork, Site
+from hvae.network import Decoder, Site
 from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import noise
 from hvae.shapes import LogProb
@@ -30,7 +30,7 @@ N_KL_DRAWS = 4
 def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum."""
     decoder = sampler.model.decoder
-    values = {name: site.value for name, site in evidence.q.items()}
+    values = {name: site.value for name, site in evidence.p.items()}
 
     def read(child: str, swapped: Distribution) -> LogProb:
         site = evidence.p[child]
@@ -46,8 +46,9 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     found = {}
     for name, site in evidence.q.items():
         other = {**values, name: site.value.roll(1, dims=1)}
-        children = [child for child in decoder.variables if name in decoder[child].parents]
-        terms = [per_datum(read(child, decoder[child](other)), sampler.n_images) for child in children]
+        children = [child for child in decoder.variables if name in decoder.parents(child)]
+        swapped = decoder.factors(children).walk(other, {})
+        terms = [per_datum(read(child, swapped[child].law), sampler.n_images) for child in children]
         found[name] = sum(terms[1:], start=terms[0])
     return found
 
@@ -87,11 +88,11 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
     return per_datum(lost.unsqueeze(0), sampler.n_images)
 
 
-def _read(decoder: BeliefNetwork, *, without: str) -> list[str]:
+def _read(decoder: Decoder, *, without: str) -> list[str]:
     """Latents from which x hangs in the decoder once ``without`` is set, nearest first."""
     found = ["x"]
     for variable in found:
-        found += [parent for parent in decoder[variable].parents if parent not in (*found, without)]
+        found += [parent for parent in decoder.parents(variable) if parent not in (*found, without)]
     return found[1:]
 
 

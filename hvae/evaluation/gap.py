@@ -119,7 +119,7 @@ def _activity(subject: Subject) -> Arrays:
     model = subject.model
     arrays: Arrays = {"posterior_refused": np.array(""), "posterior_warning": np.array("")}
     for name in model.latents:
-        nothing = np.full((model.decoder[name].family.units, 3), np.nan)
+        nothing = np.full((model.decoder.family(name).units, 3), np.nan)
         arrays |= {f"posterior_active/{name}": np.array(np.nan), f"encoder_active/{name}": np.array(np.nan)}
         arrays |= {f"posterior_share/{name}": nothing, f"encoder_share/{name}": nothing}
     if subject.effort.chains < 2:

@@ -21,11 +21,11 @@ from hvae.config import ConfigError, RunConfig
 from hvae.data import Dataset
 from hvae.evidence import DECODER, HVAE
 from hvae.nets import BatchNorm, PseudoInputs
-from hvae.network import BeliefNetwork
+from hvae.network import Decoder
 from hvae.training import Step, batch
 
 
-def beside(decoders: Sequence[BeliefNetwork], data: Dataset, config: RunConfig) -> list[HVAE]:
+def beside(decoders: Sequence[Decoder], data: Dataset, config: RunConfig) -> list[HVAE]:
     """A copy of each decoder with an encoder of ``config.model``, initialised from the seed that is next in turn.
 
     Raises `ConfigError` for what ties a decoder to the encoder that it was trained with.

@@ -20,6 +20,7 @@ from hvae.evaluation.replicas import Arrays, Replicas
 from hvae.evidence import HVAE
 from hvae.families import Removed
 from hvae.likelihood.importance import log_likelihood_curve
+from hvae.network import BeliefNetwork
 from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
 from hvae.runs import Run
@@ -30,12 +31,18 @@ from hvae.vocabulary import ACTIVE_VARIANCE
 def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: int) -> HVAE:
     """A copy of the stack less the units ``removed`` of each latent, each at its mean under the decoder.
 
-    Raises ValueError for a ladder, whose merged laws the removal would change.
+    Raises ValueError for a ladder, whose merged laws the removal would change, and for a decoder that is no belief
+    network.
     """
     stack = copy.deepcopy(model)
     posterior = stack.posterior
     if not isinstance(posterior, NetworkPosterior):
         raise ValueError("units of a ladder cannot be removed alone, since p and q share laws; use another order.")
+    if not isinstance(stack.decoder, BeliefNetwork):
+        raise ValueError(
+            f"units of a {type(stack.decoder).__name__} cannot be removed, since its conditionals are not apart; give "
+            "a belief network."
+        )
     sampler = Sampler(model, torch.zeros(1, 1).to(next(model.parameters())), seed)
     for name in model.latents:
         gone, constant = torch.as_tensor(removed[name]), prior_mean(sampler, name)

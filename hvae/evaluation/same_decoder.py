@@ -30,7 +30,7 @@ from hvae.evaluation.replicas import Arrays, Replicas, Say, stack
 from hvae.evaluation.whole import N_MIXTURE
 from hvae.evidence import HVAE
 from hvae.likelihood.importance import log_likelihood_curve
-from hvae.network import BeliefNetwork
+from hvae.network import Decoder
 from hvae.reference import LinearGaussian, NoReferenceError, solve
 from hvae.reference.examples import binary_decoder, linear_stack
 from hvae.runs import Run
@@ -60,7 +60,7 @@ def unamortised_arrays(run: Run, data: Dataset, n_images: int, ascent: Ascent) -
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     x = replicas.test[:n_images]
 
-    def measure(decoder: BeliefNetwork) -> Arrays:
+    def measure(decoder: Decoder) -> Arrays:
         return _bounds(fitted(decoder, x, ascent, seed=config.seed), x, config.n_samples, config.seed)
 
     return _replicated(run, replicas, [partial(measure, model.decoder) for model in replicas.models], UNAMORTISED)
@@ -120,7 +120,7 @@ class Known:
     """A decoder that a reference solves, data of its own law, and the encoders' shape."""
 
     name: str
-    decoder: BeliefNetwork
+    decoder: Decoder
     data: Dataset
     model: ModelConfig
     n_samples: int
@@ -141,7 +141,7 @@ def gaussians(n_data: int) -> Known:
     return Known("linear-Gaussian", decoder, _drawn(decoder, n_data, "real"), model, n_samples=1)
 
 
-def _drawn(decoder: BeliefNetwork, n_data: int, kind: Any) -> Dataset:
+def _drawn(decoder: Decoder, n_data: int, kind: Any) -> Dataset:
     """Half to train on, half to measure on."""
     with torch.no_grad():
         noise = rng.noise(decoder.noise_specs(), 1, 2 * n_data, seed=0, purpose="data of a known decoder")

@@ -189,6 +189,7 @@ def deviations(images: Tensor) -> list[float]:
 def model_strengths(model: HVAE, images: Tensor) -> tuple[FloatArray, FloatArray]:
     """λ and ω `[units]` of a model of the house whose nets are linear, on data `[N, D]`."""
     assert isinstance(model.posterior, NetworkPosterior)
+    assert isinstance(model.decoder, BeliefNetwork)
     weights = [_weight(network["z1"].net).double() for network in (model.posterior.network, model.decoder)]
     squares = torch.linalg.eigvalsh(weights[0] @ covariance(images) @ weights[0].mT).flip(0).clamp(min=0)
     return _array(squares.sqrt()), _array(torch.linalg.svdvals(weights[1]))
@@ -271,6 +272,7 @@ def _judged(model: HVAE, x: Tensor, settings: EvaluationConfig) -> dict[str, Any
 def _exact(w: Values) -> dict[str, float]:
     """I(x; z_l), I(z_{l-1}; z_l) and E rate_l of the joint law q of the data and both layers."""
     model, data = as_hvae(w), torch.diag(w["xx"])
+    assert isinstance(model.decoder, BeliefNetwork)
     joint = LinearGaussian.of_posterior(model.decoder, model.posterior, torch.zeros(len(data)), data)
     first, second = (joint.marginal([name])[1] for name in ("z1", "z2"))
     missed = torch.eye(len(first)).to(first) - w["u2"] @ w["v2"]

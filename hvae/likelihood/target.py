@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE
-from hvae.network import BeliefNetwork
+from hvae.network import Decoder
 from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise
 
@@ -98,7 +98,7 @@ def from_encoder(model: HVAE, x: Tensor) -> Target:
     return Target(log_weight, specs, x)
 
 
-def from_prior(decoder: BeliefNetwork, x: Tensor) -> Target:
+def from_prior(decoder: Decoder, x: Tensor) -> Target:
     """Proposal p(z) for `x [B, D]`: ``w = p(x | z)``."""
     specs = _normal({name: spec for name, spec in decoder.noise_specs().items() if name != "x"})
     observed = {"x": x.unsqueeze(0)}

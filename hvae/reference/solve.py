@@ -1,17 +1,21 @@
 """The reference that a decoder has, if it has one."""
 
-from hvae.network import BeliefNetwork
+from hvae.network import BeliefNetwork, Decoder
 from hvae.reference.answers import NoReferenceError, Reference
 from hvae.reference.discrete import DiscreteChain
 from hvae.reference.linear_gaussian import LinearGaussian
 from hvae.reference.quadrature import Quadrature
 
 
-def solve(decoder: BeliefNetwork) -> Reference:
+def solve(decoder: Decoder) -> Reference:
     """The first of `LinearGaussian`, `DiscreteChain` and `Quadrature` that takes ``decoder``.
 
-    Raises `NoReferenceError` with the reasons of all three.
+    Raises `NoReferenceError` with the reasons of all three, and for a decoder that is no `BeliefNetwork`.
     """
+    if not isinstance(decoder, BeliefNetwork):
+        raise NoReferenceError(
+            f"this decoder is a {type(decoder).__name__}, and exact answers read the conditionals of a belief network."
+        )
     reasons = []
     for kind in (LinearGaussian, DiscreteChain, Quadrature):
         try:
