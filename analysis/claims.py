@@ -18,12 +18,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.load import Array, Arrays, LoadedRun
+from hvae.analysis.load import Array, Arrays, LoadedRun
 
 Runs = Mapping[str, LoadedRun]
 Measured = Mapping[str, Arrays]
 """part -> what an experiment measured beside its runs"""
 Relation = Literal["above", "below", "within"]
+LATER = "(claimed after its runs were seen)"
+"""ends the statement of a claim that was not fixed beforehand"""
 Outcome = Literal["supported", "not supported", "undecided", "not measured"]
 
 

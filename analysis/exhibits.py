@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis.figures.active_units import active_units
-from analysis.figures.collapse import collapse_curves
-from analysis.figures.curves import curves as paper_curves
-from analysis.figures.gap import causes, curves, layer_gaps
-from analysis.figures.information import information, rate
-from analysis.figures.knockout import knockout_encoder, knockout_model
-from analysis.figures.likelihood import likelihood_curves
-from analysis.figures.resampling import resampling_grid
-from analysis.figures.unit_rates import unit_rates
-from analysis.load import LoadedRun
-from analysis.papers import Curves
-from analysis.study import Study
+from hvae.analysis.figures.active_units import active_units
+from hvae.analysis.figures.collapse import collapse_curves
+from hvae.analysis.figures.curves import curves as paper_curves
+from hvae.analysis.figures.gap import causes, curves, layer_gaps
+from hvae.analysis.figures.information import information, rate
+from hvae.analysis.figures.knockout import knockout_encoder, knockout_model
+from hvae.analysis.figures.likelihood import likelihood_curves
+from hvae.analysis.figures.resampling import resampling_grid
+from hvae.analysis.figures.unit_rates import unit_rates
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.papers import Curves
+from hvae.analysis.study import Study
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.activity import read_units
+from hvae.analysis.activity import read_units
 from hvae.vocabulary import FAILED, good_k
 
 Array = NDArray[Any]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.gap import Array, Arrays
-from hvae.config import MERGING
+from hvae.analysis.gap import Array, Arrays
+from hvae.lab.config import MERGING
 from hvae.vocabulary import ACTIVE_VARIANCE, FAILED
 
 NOT_MEASURED = "not measured"

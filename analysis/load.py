@@ -1,4 +1,4 @@
-"""Run directories as records of arrays: with `analysis.layers` and `analysis.gap` all that knows keys of the files.
+"""Run directories as records of arrays. With `layers` and `gap`, all that knows keys of the files.
 
 What a run did not measure is NaN of the right shape, so that a figure drops a missing point in the
 same way as a failed replica. Shapes lead with R, the replicas; an interval is a last axis of three,
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
-from analysis.gap import Array as Array
-from analysis.layers import NOT_MEASURED, Layer, read_layer
-from hvae.config import RunConfig
-from hvae.runs import Run, find_runs
+from hvae.analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
+from hvae.analysis.gap import Array as Array
+from hvae.analysis.layers import NOT_MEASURED, Layer, read_layer
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Run, find_runs
 from hvae.vocabulary import ACTIVE, FAILED, UNDECIDED
 
 

@@ -1,7 +1,7 @@
 """One page of all papers: theirs, ours, verdict. Made from the committed results alone, never by hand.
 
-`python -m analysis.overview experiments/results` writes `README.md` there from every `*/tables/published.json` and the
-claims beside it.
+`python -m hvae.analysis.overview experiments/results` writes `README.md` there from every `*/tables/published.json` and
+the claims beside it.
 """
 
 import json
@@ -10,14 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from analysis.papers import linked
-from hvae.files import write_atomically
+from hvae.analysis.papers import linked
+from hvae.lab.runs.files import write_atomically
 
 HEAD = """# Papers, reproduced
 
-Made from the tables in these folders by `python -m analysis.overview experiments/results`; nothing is written by hand.
-Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less the
-paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
+Made from the tables in these folders by `python -m hvae.analysis.overview experiments/results`; nothing is written by
+hand. Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less
+the paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
 nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
 supported or undecided by a t-interval over replicas against a margin fixed beforehand (what was added later says so); a
 value that is the same in every replica stands with their number in place of an interval. Published numbers are shown
@@ -119,7 +119,7 @@ def _short(value: float | None) -> str:
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         print(
-            "hvae: give one folder of results, as in `python -m analysis.overview experiments/results`.",
+            "hvae: give one folder of results, as in `python -m hvae.analysis.overview experiments/results`.",
             file=sys.stderr,
         )
         return 2

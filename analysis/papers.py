@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.claims import Claim, Decision, Measure, Measured, Runs, Sample, decide, t_interval
-from analysis.load import Array
+from hvae.analysis.claims import Claim, Decision, Measure, Measured, Runs, Sample, decide, t_interval
+from hvae.analysis.load import Array
 
 SHOWN = ("primary", "secondary")
 

@@ -14,23 +14,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis import style
-from analysis.claims import Decision, decide
-from analysis.exhibits import GAP, Exhibit, exhibits
-from analysis.load import LoadedRun, by_label
-from analysis.origins import sessions
-from analysis.reading import reading
-from analysis.sections import SECTIONS
-from analysis.study import Study, open_study
-from analysis.tables.claims import claims_json, claims_table
-from analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
-from analysis.tables.gap_csv import gap_csv
-from analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
-from analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
-from analysis.terminal import compare_text, verdict_text
+from hvae.analysis import style
+from hvae.analysis.claims import Decision, decide
+from hvae.analysis.exhibits import GAP, Exhibit, exhibits
+from hvae.analysis.load import LoadedRun, by_label
+from hvae.analysis.origins import sessions
+from hvae.analysis.sections import sections
+from hvae.analysis.study import Study, open_study
+from hvae.analysis.summary import summary
+from hvae.analysis.tables.claims import claims_json, claims_table
+from hvae.analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from hvae.analysis.tables.gap_csv import gap_csv
+from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
+from hvae.analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
+from hvae.analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
+from hvae.analysis.terminal import compare_text, verdict_text
 from hvae.extras import need
-from hvae.files import write_atomically
+from hvae.lab.runs.files import write_atomically
 
 __all__ = ["compare_text", "verdict_text", "write_experiment_report"]
 
@@ -68,7 +68,7 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
 def _sections(study: Study, directory: Path) -> list[dict[str, Any]]:
     """Those with anything to show."""
     found = []
-    for section in SECTIONS:
+    for section in sections(study):
         figures, _ = _figures(section.figures, study, directory)
         tables = section.tables(study)
         if figures or tables:
@@ -106,7 +106,7 @@ def _content(
         "details": details(study.runs),
         "meanings": {word: text for word, text in MEANING.items() if word in seen},
         "quantities": QUANTITIES,
-        "reading": reading(study),
+        "reading": summary(study),
         "figures": figures,
         "absent": absent,
         "likelihoods": likelihoods(study.runs),
@@ -166,9 +166,9 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["claims.json"] = claims_json(decisions)
     if any(run.probed for run in study.runs):
         files["gap.csv"] = gap_csv(study.runs)
-    for section in SECTIONS:
+    for section in sections(study):
         files |= section.csv(study)
-    files["reading.txt"] = "\n".join([*reading(study), reliability(study.runs), *study.notes]) + "\n"
+    files["reading.txt"] = "\n".join([*summary(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())
 

@@ -7,23 +7,23 @@ reading, the claims, and command, commit, device and time of every session that 
 import shutil
 from pathlib import Path
 
-from analysis.exhibits import GAP, Exhibit, exhibits
-from analysis.origins import sessions
-from analysis.papers import linked
-from analysis.reading import reading
-from analysis.report import write_experiment_report
-from analysis.sections import SECTIONS, Section
-from analysis.study import Study, open_study
-from analysis.terminal import verdict_text
-from hvae.config import ConfigError
-from hvae.files import write_atomically
+from hvae.analysis.exhibits import GAP, Exhibit, exhibits
+from hvae.analysis.origins import sessions
+from hvae.analysis.papers import linked
+from hvae.analysis.report import write_experiment_report
+from hvae.analysis.sections import Section, sections
+from hvae.analysis.study import Study, open_study
+from hvae.analysis.summary import summary
+from hvae.analysis.terminal import verdict_text
+from hvae.errors import ConfigError
+from hvae.lab.runs.files import write_atomically
 
 
 def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     """Write the report of `directory` and copy its tables and figures to `to`; returns the page there."""
     write_experiment_report(directory, preset)
     study = open_study(directory, preset)
-    every = [*exhibits(study), *GAP, *(exhibit for section in SECTIONS for exhibit in section.figures)]
+    every = [*exhibits(study), *GAP, *(exhibit for section in sections(study) for exhibit in section.figures)]
     kept = [exhibit for exhibit in every if (directory / "figures" / exhibit.file).is_file()]
     try:
         shutil.copytree(directory / "tables", to / "tables", dirs_exist_ok=True)
@@ -33,19 +33,19 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
-    tables += [f"tables/{name}" for section in SECTIONS for name in section.csv(study)]
+    tables += [f"tables/{name}" for section in sections(study) for name in section.csv(study)]
     tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
         "",
         " ".join(study.question.split("\n\n")[0].split()),
         "",
-        *(f"{sentence}\n" for sentence in reading(study)),
+        *(f"{sentence}\n" for sentence in summary(study)),
         "```text",
         verdict_text(directory, preset),
         "```",
         "",
-        *(line for section in SECTIONS for line in _section(section, study)),
+        *(line for section in sections(study) for line in _section(section, study)),
         f"Every replica by itself: {', '.join(f'[{name}]({name})' for name in tables)}.",
         "",
         "## Figures",

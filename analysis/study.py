@@ -1,6 +1,6 @@
 """The runs of one experiment, with the question they were made for.
 
-An experiment is a module `experiments.<name>`: its docstring is the question, `claims` what must
+An experiment is a module `hvae.experiments.<name>`: its docstring is the question, `claims` what must
 hold, `panels` (optional) which runs share a panel of a figure. A directory of runs without such a
 module, and a single run, are studies too: without claims.
 """
@@ -14,11 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from analysis.claims import Claim
-from analysis.load import Arrays, LoadedRun, by_label, load_runs
-from analysis.papers import Curves, Grid, Number, Paper
-from hvae.config import ConfigError
-from hvae.files import load_arrays
+from hvae.analysis.claims import Claim
+from hvae.analysis.load import Arrays, LoadedRun, by_label, load_runs
+from hvae.analysis.papers import Curves, Grid, Number, Paper
+from hvae.errors import ConfigError
+from hvae.lab.runs.files import load_arrays
+
+PACKAGE = "hvae.experiments"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Study:
     """figures of the paper, redrawn"""
     grids: tuple[Grid, ...] = ()
     """tables of the paper, filled anew"""
+    sections: tuple[Any, ...] = ()
+    """what the experiment adds to the report, each an `hvae.analysis.sections.Section`"""
 
     @property
     def single(self) -> bool:
@@ -112,6 +116,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
         numbers=tuple(getattr(module, "numbers", ())),
         curves=tuple(getattr(module, "curves", ())),
         grids=tuple(getattr(module, "grids", ())),
+        sections=tuple(getattr(module, "sections", tuple)()),
     )
 
 
@@ -137,15 +142,15 @@ def _cautions(runs: Sequence[LoadedRun]) -> tuple[str, ...]:
 
 
 def experiment_module(name: str) -> ModuleType | None:
-    """`experiments.<name>`, if there is one; a suffix as in depth-demo is dropped."""
+    """`hvae.experiments.<name>`, if there is one; a suffix as in depth-demo is dropped."""
     for candidate in (name, name.partition("-")[0]):
         candidate = candidate.replace("-", "_")
         try:
-            known = candidate.isidentifier() and importlib.util.find_spec(f"experiments.{candidate}") is not None
+            known = candidate.isidentifier() and importlib.util.find_spec(f"{PACKAGE}.{candidate}") is not None
         except ModuleNotFoundError:
             known = False
         if known:
-            return importlib.import_module(f"experiments.{candidate}")
+            return importlib.import_module(f"{PACKAGE}.{candidate}")
     return None
 
 

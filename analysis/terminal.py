@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.claims import decide, t_interval, welch_interval
-from analysis.layers import Layer
-from analysis.load import Array, LoadedRun, by_label, load_runs
-from analysis.reading import measured_reading
-from analysis.study import Study, open_study
-from analysis.tables.comparison import comparison
-from analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
-from analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from analysis.tables.likelihood import mean_text, reliability, warnings
-from analysis.tables.table import Cell, Column, Table, interval_text, number
-from analysis.tables.verdict import (
+from hvae.analysis.claims import decide, t_interval, welch_interval
+from hvae.analysis.layers import Layer
+from hvae.analysis.load import Array, LoadedRun, by_label, load_runs
+from hvae.analysis.study import Study, open_study
+from hvae.analysis.summary import measured_summary
+from hvae.analysis.tables.comparison import comparison
+from hvae.analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
+from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
+from hvae.analysis.tables.likelihood import mean_text, reliability, warnings
+from hvae.analysis.tables.table import Cell, Column, Table, interval_text, number
+from hvae.analysis.tables.verdict import (
     ABBREVIATION,
     KIND,
     MEANING,
@@ -28,7 +28,7 @@ from analysis.tables.verdict import (
     overview,
     short,
 )
-from hvae.config import ConfigError
+from hvae.errors import ConfigError
 
 WIDTH = 100
 GAIN = (
@@ -53,7 +53,7 @@ def _several(study: Study) -> str:
             break
     words = {word for run in study.runs for layer in run.layers for word in kind_counts(layer, run.epsilon_index)}
     first = study.runs[0]
-    lines = [_wrapped(sentence) + "\n" for sentence in measured_reading(study)]
+    lines = [_wrapped(sentence) + "\n" for sentence in measured_summary(study)]
     lines += [table.to_text(), ""]
     against = comparison(study)
     if against is not None:

@@ -9,6 +9,6 @@
     NEEDS      module of `hvae.extras` that `measure` takes -> what for (optional)
     claims     what the source says, each with a margin fixed before the runs (optional)
 
-Each also runs as a script: `python -m experiments.depth --preset demo`.
+Each also runs as a script: `python -m hvae.experiments.depth --preset demo`.
 Claims and figures of a long one stand in `claims` and `curves`, under its own name.
 """

@@ -14,9 +14,9 @@ margin is this project's number to reach.
 import sys
 from collections.abc import Mapping
 
-from analysis.claims import Claim, difference
-from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.analysis.claims import Claim, difference
+from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, likelihood
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
@@ -111,6 +111,6 @@ claims = tuple(_beats(images, net) for net in ("convolutional", "residual") for 
 
 
 if __name__ == "__main__":
-    from hvae.cli import main
+    from hvae.lab.cli import main
 
     sys.exit(main(["run", "convolution", *sys.argv[1:]]))

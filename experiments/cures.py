@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Runs, Sample, difference, find, single
-from experiments import costs
-from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.analysis.claims import Claim, difference, single
+from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, active_layers, likelihood
+from hvae.experiments.shared import costs
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, Cyclical, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
@@ -195,12 +195,6 @@ ALL_LAYERS = 4.5
 """more than this mean number of active layers is five in most seeds"""
 
 
-def active_layers(runs: Runs, name: str) -> Sample:
-    """[R] layers that the verdict calls active."""
-    run = find(runs, name)
-    return Sample(run.active_layers, run.seeds)
-
-
 def _revives(label: str) -> Claim:
     reference, what = baselines[label], "active layers by the verdict"
     statement = f"More layers are active: {label} against {reference}."
@@ -231,6 +225,6 @@ claims = (
 
 
 if __name__ == "__main__":
-    from hvae.cli import main
+    from hvae.lab.cli import main
 
     sys.exit(main(["run", "cures", *sys.argv[1:]]))

@@ -13,13 +13,13 @@ Autoencoders", NIPS 2016, arXiv:1602.02282, section 4.
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.claims import Claim, NotMeasuredError, Runs, Sample, find, single
-from analysis.load import Array, Likelihood
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, find, single
+from hvae.analysis.measures import EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, active_units, likelihood
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
@@ -159,35 +159,6 @@ def _run(
 # -- what is measured of a replica ------------------------------------------------------------------
 
 
-def _bound(runs: Runs, name: str, read: Callable[[Likelihood], Array]) -> Sample:
-    run = find(runs, name)
-    if run.likelihood is None:
-        raise NotMeasuredError(f"the run '{name}' has no likelihood yet")
-    return Sample(read(run.likelihood)[:, 1], run.seeds)
-
-
-def likelihood(runs: Runs, name: str) -> Sample:
-    """[R] L_K of the largest K in nats."""
-    return _bound(runs, name, lambda found: found.best)
-
-
-def elbo(runs: Runs, name: str) -> Sample:
-    """[R] L_1 in nats."""
-    return _bound(runs, name, lambda found: found.elbo_nats)
-
-
-def looseness(runs: Runs, name: str) -> Sample:
-    """[R] L_K - L_1 in nats, a lower estimate of the gap."""
-    best = likelihood(runs, name)
-    return Sample(best.values - elbo(runs, name).values, best.seeds)
-
-
-def active_units(runs: Runs, name: str) -> Sample:
-    """[R] active units of all layers together."""
-    run = find(runs, name)
-    return Sample(np.sum([layer.active_units() for layer in run.layers], axis=0), run.seeds)
-
-
 def upper_information(runs: Runs, ladder: str, bottom_up: str) -> tuple[Sample, Sample]:
     """[R] I(x; z_2 ... z_L) on the n images in nats, of a ladder and, its upper end, of a bottom-up stack.
 
@@ -223,8 +194,6 @@ def most_from_parent(runs: Runs, names: Sequence[str], lowest_layer: int) -> Sam
 
 # -- what the source says, with margins fixed before any run ----------------------------------------
 
-EPSILON_NATS = 0.1
-LIKELIHOOD_MARGIN_NATS = 0.5
 INFORMATION_MARGIN_NATS = 0.5
 UNITS_MARGIN = 1.0
 SATURATED_NATS = 0.1
@@ -305,6 +274,6 @@ claims = (
 
 
 if __name__ == "__main__":
-    from hvae.cli import main
+    from hvae.lab.cli import main
 
     sys.exit(main(["run", "depth", *sys.argv[1:]]))

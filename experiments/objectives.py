@@ -15,8 +15,8 @@ x' ~ p(x|z), in the features of a classifier that the experiment trains on label
 numbers compare within a preset only, and with no published FID.
 
 Equal CPU time: an arm takes the steps of its ELBO times cost(ELBO) / cost(arm), costs per step measured once by
-`python -m experiments.costs` and committed; an arm within 10 % of its ELBO has no run of its own. The paper preset
-takes the ratios of cpu.
+`python -m hvae.experiments.shared.costs` and committed; an arm within 10 % of its ELBO has no run of its own. The paper
+preset takes the ratios of cpu.
 
 Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
 arXiv:2307.09883.
@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.claims import Claim, Measure, NotMeasuredError, Read, Runs, Sample, difference, find
-from analysis.load import LoadedRun
-from experiments import costs, features
-from experiments.depth import LIKELIHOOD_MARGIN_NATS, likelihood, looseness
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.analysis.claims import Claim, Measure, NotMeasuredError, Read, Runs, Sample, difference
+from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, in_use, likelihood, used_looseness
+from hvae.experiments.shared import costs
+from hvae.experiments.shared.consistency import features
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
@@ -178,24 +178,6 @@ def timed(runs: Runs, label: str) -> str:
     return label + TIMED if label + TIMED in runs else label
 
 
-def in_use(runs: Runs, label: str) -> LoadedRun:
-    """A run of which some replica has an active layer: a stack that ignores the image agrees with itself for nothing.
-
-    Asked for after the first cpu runs, whose wake-sleep had not left its plateau: their claims became "not measured".
-    """
-    run = find(runs, label)
-    if not np.nanmax(run.active_layers) > 0:
-        raise NotMeasuredError(
-            f"the run '{label}' has no active layer, and a stack in no use is consistent for nothing"
-        )
-    return run
-
-
-def used_looseness(runs: Runs, label: str) -> Sample:
-    """[R] L_K - ELBO in nats, of a stack in use."""
-    return looseness(runs, in_use(runs, label).label)
-
-
 def log_distance(runs: Runs, label: str) -> Sample:
     """[R] log of the (uncorrected) distance of the chain's limit to single-shot samples."""
     run = in_use(runs, label)
@@ -272,7 +254,14 @@ def _claims(*, equal_time: bool) -> list[Claim]:
 claims = (*_claims(equal_time=False), *_claims(equal_time=True))
 
 
+def sections() -> tuple[Any, ...]:
+    """What this adds to the report."""
+    from hvae.experiments.shared.consistency import section
+
+    return (section.SECTION,)
+
+
 if __name__ == "__main__":
-    from hvae.cli import main
+    from hvae.lab.cli import main
 
     sys.exit(main(["run", "objectives", *sys.argv[1:]]))

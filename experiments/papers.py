@@ -4,23 +4,19 @@ Each is an experiment of its own; `hvae list` names them. What is missing for on
 anything is trained.
 """
 
-import importlib
-import pkgutil
 import sys
 
-import experiments
+from hvae.lab import experiment
 
 PRESETS = ("smoke", "cpu", "paper")
 
 
 def members() -> tuple[str, ...]:
     """Names of the experiments that reproduce a paper, as `hvae run` takes them."""
-    names = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
-    modules = {name: importlib.import_module(f"experiments.{name}") for name in sorted(names) if name != "papers"}
-    return tuple(name.replace("_", "-") for name, module in modules.items() if hasattr(module, "PAPER"))
+    return tuple(name for name in experiment.names() if hasattr(experiment.find(name), "PAPER"))
 
 
 if __name__ == "__main__":
-    from hvae.cli import main
+    from hvae.lab.cli import main
 
     sys.exit(main(["run", "papers", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from hvae.cli import main
+from hvae.lab.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.study import open_study
-from analysis.tables.accuracy import accuracy_csv, accuracy_reading, accuracy_tables
-from experiments import truth
-from hvae import experiment
-from hvae.cli import main
-from hvae.evaluation import accuracy
+from hvae.analysis.study import open_study
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
+from hvae.exact import known_stacks as examples
+from hvae.experiments import truth
+from hvae.experiments.truth import accuracy
+from hvae.experiments.truth.tables import accuracy_csv, accuracy_reading, accuracy_tables
+from hvae.lab import experiment
+from hvae.lab.cli import main
 from hvae.likelihood import Annealing
-from hvae.reference import LinearGaussian, examples
 
 
 def quiet(_: str) -> None:
@@ -127,7 +128,7 @@ def test_the_command_measures_every_part_once(
     monkeypatch.setattr(experiment, "_digest", lambda module: "another")
     assert main(command) == 0 and calls == ["gaps"]
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "measured before" in line)
-    assert line.startswith("gaps: measured before experiments/truth.py was changed, and kept; delete ")
+    assert line.startswith("gaps: measured before experiments/truth/__init__.py was changed, and kept; delete ")
     damaged = tmp_path / "truth" / "measured" / "demo" / "gaps.npz"
     damaged.write_bytes(b"nothing")
     assert main(["report", str(tmp_path / "truth")]) == 2

@@ -11,23 +11,34 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 
-ORDER = (
-    "errors extras vocabulary schedules strict config provenance files runs shapes numerics rng checkpoints families "
-    "nets network posterior evidence gradients objectives reference likelihood diagnostics data build board health "
-    "interrupts training evaluation completion sweep experiment options cli __main__"
+INSTRUMENT = (
+    "errors extras vocabulary schedules shapes numerics rng families nets network posterior evidence gradients "
+    "objectives exact likelihood diagnostics data"
 ).split()
-"""the rooms of hvae: a file imports only from rooms that stand before its own (within a room: no circles)"""
+"""the rooms of hvae that measure: a file imports only from rooms that stand before its own (no circles within)"""
 
-LAZY = {("cli", "analysis")}
+LABORATORY = [
+    f"lab.{room}"
+    for room in ("strict config runs assembly training evaluation completion sweep experiment options cli").split()
+]
+"""the rooms of hvae.lab, which stand below the instrument and see configurations and runs"""
+
+ORDER = [*INSTRUMENT, *LABORATORY, "__main__"]
+
+LAZY = {("lab.cli", "hvae.analysis")}
 """the one exemption: the console command has what stands below hvae draw the report, inside a function"""
 
-BY_NAME = {"experiment", "__init__"}
-"""what imports by a string: the experiments, which stand below hvae too, and the face, which stands above all"""
+BELOW = ("hvae.analysis", "hvae.experiments", "analysis", "experiments", "tests")
+"""what stands below hvae; `analysis` and `experiments` are folders beside it, and packages inside it only"""
 
-SEES_NO_CONFIGURATION = ORDER[ORDER.index("shapes") : ORDER.index("build")]
+BY_NAME = ("lab.experiment", "__init__")
+"""what imports by a string: experiments, which stand below hvae too, are found by name; the face of hvae is lazy"""
+
 STRANGERS = {("nets", "families"), ("nets", "network"), ("families", "nets")}
-FOR_ANALYSIS = {"errors", "extras", "vocabulary", "schedules", "strict", "config", "files", "runs"}
-FOR_EXPERIMENTS = {"errors", "vocabulary", "schedules", "config", "runs", "cli"}
+FOR_ANALYSIS = {"errors", "extras", "vocabulary", "schedules", "lab.strict", "lab.config", "lab.runs"}
+FOR_EXPERIMENTS = {"errors", "vocabulary", "schedules", "lab.config", "lab.runs", "lab.cli", "lab.experiment"}
+WITHOUT_TORCH = ("__init__", "__main__", "claims", "curves", "tables", "figures", "section")
+"""files of an experiment's folder, by their names up to an underscore, that a listing or a report reads"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,13 @@ class Source:
 
     @property
     def room(self) -> str:
-        return self.parts[1] if len(self.parts) > 1 else "__init__"
+        """Of hvae."""
+        return room_of(".".join(self.parts)) or ""
+
+    @property
+    def lies_in_a_folder(self) -> bool:
+        """Whether its room is a folder of several files."""
+        return self.package or len(self.parts) > (3 if self.room.startswith("lab.") else 2)
 
     def __str__(self) -> str:
         return ".".join(self.parts)
@@ -73,38 +90,43 @@ class Source:
 
 
 def sources(root: Path, package: str) -> list[Source]:
+    """The parsed files of a folder; what is linked into it from outside is not of it."""
     found = []
+    top = "hvae" if package == "hvae" else f"hvae.{package}"
     for file in sorted((root / package).rglob("*.py")):
-        parts = file.relative_to(root).with_suffix("").parts
+        below = file.relative_to(root / package).with_suffix("").parts
+        if package == "hvae" and below[0] in ("analysis", "experiments"):
+            continue
+        parts = (*top.split("."), *below)
         package_file = parts[-1] == "__init__"
-        found.append(
-            Source(
-                parts[:-1] if package_file else parts,
-                package_file,
-                ast.parse(file.read_text(encoding="utf-8"), str(file)),
-            )
-        )
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        found.append(Source(parts[:-1] if package_file else parts, package_file, tree))
     return found
 
 
 def room_of(name: str) -> str | None:
-    """The room of hvae that a full name lies in; None outside hvae."""
+    """The room of hvae that a full name lies in; None outside hvae, and below it."""
     parts = name.split(".")
-    return None if parts[0] != "hvae" else parts[1] if len(parts) > 1 else "__init__"
+    if parts[0] != "hvae" or name.startswith(("hvae.analysis", "hvae.experiments")):
+        return None
+    if parts[1:2] == ["lab"]:
+        return ".".join(parts[1:3])
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
 def import_order(root: Path) -> Iterator[str]:
     for source in sources(root, "hvae"):
-        if len(source.parts) == 1:
+        if len(source.parts) == 1 or source.parts == ("hvae", "lab"):
             continue
         if source.room not in ORDER:
             yield f"{source} has no place in the order"
             continue
         for found in source.imports():
-            top, room = found.name.split(".")[0], room_of(found.name)
-            if top in ("analysis", "experiments", "tests") and not ((source.room, top) in LAZY and found.lazy):
+            room = room_of(found.name)
+            below = next((top for top in BELOW if f"{found.name}.".startswith(f"{top}.")), "")
+            if below and not ((source.room, below) in LAZY and found.lazy):
                 yield f"{source}:{found.line} imports {found.name}, which stands below hvae"
-            if room is None or (room == source.room and (source.package or len(source.parts) > 2)):
+            if room is None or (room == source.room and source.lies_in_a_folder):
                 continue
             if room not in ORDER or ORDER.index(room) >= ORDER.index(source.room):
                 yield f"{source}:{found.line} imports {found.name}, which does not stand above it"
@@ -114,13 +136,17 @@ def import_order(root: Path) -> Iterator[str]:
 
 def circles(root: Path) -> Iterator[str]:
     """Files that import each other, also within a room."""
-    files = {str(source): source for package in ("hvae", "analysis") for source in sources(root, package)}
+    folders = ("hvae", "analysis", "experiments")
+    files = {str(source): source for package in folders for source in sources(root, package)}
     edges: dict[str, set[str]] = {}
     for name, source in files.items():
         targets = {i.name for i in source.imports()} | {i.name.rpartition(".")[0] for i in source.imports()}
         edges[name] = {target for target in targets if target in files and target != name and not name == "hvae"}
         # a package's own __init__ gathers its files; a file that names only the package is the circle
-        edges[name] -= {target for target in edges[name] if target in ("hvae", "analysis")}
+        edges[name] -= {target for target in edges[name] if target in ("hvae", "hvae.lab", "hvae.analysis")}
+        # an experiment's folder names itself to import a file of its own
+        edges[name] -= {target for target in edges[name] if name.rpartition(".")[0] == target and "experiments" in name}
+        edges[name] -= {target for target in edges[name] if target.rpartition(".")[0] == name and "experiments" in name}
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> Iterator[str]:
@@ -136,17 +162,17 @@ def circles(root: Path) -> Iterator[str]:
 
 
 def configuration(root: Path) -> Iterator[str]:
+    """The instrument sees no configuration and no file of a run: nothing of the laboratory."""
     for source in sources(root, "hvae"):
-        if source.room in SEES_NO_CONFIGURATION:
+        if source.room in INSTRUMENT:
             for found in source.imports():
-                sees = found.name == "hvae.config" or found.name.startswith("hvae.config.")
-                if sees and found.name != "hvae.config.ConfigError":
-                    yield f"{source}:{found.line} sees the configuration: {found.name}"
+                if f"{found.name}.".startswith("hvae.lab."):
+                    yield f"{source}:{found.line} sees the laboratory: {found.name}"
 
 
 def prints(root: Path) -> Iterator[str]:
     for source in sources(root, "hvae"):
-        if source.room != "cli":
+        if source.room != "lab.cli":
             for node in ast.walk(source.tree):
                 if isinstance(node, ast.Name) and node.id == "print":
                     yield f"{source}:{node.lineno} prints"
@@ -166,23 +192,43 @@ def escapes(root: Path) -> Iterator[str]:
 
 
 def below(root: Path) -> Iterator[str]:
-    """analysis and experiments read configurations and files; torch is not for them.
+    """analysis reads configurations and files, never torch and no experiment.
 
-    What an experiment measures itself it imports inside a function, so that listing experiments stays quick.
+    In an experiment only the measurement loads torch: what a listing or a report reads imports it inside a function.
     """
-    for package, rooms in (("analysis", FOR_ANALYSIS), ("experiments", FOR_EXPERIMENTS)):
+    for source in sources(root, "analysis"):
+        for found in source.imports():
+            room = room_of(found.name)
+            if found.name.split(".")[0] == "torch" or (room is not None and room not in FOR_ANALYSIS):
+                yield f"{source}:{found.line} imports {found.name}, which is not for analysis"
+            if f"{found.name}.".startswith("hvae.experiments."):
+                yield f"{source}:{found.line} imports {found.name}, which is not for analysis"
+    for source in sources(root, "experiments"):
+        if not read_without_torch(source):
+            continue
+        for found in source.imports():
+            room = room_of(found.name)
+            if found.lazy and room is not None:
+                continue
+            if found.name.split(".")[0] == "torch" or (room is not None and room not in FOR_EXPERIMENTS):
+                yield f"{source}:{found.line} imports {found.name}, which is not for what a listing reads"
+
+
+def read_without_torch(source: Source) -> bool:
+    """Whether a listing or a report reads the file: the file of an experiment, and those of `WITHOUT_TORCH`."""
+    return len(source.parts) == 3 or source.package or source.parts[-1].partition("_")[0] in WITHOUT_TORCH
+
+
+def names(root: Path) -> Iterator[str]:
+    """`analysis` and `experiments` are the names of a user's own folders: here they are packages of hvae."""
+    for package in ("hvae", "analysis", "experiments"):
         for source in sources(root, package):
             for found in source.imports():
-                top, room = found.name.split(".")[0], room_of(found.name)
-                if package == "experiments" and room is not None and found.lazy:
-                    continue
-                if top == "torch" or (room is not None and room not in rooms):
-                    yield f"{source}:{found.line} imports {found.name}, which is not for {package}"
-                if package == "analysis" and top == "experiments":
-                    yield f"{source}:{found.line} imports {found.name}, which is not for analysis"
+                if found.name.split(".")[0] in ("analysis", "experiments"):
+                    yield f"{source}:{found.line} imports {found.name}; write hvae.{found.name}"
 
 
-RULES = [import_order, circles, configuration, prints, escapes, below]
+RULES = [import_order, circles, configuration, prints, escapes, below, names]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -197,33 +243,40 @@ PLANTED = [
     (import_order, "hvae/families.py", "from hvae import network"),
     (import_order, "hvae/families.py", "import hvae.network as n"),
     (import_order, "hvae/families.py", "from . import network"),
-    (import_order, "hvae/data/names.py", "from ..build import build_hvae"),
-    (import_order, "hvae/data/names.py", "from hvae.training import train"),
-    (import_order, "hvae/diagnostics/units.py", "import hvae.training"),
+    (import_order, "hvae/lab/config/run.py", "from ..assembly import build_hvae"),
+    (import_order, "hvae/data/names.py", "from hvae.lab.training import loop"),
+    (import_order, "hvae/diagnostics/units.py", "import hvae.lab.training"),
     (import_order, "hvae/nets.py", "from hvae.families import Family"),
-    (import_order, "hvae/evaluation.py", "def f():\n    from analysis.load import load_runs"),
-    (import_order, "hvae/cli.py", "from analysis.report import verdict_text"),
-    (import_order, "hvae/training.py", "import experiments.depth"),
-    (import_order, "hvae/cli.py", "def f():\n    import experiments.depth"),
-    (import_order, "hvae/training.py", "import tests.statistics"),
+    (import_order, "hvae/lab/evaluation.py", "def f():\n    from hvae.analysis.load import load_runs"),
+    (import_order, "hvae/lab/evaluation.py", "def f():\n    from analysis.load import load_runs"),
+    (import_order, "hvae/lab/cli.py", "from hvae.analysis.report import verdict_text"),
+    (import_order, "hvae/lab/training.py", "import hvae.experiments.depth"),
+    (import_order, "hvae/lab/cli.py", "def f():\n    import hvae.experiments.depth"),
+    (import_order, "hvae/lab/training.py", "import tests.statistics"),
     (import_order, "hvae/attic.py", "x = 1"),
+    (import_order, "hvae/lab/attic.py", "x = 1"),
     (circles, "hvae/data/files.py", "from hvae.data.names import CATALOGUE"),
     (circles, "hvae/data/files.py", "from hvae.data import load"),
-    (configuration, "hvae/nets.py", "from hvae.config import ModelConfig"),
-    (configuration, "hvae/nets.py", "from hvae import config"),
-    (configuration, "hvae/likelihood/estimate.py", "import hvae.config"),
-    (configuration, "hvae/data/names.py", "def f():\n    from hvae.config import ConfigError, DataConfig"),
-    (prints, "hvae/training.py", "def f():\n    print('step')"),
-    (prints, "hvae/training.py", "say = print"),
+    (circles, "experiments/depth.py", "from hvae.experiments import other"),
+    (configuration, "hvae/nets.py", "from hvae.lab.config import ModelConfig"),
+    (configuration, "hvae/nets.py", "from hvae.lab import config"),
+    (configuration, "hvae/likelihood/estimate.py", "import hvae.lab.runs"),
+    (configuration, "hvae/data/names.py", "def f():\n    from hvae.lab.config import DataConfig"),
+    (prints, "hvae/lab/training.py", "def f():\n    print('step')"),
+    (prints, "hvae/nets.py", "say = print"),
     (escapes, "hvae/nets.py", "from typing import TYPE_CHECKING"),
     (escapes, "analysis/load.py", "import typing\nif typing.TYPE_CHECKING:\n    pass"),
-    (escapes, "hvae/cli.py", "import importlib\nx = importlib.import_module('experiments.depth')"),
-    (escapes, "hvae/build.py", "import importlib\nx = importlib.import_module('hvae.training')"),
+    (escapes, "hvae/lab/cli.py", "import importlib\nx = importlib.import_module('hvae.experiments.depth')"),
+    (escapes, "hvae/nets.py", "import importlib\nx = importlib.import_module('hvae.lab.training')"),
     (below, "analysis/load.py", "import torch"),
     (below, "analysis/load.py", "def f():\n    from torch import nn"),
-    (below, "analysis/load.py", "from hvae.training import train"),
-    (below, "analysis/load.py", "from experiments import depth"),
-    (below, "experiments/depth.py", "from hvae.build import build_hvae"),
+    (below, "analysis/load.py", "from hvae.lab.training import train"),
+    (below, "analysis/load.py", "from hvae.experiments import depth"),
+    (below, "experiments/depth.py", "from hvae.lab.assembly import build_hvae"),
+    (below, "experiments/other/__init__.py", "import torch"),
+    (below, "experiments/other/claims_of_one.py", "from hvae.network import Trace"),
+    (names, "experiments/depth.py", "from analysis.claims import Claim"),
+    (names, "hvae/lab/cli.py", "def f():\n    import experiments.depth"),
 ]
 
 
@@ -233,13 +286,22 @@ PLANTED = [
 def test_the_rule_sees_a_planted_violation(rule, file: str, text: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     sound = {
         "hvae/__init__.py": "",
-        "hvae/cli.py": "import hvae.runs\ndef f():\n    from analysis.load import x\n    print(x)",
-        "hvae/nets.py": "from torch import nn\nfrom hvae.config import ConfigError",
+        "hvae/errors.py": "",
+        "hvae/lab/__init__.py": "",
+        "hvae/lab/config/__init__.py": "from hvae.lab.config.run import RunConfig",
+        "hvae/lab/config/run.py": "from hvae.errors import ConfigError",
+        "hvae/lab/runs.py": "from hvae.lab.config import RunConfig",
+        "hvae/lab/cli.py": "import hvae.lab.runs\ndef f():\n    from hvae.analysis.load import x\n    print(x)",
+        "hvae/nets.py": "from torch import nn\nfrom hvae.errors import ConfigError",
         "hvae/data/__init__.py": "from hvae.data.names import CATALOGUE",
-        "hvae/data/names.py": "from hvae.data.files import DataFile\nfrom hvae.config import ConfigError",
+        "hvae/data/names.py": "from hvae.data.files import DataFile\nfrom hvae.errors import ConfigError",
         "hvae/data/files.py": "",
-        "analysis/load.py": "from hvae.runs import Run\nimport numpy",
-        "experiments/depth.py": "from hvae.config import RunConfig\nfrom analysis.load import x",
+        "analysis/load.py": "from hvae.lab.runs import Run\nimport numpy",
+        "experiments/depth.py": "from hvae.lab.config import RunConfig\nfrom hvae.analysis.load import x",
+        "experiments/other/__init__.py": "from hvae.experiments import depth\n"
+        "def measure():\n    from hvae.experiments.other import rows",
+        "experiments/other/rows.py": "import torch\nfrom hvae.network import Trace",
+        "experiments/other/claims.py": "from hvae.analysis.load import x",
     }
     for name, content in sound.items():
         path = tmp_path / name
@@ -257,10 +319,10 @@ def test_the_rule_sees_a_planted_violation(rule, file: str, text: str, tmp_path:
     "statement",
     [
         "import hvae",
-        "import hvae.runs, hvae.config, hvae.schedules",
-        "import analysis.report",
-        "import experiments.depth",
-        "from hvae.cli import main; main(['list', '--runs-dir', 'nowhere'])",
+        "import hvae.lab.runs.run, hvae.lab.config, hvae.schedules",
+        "import hvae.analysis.report",
+        "import hvae.experiments.depth",
+        "from hvae.lab.cli import main; main(['list', '--runs-dir', 'nowhere'])",
     ],
 )
 def test_what_needs_no_torch_loads_none(statement: str) -> None:

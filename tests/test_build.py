@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hvae.build import build_hvae, build_objective, check_observation, latent_names
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig
 from hvae.data import Dataset
+from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.families import (
     Autoregressive,
@@ -22,6 +21,8 @@ from hvae.families import (
     FullGaussian,
     MixtureGaussian,
 )
+from hvae.lab.assembly import build_hvae, build_objective, check_observation, latent_names
+from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig
 from hvae.nets import BatchNorm, Root
 from hvae.objectives import DoublyReparametrised, Elbo, Iwae, StickingTheLanding
 from hvae.posterior import Ladder, NetworkPosterior

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from hvae.checkpoints import latest_checkpoint, save_checkpoint
-from hvae.config import ConfigError, RunConfig
-from hvae.runs import Run
+from hvae.errors import ConfigError
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
+from hvae.lab.runs.run import Run
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from hvae import cli, experiment
-from hvae.cli import main
-from hvae.config import RunConfig
-from hvae.runs import Failure, Run, find_runs
+from hvae.lab import cli, experiment
+from hvae.lab.cli import main
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Failure, Run, find_runs
 
 REPO = Path(__file__).parent.parent
 
@@ -201,7 +201,9 @@ def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: 
     assert main(["evaluate", str(one.path), "--force"]) == 0
     assert Run.open(one.path).done
 
-    code = "import sys; from hvae.cli import main; sys.exit(main(['report', sys.argv[1]]) or 'torch' in sys.modules)"
+    code = (
+        "import sys; from hvae.lab.cli import main; sys.exit(main(['report', sys.argv[1]]) or 'torch' in sys.modules)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     subprocess.run(
         [sys.executable, "-c", code, str(one.path)], cwd=tmp_path, env=environment, check=True, capture_output=True
@@ -357,7 +359,7 @@ def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
 ) -> None:
     from types import SimpleNamespace
 
-    from hvae import sweep
+    from hvae.lab import sweep
 
     tiny = {"data": {"n_train": 96, "n_test": 40}, "training": {"n_steps": 2, "batch_size": 16, "seeds": [0]}}
     configs = {
@@ -405,7 +407,7 @@ def test_an_experiments_probes_are_measured_of_every_run_once(
     """What is done is not done again: neither a run nor a probe; a lost or other probe is measured without training."""
     from types import SimpleNamespace
 
-    from hvae import sweep
+    from hvae.lab import sweep
 
     np.savez(tmp_path / "my.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
     config = RunConfig.from_dict(

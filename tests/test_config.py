@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvae.config import (
-    ConfigError,
+from hvae.errors import ConfigError
+from hvae.lab.config import (
     DataConfig,
     EvaluationConfig,
     ModelConfig,
@@ -20,8 +20,8 @@ from hvae.config import (
     TrainingConfig,
     per_layer,
 )
+from hvae.lab.strict import differences
 from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
-from hvae.strict import differences
 
 SCHEDULES = [
     Constant(0.5),

@@ -4,22 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.claims import NotMeasuredError, decide
-from analysis.figures import conjecture as figures
-from analysis.tables.conjecture import conjecture_csv, conjecture_reading, conjecture_tables
-from experiments import conjecture
-from experiments.claims import nonlinear
-from experiments.claims.conjecture import per_teacher, ratio
-from hvae.evaluation.accuracy import gap_rows
-from hvae.evaluation.grouped import grouped_rows
-from hvae.evaluation.linear_teachers import gaussian_rows, linear_price_rows, two_layer_bound
-from hvae.evaluation.released import moved, release_rows
-from hvae.evaluation.teachers import Effort, Law, Teachers, fixed_rows, known_stacks, n_free, n_parameters
+from hvae.analysis.claims import NotMeasuredError, decide
+from hvae.exact import LinearGaussian
+from hvae.exact import known_stacks as examples
+from hvae.experiments import conjecture
+from hvae.experiments.conjecture import claims_nonlinear as nonlinear
+from hvae.experiments.conjecture import figures as figures
+from hvae.experiments.conjecture.bernoulli import Effort, Law, Teachers, fixed_rows, known_stacks, n_free, n_parameters
+from hvae.experiments.conjecture.claims import per_teacher, ratio
+from hvae.experiments.conjecture.enumeration import Enumeration, fit
+from hvae.experiments.conjecture.grouped import grouped_rows
+from hvae.experiments.conjecture.linear import gaussian_rows, linear_price_rows, two_layer_bound
+from hvae.experiments.conjecture.released import moved, release_rows
+from hvae.experiments.conjecture.tables import conjecture_csv, conjecture_reading, conjecture_tables
+from hvae.experiments.truth.accuracy import gap_rows
 from hvae.families import FullGaussian
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from hvae.reference import LinearGaussian, examples
-from hvae.reference.enumeration import Enumeration, fit
 
 LINEAR, TABLE = Law("factorised", "linear"), Law("factorised", "table")
 RICH = Law("autoregressive", "mlp", 16)

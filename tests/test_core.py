@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments import flach_equilibrium, objectives
 from hvae import extras
 from hvae.errors import ConfigError, MissingExtraError
+from hvae.experiments import flach_equilibrium, objectives
 
 REPO = Path(__file__).parent.parent
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -30,7 +30,7 @@ from importlib.machinery import PathFinder
 
 ABSENT, find = json.loads(sys.argv[1]), PathFinder.find_spec
 PathFinder.find_spec = lambda name, *where: None if name.partition(".")[0] in ABSENT else find(name, *where)
-from hvae.cli import main
+from hvae.lab.cli import main
 
 told = []
 for arguments in json.loads(sys.argv[2]):
@@ -122,7 +122,7 @@ def test_an_experiment_that_measures_with_an_extra_says_so() -> None:
 )
 def test_a_quick_command_loads_nothing_heavy(command: list[str], heavy: str) -> None:
     code = (
-        "import sys\nfrom hvae.cli import main\n"
+        "import sys\nfrom hvae.lab.cli import main\n"
         f"try:\n    main({command})\nexcept SystemExit:\n    pass\n"
         f"sys.exit(' '.join(set({heavy.split()}) & set(sys.modules)) or 0)"
     )

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments import costs
-from hvae import training
-from hvae.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.experiments.shared import costs
+from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.lab.training import loop as training
 
 PLAIN = RunConfig(
     data=DataConfig("digits-threshold", n_train=64),

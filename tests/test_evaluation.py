@@ -9,12 +9,20 @@ import pytest
 import torch
 
 from hvae import rng
-from hvae.build import build_hvae
-from hvae.config import MERGING, DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset, load
-from hvae.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays, replicas
-from hvae.runs import Run
-from hvae.training import Trained, load_trained, train
+from hvae.lab.assembly import build_hvae
+from hvae.lab.config import (
+    MERGING,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from hvae.lab.evaluation import evaluate, image_arrays, layer_diagnostics, likelihood_arrays, replicas
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import Trained, load_trained, train
 from hvae.vocabulary import FAILED, VERDICTS
 
 WIDTHS = (4, 2)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.claims import decide
-from analysis.load import by_label
-from analysis.papers import hold
-from analysis.study import Study, open_study
-from experiments import flach_equilibrium as flach
-from hvae.cli import main
+from hvae.analysis.claims import decide
+from hvae.analysis.load import by_label
+from hvae.analysis.papers import hold
+from hvae.analysis.study import Study, open_study
 from hvae.evidence import HVAE
+from hvae.experiments import flach_equilibrium as flach
 from hvae.families import Bernoulli
 from hvae.gradients import players
+from hvae.lab.cli import main
+from hvae.lab.runs.run import find_runs
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives.objective import total
 from hvae.posterior import NetworkPosterior
-from hvae.runs import find_runs
 from tests.analysis.fabricate import fabricate
 
 

@@ -22,8 +22,6 @@ from torch.distributions import MultivariateNormal
 from torch.func import vmap
 
 from hvae import rng
-from hvae.build import build_hvae, build_objective
-from hvae.config import ModelConfig, ObjectiveConfig
 from hvae.evidence import HVAE, Evidence
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, DiagonalNormal, Family, FullGaussian
 from hvae.gradients import (
@@ -37,6 +35,9 @@ from hvae.gradients import (
     stick,
     thermodynamic,
 )
+from hvae.lab.assembly import build_hvae, build_objective
+from hvae.lab.config import ModelConfig, ObjectiveConfig
+from hvae.lab.training.loop import batch
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional, Site
 from hvae.objectives import (
@@ -52,7 +53,6 @@ from hvae.objectives import (
 )
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.schedules import Constant
-from hvae.training import batch
 from tests.reference.stacks import decoder as linear_decoder
 from tests.reference.stacks import encoder as linear_encoder
 from tests.reference.stacks import joint

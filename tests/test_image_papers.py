@@ -9,17 +9,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from analysis.claims import NotMeasuredError, decide
-from analysis.load import LoadedRun, by_label, load_runs
-from analysis.study import open_study
-from analysis.tables.published import grid_table, held
-from experiments import burda_tables, lucas_ppca, sonderby_depth
-from experiments.claims import burda_tables as tables
-from experiments.claims import lucas_ppca as lucas
-from experiments.claims import sonderby_depth as ladders
-from experiments.claims.burda_tables import IWAE, VAE, label, turn
-from experiments.curves.burda_tables import histogram
-from experiments.depth import elbo, looseness
+from hvae.analysis.claims import NotMeasuredError, decide
+from hvae.analysis.load import LoadedRun, by_label, load_runs
+from hvae.analysis.measures import elbo, looseness
+from hvae.analysis.study import open_study
+from hvae.analysis.tables.published import grid_table, held
+from hvae.experiments import burda_tables, lucas_ppca, sonderby_depth
+from hvae.experiments.burda_tables import claims as tables
+from hvae.experiments.burda_tables.claims import IWAE, VAE, label, turn
+from hvae.experiments.burda_tables.curves import histogram
+from hvae.experiments.lucas_ppca import claims as lucas
+from hvae.experiments.sonderby_depth import claims as ladders
 from hvae.schedules import Constant, LinearWarmup
 from tests.analysis.fabricate import fabricate
 

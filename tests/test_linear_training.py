@@ -8,20 +8,26 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from hvae.build import build_hvae
-from hvae.config import ModelConfig
 from hvae.data import Dataset
-from hvae.evaluation import ppca as rows
-from hvae.evaluation.linear_training import largest_curvature, random_weights, stack_bound, train_stacks, whitened
-from hvae.evaluation.staircase import Setting, Task, staircase_rows
 from hvae.evidence import HVAE
+from hvae.experiments.lucas_ppca import ppca as rows
+from hvae.experiments.shared.ascent import lbfgs
+from hvae.experiments.shared.linear.thresholds import ppca, single_layer, two_layer
+from hvae.experiments.shared.linear.training import (
+    largest_curvature,
+    random_weights,
+    stack_bound,
+    train_stacks,
+    whitened,
+)
+from hvae.experiments.wang_staircase.staircase import Setting, Task, staircase_rows
 from hvae.families import DiagonalGaussian
+from hvae.lab.assembly import build_hvae
+from hvae.lab.config import ModelConfig
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives import Elbo
 from hvae.posterior import NetworkPosterior
-from hvae.reference import ppca, single_layer, two_layer
-from hvae.reference.ascent import lbfgs
 from hvae.schedules import Constant
 
 

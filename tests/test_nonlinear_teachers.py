@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.claims import decide
-from analysis.figures import nonlinear as figures
-from analysis.tables.nonlinear import nonlinear_csv, nonlinear_reading, nonlinear_tables
-from experiments.claims.nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
-from hvae.evaluation import nonlinear_teachers
-from hvae.evaluation.nonlinear_teachers import OnValues, fitted, nonlinear_rows, smooth_decoder, started
-from hvae.evaluation.teachers import Effort, Law, n_parameters
-from hvae.reference.lines import Lines
+from hvae.analysis.claims import decide
+from hvae.experiments.conjecture import figures_nonlinear as figures
+from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
+from hvae.experiments.conjecture.bernoulli import Effort, Law, n_parameters
+from hvae.experiments.conjecture.claims_nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
+from hvae.experiments.conjecture.lines import Lines
+from hvae.experiments.conjecture.nonlinear import OnValues, fitted, nonlinear_rows, smooth_decoder, started
+from hvae.experiments.conjecture.tables_nonlinear import nonlinear_csv, nonlinear_reading, nonlinear_tables
 
 GAUSSIAN, TWO = Law("gaussian", "mlp", 8), Law("mixture", "mlp", 8, 2)
 LAWS = [

@@ -11,11 +11,12 @@ from torch.distributions import Normal
 from torch.func import vmap
 
 from hvae import rng
-from hvae.build import build_objective
-from hvae.config import ConfigError, ObjectiveConfig, RunConfig
+from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
 from hvae.gradients import asleep, awake, estimate, fill_in, players
+from hvae.lab.assembly import build_objective
+from hvae.lab.config import ObjectiveConfig, RunConfig
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives import (

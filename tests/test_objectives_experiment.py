@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.claims import decide
-from analysis.load import by_label
-from analysis.study import Study, open_study
-from analysis.tables.consistency import consistency_reading
-from experiments import costs, features, objectives
 from hvae import rng
-from hvae.cli import main
-from hvae.config import RunConfig
+from hvae.analysis.claims import decide
+from hvae.analysis.load import by_label
+from hvae.analysis.study import Study, open_study
 from hvae.data import load
 from hvae.evidence import HVAE
+from hvae.experiments import objectives
+from hvae.experiments.shared import costs
+from hvae.experiments.shared.consistency import features
+from hvae.experiments.shared.consistency.tables import consistency_reading
 from hvae.families import Bernoulli
+from hvae.lab.cli import main
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Run, find_runs
 from hvae.objectives import SymmetricEquilibrium, WakeSleep
-from hvae.runs import Run, find_runs
 from tests.analysis.fabricate import fabricate
 from tests.reference.enumerated import decoder, posterior
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from hvae import rng
-from hvae.build import build_hvae, build_objective, relax
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig
-from hvae.config.objective import Gradient, ObjectiveName
+from hvae.errors import ConfigError
+from hvae.lab.assembly import build_hvae, build_objective, relax
+from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig
+from hvae.lab.config.objective import Gradient, ObjectiveName
 from tests.test_training import toy
 
 LAYERS = {

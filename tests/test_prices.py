@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from hvae.evaluation import grouped, linear_teachers
-from hvae.evaluation.prices import Job, Needing, Search, Solution, needing
-from hvae.evaluation.teachers import Effort, Law
-from hvae.reference import LinearGaussian, examples
-from hvae.reference.enumeration import Enumeration, coin_states
+from hvae.exact import LinearGaussian
+from hvae.exact import known_stacks as examples
+from hvae.experiments.conjecture import grouped
+from hvae.experiments.conjecture import linear as linear_teachers
+from hvae.experiments.conjecture.bernoulli import Effort, Law
+from hvae.experiments.conjecture.enumeration import Enumeration, coin_states
+from hvae.experiments.conjecture.thresholds import Job, Needing, Search, Solution, needing
 
 WIDTHS, SIZES = (6, 3, 2), (3.0, 8.0)
 EXACT = {"atol": 1e-10, "rtol": 0}

@@ -9,29 +9,22 @@ import pytest
 import torch
 
 from hvae import rng
-from hvae.config import (
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    RunConfig,
-    TrainingConfig,
-)
 from hvae.data import Dataset, load
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.gap import split_gap
 from hvae.diagnostics.marginals import Budget, Marginal
 from hvae.diagnostics.suboptimality import suboptimality
-from hvae.evaluation import PROBES, Effort, missing, probe, probes, read_words, replicas
+from hvae.errors import ConfigError
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.lab.evaluation import PROBES, Effort, missing, probe, probes, read_words, replicas
+from hvae.lab.options import parse
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import Trained, load_trained, train
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.likelihood.sandwich import sandwich
 from hvae.likelihood.target import from_encoder
-from hvae.options import parse
-from hvae.runs import Run
-from hvae.training import Trained, load_trained, train
 from hvae.vocabulary import FAILED
 
 EFFORT = Effort(images=12, temperatures=20, chains=30, leapfrog=2, draws=2, samples=400)

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional as F
 
-from hvae.build import relax
-from hvae.config import ObjectiveConfig
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli, Categorical, Discrete, Family, Relaxation
+from hvae.lab.assembly import relax
+from hvae.lab.config import ObjectiveConfig
 from hvae.objectives import Elbo, Iwae, discrete_log_q
 from tests.statistics import assert_mean
 from tests.test_gradients import EXACT, ORDERS, X, coins, die, exact_bound, normal, stack

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.build import build_hvae
-from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
-from hvae.evaluation import evaluate
-from hvae.evaluation.removal import removal_arrays, without_units
 from hvae.evidence import HVAE
+from hvae.experiments.burda_tables.removal import removal_arrays, without_units
 from hvae.families import DiagonalGaussian, FullGaussian, Removed
+from hvae.lab.assembly import build_hvae
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.lab.evaluation import evaluate
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import load_trained, train
 from hvae.likelihood.importance import log_likelihood_curve
-from hvae.runs import Run
-from hvae.training import load_trained, train
 from tests.test_training import toy
 
 BIG = ModelConfig(latents=(4, 3), hidden=((6,), (5,)))

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae.config import ConfigError, EvaluationConfig, RunConfig, TrainingConfig
-from hvae.files import write_atomically
-from hvae.runs import Run, find_runs, slug
+from hvae.errors import ConfigError
+from hvae.lab.config import EvaluationConfig, RunConfig, TrainingConfig
+from hvae.lab.runs.files import write_atomically
+from hvae.lab.runs.run import Run, find_runs, slug
 
 REPO = Path(__file__).parent.parent
 
@@ -142,7 +143,7 @@ def test_an_atomic_write_replaces_whole_or_not_at_all(tmp_path: Path, monkeypatc
 WRITER = """
 import sys
 from pathlib import Path
-from hvae.files import write_atomically
+from hvae.lab.runs.files import write_atomically
 write_atomically(Path(sys.argv[1]), b"0" * 4_000_000)
 print("ready", flush=True)
 for i in range(1, 10**6):
@@ -167,8 +168,8 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
 LOCKER = """
 import sys
 from pathlib import Path
-from hvae.runs import Run
-from hvae.config import ConfigError
+from hvae.lab.runs.run import Run
+from hvae.lab.config import ConfigError
 try:
     with Run.open(Path(sys.argv[1])).lock():
         print("locked", flush=True)
@@ -297,5 +298,5 @@ def test_find_runs_at_every_level_in_natural_order(tmp_path: Path) -> None:
 
 
 def test_runs_need_no_torch() -> None:
-    code = "import sys, hvae.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, hvae.lab.runs.run; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

@@ -12,16 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import orders
-from experiments.claims.orders import part
 from hvae import rng
-from hvae.build import build_hvae, build_objective
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.diagnostics.unamortised import Ascent
-from hvae.evaluation import Effort
-from hvae.evaluation.refit import beside, refit
-from hvae.evaluation.replicas import Replicas
-from hvae.evaluation.same_decoder import (
+from hvae.errors import ConfigError
+from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
+from hvae.experiments import orders
+from hvae.experiments.orders.claims import part
+from hvae.experiments.orders.frozen_decoder import (
     AMORTISED,
     Known,
     coins,
@@ -31,9 +29,12 @@ from hvae.evaluation.same_decoder import (
     refitted_arrays,
     unamortised_arrays,
 )
-from hvae.evidence import HVAE
+from hvae.experiments.orders.refit import beside, refit
+from hvae.lab.assembly import build_hvae, build_objective
+from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.lab.evaluation import Effort
+from hvae.lab.evaluation.replicas import Replicas
 from hvae.likelihood.importance import log_likelihood_curve
-from hvae.reference import LinearGaussian
 from hvae.schedules import Constant, StepDecay
 from tests.statistics import assert_mean
 from tests.test_training import MODEL, config, toy, trained

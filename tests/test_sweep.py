@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvae import completion as module
-from hvae.completion import check, complete
-from hvae.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainingConfig
-from hvae.runs import Run
-from hvae.sweep import cost, sweep
+from hvae.errors import ConfigError
+from hvae.lab import completion as module
+from hvae.lab.completion import check, complete
+from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.lab.runs.run import Run
+from hvae.lab.sweep import cost, sweep
 
 REPO = Path(__file__).parent.parent
 
@@ -74,8 +75,8 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 SWEEPER = """
 import sys
 from pathlib import Path
-from hvae.runs import find_runs
-from hvae.sweep import sweep
+from hvae.lab.runs.run import find_runs
+from hvae.lab.sweep import sweep
 from tests.test_sweep import task
 if __name__ == "__main__":
     sweep(find_runs(Path(sys.argv[1])), n_workers=2, task=task)

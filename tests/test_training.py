@@ -18,17 +18,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae import rng, training
-from hvae.build import build_hvae, build_objective, relax
-from hvae.checkpoints import latest_checkpoint
-from hvae.config import ConfigError, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
+from hvae import rng
 from hvae.data import Dataset
-from hvae.health import Health
-from hvae.interrupts import Interrupted
-from hvae.reference import DiscreteChain
-from hvae.runs import Run
+from hvae.errors import ConfigError
+from hvae.exact import DiscreteChain
+from hvae.lab.assembly import build_hvae, build_objective, relax
+from hvae.lab.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
+from hvae.lab.runs.checkpoints import latest_checkpoint
+from hvae.lab.runs.run import Run
+from hvae.lab.training import loop as training
+from hvae.lab.training.health import Health
+from hvae.lab.training.interrupts import Interrupted
+from hvae.lab.training.loop import batch, load_trained, train
 from hvae.schedules import Constant, LinearWarmup, StepDecay
-from hvae.training import batch, load_trained, train
 from tests.statistics import assert_mean
 
 N_PIXELS, N_TRAIN = 16, 96

@@ -9,15 +9,22 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from analysis.claims import decide
-from analysis.load import Arrays
-from analysis.papers import hold
-from experiments import dang_strengths
-from experiments.claims.dang_strengths import farthest, relu
-from hvae.evaluation import two_layers
-from hvae.evaluation.linear_training import stack_bound
-from hvae.evaluation.two_layers import Setting, as_hvae, completed, projected_bound, train_two_layers, verdict_rows
+from hvae.analysis.claims import decide
+from hvae.analysis.load import Arrays
+from hvae.analysis.papers import hold
 from hvae.evidence import HVAE
+from hvae.experiments import dang_strengths
+from hvae.experiments.dang_strengths import two_layers
+from hvae.experiments.dang_strengths.claims import farthest, relu
+from hvae.experiments.dang_strengths.two_layers import (
+    Setting,
+    as_hvae,
+    completed,
+    projected_bound,
+    train_two_layers,
+    verdict_rows,
+)
+from hvae.experiments.shared.linear.training import stack_bound
 from hvae.objectives import Elbo
 from hvae.vocabulary import NOISE_ONLY
 

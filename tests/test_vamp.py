@@ -10,15 +10,16 @@ from scipy import stats
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from hvae.build import build_hvae
-from hvae.config import ConfigError, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.diagnostics.unamortised import Ascent, fitted
+from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
+from hvae.exact import Quadrature
 from hvae.families import DiagonalGaussian, EqualMixture
+from hvae.lab.assembly import build_hvae
+from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.nets import PseudoInputs
 from hvae.objectives import Elbo, StickingTheLanding
 from hvae.posterior import NetworkPosterior
-from hvae.reference import Quadrature
 from tests.test_build import dataset
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}

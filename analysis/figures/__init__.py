@@ -1,1 +1,1 @@
-"""One file per figure: records of `analysis.load` -> a matplotlib `Figure`, or None with nothing to show."""
+"""One file per figure: records of `hvae.analysis.load` -> a matplotlib `Figure`, or None with nothing to show."""

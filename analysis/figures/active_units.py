@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures.panels import Panels, layer_figure
-from analysis.layers import Layer
-from analysis.load import Array, LoadedRun
+from hvae.analysis.figures.panels import Panels, layer_figure
+from hvae.analysis.layers import Layer
+from hvae.analysis.load import Array, LoadedRun
 
 
 def active_units(panels: Panels) -> Figure | None:

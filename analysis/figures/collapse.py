@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.figures.panels import PANEL_HEIGHT_CM
-from analysis.layers import Layer
-from analysis.load import LoadedRun
+from hvae.analysis import style
+from hvae.analysis.figures.panels import PANEL_HEIGHT_CM
+from hvae.analysis.layers import Layer
+from hvae.analysis.load import LoadedRun
 
 
 def collapse_curves(runs: Mapping[str, LoadedRun]) -> Figure | None:

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.study import Study
-from analysis.tables.comparison import Compared, compared
+from hvae.analysis import style
+from hvae.analysis.study import Study
+from hvae.analysis.tables.comparison import Compared, compared
 
 ROW_CM = 0.42
 MOST_LEVEL_TICKS = 6

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.load import by_label
-from analysis.papers import Curves, Line
-from analysis.study import Study
+from hvae.analysis import style
+from hvae.analysis.load import by_label
+from hvae.analysis.papers import Curves, Line
+from hvae.analysis.study import Study
 
 PANEL_CM = 4.6
 LEGEND_CHARACTERS = 56

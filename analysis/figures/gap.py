@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from analysis import style
-from analysis.gap import Array, LayerGap
-from analysis.load import LoadedRun
+from hvae.analysis import style
+from hvae.analysis.gap import Array, LayerGap
+from hvae.analysis.load import LoadedRun
 
 PANEL_HEIGHT_CM = 4.4
 CURVE, BAND, EXACT = style.color(0), style.color(2), style.color(4)

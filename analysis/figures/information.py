@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from analysis.figures.panels import Panels, layer_figure
+from hvae.analysis.figures.panels import Panels, layer_figure
 
 
 def information(panels: Panels) -> Figure | None:

@@ -6,17 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from analysis import style
-from analysis.figures.panels import (
-    PANEL_HEIGHT_CM,
-    Panels,
-    by_run,
-    panel_axes,
-    panel_legend,
-    series,
-    series_index,
-)
-from analysis.load import LoadedRun
+from hvae.analysis import style
+from hvae.analysis.figures.panels import PANEL_HEIGHT_CM, Panels, by_run, panel_axes, panel_legend, series, series_index
+from hvae.analysis.load import LoadedRun
 
 
 def likelihood_curves(panels: Panels) -> Figure | None:

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.layers import Layer
-from analysis.load import Array, LoadedRun
+from hvae.analysis import style
+from hvae.analysis.layers import Layer
+from hvae.analysis.load import Array, LoadedRun
 
 Panels = Mapping[str, Sequence[LoadedRun]]
 Read = Callable[[LoadedRun, Layer], Array]

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.load import Array, LoadedRun
+from hvae.analysis import style
+from hvae.analysis.load import Array, LoadedRun
 
 MAX_ROWS = 6
 MAX_DRAWS = 3

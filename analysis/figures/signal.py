@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.figures.panels import PANEL_HEIGHT_CM
-from analysis.load import LoadedRun
+from hvae.analysis import style
+from hvae.analysis.figures.panels import PANEL_HEIGHT_CM
+from hvae.analysis.load import LoadedRun
 
 
 def gradient_signal(runs: Sequence[LoadedRun]) -> Figure | None:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis import style
-from analysis.load import Array, LoadedRun
+from hvae.analysis import style
+from hvae.analysis.load import Array, LoadedRun
 
 LINEAR_BELOW = 0.01
 """nats; colours are linear up to here and logarithmic beyond"""

@@ -1,17 +1,13 @@
-"""The sections beside the verdicts, in their order on the page: what is measured beside runs, or of runs together.
+"""The sections of any report, in their order on the page; those of an experiment stand between them (`Study.sections`).
 
 A section is one file here; its tables and figures are read from the study alone.
 """
 
-from analysis.sections import accuracy, comparison, conjecture, consistency, published, same_decoder, signal
-from analysis.sections.section import Section as Section
+from hvae.analysis.sections import comparison, published, signal
+from hvae.analysis.sections.section import Section as Section
+from hvae.analysis.study import Study
 
-SECTIONS = (
-    published.SECTION,
-    conjecture.SECTION,
-    accuracy.SECTION,
-    comparison.SECTION,
-    consistency.SECTION,
-    same_decoder.SECTION,
-    signal.SECTION,
-)
+
+def sections(study: Study) -> tuple[Section, ...]:
+    """Paper and ours, what the experiment adds, runs held against a baseline, the signal of the gradients."""
+    return (published.SECTION, comparison.SECTION, *study.sections, signal.SECTION)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from analysis.exhibits import Exhibit
-from analysis.figures import comparison as figure
-from analysis.sections.section import Section
-from analysis.study import Study
-from analysis.tables.comparison import comparison, comparison_csv
-from analysis.tables.table import Table
+from hvae.analysis.exhibits import Exhibit
+from hvae.analysis.figures import comparison as figure
+from hvae.analysis.sections.section import Section
+from hvae.analysis.study import Study
+from hvae.analysis.tables.comparison import comparison, comparison_csv
+from hvae.analysis.tables.table import Table
 
 
 def _table(study: Study) -> Mapping[str, Table]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from analysis.sections.section import Section
-from analysis.study import Study
-from analysis.tables.published import grid_table, held, published_json, published_table
-from analysis.tables.table import Table
+from hvae.analysis.sections.section import Section
+from hvae.analysis.study import Study
+from hvae.analysis.tables.published import grid_table, held, published_json, published_table
+from hvae.analysis.tables.table import Table
 
 
 def _tables(study: Study) -> Mapping[str, Table]:

@@ -1,11 +1,11 @@
 """A part of the report that stands only where it has something to show."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.exhibits import Exhibit
-from analysis.study import Study
-from analysis.tables.table import Table
+from hvae.analysis.exhibits import Exhibit
+from hvae.analysis.study import Study
+from hvae.analysis.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,5 @@ class Section:
     csv: Callable[[Study], Mapping[str, str]]
     """name of a file -> its text, every replica"""
     figures: tuple[Exhibit, ...]
+    summary: Callable[[Study], Sequence[str]] = lambda study: ()
+    """sentences for the top of the report"""

@@ -1,8 +1,8 @@
 """The signal of the gradients."""
 
-from analysis.exhibits import Exhibit
-from analysis.figures.signal import gradient_signal
-from analysis.sections.section import Section
+from hvae.analysis.exhibits import Exhibit
+from hvae.analysis.figures.signal import gradient_signal
+from hvae.analysis.sections.section import Section
 
 FIGURES = (
     Exhibit(

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from analysis.claims import Decision
-from analysis.tables.table import Cell, Column, Table, number
+from hvae.analysis.claims import Decision
+from hvae.analysis.tables.table import Cell, Column, Table, number
 
 
 def claims_table(decisions: Sequence[Decision]) -> Table:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.claims import t_interval
-from analysis.load import Array, LoadedRun, by_label
-from analysis.study import Study
-from analysis.tables.likelihood import mean_text
-from analysis.tables.table import Cell, Column, Table, number, span, to_csv
+from hvae.analysis.claims import t_interval
+from hvae.analysis.load import Array, LoadedRun, by_label
+from hvae.analysis.study import Study
+from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.table import Cell, Column, Table, number, span, to_csv
 from hvae.vocabulary import ACTIVE
 
 UNTIMED: Array = np.array([np.nan])

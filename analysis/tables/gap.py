@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from analysis.activity import POSTERIOR_READING
-from analysis.gap import Annealed, Array, Images, Texts, high_share
-from analysis.load import LoadedRun
-from analysis.tables.likelihood import mean_text
-from analysis.tables.table import Cell, Column, Table, number, span
+from hvae.analysis.activity import POSTERIOR_READING
+from hvae.analysis.gap import Annealed, Array, Images, Texts, high_share
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.table import Cell, Column, Table, number, span
 
 IN_A_SEED = "± in a seed: the widest seed's own 95 % interval over images and paths, halved."
 REFUSED, DASH = "refused", "\N{EN DASH}"

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from analysis.gap import Array, Images, Texts
-from analysis.load import LoadedRun
-from analysis.tables.table import to_csv
+from hvae.analysis.gap import Array, Images, Texts
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.tables.table import to_csv
 
 
 def gap_csv(runs: Sequence[LoadedRun]) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from analysis.gap import Array, Texts, high_share
-from analysis.load import LoadedRun
-from analysis.tables.table import number
+from hvae.analysis.gap import Array, Texts, high_share
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.tables.table import number
 from hvae.vocabulary import good_k
 
 

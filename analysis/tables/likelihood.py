@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.claims import t_interval
-from analysis.load import Array, Likelihood, LoadedRun
-from analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.claims import t_interval
+from hvae.analysis.load import Array, Likelihood, LoadedRun
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
 

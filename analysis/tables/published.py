@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.claims import NotMeasuredError
-from analysis.load import by_label
-from analysis.origins import sessions
-from analysis.papers import Grid, Held, Number, hold
-from analysis.study import Study
-from analysis.tables.table import Cell, Column, Table, number
+from hvae.analysis.claims import NotMeasuredError
+from hvae.analysis.load import by_label
+from hvae.analysis.origins import sessions
+from hvae.analysis.papers import Grid, Held, Number, hold
+from hvae.analysis.study import Study
+from hvae.analysis.tables.table import Cell, Column, Table, number
 
 KINDS = {
     "agrees": "is-supported", "differs": "is-not-supported", "undecided": "is-undecided",

@@ -17,18 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae.data.images import (
-    BINARISATIONS,
-    Array,
-    Present,
-    Purpose,
-    Split,
-    binary,
-    grey,
-    real,
-    split_at_random,
-    stream,
-)
+from hvae.data.images import BINARISATIONS, Array, Present, Purpose, Split, binary, grey, real, split_at_random, stream
 from hvae.errors import ConfigError
 
 SUFFIXES = (".npy", ".npz")

@@ -1,7 +1,7 @@
 """The gap of the ELBO, split by layer: what each layer of q costs, with its doubt.
 
 With the latents visited in the order v_1 … v_L of the posterior and ``P_k = log p(v_1 … v_k, x)``, the chain rule
-gives, for every order and every decoder, Markov or with skips (`hvae.reference.answers`),
+gives, for every order and every decoder, Markov or with skips (`hvae.exact.answers`),
 
     log p(x) - ELBO = sum_k G_k,    G_k = E_q [log q(v_k | v_<k, x) - (P_k - P_{k-1})]
                                         = E_q KL(q(v_k | v_<k, x) ‖ p(v_k | v_<k, x)),
@@ -23,10 +23,10 @@ from hvae import rng
 from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE, Evidence
+from hvae.exact.answers import Reference
 from hvae.likelihood.annealing import Annealed
 from hvae.likelihood.estimate import Estimate
 from hvae.numerics import FloatArray
-from hvae.reference.answers import Reference
 
 
 @dataclass(frozen=True)

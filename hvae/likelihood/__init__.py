@@ -1,6 +1,6 @@
 """log p(x) of a finished model, with its doubt: importance sampling, annealing, bounds from both sides.
 
-Exact answers, where there are any, are in `hvae.reference`.
+Exact answers, where there are any, are in `hvae.exact`.
 """
 
 from hvae.likelihood.annealing import Annealed, Annealing, anneal

@@ -2,7 +2,7 @@
 
     f_k = -distortion - Σ_l beta(step) · layer_beta_l · rate_l
 
-The loss is minus the aggregate's mean over data. It bounds log p(x) only where every weight is 1; `hvae.training`
+The loss is minus the aggregate's mean over data. It bounds log p(x) only where every weight is 1; the trainer
 records the untempered bound beside the loss.
 
 Their gradient is pathwise, with the score function for discrete layers. `StickingTheLanding` and

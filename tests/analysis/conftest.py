@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.study import Study, open_study
-from experiments.depth import configs
+from hvae.analysis.study import Study, open_study
+from hvae.experiments.depth import configs
 from tests.analysis.fabricate import fabricate
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae.config import RunConfig
-from hvae.runs import Run
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Run
 
 EPSILONS = np.array([0.03, 0.1, 0.3])
 BOTTOM_UP_NATS = (4.8, 1.5, 0.03, 0.001, 0.0)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.activity import POSTERIOR_READING, read_units
+from hvae.analysis.activity import POSTERIOR_READING, read_units
 from hvae.vocabulary import (
     ACTIVE_SHARE,
     ADDS,

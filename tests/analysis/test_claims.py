@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims import (
+from hvae.analysis.claims import (
     Claim,
     Decision,
     NotMeasuredError,
@@ -20,9 +20,9 @@ from analysis.claims import (
     t_interval,
     welch_interval,
 )
-from analysis.load import LoadedRun, by_label
-from analysis.study import Study
-from experiments import depth
+from hvae.analysis.load import LoadedRun, by_label
+from hvae.analysis.study import Study
+from hvae.experiments import depth
 
 SEEDS = (0, 1, 2, 3)
 SLEEP = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims import decide
-from analysis.figures.comparison import comparison as picture
-from analysis.load import by_label
-from analysis.results import write_results
-from analysis.study import Study, open_study
-from analysis.tables.comparison import compared, comparison, comparison_csv, comparison_reading
-from experiments import convolution, cures, orders
+from hvae.analysis.claims import decide
+from hvae.analysis.figures.comparison import comparison as picture
+from hvae.analysis.load import by_label
+from hvae.analysis.results import write_results
+from hvae.analysis.study import Study, open_study
+from hvae.analysis.tables.comparison import compared, comparison, comparison_csv, comparison_reading
+from hvae.experiments import convolution, cures, orders
 from tests.analysis.fabricate import fabricate, probe
 
 RUNS = ("plain", "warm-up", "ladder", "all together", "grey, variance fixed", "grey, variance learned")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.depth import ARMS, PRESETS, configs, panels
+from hvae.experiments.depth import ARMS, PRESETS, configs, panels
 from hvae.schedules import Constant, LinearWarmup
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.exhibits import LAYERS, Exhibit, exhibits
-from analysis.figures import resampling, unit_rates
-from analysis.figures.active_units import active_units
-from analysis.figures.collapse import collapse_curves
-from analysis.figures.information import information
-from analysis.figures.likelihood import likelihood_curves
-from analysis.study import Study, open_study
-from experiments.depth import configs
+from hvae.analysis import style
+from hvae.analysis.exhibits import LAYERS, Exhibit, exhibits
+from hvae.analysis.figures import resampling, unit_rates
+from hvae.analysis.figures.active_units import active_units
+from hvae.analysis.figures.collapse import collapse_curves
+from hvae.analysis.figures.information import information
+from hvae.analysis.figures.likelihood import likelihood_curves
+from hvae.analysis.study import Study, open_study
+from hvae.experiments.depth import configs
 from tests.analysis.fabricate import fabricate
 
 

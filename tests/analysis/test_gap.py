@@ -11,17 +11,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis import style
-from analysis.exhibits import GAP
-from analysis.figures.gap import causes, curves, layer_gaps
-from analysis.load import LoadedRun, load_runs
-from analysis.report import verdict_text, write_experiment_report
-from analysis.results import write_results
-from analysis.study import open_study
-from analysis.tables.gap import layer_table, likelihood_bounds
-from analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from experiments.depth import configs
-from hvae.runs import Run
+from hvae.analysis import style
+from hvae.analysis.exhibits import GAP
+from hvae.analysis.figures.gap import causes, curves, layer_gaps
+from hvae.analysis.load import LoadedRun, load_runs
+from hvae.analysis.report import verdict_text, write_experiment_report
+from hvae.analysis.results import write_results
+from hvae.analysis.study import open_study
+from hvae.analysis.tables.gap import layer_table, likelihood_bounds
+from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
+from hvae.experiments.depth import configs
+from hvae.lab.runs.run import Run
 from hvae.vocabulary import ENCODER_COLLAPSE, IN_USE, LOSES
 from tests.analysis.fabricate import GAP_IMAGES, fabricate, probe, refuse
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims import NotMeasuredError, Sample
-from analysis.figures.curves import curves
-from analysis.overview import main, overview
-from analysis.papers import Curves, Line, Number, Published, hold
-from analysis.study import open_study
-from analysis.tables.published import published_table
-from experiments import depth, papers
-from experiments.published import numbers, published
-from hvae.experiment import find
+from hvae.analysis.claims import NotMeasuredError, Sample
+from hvae.analysis.figures.curves import curves
+from hvae.analysis.overview import main, overview
+from hvae.analysis.papers import Curves, Line, Number, Published, hold
+from hvae.analysis.study import open_study
+from hvae.analysis.tables.published import published_table
+from hvae.experiments import depth, papers
+from hvae.experiments.shared.published import numbers, published
+from hvae.lab.experiment import find
 from tests.analysis.fabricate import fabricate
 
 NAMES = papers.members()

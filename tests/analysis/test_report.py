@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.load import load_runs
-from analysis.reading import reading
-from analysis.report import compare_text, verdict_text, write_experiment_report
-from analysis.study import open_study
-from analysis.tables.likelihood import bad_share
-from analysis.tables.table import interval_text
-from analysis.tables.verdict import active_text, details
-from experiments.depth import configs
-from hvae.config import ConfigError, RunConfig
-from hvae.runs import Run
+from hvae.analysis.load import load_runs
+from hvae.analysis.report import compare_text, verdict_text, write_experiment_report
+from hvae.analysis.study import open_study
+from hvae.analysis.tables.likelihood import bad_share
+from hvae.analysis.tables.table import interval_text
+from hvae.analysis.tables.verdict import active_text, details
+from hvae.errors import ConfigError
+from hvae.experiments.depth import configs
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Run
 from tests.analysis.fabricate import fabricate, images
 
 
@@ -263,7 +263,7 @@ def test_bounds_on_other_data_are_not_compared(tmp_path: Path) -> None:
     assert "ELBO  " in compare_text(one, one)
     text = compare_text(one, two)
     assert "ELBO and L_K are left out, as they do not compare" in text and "ELBO  " not in text
-    (_, sentence) = reading(open_study(tmp_path / "own"))
+    (_, sentence) = summary(open_study(tmp_path / "own"))
     assert sentence.startswith("The bounds of these runs compare only where they are alike")
 
 
@@ -300,5 +300,5 @@ def test_older_settings_of_a_label_give_way(tmp_path: Path) -> None:
 
 
 def test_analysis_and_experiments_never_import_torch() -> None:
-    code = "import sys, analysis.report, experiments.depth; sys.exit('torch' in sys.modules)"
+    code = "import sys, hvae.analysis.report, hvae.experiments.depth; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

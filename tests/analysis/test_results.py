@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results import write_results
-from experiments.depth import configs
-from hvae.config import ConfigError
+from hvae.analysis.results import write_results
+from hvae.errors import ConfigError
+from hvae.experiments.depth import configs
 from tests.analysis.fabricate import fabricate
 
 

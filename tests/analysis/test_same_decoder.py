@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims import decide
-from analysis.figures.same_decoder import exact, informations, leads
-from analysis.load import by_label
-from analysis.report import write_experiment_report
-from analysis.study import open_study
-from analysis.tables.same_decoder import frozen, same_decoder_csv, same_decoder_reading, same_decoder_tables
-from experiments import orders
-from experiments.claims.orders import OWNERS, part
+from hvae.analysis.claims import decide
+from hvae.analysis.load import by_label
+from hvae.analysis.report import write_experiment_report
+from hvae.analysis.study import open_study
+from hvae.experiments import orders
+from hvae.experiments.orders.claims import OWNERS, part
+from hvae.experiments.orders.figures import exact, informations, leads
+from hvae.experiments.orders.tables import frozen, same_decoder_csv, same_decoder_reading, same_decoder_tables
 from tests.analysis.fabricate import fabricate, probe
 
 Measured = dict[str, dict[str, np.ndarray]]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from hvae.config import ConfigError
 from hvae.data import load
 from hvae.data.images import Split, dynamic
+from hvae.errors import ConfigError
 
 
 def test_grey_values_and_labels(tiny_store: Path, tiny_arrays: list[np.ndarray]) -> None:

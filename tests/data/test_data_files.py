@@ -6,9 +6,9 @@ from pathlib import Path
 import pooch
 import pytest
 
-from hvae.config import ConfigError
 from hvae.data import access, names
 from hvae.data.files import DataFile, data_folder
+from hvae.errors import ConfigError
 
 IMAGES = f"Tiny/raw/{names.IDX_NAMES[0]}"
 

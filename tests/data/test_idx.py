@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae.config import ConfigError
 from hvae.data.idx import read_idx
+from hvae.errors import ConfigError
 
 VALUES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 Write = Callable[[np.ndarray], Path]

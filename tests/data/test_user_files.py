@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hvae.config import ConfigError
 from hvae.data import load, user
+from hvae.errors import ConfigError
 
 GREY = np.random.default_rng(0).random((50, 4, 5))
 LABELS = np.arange(50)

@@ -8,21 +8,21 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from analysis.activity import read_units
-from hvae.config import EvaluationConfig
+from hvae.analysis.activity import read_units
 from hvae.diagnostics.collapse import UnitActivity, activity, share_interval
-from hvae.evaluation import gap
-from hvae.evaluation.effort import Effort
-from hvae.evaluation.subject import Subject
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
 from hvae.families import DiagonalGaussian
+from hvae.lab.config import EvaluationConfig
+from hvae.lab.evaluation import gap
+from hvae.lab.evaluation.budget import Effort
+from hvae.lab.evaluation.subject import Subject
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import FloatArray
 from hvae.posterior import NetworkPosterior
-from hvae.reference import LinearGaussian
 from hvae.vocabulary import ACTIVE_SHARE, ENCODER_ALONE, ENCODER_COLLAPSE, IN_USE, MODEL_COLLAPSE, UNDECIDED
 from tests.diagnostics.chains import Stack, holds, images, link, root
 from tests.statistics import assert_mean

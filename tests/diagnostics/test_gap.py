@@ -13,12 +13,12 @@ from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_g
 from hvae.diagnostics.marginals import Budget, refutes
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE
+from hvae.exact import Gaps, LinearGaussian, Quadrature
+from hvae.exact.known_stacks import STRENGTHS, binary_stack, grid, linear_stack
 from hvae.families import DiagonalGaussian
 from hvae.likelihood import Annealing, anneal, from_prior
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior, Posterior, shared
-from hvae.reference import Gaps, LinearGaussian, Quadrature
-from hvae.reference.examples import STRENGTHS, binary_stack, grid, linear_stack
 from tests.reference import stacks
 from tests.statistics import assert_mean
 

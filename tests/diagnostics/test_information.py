@@ -12,12 +12,12 @@ from hvae.diagnostics.bounds import Intervals
 from hvae.diagnostics.draws import controlled
 from hvae.diagnostics.information import Information, information
 from hvae.evidence import HVAE
+from hvae.exact import DiscreteChain
+from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.families import Bernoulli, Categorical, Family
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
-from hvae.reference import DiscreteChain
-from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Link, Stack, finite_informations, holds, images, link, root, sampler
 from tests.reference import enumerated
 from tests.statistics import assert_mean

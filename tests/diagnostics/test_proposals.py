@@ -13,6 +13,7 @@ from hvae.diagnostics.proposals import PROPOSALS, spread
 from hvae.diagnostics.refinement import Refinement, linearise, scaled
 from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.likelihood import Estimate
 from hvae.likelihood.annealing import Annealing
@@ -21,7 +22,6 @@ from hvae.likelihood.target import Target
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
-from hvae.reference import LinearGaussian
 from tests.reference import stacks
 from tests.statistics import assert_mean
 

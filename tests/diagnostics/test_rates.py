@@ -6,10 +6,10 @@ import torch
 
 from hvae.diagnostics.rates import rates
 from hvae.evidence import HVAE
+from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.families import DiagonalGaussian, FullGaussian
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Link, Stack, gaussian_kl, images, link, root, sampler
 from tests.statistics import assert_mean
 

@@ -15,6 +15,7 @@ from hvae.diagnostics.draws import divergence
 from hvae.diagnostics.information import information
 from hvae.diagnostics.rates import rates
 from hvae.evidence import HVAE
+from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.families import (
     Autoregressive,
     Bernoulli,
@@ -28,7 +29,6 @@ from hvae.families import (
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional, Site
 from hvae.posterior import NetworkPosterior
-from hvae.reference.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import holds, images, sampler
 from tests.statistics import assert_mean
 

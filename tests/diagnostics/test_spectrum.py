@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hvae import rng
-from hvae.diagnostics.spectrum import coin_information, probabilities
-from hvae.evaluation.spectra import spectra
 from hvae.evidence import HVAE
+from hvae.experiments.flach_equilibrium.spectra import spectra
+from hvae.experiments.flach_equilibrium.spectrum import coin_information, probabilities
 from hvae.families import Bernoulli, Categorical
 from hvae.numerics import coin_entropy
 from tests.reference import enumerated

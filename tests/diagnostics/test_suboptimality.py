@@ -11,13 +11,13 @@ from hvae.diagnostics.marginals import Marginal
 from hvae.diagnostics.refinement import Refinement, refine, scaled
 from hvae.diagnostics.suboptimality import Suboptimality, suboptimality
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli
 from hvae.likelihood import Estimate
 from hvae.likelihood.target import NotWhitenedError, from_encoder
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from hvae.reference import LinearGaussian
 from tests.reference import stacks
 from tests.statistics import assert_mean
 

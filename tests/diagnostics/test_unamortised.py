@@ -7,8 +7,8 @@ import torch
 from hvae import rng
 from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE
+from hvae.exact import DiscreteChain, LinearGaussian
 from hvae.families import Bernoulli, Categorical, Family
-from hvae.reference import DiscreteChain, LinearGaussian
 from tests.reference import enumerated, stacks
 from tests.statistics import assert_mean
 

@@ -7,7 +7,7 @@ import torch
 from hvae.diagnostics import usage
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE, Evidence
-from hvae.reference.linear_gaussian import LinearGaussian
+from hvae.exact.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Array, Joint, Stack, images, link, log_normal, root, sampler
 from tests.reference import stacks
 from tests.statistics import assert_mean

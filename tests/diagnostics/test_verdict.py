@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from hvae.config import EvaluationConfig
 from hvae.diagnostics.verdict import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, UNREAD, verdict
-from hvae.evaluation import layer_diagnostics
 from hvae.evidence import HVAE
+from hvae.lab.config import EvaluationConfig
+from hvae.lab.evaluation import layer_diagnostics
 from hvae.network import BeliefNetwork
 from hvae.posterior import NetworkPosterior
 from tests.diagnostics.chains import Stack, images, link, root

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.build import build_hvae
-from hvae.checkpoints import latest_checkpoint
-from hvae.config import DataConfig, LatentFamily, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Autoregressive, Bernoulli, Family
+from hvae.lab.assembly import build_hvae
+from hvae.lab.config import DataConfig, LatentFamily, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.lab.runs.checkpoints import latest_checkpoint
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import load_trained, train
 from hvae.rng import noise
-from hvae.runs import Run
 from hvae.schedules import Constant
-from hvae.training import load_trained, train
 
 RICH: tuple[LatentFamily, ...] = (
     "autoregressive-bernoulli", "autoregressive-categorical", "autoregressive-gaussian", "mixture", "maf", "nsf",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hvae.files import write_atomically
-from hvae.provenance import session
+from hvae.lab.runs.files import write_atomically
+from hvae.lab.runs.provenance import session
 from tests.faults.fault import LADDER, Fault
 from tests.faults.faults import FAULTS
 from tests.faults.harness import run, smallest_caught

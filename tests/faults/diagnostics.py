@@ -60,7 +60,7 @@ FAULTS = (
     Fault(
         "spectrum-of-draws",
         "the information of coins is taken from their states in place of their probabilities",
-        Change("hvae.diagnostics.spectrum:probabilities", "site.mean", "site.value"),
+        Change("hvae.experiments.flach_equilibrium.spectrum:probabilities", "site.mean", "site.value"),
         (f"{SPECTRUM}::test_of_a_stack_it_is_the_information_of_its_listed_states",),
     ),
     Fault(

@@ -175,7 +175,7 @@ FAULTS = (
     Fault(
         "prior-from-the-wrong-layer",
         "the prior of every layer is fed from the top",
-        Change("hvae.build.stack:build_hvae", "above.name", "names[-1]"),
+        Change("hvae.lab.assembly.stack:build_hvae", "above.name", "names[-1]"),
         ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
     ),
     Fault(
@@ -267,7 +267,7 @@ FAULTS = (
         "vamp-of-its-own-net",
         "the prior has a net of its own, which does not learn with the encoder's",
         Change(
-            "hvae.build.stack:_vamp_prior",
+            "hvae.lab.assembly.stack:_vamp_prior",
             "top.net",
             "nets.mlp(len(inputs[0]), (), top.family.n_outputs, activation=nn.Tanh, "
             "initialise=nets.xavier, source=generator(seed, 'init'))",

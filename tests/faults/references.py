@@ -11,7 +11,9 @@ FAULTS = (
     Fault(
         "least-gap-of-the-covariance",
         "the least gap of a diagonal Gaussian is read off the covariance, not the precision",
-        Change("hvae.evaluation.same_decoder:least_gap", "torch.linalg.inv(law.covariance)", "law.covariance"),
+        Change(
+            "hvae.experiments.orders.frozen_decoder:least_gap", "torch.linalg.inv(law.covariance)", "law.covariance"
+        ),
         ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
     ),
     # linear-Gaussian chains
@@ -19,7 +21,7 @@ FAULTS = (
         "linear-kl-swapped",
         "a layer's gap is KL(p ‖ q)",
         Change(
-            "hvae.reference.linear_gaps:linear_gaps",
+            "hvae.exact.linear_gaps:linear_gaps",
             "visit.expected_kl(q.law(name), joint.conditional([name], before), before)",
             "visit.expected_kl(joint.conditional([name], before), q.law(name), before)",
         ),
@@ -29,21 +31,21 @@ FAULTS = (
     Fault(
         "linear-expectation-under-p",
         "expectations under q are taken under p",
-        Change("hvae.reference.linear_gaps:linear_gaps", "_Visit.of(q, x)", "_Visit.of(p, x)"),
+        Change("hvae.exact.linear_gaps:linear_gaps", "_Visit.of(q, x)", "_Visit.of(p, x)"),
         LINEAR,
         raises=REFUSAL,
     ),
     Fault(
         "linear-remaining-off-by-one",
         "what remains of the gap after a layer still holds the layer's own q",
-        Change("hvae.reference.linear_gaps:linear_gaps", "order[position + 1 :]", "order[position:]"),
+        Change("hvae.exact.linear_gaps:linear_gaps", "order[position + 1 :]", "order[position:]"),
         LINEAR,
     ),
     Fault(
         "linear-spread-lost",
         "an expected log-density is taken at the mean, with too little of the spread about it",
         Change(
-            "hvae.reference.linear_gaps:_Visit.expected_log_prob",
+            "hvae.exact.linear_gaps:_Visit.expected_log_prob",
             "_trace_ratio(spread, law.covariance)",
             "(1 - SIZE) * _trace_ratio(spread, law.covariance)",
         ),
@@ -56,7 +58,7 @@ FAULTS = (
         "stack-bound-weight",
         "the weight of a rate meets q's entropy and not p's density",
         Change(
-            "hvae.evaluation.linear_training:stack_bound",
+            "hvae.experiments.shared.linear.training:stack_bound",
             'found + beta * (_log_density(missed, len(log_variance), w[f"p{layer}"]) + entropy)',
             'found + _log_density(missed, len(log_variance), w[f"p{layer}"]) + beta * entropy',
         ),
@@ -66,7 +68,7 @@ FAULTS = (
         "stack-bound-offset",
         "data that are off the stack's mean are not read by the encoder",
         Change(
-            "hvae.evaluation.linear_training:stack_bound",
+            "hvae.experiments.shared.linear.training:stack_bound",
             '(v @ w["offset"]).outer(w["offset"])',
             '0 * (v @ w["offset"]).outer(w["offset"])',
         ),
@@ -76,7 +78,7 @@ FAULTS = (
         "zero-column-residual",
         "a zero column sees the whole of a direction that other columns hold",
         Change(
-            "hvae.evaluation.ppca:zero_column_curvature",
+            "hvae.experiments.lucas_ppca.ppca:zero_column_curvature",
             "min(variance, eigenvalue) if place < n_kept else eigenvalue",
             "eigenvalue",
         ),
@@ -85,7 +87,9 @@ FAULTS = (
     Fault(
         "column-not-the-prior",
         "an empty column is looked at where the deviation of its q is 1, and not that of the prior",
-        Change("hvae.evaluation.linear_training:column_curvature", 'w["p1"].reshape(1)', '0 * w["p1"].reshape(1)'),
+        Change(
+            "hvae.experiments.shared.linear.training:column_curvature", 'w["p1"].reshape(1)', '0 * w["p1"].reshape(1)'
+        ),
         ("tests/test_linear_training.py::test_the_staircase_of_modes",),
     ),
     # discrete chains
@@ -93,7 +97,7 @@ FAULTS = (
         "discrete-kl-swapped",
         "a layer's gap is KL(p ‖ q)",
         Change(
-            "hvae.reference.discrete:DiscreteChain.gaps",
+            "hvae.exact.discrete:DiscreteChain.gaps",
             "exact(name, rows)",
             "log_q - (exact(name, rows) - log_q).exp() * (exact(name, rows) - log_q)",
         ),
@@ -103,7 +107,7 @@ FAULTS = (
         "reverse-normalised-over-the-parent",
         "p(z_l | z_{l-1}) sums to 1 over z_{l-1}",
         Change(
-            "hvae.reference.discrete:DiscreteChain._reverse",
+            "hvae.exact.discrete:DiscreteChain._reverse",
             "(tables[below].mT + marginals[name]).log_softmax(-1)",
             "(tables[below].mT + marginals[name]).log_softmax(0)",
         ),
@@ -113,7 +117,7 @@ FAULTS = (
         "discrete-expectation-under-p",
         "what remains of the gap is averaged over p(z_l), not over q(z_l | x)",
         Change(
-            "hvae.reference.discrete:DiscreteChain.gaps",
+            "hvae.exact.discrete:DiscreteChain.gaps",
             "last * (marginals if bottom_up else likelihoods)[name]",
             "marginals[name].exp() * (marginals if bottom_up else likelihoods)[name]",
         ),
@@ -123,7 +127,7 @@ FAULTS = (
         "discrete-remaining-off-by-one",
         "what remains of the gap after a layer still holds the layer itself",
         Change(
-            "hvae.reference.discrete:DiscreteChain.gaps",
+            "hvae.exact.discrete:DiscreteChain.gaps",
             "visited[name] - bound",
             "visited[name] - bound - link[name] + log_q[name]",
         ),
@@ -132,14 +136,14 @@ FAULTS = (
     Fault(
         "discrete-kl-weight",
         "the entropy of q enters the exact ELBO by a little more than 1",
-        Change("hvae.reference.discrete:DiscreteChain.elbo", "log_p - log_q", "log_p - (1 + SIZE) * log_q"),
+        Change("hvae.exact.discrete:DiscreteChain.elbo", "log_p - log_q", "log_p - (1 + SIZE) * log_q"),
         DISCRETE,
         size=0.02,
     ),
     Fault(
         "information-inherited",
         "the information of a ladder's layer holds that of the layers above",
-        Change("hvae.reference.discrete_information:_conditional", "so_far - above", "so_far"),
+        Change("hvae.exact.discrete_information:_conditional", "so_far - above", "so_far"),
         ("tests/reference/test_discrete.py::test_informations_equal_enumeration",),
     ),
     # whole stacks of coins
@@ -147,7 +151,7 @@ FAULTS = (
         "enumeration-beta-of-the-wrong-layer",
         "log p(z_l | z_{l+1}) is weighed by the layer above it, not by its own",
         Change(
-            "hvae.reference.enumeration:Tables.bound",
+            "hvae.experiments.conjecture.enumeration:Tables.bound",
             "weight.unsqueeze(-1) * q * (above * down.mT - beta * up)",
             "weight.unsqueeze(-1) * q * beta * (down.mT - up)",
         ),
@@ -156,14 +160,14 @@ FAULTS = (
     Fault(
         "enumeration-gap-under-p",
         "the layer gaps of a whole stack are averaged over the exact posterior of the layer below",
-        Change("hvae.reference.enumeration:Tables.gaps", "weight @ q", "weight @ exact.exp()"),
+        Change("hvae.experiments.conjecture.enumeration:Tables.gaps", "weight @ q", "weight @ exact.exp()"),
         ENUMERATION,
     ),
     Fault(
         "best-bound-untempered",
         "exact inference forgets that a dear layer has a flatter posterior",
         Change(
-            "hvae.reference.enumeration:Tables._scores",
+            "hvae.experiments.conjecture.enumeration:Tables._scores",
             "prices[layer] * found[-1].logsumexp(-1)",
             "(prices[layer] * found[-1]).logsumexp(-1)",
         ),
@@ -173,7 +177,7 @@ FAULTS = (
         "two-layer-spread-lost",
         "the bound of a linear stack forgets the noise of q(z2 | z1) in the mean of z1",
         Change(
-            "hvae.evaluation.linear_teachers:two_layer_bound",
+            "hvae.experiments.conjecture.linear:two_layer_bound",
             "missed @ first @ missed.mT + u2 @ s2 @ u2.mT",
             "missed @ first @ missed.mT",
         ),
@@ -183,26 +187,26 @@ FAULTS = (
     Fault(
         "worth-of-every-coin",
         "z2 is said to be worth what ties a group to all others, its own coins left out",
-        Change("hvae.evaluation.grouped:log_groups", "axis != group", "axis == group"),
+        Change("hvae.experiments.conjecture.grouped:log_groups", "axis != group", "axis == group"),
         ("tests/test_prices.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",),
     ),
     Fault(
         "local-threshold-of-fair-coins",
         "the local threshold takes the coins of z1 for fair ones when it reads x",
-        Change("hvae.evaluation.grouped:local_threshold", "tables.down[0].mT + prior", "tables.down[0].mT"),
+        Change("hvae.experiments.conjecture.grouped:local_threshold", "tables.down[0].mT + prior", "tables.down[0].mT"),
         ("tests/test_prices.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
     ),
     Fault(
         "local-threshold-without-the-spread-of-z1",
         "the local threshold of Gaussians takes z1 to have unit variance",
-        Change("hvae.evaluation.linear_teachers:local_threshold", "u2.square().sum(-1)", "0 * u2.sum(-1)"),
+        Change("hvae.experiments.conjecture.linear:local_threshold", "u2.square().sum(-1)", "0 * u2.sum(-1)"),
         ("tests/test_prices.py::test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
     ),
     Fault(
         "search-forgets-its-neighbours",
         "each price is trained again from the first stack known, not from the best of all prices",
         Change(
-            "hvae.evaluation.prices:Search.best",
+            "hvae.experiments.conjecture.thresholds:Search.best",
             "max(self._known[teacher], key=lambda solution: solution.value(beta))",
             "self._known[teacher][0]",
         ),
@@ -211,14 +215,14 @@ FAULTS = (
     Fault(
         "rate-of-a-stack-at-another-price",
         "under exact inference the rate is that of the posterior at β = 1",
-        Change("hvae.evaluation.grouped:_solution", "tables.best((1.0, beta))", "tables.best((1.0, 1.0))"),
+        Change("hvae.experiments.conjecture.grouped:_solution", "tables.best((1.0, beta))", "tables.best((1.0, 1.0))"),
         ("tests/test_prices.py::test_rows_of_coins_hold_what_their_stacks_have",),
     ),
     Fault(
         "autoregressive-table-without-masks",
         "the states of an autoregressive layer are scored as if its units were independent",
         Change(
-            "hvae.reference.discrete_visits:log_table",
+            "hvae.exact.discrete_visits:log_table",
             "family.log_prob(family.law(part), values)",
             "family.unit.log_prob(family.unit.law(part[..., : family.width]), values)",
         ),
@@ -228,7 +232,7 @@ FAULTS = (
     Fault(
         "values-visited-under-p",
         "the layers above are met as p leaves them, not as q does",
-        Change("hvae.reference.lines:Lines.gaps", "weight @ q", "self.weight(name)"),
+        Change("hvae.experiments.conjecture.lines:Lines.gaps", "weight @ q", "self.weight(name)"),
         (
             "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
         ),
@@ -237,7 +241,9 @@ FAULTS = (
         "reverse-without-prior",
         "p(z_l | z_{l-1}) is the likelihood alone",
         Change(
-            "hvae.reference.lines:Lines.reverse", "self.down[child].mT + self.marginals[latent]", "self.down[child].mT"
+            "hvae.experiments.conjecture.lines:Lines.reverse",
+            "self.down[child].mT + self.marginals[latent]",
+            "self.down[child].mT",
         ),
         (
             "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
@@ -246,13 +252,17 @@ FAULTS = (
     Fault(
         "least-gaussian-forgets-above",
         "the best law of z1 does not mind what it makes of z2",
-        Change("hvae.reference.lines:Lines._least", "self.reverse(name) - above", "self.reverse(name) - 0 * above"),
+        Change(
+            "hvae.experiments.conjecture.lines:Lines._least",
+            "self.reverse(name) - above",
+            "self.reverse(name) - 0 * above",
+        ),
         ("tests/reference/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
     ),
     Fault(
         "encoder-never-told",
         "an encoder of a non-linear teacher climbs the bound from where it starts, and loses modes",
-        Change("hvae.evaluation.nonlinear_teachers:fitted", "(0, 1)", "(1, 1)"),
+        Change("hvae.experiments.conjecture.nonlinear:fitted", "(0, 1)", "(1, 1)"),
         ("tests/test_nonlinear_teachers.py::test_training_does_not_give_up_the_modes",),
     ),
     # quadrature
@@ -260,7 +270,7 @@ FAULTS = (
         "quadrature-kl-swapped",
         "a layer's gap is KL(p ‖ q)",
         Change(
-            "hvae.reference.quadrature:Quadrature._answers",
+            "hvae.exact.quadrature:Quadrature._answers",
             "normaliser - ratio",
             "(ratio - normaliser).exp() * (ratio - normaliser)",
         ),
@@ -270,7 +280,7 @@ FAULTS = (
     Fault(
         "quadrature-remaining-off-by-one",
         "what remains of the gap after a layer still holds the layer's own rate",
-        Change("hvae.reference.quadrature:Quadrature._answers", "rates[position + 1 :]", "rates[position:]"),
+        Change("hvae.exact.quadrature:Quadrature._answers", "rates[position + 1 :]", "rates[position:]"),
         QUADRATURE,
         raises=REFUSAL,
     ),
@@ -278,7 +288,7 @@ FAULTS = (
         "nodes-counted-as-draws",
         "nodes are averaged without their weights",
         Change(
-            "hvae.reference.quadrature:Quadrature._answers",
+            "hvae.exact.quadrature:Quadrature._answers",
             "(weight * terms).sum(axes)",
             "(0 * weight + terms).mean(axes)",
         ),
@@ -290,7 +300,7 @@ FAULTS = (
         "two-layers-variance-unweighed",
         "Σ2 is completed without the weight of its rate",
         Change(
-            "hvae.evaluation.two_layers:completed",
+            "hvae.experiments.dang_strengths.two_layers:completed",
             "beta2.log() - precision.diagonal().log()",
             "-precision.diagonal().log()",
         ),
@@ -299,7 +309,9 @@ FAULTS = (
     Fault(
         "two-layers-given-threshold",
         "with a given Σ2 the top collapses where it would with a learned one",
-        Change("hvae.reference.thresholds:two_layer", "sigma2**2 * threshold / eta_enc**2", "threshold"),
+        Change(
+            "hvae.experiments.shared.linear.thresholds:two_layer", "sigma2**2 * threshold / eta_enc**2", "threshold"
+        ),
         ("tests/reference/test_thresholds.py::test_two_layer_of_given_variances_is_where_minimisation_ends",),
     ),
 )

@@ -143,8 +143,8 @@ def test_a_module_is_found_where_the_repository_has_it() -> None:
     for module, path in (
         ("hvae.numerics", "hvae/numerics.py"),
         ("hvae", "hvae/__init__.py"),
-        ("experiments.truth", "experiments/truth.py"),
-        ("analysis.claims", "analysis/claims.py"),
+        ("hvae.experiments.truth", "experiments/truth/__init__.py"),
+        ("hvae.analysis.claims", "analysis/claims.py"),
     ):
         assert path_of(module) == harness.REPO / path
     for module in ("hvae.nowhere", "hvae.rng.numerics", "nowhere.numerics"):

@@ -86,19 +86,19 @@ FAULTS = (
     Fault(
         "waiting-weights-keep-their-momentum",
         "a weight that waits has the gradient 0, so Adam moves it by its momentum",
-        Change("hvae.training:train", "value.grad = None", "value.grad = torch.zeros_like(value)"),
+        Change("hvae.lab.training.loop:train", "value.grad = None", "value.grad = torch.zeros_like(value)"),
         ("tests/test_training.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
     ),
     Fault(
         "decoder-moves-a-step-early",
         "the decoder's turn comes at the step before",
-        Change("hvae.build.moves:moves", "step + 1", "step + 2"),
+        Change("hvae.lab.assembly.trainable:moves", "step + 1", "step + 2"),
         ("tests/test_training.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",),
     ),
     Fault(
         "frozen-decoder-moves",
         "a decoder beside which encoders are refitted moves with them",
-        Change("hvae.evaluation.refit:refit", "owner != DECODER", "owner"),
+        Change("hvae.experiments.orders.refit:refit", "owner != DECODER", "owner"),
         (
             "tests/test_same_decoder.py::test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone[mean-field]",
         ),
@@ -112,13 +112,15 @@ FAULTS = (
     Fault(
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
-        Change("hvae.training:train", "squares[applied].sum(0)", "squares[applied].sum()"),
+        Change("hvae.lab.training.loop:train", "squares[applied].sum(0)", "squares[applied].sum()"),
         ("tests/test_training.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
     Fault(
         "a-stage-counts-from-the-start",
         "the learning rate of a later stage counts from the run's first step",
-        Change("hvae.training:train", "stage.learning_rate(step - stage.from_step)", "stage.learning_rate(step)"),
+        Change(
+            "hvae.lab.training.loop:train", "stage.learning_rate(step - stage.from_step)", "stage.learning_rate(step)"
+        ),
         ("tests/test_training.py::test_stages_equal_trainings_by_hand_one_after_the_other",),
     ),
     Fault(

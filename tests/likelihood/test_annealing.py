@@ -11,6 +11,7 @@ from torch import Tensor
 from hvae import rng
 from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli
 from hvae.likelihood import Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
 from hvae.likelihood import annealing as module
@@ -18,7 +19,6 @@ from hvae.likelihood.annealing import Path, run_backward, run_forward, tune
 from hvae.likelihood.hmc import JITTER, QUARTER_TURN, State, move
 from hvae.likelihood.sandwich import noise_at, simulate
 from hvae.posterior import NetworkPosterior
-from hvae.reference import LinearGaussian
 from tests.reference.stacks import decoder
 from tests.statistics import assert_mean
 from tests.test_gradients import coins, normal, stack

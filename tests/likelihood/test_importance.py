@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE, Evidence
+from hvae.exact import LinearGaussian
 from hvae.likelihood import importance_sample, log_likelihood_curve
 from hvae.posterior import NetworkPosterior
-from hvae.reference import LinearGaussian
 from tests.reference.stacks import decoder, encoder
 from tests.statistics import assert_mean
 

@@ -1,4 +1,4 @@
-"""Linear-Gaussian stacks for tests, and their joint law by arithmetic that shares no code with `hvae.reference`."""
+"""Linear-Gaussian stacks for tests, and their joint law by arithmetic that shares no code with `hvae.exact`."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hvae.evidence import HVAE
+from hvae.exact import DiscreteChain, NoReferenceError, discrete, discrete_information, discrete_visits
 from hvae.families import Autoregressive, Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior, Posterior
-from hvae.reference import DiscreteChain, NoReferenceError, discrete, discrete_information, discrete_visits
 from tests.reference.enumerated import KINDS, LADDERS, Enumerated, decoder, observations, posterior
 
 N_DATA = 3

@@ -10,11 +10,12 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from hvae import nets
+from hvae.exact import DiscreteChain
+from hvae.exact import known_stacks as examples
+from hvae.experiments.conjecture.enumeration import Enumeration, Tables, coin_states, fit
 from hvae.families import Autoregressive, Bernoulli
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from hvae.reference import DiscreteChain, examples
-from hvae.reference.enumeration import Enumeration, Tables, coin_states, fit
 
 EXACT = {"atol": 1e-10, "rtol": 0}
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from hvae import rng
 from hvae.evidence import HVAE
+from hvae.exact import Gaps, LinearGaussian, NoReferenceError
 from hvae.families import Bernoulli, DiagonalGaussian, FullGaussian
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
-from hvae.reference import Gaps, LinearGaussian, NoReferenceError
 from tests.reference.stacks import (
     NETWORKS,
     Array,

@@ -8,10 +8,10 @@ from torch import nn
 
 from hvae import rng
 from hvae.evidence import HVAE
+from hvae.exact import LinearGaussian, NoReferenceError, gaussian_mutual_information
 from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior
-from hvae.reference import LinearGaussian, NoReferenceError, gaussian_mutual_information
 from tests.reference.stacks import decoder, encoder, gaussian, information, joint, linear
 
 WIDTHS = {1: (5, 3), 2: (5, 4, 2), 3: (6, 4, 3, 2)}

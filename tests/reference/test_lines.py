@@ -10,14 +10,14 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from torch import nn
 
-from hvae.evaluation.nonlinear_teachers import smooth_decoder, started
-from hvae.evaluation.teachers import Law
+from hvae.exact import NoReferenceError, Quadrature
+from hvae.experiments.conjecture.bernoulli import Law
+from hvae.experiments.conjecture.lines import Lines
+from hvae.experiments.conjecture.nonlinear import smooth_decoder, started
 from hvae.families import DiagonalGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from hvae.reference import NoReferenceError, Quadrature
-from hvae.reference.lines import Lines
 from tests.reference import stacks
 
 GAUSSIAN, MIXTURE, FLOW = Law("gaussian", "mlp", 3), Law("mixture", "mlp", 3, 2), Law("nsf", "mlp", 3)

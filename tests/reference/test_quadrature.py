@@ -10,15 +10,15 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from torch import nn
 
+from hvae.exact import quadrature
+from hvae.exact.answers import Gaps, NoReferenceError
+from hvae.exact.linear_gaussian import LinearGaussian
+from hvae.exact.nodes import nodes
+from hvae.exact.quadrature import Quadrature
 from hvae.families import Bernoulli, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
-from hvae.reference import quadrature
-from hvae.reference.answers import Gaps, NoReferenceError
-from hvae.reference.linear_gaussian import LinearGaussian
-from hvae.reference.nodes import nodes
-from hvae.reference.quadrature import Quadrature
 from tests.reference.stacks import decoder as linear_decoder
 from tests.reference.stacks import joint, linear, parameters
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from hvae.exact import DiscreteChain, LinearGaussian, NoReferenceError, Quadrature, Reference, solve
 from hvae.families import Bernoulli, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.reference import DiscreteChain, LinearGaussian, NoReferenceError, Quadrature, Reference, solve
 from tests.reference.stacks import decoder as linear_decoder
 
 

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from hvae.reference import ppca, single_layer, two_layer
+from hvae.experiments.shared.linear.thresholds import ppca, single_layer, two_layer
 
 Array = np.ndarray
 

@@ -1,0 +1,94 @@
+"""A few sentences on a study, made from its numbers."""
+
+import numpy as np
+
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.study import Study
+from hvae.analysis.tables.comparison import comparison_reading
+from hvae.analysis.tables.likelihood import mean_text, warned
+from hvae.analysis.tables.published import held, limits
+from hvae.analysis.tables.table import span
+from hvae.analysis.tables.verdict import kind_counts
+from hvae.vocabulary import FAILED
+
+
+def summary(study: Study) -> list[str]:
+    """What the preset leaves out of a paper; one sentence on each part measured beside the runs, on the layers of the
+    deepest runs, on the likelihood."""
+    layers = comparison_reading(study) or [_layers(study)]
+    return [*_limits(study), *measured_summary(study), *filter(None, (*layers, _likelihood(study)))]
+
+
+def _limits(study: Study) -> list[str]:
+    said = limits(study, held(study)) if study.paper else ""
+    return [f"Against the paper, preset {study.preset}: {said}"] if said else []
+
+
+def measured_summary(study: Study) -> list[str]:
+    """One sentence on each part measured beside the runs."""
+    return [sentence for section in study.sections for sentence in section.summary(study)]
+
+
+def _layers(study: Study) -> str:
+    deepest = {title: run for title, run in study.deepest.items() if run.evaluated}
+    if not deepest:
+        return ""
+    depths = {run.depth for run in deepest.values()}
+    mixed = "In the deepest run of each panel (the last where all are as deep)"
+    where = f"At depth {depths.pop()}" if len(depths) == 1 else mixed
+    threshold = next(iter(deepest.values())).config.evaluation.epsilon_nats
+    clauses = [f"{title} has {_kinds(run)}" for title, run in deepest.items()]
+    if len(deepest) == 1:
+        (run,) = deepest.values()
+        return f"At the threshold of {threshold:g} nats this run has {_kinds(run)}."
+    return f"{where}, at the threshold of {threshold:g} nats: {'; '.join(clauses)}."
+
+
+def _kinds(run: LoadedRun) -> str:
+    """ "z1, z2 active and z3 to z5 collapsed in 4 of 4 replicas", layers where replicas differ apart."""
+    groups: dict[str, list[int]] = {}
+    mixed: list[str] = []
+    n_alive = run.n_replicas
+    for number, layer in enumerate(run.layers, start=1):
+        found = kind_counts(layer, run.epsilon_index)
+        n_alive = run.n_replicas - found.pop(FAILED, 0)
+        if len(found) == 1:
+            groups.setdefault(next(iter(found)), []).append(number)
+        elif found:
+            words = [f"{word} in {count} of {n_alive}" for word, count in found.most_common()]
+            mixed.append(f"{layer.name} {' and '.join(words)}")
+    if not n_alive:
+        return "no replica that did not fail"
+    parts = [f"{span(numbers)} {_adjective(word)}" for word, numbers in groups.items()]
+    text = f"{' and '.join(parts)} in {n_alive} of {n_alive} replicas" if parts else ""
+    failed = run.n_replicas - n_alive
+    lost = f"({failed} of {run.n_replicas} replicas failed)" if failed else ""
+    return " ".join(part for part in (", ".join(part for part in (text, *mixed) if part), lost) if part)
+
+
+def _adjective(word: str) -> str:
+    return {"noise only": "coding noise only"}.get(word, word)
+
+
+def _likelihood(study: Study) -> str:
+    means = {
+        run: float(np.nanmean(run.likelihood.best[:, 1]))
+        for run in study.runs
+        if run.likelihood is not None and np.isfinite(run.likelihood.best[:, 1]).any()
+    }
+    if not means:
+        return ""
+    yardsticks = sorted({run.yardstick for run in means})
+    if len(yardsticks) > 1:
+        return f"The bounds of these runs compare only where they are alike: they are on {'; '.join(yardsticks)}."
+    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    bad, total = sum(map(warned, means)), sum(run.n_replicas for run in means)
+    trust = f"{bad} of {total} replicas carry a warning (see Likelihood)" if bad else "no replica carries a warning"
+    if best is worst:
+        return f"Its bound is {_bound(best)} on the test images; {trust}."
+    return f"The highest bound is {_bound(best)} ({best.title}), the lowest {_bound(worst)} ({worst.title}); {trust}."
+
+
+def _bound(run: LoadedRun) -> str:
+    assert run.likelihood is not None
+    return f"L_{int(run.likelihood.n_samples[-1])} = {mean_text(run.likelihood.best[:, 1])} nats"

@@ -1,0 +1,156 @@
+"""Can a layered encoder follow the reverse conditionals of a layered decoder, and is that why upper layers collapse?
+
+B. Flach conjectures in his lecture on variational autoencoders that a layered belief network cannot in principle
+approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
+and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
+whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
+width, the strength of the couplings and the depth, and what the shape of a law costs where one unit a layer leaves
+nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and what it gives up, once
+it may move; (c) what a top layer that is needed by construction may cost (the weight β of its rate) before it is
+emptied, under exact and under factorised inference. On images, two stacks of three layers, of diagonal and of
+full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
+
+Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
+Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hvae.experiments import depth
+from hvae.experiments.conjecture.claims import claims as of_teachers
+from hvae.experiments.conjecture.claims_nonlinear import shapes
+from hvae.experiments.conjecture.claims_thresholds import prices
+from hvae.lab.config import RunConfig
+
+PRESETS = ("demo", "cpu", "paper")
+
+RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
+
+DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
+"""coins of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a layer"""
+
+GRID: Mapping[str, Mapping[str, Any]] = {
+    "demo": {
+        "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
+        "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 100,
+        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 30, "n_begun": 2, "n_closer": 1,
+    },
+    "cpu": {
+        "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
+        "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
+        "n_starts": 2, "n_released": 1500,
+        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.9, 1.1, 1.5), "n_priced": 250, "n_begun": 3,
+        "n_closer": 5,
+    },
+    "paper": {
+        "strengths": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "n_teachers": 16, "wide": (8, 6, 6, 6), "narrow": (8, 4, 2, 2),
+        "other": ((8, 6, 6), (8, 6, 6, 6, 6)), "widths": (4, 16, 64, 256), "masked": (4, 16, 64), "n_steps": 5000,
+        "n_starts": 4, "n_released": 10000,
+        "grouped": (9, 3, 2), "powers": (-2.0, -1.0, 0.0, 0.125, 0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5, 2.0),
+        "n_priced": 2000, "n_begun": 8, "n_closer": 8,
+    },
+}  # fmt: skip
+"""couplings, teachers, coins a layer, hidden units, steps and starts of training; of part (c): coins of x, z1 and z2,
+prices as powers of the threshold under exact inference, and steps that close in on a threshold"""
+
+SIZES = ((3.0, 8.0), (6.0, 4.0))
+"""of the logits of x | z1 and z1 | z2 in part (c): x that tells z1 by half, and nearly"""
+GAUSSIAN_SIZES = ((0.5, 2.0), (1.0, 1.0))
+
+SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
+    "demo": ((1.0, 4.0), (16,), 20, 1),
+    "cpu": ((1.0, 2.0, 4.0), (4, 16, 64), 400, 2),
+    "paper": ((0.5, 1.0, 2.0, 4.0), (4, 16, 64, 256), 4000, 4),
+}
+"""of non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts"""
+
+claims = (*of_teachers, *shapes, *prices)
+
+
+def configs(preset: str) -> dict[str, RunConfig]:
+    """Two stacks of three layers on images: 8x8 digits at demo and cpu, MNIST at paper."""
+    base = depth.configs("paper" if preset == "paper" else "demo")["depth-3 bottom-up"]
+    if preset == "demo":
+        base = dataclasses.replace(base, training=dataclasses.replace(base.training, seeds=(0, 1)))
+    models = {
+        label: dataclasses.replace(base.model, families=(family,), latent_variance="learned")
+        for label, family in RICHER.items()
+    }
+    return {label: dataclasses.replace(base, model=model) for label, model in models.items()}
+
+
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
+    """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
+    from hvae.experiments.conjecture import bernoulli as teachers
+    from hvae.experiments.conjecture import grouped, released
+    from hvae.experiments.conjecture import linear as linear_teachers
+    from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
+    from hvae.experiments.conjecture.bernoulli import Effort, Law
+    from hvae.experiments.truth.accuracy import gap_rows
+
+    knobs = GRID[preset]
+    strengths, n_teachers, wide, narrow = (knobs[name] for name in ("strengths", "n_teachers", "wide", "narrow"))
+    linear, table = Law("factorised", "linear"), Law("factorised", "table")
+    nets = [Law("factorised", "mlp", width) for width in knobs["widths"]]
+    rich = [Law("autoregressive", "mlp", width) for width in knobs["masked"]]
+    effort = Effort(knobs["n_steps"], 0.05, knobs["n_starts"])
+    once = dataclasses.replace(effort, n_starts=1)
+
+    def fixed() -> Any:
+        laws = [linear, *nets, table]
+        shapes = {wide: laws, **{widths: [linear, table] for widths in knobs["other"]}}
+        return teachers.fixed_rows(shapes, strengths, n_teachers, effort, say)
+
+    def rich_fixed() -> Any:
+        laws = [Law("autoregressive", "linear"), *rich]
+        return teachers.fixed_rows({wide: laws}, strengths, n_teachers, once, say)
+
+    def gaps() -> Any:
+        stacks = teachers.known_stacks(wide, strengths, 2, 8, linear, once)
+        return gap_rows(stacks, 64, 2000, seed=0, say=say)
+
+    def release() -> Any:
+        free = Effort(knobs["n_released"], 0.02, 1)
+        shapes = {"wide": wide, "bottleneck": narrow}
+        laws = [None, linear, *rich]
+        return released.release_rows(shapes, strengths, n_teachers, laws, effort=once, released=free, say=say)
+
+    priced = Effort(knobs["n_priced"], 0.05, knobs["n_begun"])
+    powers, n_closer = knobs["powers"], knobs["n_closer"]
+
+    def threshold() -> Any:
+        laws = [linear, table, Law("autoregressive", "table", 4)]
+        kinds = {"linear": SIZES, "parity": SIZES}
+        return grouped.grouped_rows(knobs["grouped"], kinds, n_teachers, laws, powers, priced, n_closer, say)
+
+    def linear_threshold() -> Any:
+        return linear_teachers.linear_price_rows((9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, priced, n_closer, say)
+
+    def linear_fixed() -> Any:
+        return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
+
+    def nonlinear() -> Any:
+        couplings, hidden, n_steps, n_starts = SMOOTH[preset]
+        gaussian = [Law("gaussian", "linear"), *(Law("gaussian", "mlp", width) for width in hidden)]
+        mixtures = [Law("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
+        laws = [*gaussian, Law("gaussian", "free"), *mixtures, Law("nsf", "mlp", 16)]
+        return nonlinear_teachers.nonlinear_rows(couplings, n_teachers, laws, Effort(n_steps, 0.02, n_starts), say)
+
+    return {
+        "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,
+        "linear": linear_fixed, "linear-threshold": linear_threshold,
+        "nonlinear": nonlinear,
+    }  # fmt: skip
+
+
+def sections() -> tuple[Any, ...]:
+    """What this adds to the report."""
+    from hvae.experiments.conjecture import section
+    from hvae.experiments.truth import section as accuracy
+
+    return (section.SECTION, accuracy.SECTION)

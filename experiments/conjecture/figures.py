@@ -1,0 +1,191 @@
+"""The conjecture on known teachers: what encoders leave, where released decoders go, and which cells lose the top."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from hvae.analysis import style
+from hvae.analysis.claims import Measured
+from hvae.analysis.load import Array
+from hvae.experiments.conjecture.tables import cases, each, laws, relative
+
+FLOOR = 1e-6
+"""nats; what is less is drawn here"""
+COLLAPSED = 0.1
+"""nats; the verdict's"""
+
+
+def widths(measured: Measured) -> Figure | None:
+    """Mean layer gap against hidden units, a panel for each strength: one point per teacher, line through medians."""
+    if "fixed" not in measured:
+        return None
+    rows = laws(measured)
+    rows = {name: values[rows["depth"] == 3] for name, values in rows.items()}
+    if not len(rows["depth"]):
+        rows = laws(measured)
+    strengths = sorted(set(rows["strength"].tolist()))
+    ticks = sorted({int(hidden) for hidden in rows["hidden"]})
+    with style.settings():
+        made, axes = style.panel_grid(len(strengths), 3.9, sharex=True, sharey=True)
+        for one, strength in zip(axes, strengths, strict=True):
+            one.set_title(f"couplings {strength:g}", pad=3)
+            at = rows["strength"] == strength
+            limit = rows["layer_gap_nats"][at & (rows["net"] == "table")]
+            if len(limit):
+                one.axhline(float(np.median(limit)), color=style.GREY, linewidth=0.7, linestyle="--")
+                one.axhspan(float(limit.min()), float(limit.max()), color=style.GREY, alpha=0.15, linewidth=0)
+            for index, law in enumerate(("factorised", "autoregressive")):
+                medians = []
+                for hidden in ticks:
+                    gaps = rows["layer_gap_nats"][
+                        at & (rows["law"] == law) & (rows["net"] != "table") & (rows["hidden"] == hidden)
+                    ]
+                    place = ticks.index(hidden) + 0.08 * (2 * index - 1)
+                    _points(one, place, np.maximum(gaps, FLOOR), index)
+                    if len(gaps):
+                        medians.append((place, max(float(np.median(gaps)), FLOOR)))
+                one.plot(*zip(*medians, strict=True), color=style.color(index + 1)) if medians else None
+            one.set_yscale("log")
+            one.set_xticks(range(len(ticks)), ["linear" if hidden == 0 else str(hidden) for hidden in ticks])
+            _decades(one)
+        for one in axes[::2]:
+            one.set_ylabel("gap (nats a layer)")
+        for one in axes[-2:]:
+            one.set_xlabel("hidden units")
+        handles = [_dot(index, law) for index, law in enumerate(("factorised", "autoregressive"))]
+        handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="factorised table"))
+        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1)
+        return made
+
+
+def strengths(measured: Measured) -> Figure | None:
+    """Mean layer gap against the strength of the couplings, by depth: coins (free tables), and linear-Gaussian."""
+    if not {"fixed", "linear"} <= set(measured):
+        return None
+    coins = measured["fixed"]
+    table = {name: values[coins["net"] == "table"] for name, values in coins.items()}
+    with style.settings():
+        made = style.figure(5.2)
+        axes = made.subplots(1, 2, sharey=True)
+        depths = sorted({int(depth) for rows in (table, measured["linear"]) for depth in rows["depth"]})
+        sides = (("coins, table", table), ("linear-Gaussian, diagonal", measured["linear"]))
+        for one, (title, rows) in zip(axes, sides, strict=True):
+            one.set_title(title, pad=3)
+            ticks = sorted(set(rows["strength"].tolist()))
+            for index, depth in enumerate(depths):
+                at = rows["depth"] == depth
+                medians = []
+                for (strength,), same in each(rows, "strength"):
+                    gaps = rows["layer_gap_nats"][at & same]
+                    place = float(str(strength)) * 1.05 ** (index - 1)
+                    _points(one, place, np.maximum(gaps, FLOOR), index)
+                    medians += [(place, float(np.median(gaps)))] if len(gaps) else []
+                one.plot(*zip(*medians, strict=True), color=style.color(index + 1)) if medians else None
+            one.set_xscale("log")
+            one.set_yscale("log")
+            one.set_xticks(ticks, [f"{strength:g}" for strength in ticks])
+            one.xaxis.set_minor_formatter(NullFormatter())
+            one.set_xlabel("strength of the couplings")
+            _decades(one)
+        axes[0].set_ylabel("gap (nats a layer)")
+        handles = [_dot(index, f"depth {depth}") for index, depth in enumerate(depths)]
+        made.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=0.8, columnspacing=1)
+        return made
+
+
+def release(measured: Measured) -> Figure | None:
+    """Left: the gap before and after, likelihood given up; right: I(z_{L-1}; z_L) before against after."""
+    if "release" not in measured:
+        return None
+    rows = measured["release"]
+    rows = {name: values[rows["encoder"] != "exact"] for name, values in rows.items()}
+    top = int(rows["depth"].max())
+    kinds = each(rows, "shape", "encoder")
+    with style.settings():
+        made = style.figure(5.8)
+        axes = made.subplots(1, 2)
+        axes[0].set_xscale("log")
+        axes[0].set_yscale("log")
+        for index, (_, at) in enumerate(kinds):
+            color, mark = style.color(index + 1), style.marker(index)
+            before, after = (np.maximum(rows[f"gap_{when}_nats"][at], FLOOR) for when in ("before", "after"))
+            given_up = np.maximum(rows["given_up_nats"][at], FLOOR)
+            kept = [rows[f"coupling_{when}{top}_nats"][at] for when in ("before", "after")]
+            looks = {"color": color, "marker": mark, "markersize": 2.4, "linestyle": "", "markeredgewidth": 0.5}
+            axes[0].plot(before, after, **looks)
+            axes[0].plot(before, given_up, markerfacecolor="white", **looks)
+            axes[1].plot(*kept, **looks)
+        for one in axes:
+            ends = one.get_xlim()
+            line = [max(ends[0], FLOOR), ends[1]]
+            one.plot(line, line, color=style.GREY, linewidth=0.6, linestyle="--")
+        for axis in (axes[0].xaxis, axes[0].yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+            axis.set_minor_formatter(NullFormatter())
+        axes[0].xaxis.set_major_locator(LogLocator(numticks=3))
+        axes[0].set_xlabel("gap before (nats)")
+        axes[0].set_ylabel("gap after (filled), given up (nats)")
+        axes[1].set_xlabel(f"I(z{top - 1}; z{top}) before (nats)")
+        axes[1].set_ylabel("after (nats)")
+        axes[1].set_ylim(bottom=0)
+        axes[1].set_xlim(left=0)
+        handles = [
+            Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=f"{shape}, {encoder}")
+            for i, ((shape, encoder), _) in enumerate(kinds)
+        ]
+        made.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1)
+        return made
+
+
+def prices(measured: Measured) -> Figure | None:
+    """I_p(z1; z2) against the price, a panel for each kind of teacher; ticks above: thresholds, one per teacher."""
+    found = cases(measured)
+    if not found:
+        return None
+    names = list(dict.fromkeys(name for _, rows in found for name in rows["inference"].tolist()))
+    with style.settings():
+        made, axes = style.panel_grid(len(found), 3.9, sharex=True, sharey=True)
+        highest = max(float(rows["top_nats"].max()) for _, rows in found)
+        for one, (case, rows) in zip(axes, found, strict=True):
+            one.set_title(case, pad=3)
+            for (name,), at in each(rows, "inference"):
+                index = names.index(name)
+                medians = []
+                for power in sorted(set(rows["power"][at & np.isfinite(rows["power"])].tolist())):
+                    top = rows["top_nats"][at & (rows["power"] == power)]
+                    _points(one, power + 0.02 * (index - 1.5), top, index)
+                    medians.append((power, float(np.median(top))))
+                one.plot(*zip(*medians, strict=True), color=style.color(index + 1), linewidth=0.7)
+                places = relative(rows, rows["threshold_beta"])[at & (rows["power"] == 0)]
+                height = highest * (1.12 + 0.07 * index)
+                one.plot(places, np.full(len(places), height), "|", color=style.color(index + 1), markersize=3.5)
+            one.axhline(COLLAPSED, color=style.GREY, linewidth=0.6, linestyle="--")
+            one.axvline(1.0, color=style.GREY, linewidth=0.6, linestyle=":")
+        for one in axes[::2]:
+            one.set_ylabel("I(z1; z2) (nats)")
+        for one in axes[-2:]:
+            one.set_xlabel("price: log β / log β* exact")
+        made.legend(
+            handles=[_dot(index, str(name)) for index, name in enumerate(names)],
+            loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1,
+        )  # fmt: skip
+        return made
+
+
+def _points(one: Axes, place: float, values: Array, index: int) -> None:
+    one.plot(
+        np.full(len(values), place), values, style.marker(index), color=style.color(index + 1), markersize=2.0,
+        linestyle="", alpha=0.7,
+    )  # fmt: skip
+
+
+def _decades(one: Axes) -> None:
+    one.yaxis.set_major_locator(LogLocator(10))
+    one.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+    one.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _dot(index: int, label: str) -> Line2D:
+    return Line2D([], [], color=style.color(index + 1), marker=style.marker(index), label=label, markersize=2.8)

@@ -1,0 +1,74 @@
+"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every law leaves, table and sentence."""
+
+import numpy as np
+
+from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.load import Arrays
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+
+PART = "nonlinear"
+
+
+def nonlinear_tables(measured: Measured) -> dict[str, Table]:
+    """Heading -> table, if the part was measured."""
+    if PART not in measured:
+        return {}
+    return {"Non-linear Gaussian, one unit a layer: layer gap that the best encoder leaves": _table(measured[PART])}
+
+
+def nonlinear_csv(measured: Measured) -> dict[str, str]:
+    """File name -> every row."""
+    if PART not in measured:
+        return {}
+    rows = measured[PART]
+    return {f"conjecture-{PART}.csv": to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])}
+
+
+def nonlinear_reading(measured: Measured) -> list[str]:
+    """What the teachers are like, and how far the trained rows are to be believed."""
+    if PART not in measured:
+        return []
+    rows = measured[PART]
+    strongest = rows["strength"] == rows["strength"].max()
+    shares = [rows[f"multimodal{layer}"][strongest] for layer in (1, 2)]
+    trained = np.isfinite(rows["late_gain_nats"])
+    return [
+        f"Of the parents of non-linear teachers at couplings of {rows['strength'].max():g}, by their own law, "
+        f"{100 * shares[0].mean():.0f} % (x) and {100 * shares[1].mean():.0f} % (z1) have a reverse conditional of "
+        f"several modes; of {trained.sum()} encoders trained on them the last tenth of the steps gained at most "
+        f"{rows['late_gain_nats'][trained].max():.1e} nats, and gaps on finer values differ from those of training by "
+        f"{np.median(rows['disagreement_nats'][trained]):.0e} (median), {rows['disagreement_nats'][trained].max():.1e} "
+        "(largest)."
+    ]
+
+
+def encoders(rows: Arrays) -> list[str]:
+    """The laws in words, in their order."""
+    return list(dict.fromkeys(rows["encoder"].tolist()))
+
+
+def strengths(rows: Arrays) -> list[float]:
+    return sorted(set(rows["strength"].tolist()))
+
+
+def _table(rows: Arrays) -> Table:
+    columns = (
+        Column("encoder", numeric=False),
+        Column("parameters"),
+        *(Column(f"couplings {strength:g}", "nats a layer") for strength in strengths(rows)),
+        Column("late gain", "nats, at most"),
+    )
+    cells = []
+    for encoder in encoders(rows):
+        at = rows["encoder"] == encoder
+        gaps = [t_interval(rows["layer_gap_nats"][at & (rows["strength"] == strength)]) for strength in strengths(rows)]
+        late = rows["late_gain_nats"][at].max()
+        cells.append(
+            [
+                encoder,
+                number(rows["n_parameters"][at][0], 0),
+                *(f"{number(middle, 3)} [{number(low, 3)}, {number(high, 3)}]" for low, middle, high in gaps),
+                f"{late:.0e}" if np.isfinite(late) else number(late),
+            ]
+        )
+    return Table(columns, tuple(tuple(map(Cell, row)) for row in cells))

@@ -1,0 +1,199 @@
+"""What a top layer that is needed may cost before it is emptied, under exact inference and under encoders. Nats.
+
+Every unit of z1 writes a group of x of its own, in the teacher and in every decoder trained on it:
+
+    p(x | z1) = prod_g p(x_g | z1_g),    p(z1 | z2) = prod_g p(z1_g | z2),    g = 1 … G.
+
+Without z2 the groups are independent, and every product of the teacher's p(x_g) is reached: its p(z1_g) in the prior's
+place. The bound weighs the rate of z2 by β and all else by 1, and a layer that codes nothing has no rate. So the bound
+without z2 is -sum_g H(x_g) at every β and under every inference that reaches each p(z1_g | x_g), and at β = 1 exact
+inference adds to it
+
+    worth = KL(p(x) ‖ prod_g p(x_g)).
+
+A stack of rate R, whose bound is A - β R above that, pays at the price β iff A > β R. The best V(β) = max (A - β R) is
+convex and falls with β until it stays at 0 from the threshold β* = sup A / R on; every stack, however it was trained,
+proves A / R <= β*. With each p at its best for q,
+
+    A = sum_g I(x_g; z1_g) - I(x; z1) - TC(z1) + sum_g I(z1_g; z2) <= sum_g I(z1_g; z2) <= G I(z1; z2) <= G R,
+
+hence β* <= G. And with λ the largest eigenvalue of the correlations of z1 without z2 (of z1_g ~ p(z1_g | x_g) on the
+teacher's x),
+
+    1 <= λ <= β* under an encoder <= β* of exact inference <= G:
+
+a z2 that moves the mean of z1_g by ε a_g of its deviations gains ε² (E (sum_g a_g z1_g)² / β - sum_g a_g²) / 2 under
+its best law, which is linear in z1 and factorised, and a change of q(z1 | x) brings it nothing in ε². So factorised
+inference lowers the threshold only where exact inference goes beyond λ, by giving the layer up all at once. (λ is one
+number where p(x_g) tells p(z1_g) and p(x_g | z1_g), up to names: three coins or two Gaussians a group.)
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hvae.experiments.truth.accuracy import columns
+from hvae.lab.evaluation.replicas import Arrays, Say
+
+WORTH = 0.1
+"""nats; teachers whose z2 is worth less are passed over, before anything is trained"""
+MOST_LOOKED_AT = 50
+"""teachers for each one that is wanted"""
+LEAST_RATE = 1e-5
+"""nats; what codes less proves no threshold: its gain is lost in rounding"""
+FIRST_PRICES = tuple(2 ** (step / 4) for step in range(6))
+"""prices at which the threshold of exact inference is looked for"""
+
+
+@dataclass(frozen=True)
+class Needing:
+    """A teacher whose z2 is needed."""
+
+    described: Mapping[str, Any]
+    worth: float
+    local: float
+    """λ"""
+    without: float
+    """the bound without z2"""
+    truth: Any
+    """what trains on it knows what it is"""
+
+
+def needing(make: Callable[[int], Needing], n_teachers: int) -> list[Needing]:
+    """The first ``n_teachers``, by number, whose z2 is worth `WORTH`; ``looked_at`` tells how many were tried."""
+    found: list[Needing] = []
+    number = 0
+    while len(found) < n_teachers:
+        if number == MOST_LOOKED_AT * n_teachers:
+            raise ValueError(
+                f"of {number} teachers {len(found)} have a z2 that is worth {WORTH:g} nats; "
+                "make the couplings stronger."
+            )
+        teacher = make(number)
+        number += 1
+        found += [teacher] if teacher.worth >= WORTH else []
+    looked_at = {"looked_at": number}
+    return [Needing({**one.described, **looked_at}, one.worth, one.local, one.without, one.truth) for one in found]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A stack trained at some price."""
+
+    gain: float
+    """A"""
+    rate: float
+    """R"""
+    late_gain: float
+    state: Any
+    """to train on from"""
+    told: Mapping[str, float]
+    """what else is known of it"""
+
+    def value(self, beta: float) -> float:
+        """A - β R."""
+        return self.gain - beta * self.rate
+
+    @property
+    def proved(self) -> float:
+        """A / R, which no threshold lies below."""
+        return self.gain / self.rate if self.rate > LEAST_RATE else -math.inf
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train on teacher number ``teacher`` at the price ``beta``, from a fresh start or from a solution's state."""
+
+    teacher: int
+    beta: float
+    start: int
+    state: Any = None
+
+
+Train = Callable[[Sequence[Job]], list[Solution]]
+"""all jobs are fresh or none is"""
+
+
+class Search:
+    """The best stacks of an inference, for several teachers at once.
+
+    Each price is begun from several starts, and once more from whichever stack is the best at it of all that were
+    trained on the teacher at any price: without that, what a start misses looks like a layer that does not pay.
+    """
+
+    def __init__(self, train: Train, n_teachers: int, n_starts: int) -> None:
+        self._train, self._n_starts = train, n_starts
+        self._known: list[list[Solution]] = [[] for _ in range(n_teachers)]
+
+    def at(self, prices: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
+        """Train at the ``prices`` of every teacher; (teacher, β) of each."""
+        places = [(teacher, beta) for teacher, own in enumerate(prices) for beta in own]
+        self._learn([Job(*place, start) for place in places for start in range(self._n_starts)])
+        self._learn([Job(*place, -1, self.best(*place).state) for place in places])
+        return places
+
+    def closer(self) -> list[tuple[int, float]]:
+        """Train on each teacher's best proof, at the price that it proves (Dinkelbach 1967); (teacher, β) of each."""
+        best = [max(own, key=lambda solution: solution.proved) for own in self._known]
+        jobs = [Job(teacher, max(proof.proved, 1e-3), -1, proof.state) for teacher, proof in enumerate(best)]
+        self._learn(jobs)
+        return [(job.teacher, job.beta) for job in jobs]
+
+    def best(self, teacher: int, beta: float) -> Solution:
+        return max(self._known[teacher], key=lambda solution: solution.value(beta))
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The largest price that a stack of each teacher proves; nan where none gains anything."""
+        best = [max(solution.proved for solution in own) for own in self._known]
+        return [proof if proof > 0 else math.nan for proof in best]
+
+    def _learn(self, jobs: Sequence[Job]) -> None:
+        for job, solution in zip(jobs, self._train(jobs), strict=True):
+            self._known[job.teacher].append(solution)
+
+
+def price_rows(
+    teachers: Sequence[Needing], trains: Mapping[str, Train], powers: Sequence[float], n_starts: int, n_closer: int,
+    say: Say,
+) -> Arrays:  # fmt: skip
+    """One row per teacher, inference and β; the first of ``trains`` is exact inference.
+
+    The prices are ``powers`` of each teacher's own threshold under exact inference, so that 0 is the bound itself and
+    1 the threshold, and ``n_closer`` more that close in on the threshold of the inference.
+    """
+    rows: list[dict[str, Any]] = []
+    exact: list[float] = []
+    for inference, train in trains.items():
+        say(f"what z2 may cost: {inference}")
+        search = Search(train, len(teachers), n_starts)
+        if not exact:
+            search.at([FIRST_PRICES] * len(teachers))
+            for _ in range(n_closer):
+                search.closer()
+            exact = search.thresholds
+        places = search.at([[threshold**power for power in powers] for threshold in exact])
+        for _ in range(n_closer):
+            places += search.closer()
+        for place, (index, beta) in enumerate(places):
+            teacher, solution = teachers[index], search.best(index, beta)
+            on_grid = place < len(teachers) * len(powers)
+            rows.append(
+                {
+                    **teacher.described,
+                    "worth_nats": teacher.worth,
+                    "local_beta": teacher.local,
+                    "exact_beta": exact[index],
+                    "inference": inference,
+                    "threshold_beta": search.thresholds[index],
+                    "beta": beta,
+                    "power": powers[place % len(powers)] if on_grid else math.nan,
+                    "value_nats": solution.value(beta),
+                    "gain_nats": solution.gain,
+                    "rate_nats": solution.rate,
+                    **solution.told,
+                    "late_gain_nats": solution.late_gain,
+                }
+            )
+    return columns(rows)

@@ -1,1 +1,0 @@
-"""Figures of papers that take more room than their experiment has."""

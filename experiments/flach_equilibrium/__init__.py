@@ -1,0 +1,302 @@
+"""Does symmetric equilibrium learning make encoder and decoder of a binary stack agree better than the ELBO does?
+
+The paper sets two players against each other, a decoder with the utility E_data,q log p(x, z) and an encoder with
+E_p log q(z|x), each of which moves its own weights only; without labels that is wake-sleep (`objectives.games`). Its
+authors' code trains a stack of two layers of coins z1, z2 (theirs: z1, z0) in two orders of inference: a ladder whose
+encoder adds its logits to the decoder's (`top-down-shared`; under fair coins z2 the same as `top-down`), and reverse,
+q(z1|x) q(z2|z1) (`bottom-up`), the order of wake-sleep and of the lecture's open problem. Asked here is what the two
+objectives make of the same stack, data and steps: the information that every coin has, single-shot samples against the
+limit of the chain z ~ q(z|x), x' ~ p(x|z), and what their code does not report: L_K, gaps by layer and verdicts.
+
+The ELBO's gradient: theirs is ZGR, for coins DARN(1/2), whose expectation ``(f'(0) + f'(1)) / 2`` straight-through has
+in the limit of temperature 0. Here it is straight-through at 0.1, biased as theirs is. In trials (another seed, ladder,
+5000 images, 1500 steps) it was within a nat of the unbiased score function with 2 samples; at 0.5 it was 3 nats ahead
+of both, with less than half the rate of z2. Fréchet distances are in the features of a classifier trained here on the
+labels, not Inception's, so that no published FID is comparable; FIDs stand beside ours for their order only. Their nets
+are convolutional beside x, and between z1 and z2 of 600-600 tanh units with a linear skip; ours are dense, and in the
+ladder what x tells z2 is read off the means of z1. The players move at once and not in turn. Their images are all
+70,000 of MNIST at grey > 0.4375 with a thousandth of the bits flipped; the limit of their chain is its state after
+1,000 steps from samples of the model, and FIDs are of mean images cut at 1/2, ours of draws. Their default rate of 1e-8
+is a placeholder; the README's runs have 1e-4 and 200,000 steps, the paper's a million.
+
+Why tanh: with rectifiers the game does not start. Where q ignores x and p(x|z) ignores z both players rest, but with
+linear nets V: x -> z, W: z -> x and fair coins z the state near it moves by
+
+    4 dW/dt = C V' - S W,    4 dV'/dt = S W - S V',    C the covariance of x, S its diagonal,
+
+which grows as soon as C - S, of trace 0, has a positive eigenvalue: if any two pixels are correlated. It grows only as
+far as the encoder's hidden units pass x on, and what dreams of independent pixels teach them first is to be constant:
+as x >= 0, rectifiers can be turned off together (after 250 steps at 1e-3 one of 64 still varied), tanh units were not.
+Coins whose law is learned, p(z1|z2), are taught by their own draws and drift towards 0 or 1; growth must win that race.
+
+Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
+arXiv:2307.09883; numbers from the README of the authors' code.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hvae.analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample
+from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.measures import in_use, likelihood, used_looseness
+from hvae.analysis.papers import Curves, Line, Number, Paper
+from hvae.experiments.objectives import COMPARABLE_NATS, DISTANCE_MARGIN, GAP_MARGIN_NATS, INFORMATION_MARGIN_NATS
+from hvae.experiments.shared.consistency import features
+from hvae.experiments.shared.published import published
+from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from hvae.schedules import Constant, LinearWarmup
+
+PRESETS = ("smoke", "cpu", "paper")
+NEED_GPU = ("paper",)
+NEEDS = features.NEEDS
+
+PAPER = Paper(
+    "B. Flach, D. Schlesinger, A. Shekhovtsov, Symmetric Equilibrium Learning of VAEs, AISTATS 2024, arXiv:2307.09883",
+    "the table of Fréchet distances, and spectra of per-unit information, of the authors' code",
+    {
+        "smoke": "8x8 digits, a few steps, two seeds: whether it runs, nothing more.",
+        "cpu": "64 and 16 coins in place of 100 and 30, dense nets, 20,000 images binarised anew at every "
+        "presentation (theirs: 70,000 at a threshold), batches of 100 for 1,024, 10,000 steps from rate 3e-3 (README: "
+        "200,000 at 1e-4; paper: a million), chains of 400 steps for 1,000; no Fashion-MNIST. Fréchet distances in the "
+        "features of a small classifier, on no common scale with FID.",
+        "paper": "the README's numbers of coins and steps, its batches and rate, on MNIST's 60,000 training images at "
+        "a threshold of 1/2; dense nets in place of convolutions, no flipped bits, no Fashion-MNIST; Fréchet distances "
+        "in the features of a classifier, on no common scale with FID.",
+    },
+)
+
+ORDERS: Mapping[str, Literal["top-down-shared", "bottom-up"]] = {
+    "ladder": "top-down-shared",
+    "reverse": "bottom-up",
+}
+ARMS = {
+    "ELBO": ObjectiveConfig(gradient="straight-through", temperature=0.1),
+    "symmetric": ObjectiveConfig("symmetric"),
+}
+LAYERS = ("z1", "z2")
+
+panels = {f"{order} order": tuple(f"{order} {arm}" for arm in ARMS) for order in ORDERS}
+
+CLASSIFIER: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {"hidden": (16, 8), "epochs": 10},
+    "cpu": {"hidden": (128, 32), "epochs": 15},
+    "paper": {"hidden": (256, 64), "epochs": 30},
+}
+"""hidden layers, the last of which is the features; passes over the training images"""
+CONSISTENCY: Mapping[str, Mapping[str, int]] = {
+    "smoke": {"n_samples": 100, "n_steps": 4, "n_bootstrap": 20},
+    "cpu": {"n_samples": 1000, "n_steps": 400, "n_bootstrap": 60},
+    "paper": {"n_samples": 5000, "n_steps": 1000, "n_bootstrap": 200},
+}
+"""n of every distance, T of the chain, resamples"""
+PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    "smoke": {"gap": {"images": 4, "draws": 2, "samples": 50, "chains": 2, "temperatures": 5, "leapfrog": 1}},
+    "cpu": {"gap": {"images": 32, "draws": 2, "samples": 1000}},
+    "paper": {"gap": {"images": 100, "samples": 5000}},
+}
+"""gaps by layer, of every run once it is trained"""
+
+
+def configs(preset: str) -> dict[str, RunConfig]:
+    """Both objectives in both orders: the same stack, data, seeds and steps."""
+    return {f"{order} {arm}": _run(preset, order, arm) for order in ORDERS for arm in ARMS}
+
+
+def _falling(n_steps: int) -> LinearWarmup:
+    """The rate of the short presets: to a tenth over the run."""
+    return LinearWarmup(n_steps, start=3e-3, stop=3e-3 / 10)
+
+
+def _run(preset: str, order: str, arm: str) -> RunConfig:
+    latents, hidden, n_steps, rate, batch_size, seeds, data, evaluation = {
+        "smoke": (
+            (8, 4), ((16,), (8,)), 60, _falling(60), 100, 2, DataConfig("digits-threshold"),
+            EvaluationConfig(n_images=32, max_paths=32, n_likelihood=16, n_samples=50, n_bootstrap=100),
+        ),
+        "cpu": (
+            (64, 16), ((200,), (64,)), 10_000, _falling(10_000), 100, 6,
+            DataConfig("mnist-dynamic", n_train=20_000, n_test=2000),
+            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000, n_bootstrap=500),
+        ),
+        "paper": (
+            (100, 30), ((600, 600), (600, 600)), 200_000, Constant(1e-4), 1024, 6, DataConfig("mnist-threshold"),
+            EvaluationConfig(n_likelihood=10_000, n_samples=5000),
+        ),
+    }[preset]  # fmt: skip
+    return RunConfig(
+        data=data,
+        model=ModelConfig(
+            latents=latents, hidden=hidden, order=ORDERS[order], families=("bernoulli",), activation=("tanh",)
+        ),
+        objective=ARMS[arm],
+        training=TrainingConfig(
+            seeds=tuple(range(seeds)),
+            n_steps=n_steps,
+            batch_size=batch_size,
+            learning_rate=rate,
+            log_every_steps=max(10, n_steps // 40),
+            checkpoint_every_steps=max(60, n_steps // 5),
+        ),
+        evaluation=evaluation,
+    )
+
+
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
+    """A classifier, then of every run its consistency and the information of its units."""
+    from hvae.experiments.flach_equilibrium.spectra import spectra
+
+    knobs = CONSISTENCY[preset]
+
+    def of_units(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
+        test = data.test[: 2 * knobs["n_samples"]]
+        return spectra(trained.models, trained.alive, test, n_bootstrap=knobs["n_bootstrap"], seed=0)
+
+    return features.parts(
+        preset, runs, data_dir, say, classifier=CLASSIFIER[preset], consistency=knobs, further=of_units
+    )
+
+
+# -- what is said of a replica ---------------------------------------------------------------------------
+
+
+def _beside(run: LoadedRun, key: str) -> Array:
+    if key not in run.beside:
+        raise NotMeasuredError(f"of the run '{run.label}' {key} is not measured yet")
+    found: Array = run.beside[key]
+    return found
+
+
+def told(run: LoadedRun, player: str, layer: str) -> Array:
+    """[R, D] MI_u of a layer under a player, in nats."""
+    return _beside(run, f"unit_information_nats/{player}/{layer}")[..., 1]
+
+
+def top_told(runs: Runs, label: str) -> Sample:
+    """[R] sum of MI_u over the units of the top layer under q, in nats."""
+    run = in_use(runs, label)
+    return Sample(told(run, "q", LAYERS[-1]).sum(-1), run.seeds)
+
+
+def distance(key: str) -> Callable[[Runs, str], Sample]:
+    """[R] a Fréchet distance, corrected for the number of images."""
+    return lambda runs, label: Sample(_beside(in_use(runs, label), key)[:, 1], runs[label].seeds)
+
+
+def log_distance(key: str) -> Callable[[Runs, str], Sample]:
+    """[R] log of a Fréchet distance, uncorrected, which is never negative."""
+    return lambda runs, label: Sample(np.log(_beside(in_use(runs, label), f"{key}/plain")), runs[label].seeds)
+
+
+def used_likelihood(runs: Runs, label: str) -> Sample:
+    """[R] L_K in nats, of a stack in use: those in none are all alike."""
+    return likelihood(runs, in_use(runs, label).label)
+
+
+# -- what the source says, with margins fixed before any run: those of `objectives` ----------------------
+
+SOURCE = "Flach et al. 2024 (arXiv:2307.09883)"
+README = "README of the authors' code (dschles70/symvae-aistats2024)"
+
+
+def _claim(
+    order: str, what: str, source: str, quantity: str, measure: Callable[[Runs, str], Sample], **more: Any
+) -> Claim:
+    game, elbo = f"{order} symmetric", f"{order} ELBO"
+    return Claim(
+        statement=f"{order} order: {what}",
+        source=source,
+        quantity=f"{quantity}, {game} minus {elbo}",
+        measure=lambda runs: (measure(runs, game), measure(runs, elbo)),
+        **more,
+    )
+
+
+def _claims(order: str) -> list[Claim]:
+    nearer: Mapping[str, Any] = {"relation": "below", "margin": -DISTANCE_MARGIN, "unit": "(log of a ratio)"}
+    return [
+        _claim(
+            order, "the equilibrium's encoder leaves a smaller gap than the ELBO's.", SOURCE, "L_K − ELBO",
+            used_looseness, relation="below", margin=-GAP_MARGIN_NATS,
+        ),
+        _claim(
+            order, "the limit of the equilibrium's chain is nearer to its single-shot samples than the ELBO's.", SOURCE,
+            "log Fréchet distance of limit to single-shot samples", log_distance("limit-shot"), **nearer,
+        ),
+        _claim(
+            order, "the equilibrium's likelihood is comparable with the ELBO's.", SOURCE, "L_K", used_likelihood,
+            relation="within", margin=COMPARABLE_NATS,
+        ),
+        _claim(
+            order, "the units of the equilibrium's top layer are told no less than the ELBO's "
+            "(an open question: the sign is what is asked).", SOURCE, "sum of MI_u over z2 under q", top_told,
+            relation="above", margin=-INFORMATION_MARGIN_NATS,
+        ),
+        _claim(
+            order, "the equilibrium's single-shot samples are nearer to test images than the ELBO's.", README,
+            "log Fréchet distance of single-shot samples to test images", log_distance("shot-test"), **nearer,
+        ),
+        _claim(
+            order, "the limit of the equilibrium's chain is nearer to test images than the ELBO's.", README,
+            "log Fréchet distance of limit to test images", log_distance("limit-test"), **nearer,
+        ),
+    ]  # fmt: skip
+
+
+claims = tuple(claim for order in ORDERS for claim in _claims(order))
+
+_THEIRS = {"ladder": "MNIST, ladder (top-down) encoder", "reverse": "MNIST, reverse (bottom-up) encoder"}
+_MODELS = {"ELBO": "ELBO HVAE 2 binary layers", "symmetric": "Symmetric HVAE 2 binary layers"}
+_METRICS = {"shot-test": "FID of random-code samples", "limit-test": "FID of limiting-distribution samples"}
+
+
+def _number(order: str, arm: str, key: str) -> Number:
+    row = published("flach2024", "README table", _MODELS[arm], _METRICS[key], _THEIRS[order])
+    return Number(row, lambda runs: distance(key)(runs, f"{order} {arm}"), tolerance=0.0, comparable=())
+
+
+numbers = tuple(_number(order, arm, key) for order in ORDERS for arm in ARMS for key in _METRICS)
+
+
+def _spectra(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
+    """Sorted within each replica, as units have no order that replicas share."""
+    found: dict[str, dict[str, Line]] = {}
+    for order in ORDERS:
+        for layer in LAYERS:
+            lines = {}
+            for arm in ARMS:
+                run = runs.get(f"{order} {arm}")
+                for player in ("q", "p"):
+                    key = f"unit_information_nats/{player}/{layer}"
+                    if run is None or key not in run.beside or (player, layer) == ("p", LAYERS[-1]):
+                        continue
+                    values = -np.sort(-told(run, player, layer), axis=-1)
+                    lines[f"{arm}, {player}"] = Line(np.arange(1, values.shape[-1] + 1), values.T)
+            found[f"{order} order, {layer}"] = lines
+    return found
+
+
+curves = (
+    Curves(
+        "spectra",
+        "What every unit is told",
+        "Information of each unit with what it is drawn from, H(mean probability) − mean H(probability), sorted within "
+        "each replica: under q on test images and under p on dreams; lines are means over replicas. At most log 2 = "
+        "0.69 nats. The coins of z2 have no parents under p.",
+        "rank of the unit",
+        "information (nats)",
+        _spectra,
+        as_png=True,
+    ),
+)
+
+
+def sections() -> tuple[Any, ...]:
+    """What this adds to the report."""
+    from hvae.experiments.shared.consistency import section
+
+    return (section.SECTION,)

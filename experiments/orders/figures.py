@@ -1,0 +1,124 @@
+"""Every inference order beside the same frozen decoders: who leads, what layers hold, and known decoders as a check."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hvae.analysis import style
+from hvae.analysis.claims import Measured
+from hvae.analysis.load import Array
+from hvae.experiments.orders.tables import UNAMORTISED, Beside, each_order, frozen, known, lead
+
+ROW_CM, WIDTH_CM = 0.5, 11.0
+REFERENCE = "bottom-up"
+
+
+def leads(measured: Measured) -> Figure | None:
+    """ELBO less that of bottom-up at the same decoder, a panel for each decoder: seeds, their mean and t-interval."""
+    besides = [beside for beside in frozen(measured) if REFERENCE in beside.orders]
+    if not besides:
+        return None
+    rows = list(dict.fromkeys(order for beside in besides for order in beside.orders if order != REFERENCE))
+    with style.settings():
+        made = style.figure(ROW_CM * len(rows) + 1.8, width_cm=WIDTH_CM)
+        grid = made.subplots(1, len(besides), squeeze=False, sharey=True)[0]
+        for axes, beside in zip(grid, besides, strict=True):
+            axes.set_title(f"decoder trained {beside.owner}", pad=3)
+            axes.axvline(0, color=style.GREY, linewidth=0.6)
+            for order in beside.orders:
+                if order != REFERENCE:
+                    own = order == UNAMORTISED
+                    second = beside.elbo(REFERENCE, own_images=own)
+                    _draw(axes, rows.index(order), beside.elbo(order, own_images=own), second)
+            axes.margins(x=0.08)
+        grid[0].set_yticks(range(len(rows)), rows)
+        grid[0].set_ylim(len(rows) - 0.5, -0.5)
+        made.supxlabel("lead over bottom-up (nats)")
+        return made
+
+
+def _draw(axes: Axes, index: int, first: Array, second: Array) -> None:
+    difference = (first - second)[np.isfinite(first - second)]
+    if not difference.size:
+        return
+    low, mean, high = lead(first, second)
+    if np.isfinite([low, high]).all():
+        axes.hlines(index, low, high, color=style.color(0), linewidth=0.8)
+    places = index + np.linspace(-0.15, 0.15, len(difference)) if len(difference) > 1 else [index]
+    axes.plot(difference, places, "o", color=style.color(1), markersize=2.0, markeredgewidth=0)
+    axes.plot(mean, index, "|", color=style.color(0), markersize=5, markeredgewidth=0.9)
+
+
+def informations(measured: Measured) -> Figure | None:
+    """I of every layer beside each decoder, one point per seed, the line through the medians."""
+    besides = frozen(measured)
+    if not besides:
+        return None
+    with style.settings():
+        made = style.figure(5.2)
+        grid = made.subplots(1, len(besides), squeeze=False, sharey=True)[0]
+        for axes, beside in zip(grid, besides, strict=True):
+            axes.set_title(f"decoder trained {beside.owner}", pad=3)
+            _layers(axes, beside)
+        grid[0].set_ylabel("information about x (nats)")
+        orders = besides[0].encoders
+        handles = [
+            Line2D([], [], color=style.color(i), marker=style.marker(i), linewidth=0.7, label=order)
+            for i, order in enumerate(orders)
+        ]
+        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1)
+        return made
+
+
+def _layers(axes: Axes, beside: Beside) -> None:
+    layers = beside.layers
+    for index, order in enumerate(beside.encoders):
+        shift = 0.09 * (index - (len(beside.encoders) - 1) / 2)
+        values = [beside.orders[order][f"information_nats/{name}"][:, 1] for name in layers]
+        medians = [float(np.nanmedian(seeds)) for seeds in values]
+        places = np.arange(len(layers)) + shift
+        axes.plot(places, medians, color=style.color(index), linewidth=0.6)
+        for place, seeds in zip(places, values, strict=True):
+            axes.plot(
+                np.full(len(seeds), place), seeds, style.marker(index), color=style.color(index), markersize=2.2,
+                linestyle="",
+            )  # fmt: skip
+    axes.set_xticks(range(len(layers)), layers)
+    style.symmetric_log(axes, 0.1)
+    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
+
+
+def exact(measured: Measured) -> Figure | None:
+    """Known decoders: the gap by draws against the exact one, a panel for each, one point per order and seed."""
+    rows = known(measured)
+    if rows is None:
+        return None
+    stacks = list(dict.fromkeys(rows["stack"].tolist()))
+    orders = list(dict.fromkeys(rows["order"].tolist()))
+    with style.settings():
+        made = style.figure(5.4)
+        grid = made.subplots(1, len(stacks), squeeze=False)[0]
+        for stack, order, at in each_order(rows):
+            axes, index = grid[stacks.index(stack)], orders.index(order)
+            axes.plot(
+                rows["gap_nats"][at], rows["sampled_nats"][at], style.marker(index), color=style.color(index),
+                markersize=3.0, linestyle="", markerfacecolor="none", markeredgewidth=0.7,
+            )  # fmt: skip
+        for axes, stack in zip(grid, stacks, strict=True):
+            axes.set_title(stack, pad=3)
+            here = np.concatenate([rows[name][rows["stack"] == stack] for name in ("gap_nats", "sampled_nats")])
+            ends = [0.0, 1.08 * float(np.nanmax(here))]
+            axes.plot(ends, ends, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)
+            axes.set_xlim(ends)
+            axes.set_ylim(ends)
+            axes.set_xlabel("exact gap (nats)")
+        grid[0].set_ylabel("gap by draws (nats)")
+        handles = [
+            Line2D(
+                [], [], color=style.color(i), marker=style.marker(i), markerfacecolor="none", linestyle="", label=order
+            )
+            for i, order in enumerate(orders)
+        ]
+        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=0.8, columnspacing=1)
+        return made

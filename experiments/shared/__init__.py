@@ -1,0 +1,1 @@
+"""What two experiments need."""

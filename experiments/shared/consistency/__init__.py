@@ -1,0 +1,1 @@
+"""Whether encoder and decoder agree: distances of samples in the features of a classifier."""

@@ -1,0 +1,44 @@
+"""Whether encoder and decoder agree, objective by objective."""
+
+from hvae.analysis.exhibits import Exhibit
+from hvae.analysis.sections.section import Section
+from hvae.experiments.shared.consistency.figures import distances, samples
+from hvae.experiments.shared.consistency.tables import consistency_csv, consistency_reading, consistency_tables
+
+FIGURES = (
+    Exhibit(
+        "consistency-distances",
+        "Do encoder and decoder agree?",
+        "Squared Fréchet distance between single-shot samples, the limit of the chain z ~ q(z|x), x' ~ p(x|z) and test "
+        "images, equal numbers of each, in the features of the experiment's classifier; one point per replica, "
+        "corrected for the number of images, with its 95 % bootstrap interval. Dashed: two halves of the test images, "
+        "uncorrected. Linear below that, logarithmic beyond.",
+        distances,
+        "",
+    ),
+    Exhibit(
+        "consistency-samples",
+        "Single-shot samples and limits of the chain",
+        "Draws x ~ p, and states of the encode-decode chain after its last step from test images; first replica.",
+        samples,
+        "",
+        as_png=True,
+    ),
+)
+
+SECTION = Section(
+    "consistency",
+    "Objectives side by side",
+    "Mean over replicas ± half-width of the 95 % t-interval over replicas. CPU time is the number of steps times "
+    "a cost per step that was measured once, all replicas together. L_K − ELBO is a lower estimate of the gap. "
+    "Active layers are those of the verdict below; “I, top” is the information of the top layer about the image, "
+    "as “Every layer” has it. Fréchet distances are squared, of equal numbers of images, in features of the "
+    "experiment’s own classifier, and corrected for the number of images, so that they may fall below 0: between "
+    "the limit of the chain z ~ q(z|x), x′ ~ p(x|z), single-shot samples and test images, and of the chain from "
+    "itself: at half its length, and from single-shot samples as its start. Every replica is in "
+    "tables/consistency.csv, the uncorrected distance beside it.",
+    consistency_tables,
+    consistency_csv,
+    FIGURES,
+    consistency_reading,
+)

@@ -1,0 +1,1 @@
+"""Linear stacks: exact training, and the closed forms at which their layers go out."""

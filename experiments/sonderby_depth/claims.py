@@ -1,0 +1,165 @@
+"""What Sønderby et al. say of depth, as numbers of a replica; names of the runs that they are read from."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from hvae.analysis.claims import LATER, Claim, NotMeasuredError, Relation, Runs, Sample, difference, find, single
+from hvae.analysis.load import Array
+from hvae.analysis.measures import EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, elbo, likelihood, looseness
+from hvae.schedules import LinearWarmup
+
+SOURCE = "Sønderby et al. 2016, section 4 (arXiv:1602.02282)"
+
+PLAIN, NORMED, WARM, LADDER = "plain", "+BN", "+BN+WU", "LVAE+BN+WU"
+ARMS: Mapping[str, tuple[str, bool]] = {
+    PLAIN: ("bottom-up", False), NORMED: ("bottom-up", True), WARM: ("bottom-up+WU", True), LADDER: ("ladder+WU", True),
+}  # fmt: skip
+"""arm -> the arm of `depth` with its order and warm-up, and whether batch normalisation is on"""
+
+DEEPEST = 5
+MNIST, OMNIGLOT = "", "OMNIGLOT "
+"""what stands before a label"""
+
+
+def label(depth: int, arm: str, data: str = MNIST) -> str:
+    """The name of a run."""
+    return f"{data}depth-{depth} {arm}"
+
+
+DEEP = {arm: label(DEEPEST, arm) for arm in ARMS}
+"""the deepest runs on MNIST"""
+
+# -- what is measured of a replica ------------------------------------------------------------------
+
+
+def upper_kl(runs: Runs, name: str) -> Sample:
+    """[R] rates of z3 and above together, nats: bottom-up E_q KL(q(z_>=3 | z_2) ‖ p(z_>=3)), which is never below 0."""
+    run = find(runs, name)
+    return Sample(np.sum([layer.interval("rate_nats")[:, 1] for layer in run.layers[2:]], axis=0), run.seeds)
+
+
+def beyond(runs: Runs, read: Callable[[Runs, str], Sample], extreme: Callable[..., Array]) -> Sample:
+    """[R] a number of the deepest ladder less the largest (or smallest) of the other arms."""
+    found = {arm: read(runs, DEEP[arm]) for arm in ARMS}
+    others = extreme([found[arm].values for arm in ARMS if arm != LADDER], axis=0)
+    return Sample(found[LADDER].values - others, found[LADDER].seeds)
+
+
+def units_at(runs: Runs, name: str, step: float) -> Sample:
+    """[R] active units of all layers by Burda's statistic on the batch, at the recorded step nearest to ``step``."""
+    run = find(runs, name)
+    if not len(run.training.step):
+        raise NotMeasuredError(f"the run '{name}' has no metrics")
+    row = int(np.argmin(np.abs(run.training.step - min(step, run.training.step[-1]))))
+    return Sample(np.sum([units[:, row] for units in run.training.active_units.values()], axis=0), run.seeds)
+
+
+def early(runs: Runs) -> float:
+    """Half of the warm-up, in steps."""
+    beta = find(runs, label(DEEPEST, WARM)).config.objective.beta
+    assert isinstance(beta, LinearWarmup)
+    return beta.warmup_steps / 2
+
+
+def lead(runs: Runs, layer: int) -> Sample:
+    """[R] active units of a layer of the deepest ladder less the most that another arm has there."""
+
+    def units(runs: Runs, name: str) -> Sample:
+        run = find(runs, name)
+        return Sample(run.layers[layer - 1].active_units(), run.seeds)
+
+    return beyond(runs, units, np.max)
+
+
+# -- what the paper says, with margins fixed before any run of cpu ------------------------------------
+
+COLLAPSED_NATS = 3 * EPSILON_NATS
+"""the verdict's threshold for each of z3, z4 and z5"""
+LADDER_MARGIN_NATS = 0.2
+"""a third of what the paper's best ladder gains on its best other stack"""
+UNITS_MARGIN = 1.0
+LEAD_MARGIN = 0.5
+
+
+def _gains(statement: str, depth: int, better: str, worse: str, margin: float) -> Claim:
+    def of_arm(runs: Runs, arm: str) -> Sample:
+        return likelihood(runs, label(depth, arm))
+
+    return difference(statement, SOURCE, f"L_K at depth {depth}", of_arm, better, worse, "above", margin)
+
+
+def _leads(
+    statement: str, quantity: str, measure: Callable[[Runs], Sample], relation: Relation, margin: float,
+    unit: str = "nats",
+) -> Claim:  # fmt: skip
+    return Claim(statement, SOURCE, quantity, single(measure), relation, margin, unit)
+
+
+claims = (
+    Claim(
+        statement="Without tricks the layers from the third up hold nothing.",
+        source=SOURCE,
+        quantity="rates of z3 to z5 together at depth 5, plain: the divergence of q(z3, z4, z5 | z2) from the prior,",
+        measure=single(lambda runs: upper_kl(runs, DEEP[PLAIN])),
+        relation="below",
+        margin=COLLAPSED_NATS,
+    ),
+    Claim(
+        statement="Without tricks, layers beyond the second do not help.",
+        source=SOURCE,
+        quantity="L_K, plain, at depth 5 minus depth 2",
+        measure=lambda runs: (likelihood(runs, DEEP[PLAIN]), likelihood(runs, label(2, PLAIN))),
+        relation="below",
+        margin=LIKELIHOOD_MARGIN_NATS,
+    ),
+    _gains("Batch normalisation helps at two layers.", 2, NORMED, PLAIN, LIKELIHOOD_MARGIN_NATS),
+    _gains("Batch normalisation helps at five layers.", DEEPEST, NORMED, PLAIN, LIKELIHOOD_MARGIN_NATS),
+    Claim(
+        statement="Warm-up keeps more units active early.",
+        source=SOURCE,
+        quantity="active units of the batch at half of the warm-up, depth 5, +BN+WU minus +BN,",
+        measure=lambda runs: (units_at(runs, DEEP[WARM], early(runs)), units_at(runs, DEEP[NORMED], early(runs))),
+        relation="above",
+        margin=UNITS_MARGIN,
+        unit="units",
+    ),
+    Claim(
+        statement="Of the units that warm-up keeps active early, some are pruned later.",
+        source=SOURCE,
+        quantity="active units of the batch, depth 5, +BN+WU, at half of the warm-up minus at the end",
+        measure=lambda runs: (units_at(runs, DEEP[WARM], early(runs)), units_at(runs, DEEP[WARM], math.inf)),
+        relation="above",
+        margin=UNITS_MARGIN,
+        unit="units",
+    ),
+    *(
+        _leads(
+            f"The ladder has the most active units in z{layer}.",
+            f"active units of z{layer} at depth 5, the ladder's minus the most of any other arm,",
+            partial(lead, layer=layer), "above", LEAD_MARGIN, "units",
+        )
+        for layer in range(1, DEEPEST + 1)
+    ),
+    _gains("The ladder has the best likelihood.", DEEPEST, LADDER, WARM, LADDER_MARGIN_NATS),
+    _leads(
+        f"The ladder has the best ELBO {LATER}.",
+        "L_1 at depth 5, the ladder's minus the best of any other arm,",
+        lambda runs: beyond(runs, elbo, np.max), "above", LADDER_MARGIN_NATS,
+    ),
+    _leads(
+        f"The ladder has the smallest gap {LATER}.",
+        "L_K − L_1 at depth 5, the ladder's minus the smallest of any other arm,",
+        lambda runs: beyond(runs, looseness, np.min), "below", 0.0,
+    ),
+    Claim(
+        statement="In the ladder, layers beyond the second help.",
+        source=SOURCE,
+        quantity="L_K, LVAE+BN+WU, at depth 5 minus depth 2",
+        measure=lambda runs: (likelihood(runs, DEEP[LADDER]), likelihood(runs, label(2, LADDER))),
+        relation="above",
+        margin=LADDER_MARGIN_NATS,
+    ),
+)  # fmt: skip

@@ -1,0 +1,94 @@
+"""Are the numbers true: how far is every estimator from the exact answer, where there is one?
+
+No public code of hierarchical autoencoders has a stack whose answer is known, so nobody can say how wrong its
+likelihoods and divergences are. Asked here is, on linear-Gaussian, binary and small non-linear stacks with exact
+answers, from weak to strong couplings and with encoders that are as good as can be, over-confident or tilted: do three
+exact ways to each layer's gap agree, does the estimated gap lie within its interval where it calls itself trusted,
+do the bounds of log p(x) stand on their sides of it; and, on a stack trained on images, where nothing is exact, how
+close do the bounds from both sides come on data that the model itself made.
+
+Source: R. Grosse, Z. Ghahramani, R. Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo",
+arXiv:1511.02543; Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse, "On the quantitative analysis of decoder-based
+generative models", ICLR 2017, arXiv:1611.04273.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hvae.experiments import depth
+from hvae.lab.config import RunConfig
+
+PRESETS = ("demo", "cpu")
+TRAINED = "depth-2 bottom-up"
+
+GRID: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"strengths": (0.3, 3.0), "n_draws": 32, "n_samples": 1000},
+    "cpu": {"strengths": (0.1, 0.3, 1.0, 3.0, 10.0), "n_draws": 128, "n_samples": 2000},
+}
+"""couplings from weak to strong, draws of q per datum, draws of a proposal"""
+BOUNDS: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"n_data": 200, "n_samples": (1, 10, 100, 1000), "annealing": (50, 16, 3)},
+    "cpu": {"n_data": 300, "n_samples": (1, 10, 100, 1000), "annealing": (100, 32, 4)},
+}
+SANDWICH: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"n_data": 50, "n_temperatures": (10, 40, 160), "n_chains": 16, "n_leapfrog": 4},
+    "cpu": {"n_data": 100, "n_temperatures": (10, 25, 50, 100, 200), "n_chains": 64, "n_leapfrog": 4},
+}
+
+
+PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {"cpu": {"annealed": {}, "gap": {}}}
+"""of the trained stack, so that its report has its gap too"""
+
+
+def configs(preset: str) -> dict[str, RunConfig]:
+    """One trained stack of two layers: 8x8 digits at demo, MNIST at cpu, as in the experiment `depth`."""
+    config = depth.configs(preset)[TRAINED]
+    training = dataclasses.replace(config.training, seeds=(0,))
+    evaluation = dataclasses.replace(config.evaluation, n_likelihood=100, n_likelihood_deep=0)
+    return {TRAINED: dataclasses.replace(config, training=training, evaluation=evaluation)}
+
+
+claims = ()
+"""nothing here is decided by seeds: what must hold of estimators is asserted by the tests, and shown by the report"""
+
+
+def measure(
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+) -> dict[str, Callable[[], Any]]:
+    """Name -> how to make its arrays: `gaps` and `bounds` on known stacks, `sandwich` on the trained one."""
+    from hvae.exact import known_stacks as examples
+    from hvae.experiments.truth import accuracy
+    from hvae.likelihood import Annealing
+
+    def gaps() -> Any:
+        knobs = GRID[preset]
+        return accuracy.gap_rows(
+            examples.grid(knobs["strengths"]), knobs["n_draws"], knobs["n_samples"], seed=0, say=say
+        )
+
+    def bounds() -> Any:
+        knobs = BOUNDS[preset]
+        return accuracy.bound_rows(
+            examples.families(), knobs["n_data"], knobs["n_samples"], Annealing(*knobs["annealing"]), seed=0, say=say
+        )
+
+    def sandwich() -> Any:
+        from hvae.lab.completion import load_data
+        from hvae.lab.runs.run import Run
+        from hvae.lab.training.loop import load_trained
+
+        run = Run.open(runs[TRAINED])
+        data = load_data(run.config, data_dir)
+        trained = load_trained(run, data, "cpu")
+        return accuracy.sandwich_rows(trained.models[0], data.test[:1], **SANDWICH[preset], seed=0, say=say)
+
+    return {"gaps": gaps, "bounds": bounds, "sandwich": sandwich}
+
+
+def sections() -> tuple[Any, ...]:
+    """What this adds to the report."""
+    from hvae.experiments.truth import section
+
+    return (section.SECTION,)

@@ -1,0 +1,169 @@
+"""Exact answers for stacks whose conditionals are all linear and Gaussian.
+
+All variables of such a decoder are jointly Gaussian, so log p(x), any conditional and any information is a matter
+of blocks of one dense covariance, whatever the depth and whatever skips there are; a posterior of affine
+Gaussian laws, in any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`).
+float64, nats.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from hvae.exact.affine import AffineChain, AffineGaussian, JointGaussian, cholesky, read_chain
+from hvae.exact.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
+from hvae.exact.linear_gaps import linear_gaps
+from hvae.families import DiagonalGaussian, Family, FullGaussian
+from hvae.families.gaussian import LOG_VARIANCE_LIMIT
+from hvae.nets import Root
+from hvae.network import BeliefNetwork, Conditional, Trace
+from hvae.posterior import NetworkPosterior, Posterior
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LinearGaussian(JointGaussian, Reference):
+    """The joint law of all variables of a linear-Gaussian network, and what a posterior misses of it."""
+
+    decoder: BeliefNetwork
+    """the decoder itself, a copy in float64"""
+    chain: AffineChain
+    """its conditionals"""
+
+    @staticmethod
+    def of(decoder: BeliefNetwork) -> "LinearGaussian":
+        """The joint p(z, x) of a decoder. Raises `NoReferenceError` with the reason."""
+        network = _plain_copy(decoder)
+        widths = {name: network[name].family.width for name in network.variables}
+        chain = read_chain(lambda values: network.walk(values, {}), widths)
+        joint = chain.joint()
+        return LinearGaussian(joint.widths, joint.mean, joint.covariance, network, chain)
+
+    @staticmethod
+    def of_posterior(decoder: BeliefNetwork, posterior: Posterior, mean: Tensor, covariance: Tensor) -> JointGaussian:
+        """The joint q(x, z) of a posterior when data are N(mean, covariance): exact I_q, aggregates and reverses."""
+        chain = _posterior_chain(_plain_copy(decoder), posterior)
+        return chain.rooted("x", mean.double(), covariance.double()).joint()
+
+    @property
+    def markov(self) -> bool:
+        """Whether every variable has the one before it as its only parent."""
+        chain = [(), *((name,) for name in self.decoder.variables[:-1])]
+        return [self.decoder[name].parents for name in self.decoder.variables] == chain
+
+    def log_px(self, x: Tensor) -> Tensor:
+        """log p(x) `[...]` of `x [..., D]`."""
+        return self.log_prob({"x": self._observed(x)})
+
+    def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
+        """ELBO, rates and layer gaps of any posterior whose laws are Gaussian with affine means and constant variances.
+
+        Bottom-up, top-down, ladder, mean field, Markov or seeing all; `x [B, D]`. Raises `NoReferenceError` with the
+        reason for laws of another kind and for couplings that float64 cannot resolve, ValueError where posterior or
+        x do not fit the decoder.
+        """
+        latents = set(self.widths) - {"x"}
+        if set(posterior.order) != latents:
+            raise ValueError(f"the posterior visits {list(posterior.order)} and the decoder has {sorted(latents)}.")
+        if x.ndim != 2:
+            raise ValueError(f"x has the shape {list(x.shape)}; give one row per datum, [B, {self.widths['x']}].")
+        return linear_gaps(self.chain, _posterior_chain(self.decoder, posterior), self._observed(x))
+
+    def exact_posterior(self, order: Literal["bottom-up", "top-down"]) -> Posterior:
+        """p(z | x) as a posterior of the core's own modules, in float64.
+
+        Bottom-up p(z1|x) p(z2|z1) …, top-down p(zL|x) p(z_{L-1}|zL, x) …; where the decoder has skips, every
+        variable also sees all that were visited before it.
+        """
+        return self.best_posterior(order, "full")
+
+    def best_posterior(
+        self, order: Literal["bottom-up", "top-down"], covariance: Literal["full", "diagonal"]
+    ) -> Posterior:
+        """The posterior of least gap among those of affine means and full or diagonal covariances, in float64.
+
+        Each layer is the KL(q ‖ p)-optimal Gaussian for p(z_l | v) = N(m(v), Λ^-1), v what was visited before it and x:
+        the mean m(v), and Λ^-1 itself (gap 0) or its nearest diagonal, `variance_i = 1 / Λ_ii`, with the gap
+        `G_l = (sum_i log Λ_ii - log |Λ|) / 2` (Bishop 2006, section 10.1.2).
+
+        Best layer by layer is jointly best in the linear-Gaussian case only: Λ is the same wherever v lies, so
+        this least G_l is out of reach of the layers before, which decide where v lies and nothing else. In general
+        it depends on v, and the early layers of the jointly best q move to where the later ones fit better.
+        """
+        downward = [name for name in self.widths if name != "x"]
+        visits = downward if order == "top-down" else downward[::-1]
+        conditionals = []
+        for position, name in enumerate(visits):
+            seen = visits[:position]
+            if self.markov:
+                seen = seen[-1:]
+            parents = [*seen, "x"] if order == "top-down" or not seen or not self.markov else seen
+            law = self.conditional([name], parents)
+            family = _full(name, law.covariance) if covariance == "full" else _diagonal(name, law.covariance)
+            conditionals.append(Conditional(name, parents, _linear(law), family))
+        return NetworkPosterior(BeliefNetwork(conditionals))
+
+    def _observed(self, x: Tensor) -> Tensor:
+        x = x.to(self.mean)
+        if x.shape[-1:] != (self.widths["x"],):
+            raise ValueError(f"x has the shape {list(x.shape)} and the decoder {self.widths['x']} observed units.")
+        if not x.isfinite().all():
+            raise ValueError(f"x holds {int((~x.isfinite()).sum())} numbers that are nan or infinite; leave them out.")
+        return x
+
+
+def _plain_copy(module: Module) -> Module:
+    """A copy in float64 on the CPU. Batch norm in training mode is refused: a probe would read its own statistics."""
+    refuse_batch_statistics(module)
+    return copy.deepcopy(module).double().cpu()
+
+
+def _posterior_chain(decoder: BeliefNetwork, posterior: Posterior) -> AffineChain:
+    """The laws of a posterior in its own order, x first and without a law."""
+    visit = _plain_copy(posterior)
+    widths = {name: decoder[name].family.width for name in ("x", *visit.order)}
+
+    def score(values: Mapping[str, Tensor]) -> Trace:
+        return visit.walk(decoder, values, {})
+
+    return read_chain(score, widths)
+
+
+def _full(name: str, covariance: Tensor) -> Family:
+    tril = cholesky(covariance)
+    _refuse_unless_held(name, 2 * tril.diagonal().log())
+    return FullGaussian(len(covariance), variance="fixed", scale_tril=tril)
+
+
+def _diagonal(name: str, covariance: Tensor) -> Family:
+    """`variance_i = 1 / (covariance^-1)_ii`."""
+    log_variance = -torch.cholesky_inverse(cholesky(covariance)).diagonal().log()
+    _refuse_unless_held(name, log_variance)
+    family = DiagonalGaussian(len(covariance), variance="fixed").double()
+    assert family.log_variance is not None
+    family.log_variance.copy_(log_variance)
+    return family
+
+
+def _refuse_unless_held(name: str, log_variance: Tensor) -> None:
+    if not log_variance.abs().max() < LOG_VARIANCE_LIMIT:
+        raise NoReferenceError(
+            f"The exact law of {name} has a log-variance of {float(log_variance.abs().max()):.3g} in size, beyond the "
+            f"{LOG_VARIANCE_LIMIT:g} that a family holds; rescale the decoder."
+        )
+
+
+def _linear(law: AffineGaussian) -> nn.Module:
+    if law.weight.shape[1] == 0:
+        return Root(law.offset, learned=False)
+    net = nn.Linear(law.weight.shape[1], law.weight.shape[0], dtype=torch.float64)
+    with torch.no_grad():
+        net.weight.copy_(law.weight)
+        assert net.bias is not None
+        net.bias.copy_(law.offset)
+    return net

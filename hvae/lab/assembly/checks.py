@@ -1,0 +1,61 @@
+"""What a configuration cannot know before it meets its data."""
+
+from hvae.data import Dataset
+from hvae.errors import ConfigError
+from hvae.lab.config import ModelConfig
+
+
+def check_observation(config: ModelConfig, data: Dataset) -> None:
+    """Refuse a law of x that cannot have made the data."""
+    if config.observation == "bernoulli" and data.kind != "binary":
+        binarise = "" if data.kind == "real" else f", or binarise the images with data.name {data.name}:dynamic"
+        if data.kind == "grey" and data.name.endswith("-grey"):
+            binarise = f", or take data.name {data.name.removesuffix('-grey')}-dynamic"
+        raise ConfigError(
+            f"model.observation is bernoulli, but {data.name} holds {data.kind} values; "
+            f"use model.observation gaussian{binarise}."
+        )
+    if config.observation == "discretised-logistic":
+        if data.kind != "grey":
+            raise ConfigError(
+                f"model.observation is discretised-logistic, which is for grey values in steps, but {data.name} holds "
+                f"{data.kind} values; use model.observation {'bernoulli' if data.kind == 'binary' else 'gaussian'}."
+            )
+        steps = config.n_levels - 1
+        off = max(float((values * steps - (values * steps).round()).abs().max()) for values in (data.train, data.test))
+        if off > 1e-3:
+            raise ConfigError(
+                f"model.n_levels is {config.n_levels}, but {data.name} holds values that are no multiples of "
+                f"1/{steps}; give the number of its levels, or use model.observation gaussian."
+            )
+    if config.observation == "gaussian" and data.kind == "binary":
+        raise ConfigError(
+            f"model.observation is gaussian, but {data.name} holds 0/1 values, where a density has no upper bound; "
+            "use model.observation bernoulli."
+        )
+
+
+def check_image(config: ModelConfig, data: Dataset) -> None:
+    """Refuse convolutions over what is no image, or one too small for them."""
+    if "convolutional" not in config.nets:
+        return
+    if len(data.image_shape) != 2:
+        raise ConfigError(
+            f"model.nets is convolutional, but {data.name} holds rows of {data.train.shape[1]} numbers and no images; "
+            "use mlp or residual."
+        )
+    side, n = min(data.image_shape), len(config.channels)
+    if side <= 2 ** (n - 1):
+        raise ConfigError(
+            f"model.channels is {list(config.channels)}, which halves the {data.image_shape[0]} x "
+            f"{data.image_shape[1]} images of {data.name} {n} times, beyond one pixel; give fewer."
+        )
+
+
+def check_batch_size(batch_size: int, data: Dataset) -> None:
+    """Refuse a batch that the training images do not fill."""
+    if batch_size > len(data.train):
+        raise ConfigError(
+            f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "
+            "give a smaller batch."
+        )

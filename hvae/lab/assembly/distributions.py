@@ -1,0 +1,68 @@
+"""The laws of the layers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from hvae import families
+from hvae.families import Family
+from hvae.lab.config import LatentFamily, ModelConfig
+
+
+def latent_law(config: ModelConfig, kind: LatentFamily, units: int, source: torch.Generator) -> Family:
+    """The family of a layer: what weights it has of its own are drawn from ``source``."""
+    variance = config.latent_variance
+    match kind:
+        case "gaussian":
+            return families.DiagonalGaussian(units, variance=variance)
+        case "full-gaussian":
+            return families.FullGaussian(units, variance=variance)
+        case "bernoulli":
+            return families.Bernoulli(units)
+        case "categorical":
+            return families.Categorical(units, config.n_classes)
+        case "autoregressive-gaussian" | "autoregressive-bernoulli" | "autoregressive-categorical":
+            return families.Autoregressive(
+                latent_law(config, UNIT[kind], units, source), config.n_masked, source=source
+            )
+        case "mixture":
+            return families.MixtureGaussian(units, config.n_components)
+        case "maf" | "nsf":
+            n_hidden, n_transforms = config.n_masked, config.n_transforms
+            return families.Flow(units, kind, n_hidden, n_transforms, source=source, variance=variance)
+
+
+UNIT: Mapping[LatentFamily, LatentFamily] = {
+    "autoregressive-gaussian": "gaussian",
+    "autoregressive-bernoulli": "bernoulli",
+    "autoregressive-categorical": "categorical",
+    "mixture": "gaussian",
+    "maf": "gaussian",
+    "nsf": "gaussian",
+}
+"""the factorised kin of a family with weights, or components, of its own"""
+
+
+def prior_law(config: ModelConfig, kind: LatentFamily, source: torch.Generator) -> Family:
+    """The family of p(zL): N(0, I) is mean 0 and log-variance 0, fixed or learned.
+
+    A standard prior is of the factorised kin, which has no weights of its own that would learn to be something else.
+    """
+    config = replace(config, latent_variance="network")
+    return latent_law(config, UNIT.get(kind, kind) if config.prior == "standard" else kind, config.latents[-1], source)
+
+
+def observation_law(config: ModelConfig, n_pixels: int) -> Family:
+    """The family of x."""
+    match config.observation:
+        case "bernoulli":
+            return families.Bernoulli(n_pixels)
+        case "gaussian":
+            log_variance = math.log(config.observation_start)
+            return families.DiagonalGaussian(n_pixels, variance=config.observation_variance, log_variance=log_variance)
+        case "discretised-logistic":
+            n_levels, variance = config.n_levels, config.observation_variance
+            assert variance != "shared"  # refused by the configuration
+            return families.DiscretisedLogistic(n_pixels, n_levels=n_levels, variance=variance)

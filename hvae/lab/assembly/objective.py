@@ -1,0 +1,50 @@
+"""What is maximised, and by which draws."""
+
+from hvae.evidence import HVAE
+from hvae.families import Discrete, Relaxation
+from hvae.gradients import fill_in, leave_one_out
+from hvae.lab.config import RELAXED, ObjectiveConfig, per_layer
+from hvae.objectives import (
+    Covariance,
+    DoublyReparametrised,
+    Elbo,
+    Iwae,
+    Objective,
+    ReweightedWakeSleep,
+    StickingTheLanding,
+    SymmetricEquilibrium,
+    Tvo,
+    WakeSleep,
+)
+
+
+def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objective:
+    """The objective of ``config`` for the latents ``names``."""
+    layer_beta = dict(zip(names, per_layer("objective.layer_beta", config.layer_beta, len(names)), strict=True))
+    match config.name:
+        case "wake-sleep":
+            return WakeSleep()
+        case "symmetric":
+            return SymmetricEquilibrium()
+        case "reweighted-wake-sleep":
+            return ReweightedWakeSleep(config.sleep)
+        case "tvo":
+            tvo = Tvo(config.partition, config.beta, layer_beta)
+            return Covariance(tvo) if config.gradient == "covariance" else tvo
+        case "iwae" | "vimco":
+            iwae = Iwae(config.beta, layer_beta, fill_in if config.name == "vimco" else leave_one_out)
+            return DoublyReparametrised(iwae) if config.gradient == "doubly-reparametrised" else iwae
+        case "elbo":
+            free_nats = dict(zip(names, per_layer("objective.free_nats", config.free_nats, len(names)), strict=True))
+            units = per_layer("objective.unit_free_nats", config.unit_free_nats, len(names))
+            elbo = Elbo(config.beta, layer_beta, free_nats, dict(zip(names, units, strict=True)))
+            return StickingTheLanding(elbo) if config.gradient == "sticking-the-landing" else elbo
+
+
+def relax(model: HVAE, config: ObjectiveConfig) -> HVAE:
+    """The model, whose encoder in training mode draws its discrete layers as ``config.gradient`` follows them."""
+    if config.gradient in RELAXED:
+        for module in model.posterior.modules():
+            if isinstance(module, Discrete):
+                module.relaxation = Relaxation(config.temperature, config.gradient == "straight-through")
+    return model

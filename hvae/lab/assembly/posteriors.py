@@ -1,0 +1,48 @@
+"""The posterior of a stack: one order of inference, the same layers.
+
+The net of layer l has the hidden widths ``model.hidden[l-1]``. In the orders whose upper layers see x themselves, x
+crosses in each of their nets the hidden layers that it crosses on its way up elsewhere, ``hidden[0]`` to
+``hidden[l-1]`` one after the other: so no layer reads x through a net that was made for a few latents.
+"""
+
+from collections.abc import Callable, Sequence
+
+from hvae.families import Family
+from hvae.lab.assembly.nets import Nets
+from hvae.lab.config import ModelConfig, Order, per_layer
+from hvae.network import BeliefNetwork, Conditional
+from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
+
+
+def build_upward(
+    config: ModelConfig, names: Sequence[str], n_pixels: int, family: Callable[[int], Family], nets: Nets
+) -> list[Conditional]:
+    """The encoder's conditionals of the latents ``names``, z1 first."""
+    hidden = per_layer("model.hidden", config.hidden, len(names))
+    conditionals: list[Conditional] = []
+    widths = {"x": n_pixels}
+    for layer, name in enumerate(names):
+        law = family(layer)
+        parents = _parents(config, names, layer)
+        crossed = sum(hidden[:layer], ()) if layer and "x" in parents else ()
+        n_in = sum(widths[parent] for parent in parents)
+        conditionals.append(Conditional(name, parents, nets.upward(layer, n_in, law, crossed), law))
+        widths[name] = law.width
+    return conditionals
+
+
+def visited_in(order: Order, upward: BeliefNetwork) -> Posterior:
+    """q(z | x): the conditionals ``upward`` themselves, or merged with the decoder's from the top down."""
+    match order:
+        case "top-down":
+            return Ladder(upward, alone)
+        case "top-down-shared":
+            return Ladder(upward, shared)
+        case _:
+            return NetworkPosterior(upward)
+
+
+def _parents(config: ModelConfig, names: Sequence[str], layer: int) -> list[str]:
+    if layer == 0 or config.order == "mean-field":
+        return ["x"]
+    return [names[layer - 1], "x"] if config.order == "bottom-up-x" else [names[layer - 1]]

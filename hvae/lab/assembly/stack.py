@@ -1,0 +1,92 @@
+"""A stack of conditionals, upward and downward.
+
+The decoder mirrors the encoder's nets (`nets`); with generative skips each of its conditionals sees all
+layers above, the nearest first (Dieng et al. 2019, section 3). The decoder's output bias starts at the data's mean, so
+that training starts from the best model without latents.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hvae import families, nets, rng
+from hvae.data import Dataset
+from hvae.evidence import HVAE
+from hvae.families import Family
+from hvae.lab.assembly.checks import check_image, check_observation
+from hvae.lab.assembly.distributions import latent_law, observation_law, prior_law
+from hvae.lab.assembly.nets import Nets
+from hvae.lab.assembly.posteriors import build_upward, visited_in
+from hvae.lab.config import LatentFamily, ModelConfig, per_layer
+from hvae.network import BeliefNetwork, Conditional
+from hvae.rng import NoiseSpecs, generator
+
+
+def latent_names(config: ModelConfig) -> tuple[str, ...]:
+    """``z1 … zL``."""
+    return tuple(f"z{layer}" for layer in range(1, len(config.latents) + 1))
+
+
+def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
+    """The stack of ``config`` for ``data``, initialised from ``seed``.
+
+    Raises `ConfigError` where the observation's family does not fit the data.
+    """
+    check_observation(config, data)
+    check_image(config, data)
+    source = generator(seed, "init")
+    names = latent_names(config)
+    n_layers = len(names)
+    kinds = per_layer("model.families", config.families, n_layers)
+    made = Nets(config, data, source)
+    n_pixels = data.train.shape[1]
+
+    def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
+        return latent_law(config, kinds[layer], config.latents[layer], source)
+
+    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.laws_upward), made)
+    if config.prior == "vamp":
+        downward = [_vamp_prior(config, upward, data, seed)]
+    else:
+        top = prior_law(config, kinds[-1], source)
+        root = nets.Root(top.standard_outputs(), learned=config.prior == "learned")
+        downward = [Conditional(names[-1], [], root, top)]
+    for layer in range(n_layers - 1, -1, -1):
+        family = latent(layer - 1, kinds) if layer else observation_law(config, n_pixels)
+        child = names[layer - 1] if layer else "x"
+        seen = downward[::-1] if config.generative_skips else downward[-1:]
+        net = made.downward(layer, sum(above.family.width for above in seen), family)
+        downward.append(Conditional(child, [above.name for above in seen], net, family))
+    _start_at_mean(downward[-1], data)
+    return HVAE(BeliefNetwork(downward), visited_in(config.order, BeliefNetwork(upward)))
+
+
+def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Dataset, seed: int) -> Conditional:
+    """``p(z_L) = 1/C Σ_c q(z_L | u_c)`` (Tomczak and Welling 2018, equation 9), q the last of ``upward``, shared.
+
+    A pseudo-input u_c holds a value of every parent of z_L in the encoder. It starts as a training image, drawn at
+    random, beside draws of the standard laws of latent parents.
+    """
+    top, n = upward[-1], config.n_pseudo_inputs
+    assert isinstance(top.family, families.DiagonalGaussian)
+    laws = {conditional.name: conditional.family for conditional in upward if conditional.name in top.parents}
+    specs: NoiseSpecs = {name: (law.noise, law.noise_width) for name, law in laws.items()}
+    noise = rng.noise(specs, 1, n, seed=seed, purpose="pseudo-inputs")
+    chosen = torch.randint(len(data.train), (n,), generator=generator(seed, "pseudo-inputs/x"))
+    values = {"x": data.train[chosen]}
+    for name, law in laws.items():
+        values[name] = law.kin.draw(law.kin.standard(noise[name]), noise[name])[0]
+    inputs = torch.cat([values[parent] for parent in top.parents], dim=-1)
+    return Conditional(top.name, [], nets.PseudoInputs(inputs, top.net), families.EqualMixture(top.family, n))
+
+
+def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
+    """Output bias at the data's mean: its logit for coins (clamped to ±5), itself for Gaussians."""
+    mean: Tensor = data.train.mean(0)
+    assert isinstance(conditional.net, nn.Sequential)
+    bias = conditional.net[-1].bias
+    assert isinstance(bias, Tensor)
+    start = torch.logit(mean, eps=1e-6).clamp(-5, 5) if isinstance(conditional.family, families.Bernoulli) else mean
+    with torch.no_grad():
+        bias[: len(start)].copy_(start)

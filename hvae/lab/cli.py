@@ -1,0 +1,252 @@
+"""The command line: `hvae run | train | evaluate | report | list | compare | data`.
+
+The one place that writes to the terminal: results to stdout, everything else to stderr. Bad input
+of any kind is one sentence and exit code 2. torch is imported only by what trains or measures, and
+analysis, which stands below, only when a command asks for it.
+
+Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the same command goes on.
+"""
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hvae.errors import ConfigError, MissingExtraError
+from hvae.extras import need
+from hvae.lab import experiment
+from hvae.lab.config import RunConfig
+from hvae.lab.options import parse
+from hvae.lab.runs.run import Run, find_runs
+
+OWN_EXPERIMENT = "own"
+"""the directory of runs that `hvae train` makes"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    before, warnings.formatwarning = warnings.formatwarning, _one_line
+    try:
+        command, options = parse(sys.argv[1:] if arguments is None else arguments)
+        return COMMANDS[command](options)
+    except ConfigError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; make room or give another directory, then repeat the command.")
+    except KeyboardInterrupt as interrupt:
+        _say(str(interrupt) or "Stopped; the same command goes on from the last checkpoint.")
+        return 130
+    finally:
+        warnings.formatwarning = before
+
+
+def _fail(sentence: str) -> int:
+    _say(f"hvae: {sentence}")
+    return 2
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _one_line(message: Warning | str, *details: object, **more: object) -> str:
+    return f"hvae: {message}\n"
+
+
+# -- what each command does ----------------------------------------------------------------------------
+
+
+def _run(options: Any) -> int:
+    means = experiment.Means(
+        Path(options.runs_dir),
+        _folder(options.data_dir),
+        options.device,
+        n_workers=options.workers,
+        n_threads=options.threads,
+    )
+    names = experiment.members(options.experiment)
+    experiment.check(names, options.preset, means)
+    return max(_run_one(name, options.preset, means) for name in names)
+
+
+def _run_one(name: str, preset: str, means: experiment.Means) -> int:
+    n_runs = len(experiment.find(name).configs(preset))
+    failures = experiment.complete(name, preset, means, _say)
+    if len(failures) < n_runs:
+        _show(means.root / name, preset)
+    for failure in failures:
+        _say(f"failed: {failure.run.label} (exit code {failure.exit_code}): {failure.reason}")
+    if failures:
+        _say(f"{len(failures)} of {n_runs} runs failed; the same command tries them again.")
+    return 0 if not failures else 2 if all(failure.exit_code == 2 for failure in failures) else 1
+
+
+def _train(options: Any) -> int:
+    values = options.as_dict()
+    config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
+    units = "-".join(map(str, config.model.latents))
+    label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
+    path = Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+
+    import torch
+
+    from hvae.lab import completion
+
+    torch.set_num_threads(options.threads)
+    completion.check([config], _folder(options.data_dir), options.device)
+    run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    _say(f"{path} is done already." if run.done else f"Training {len(config.training.seeds)} replicas in {path}")
+    completion.complete(run, device=options.device, data_dir=_folder(options.data_dir), progress=True)
+    _show(run.path)
+    return 0
+
+
+def _evaluate(options: Any) -> int:
+    runs = _runs_at(options.run)
+
+    import torch
+
+    from hvae.lab import completion, evaluation
+
+    asked = options.likelihood or ("" if options.gradients else "importance")
+    words = evaluation.read_words(asked) if asked else ()
+    effort = evaluation.Effort(**{field.name: options[field.name] for field in dataclasses.fields(evaluation.Effort)})
+    probes = [word for word in words if word in evaluation.PROBES] + ["gradients"] * bool(options.gradients)
+    if not probes and effort != evaluation.Effort():
+        knobs = ", ".join(f"--{field.name}" for field in dataclasses.fields(effort))
+        raise ConfigError(f"{knobs} go with --likelihood {', '.join(evaluation.PROBES)}; name one of these words.")
+    completion.check_device(options.device)
+    torch.set_num_threads(options.threads)
+    where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}
+    todo = [run for run in runs if options.force or not run.done] if "importance" in words else []
+    refusals, n_probed = [], 0
+    for run in runs:
+        if run in todo:
+            _say(f"Measuring {run.path} ({_state(run)})")
+            completion.measure(run, **where)
+        wanted = probes if options.force else completion.unmeasured(run, probes, effort)
+        if wanted:
+            _say(f"Measuring {', '.join(wanted)} of {run.path}")
+            refusals += completion.measure_further(run, wanted, effort, **where)
+            n_probed += len(wanted)
+    if not todo and not n_probed:
+        _say(f"{options.run} is measured already; --force measures it again.")
+    _show(Path(options.run))
+    for sentence in refusals:
+        _say(f"hvae: {sentence}")
+    all_refused = "importance" not in words and len(refusals) == len(probes) * len(runs)
+    return 2 if all_refused else 0
+
+
+def _report(options: Any) -> int:
+    _runs_at(options.directory)
+    need("jinja2", "A report needs")
+    _show(Path(options.directory), options.preset)
+    if options.to:
+        from hvae.analysis.results import write_results
+
+        print(f"Results: {write_results(Path(options.directory), Path(options.to), options.preset)}")
+    return 0
+
+
+def _list(options: Any) -> int:
+    modules = {name: experiment.find(name) for name in experiment.names()}
+    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
+        print(heading)
+        for name, module in modules.items():
+            if hasattr(module, "PAPER") is papers:
+                print(f"  {name:<18} {', '.join(module.PRESETS)}\n  {'':<18} {experiment.question(module)}")
+        print()
+    root = Path(options.runs_dir)
+    runs = find_runs(root) if root.is_dir() else []
+    print(f"Runs in {root}" + ("" if runs else ": none"))
+    for run in runs:
+        print(f"  {_state(run):<18} {run.path}  {run.label}")
+    return 0
+
+
+def _compare(options: Any) -> int:
+    from hvae.analysis.terminal import compare_text
+
+    print(compare_text(Path(options.run_a), Path(options.run_b)))
+    return 0
+
+
+def _data(options: Any) -> int:
+    from hvae import data
+
+    folder = _folder(options.data_dir)
+    if options.verb == "get":
+        if not options.name:
+            raise ConfigError("`hvae data get` needs a name; see `hvae data list`.")
+        for path in data.get(options.name, folder, progress=sys.stderr.isatty()):
+            print(path)
+        return 0
+    if options.name:
+        raise ConfigError(f"`hvae data {options.verb}` takes no name, but got {options.name!r}.")
+    if options.verb == "list":
+        for entry in data.catalogue(folder):
+            shape = "x".join(map(str, entry.shape))
+            counts = f"{entry.n_train:>6} + {entry.n_test:<6}"
+            print(f"{entry.name:<20} {entry.status:<8} {shape:>7} {counts} {entry.description}")
+        return 0
+    states = data.verify(folder)
+    for path, state in states:
+        print(f"{'sound' if state == 'present' else state:<8} {path}")
+    damaged = [path for path, state in states if state == "damaged"]
+    if damaged:
+        raise ConfigError(f"{damaged[0]} does not have the checksum of the catalogue; `hvae data get` fetches it anew.")
+    return 0
+
+
+# -- helpers -------------------------------------------------------------------------------------------
+
+
+def _runs_at(path: str) -> list[Run]:
+    runs = find_runs(Path(path))
+    if not runs:
+        raise ConfigError(f"{path} holds no run; see `hvae list`.")
+    return runs
+
+
+def _state(run: Run) -> str:
+    if run.done:
+        return "done"
+    rows = run.read_metrics()
+    return f"step {rows[-1]['step']} of {run.config.training.n_steps}" if rows else "not begun"
+
+
+def _folder(path: str | None) -> Path | None:
+    return Path(path) if path else None
+
+
+def _show(directory: Path, preset: str = "") -> None:
+    """The verdicts on stdout, the report beside the runs; on a core install a sentence in its place."""
+    from hvae.analysis.report import verdict_text, write_experiment_report
+
+    try:
+        report = write_experiment_report(directory, preset)
+    except MissingExtraError as missing:
+        print(verdict_text(directory, preset), flush=True)
+        _say(f"hvae: {missing}")
+        return
+    print(verdict_text(directory, preset))
+    print(f"\nReport: {report}", flush=True)
+
+
+COMMANDS: dict[str, Callable[[Any], int]] = {
+    "run": _run,
+    "train": _train,
+    "evaluate": _evaluate,
+    "report": _report,
+    "list": _list,
+    "compare": _compare,
+    "data": _data,
+}

@@ -1,0 +1,152 @@
+"""Make one run complete: check before anything is written, train, measure, mark it done.
+
+The task is idempotent: finished, nothing happens; half done, it goes on; absent, it starts.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from hvae.data import Dataset, load
+from hvae.data.user import is_user_file
+from hvae.errors import ConfigError
+from hvae.lab.assembly import build_hvae, check_batch_size
+from hvae.lab.config import RunConfig
+from hvae.lab.evaluation import Effort, evaluate, missing, probe
+from hvae.lab.runs.checkpoints import latest_checkpoint
+from hvae.lab.runs.files import write_atomically
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import train
+
+
+def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
+    """The data set of a configuration."""
+    wanted = config.data
+    return load(wanted.name, n_train=wanted.n_train, n_test=wanted.n_test, seed=wanted.seed, data_dir=data_dir)
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigError` for one that this machine does not have."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise ConfigError(f"The device {device!r} cannot be used ({reason}); give another, such as cpu.") from None
+
+
+def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
+    """Raise `ConfigError` for data that are missing or models that do not fit them, before anything is written."""
+    check_device(device)
+    sets: dict[object, Dataset] = {}
+    for config in configs:
+        if config.data not in sets:
+            sets[config.data] = load_data(config, data_dir)
+        data = sets[config.data]
+        build_hvae(config.model, data, seed=config.training.seeds[0])
+        if len(data.test) < 2:
+            raise ConfigError(f"{data.name} has {len(data.test)} test images; give at least 2 to measure on.")
+        check_batch_size(config.training.batch_size, data)
+
+
+def complete(
+    run: Run,
+    *,
+    probes: Mapping[str, Effort] = {},
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Train and evaluate what is missing of the run, mark it done, then measure what is missing of its probes."""
+    _complete(run, device=device, data_dir=data_dir, progress=progress)
+    for word, effort in probes.items():
+        if unmeasured(run, [word], effort):
+            measure_further(run, [word], effort, device=device, data_dir=data_dir, progress=progress)
+
+
+def settled(run: Run, probes: Mapping[str, Effort]) -> bool:
+    """Whether `complete` has nothing left to do."""
+    return run.done and not any(unmeasured(run, [word], effort) for word, effort in probes.items())
+
+
+def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> None:
+    if run.done and not is_user_file(run.config.data.name):
+        return
+    with run.lock():
+        data = load_data(run.config, data_dir)
+        _pin_data(run, data)
+        if run.done:
+            return
+        with run.session(device, torch.get_num_threads()):
+            train(run, data, device=device, progress=progress)
+            evaluate(run, data, device=device, progress=progress)
+        run.mark_done()
+
+
+def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
+    """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
+    with _held(run) as step:
+        data = load_data(run.config, data_dir)
+        _pin_data(run, data)
+        run.unmark_done()
+        with run.session(device, torch.get_num_threads()):
+            evaluate(run, data, device=device, progress=progress)
+        if step >= run.config.training.n_steps:
+            run.mark_done()
+
+
+def unmeasured(run: Run, words: Sequence[str], effort: Effort) -> list[str]:
+    """Those of the probes (`hvae.lab.evaluation.PROBES`) that `measure_further` has to do."""
+    return missing(run, words, effort, _newest_step(run)) if words else []
+
+
+def measure_further(
+    run: Run,
+    words: Sequence[str],
+    effort: Effort,
+    *,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Measure the newest checkpoint by probes; a sentence for each that the run refuses. What was done stays done."""
+    with _held(run):
+        data = load_data(run.config, data_dir)
+        _pin_data(run, data)
+        with run.session(device, torch.get_num_threads()):
+            return probe(run, data, words, effort, device=device, progress=progress)
+
+
+@contextlib.contextmanager
+def _held(run: Run) -> Iterator[int]:
+    """The step of the newest checkpoint, with the run locked. Raises `ConfigError` where there is none.
+
+    A run that another process is training keeps its lock: arrays are written whole, so measuring does not disturb it.
+    """
+    step = _newest_step(run)
+    if step < 0:
+        raise ConfigError(f"{run.path} has no checkpoint; train it first with `hvae train`.")
+    with run.lock() if step >= run.config.training.n_steps else contextlib.nullcontext():
+        yield step
+
+
+def _newest_step(run: Run) -> int:
+    """The step of the newest checkpoint; -1 where there is none."""
+    found = latest_checkpoint(run)
+    return -1 if found is None else found[0]
+
+
+def _pin_data(run: Run, data: Dataset) -> None:
+    """Refuse a run whose data changed under their name, as a user's file may."""
+    digest = hashlib.sha256()
+    for part in (data.train, data.test):
+        digest.update(part.contiguous().numpy().data)
+    pin, found = run.path / "data.sha256", digest.hexdigest()
+    if not pin.exists():
+        write_atomically(pin, f"{found}\n".encode())
+    elif pin.read_text(encoding="ascii").strip() != found:
+        raise ConfigError(
+            f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
+        )

@@ -1,0 +1,25 @@
+"""The knobs of the images that a run sees."""
+
+from dataclasses import dataclass
+
+from hvae.lab.config.checks import require
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images a run sees."""
+
+    name: str = "digits-threshold"
+    """a name from `hvae data list`, or a path to a .npy / .npz file; append :dynamic or :threshold to binarise"""
+    n_train: int = 0
+    """training images, drawn at random with `seed`; 0 takes all"""
+    n_test: int = 0
+    """test images, drawn at random with `seed`; 0 takes all"""
+    seed: int = 0
+    """seed of the subsets, of the split of a file without one, and of the once-binarised test images"""
+
+    def __post_init__(self) -> None:
+        require(self.name != "", "data.name is empty; see `hvae data list`.")
+        for knob in ("n_train", "n_test", "seed"):
+            value = getattr(self, knob)
+            require(value >= 0, f"data.{knob} is {value}; give 0 or more.")

@@ -1,0 +1,38 @@
+"""The knobs of what is measured."""
+
+from dataclasses import dataclass
+
+from hvae.lab.config.checks import require
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured on the finished run, on test images drawn at random with `seed`."""
+
+    n_images: int = 512
+    """images of the information measures; they are capped at log(n_images) nats"""
+    max_paths: int = 1024
+    """largest number M of sampled paths per image in the nested information bounds"""
+    epsilon_nats: float = 0.1
+    """a layer below this is collapsed (verdict threshold)"""
+    n_likelihood: int = 500
+    """images of the likelihood curve"""
+    n_samples: int = 1000
+    """K of the likelihood on all of these images"""
+    n_likelihood_deep: int = 0
+    """images of the likelihood at `n_samples_deep`; 0 leaves it out"""
+    n_samples_deep: int = 5000
+    """K of the deep likelihood"""
+    n_bootstrap: int = 2000
+    """bootstrap resamples of the images behind every interval"""
+    seed: int = 0
+    """seed of the choice of images and of all draws"""
+
+    def __post_init__(self) -> None:
+        for knob in ("n_images", "max_paths", "n_likelihood", "n_samples", "n_samples_deep", "n_bootstrap"):
+            value = getattr(self, knob)
+            require(value >= 2, f"evaluation.{knob} is {value}; give at least 2.")
+        n_deep = self.n_likelihood_deep
+        require(n_deep >= 0, f"evaluation.n_likelihood_deep is {n_deep}; give 0 or more.")
+        require(self.epsilon_nats > 0, f"evaluation.epsilon_nats is {self.epsilon_nats}; give more than 0 nats.")
+        require(self.seed >= 0, f"evaluation.seed is {self.seed}; give 0 or more.")

@@ -1,0 +1,264 @@
+"""The knobs of a stack: decoder, encoder, laws and nets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hvae.lab.config.checks import per_layer, require
+
+Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
+MERGING = ("top-down", "top-down-shared")
+"""orders whose laws are products with the decoder's"""
+VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
+"""orders in which the encoder's law of the top layer is one conditional"""
+LatentFamily = Literal[
+    "gaussian",
+    "full-gaussian",
+    "bernoulli",
+    "categorical",
+    "autoregressive-gaussian",
+    "autoregressive-bernoulli",
+    "autoregressive-categorical",
+    "mixture",
+    "maf",
+    "nsf",
+]
+VALUES: Mapping[str, str] = {
+    "bernoulli": "coins",
+    "autoregressive-bernoulli": "coins",
+    "categorical": "dice",
+    "autoregressive-categorical": "dice",
+}
+"""what a latent family's values are, where they are not real numbers"""
+REAL = "real numbers"
+MERGED = ("gaussian", "bernoulli", "categorical")
+"""laws that factorise over units, as a ladder's merge and a rate per unit need"""
+CENTRED = ("gaussian", "full-gaussian")
+"""whose first outputs are its mean"""
+FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
+"""orders whose q of the top layer is what its net says"""
+MOST_FLOOR_NATS = 8.0
+"""least rate a unit up to which a capped variance is above that where log-variances are clamped"""
+DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
+"""whose draws no gradient passes through"""
+ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
+Net = Literal["mlp", "residual", "convolutional"]
+Prior = Literal["standard", "learned", "vamp"]
+Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
+Init = Literal["xavier", "kaiming", "orthogonal"]
+Variance = Literal["network", "learned", "fixed"]
+ObservationVariance = Literal["network", "learned", "shared", "fixed"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth."""
+
+    latents: tuple[int, ...] = (16, 8, 4)
+    """units of each latent layer, z1 first"""
+    hidden: tuple[tuple[int, ...], ...] = ((64,),)
+    """hidden widths of the net between layer l-1 and l, seen upward, as in [[64], [32], [16]]; the decoder mirrors
+    them; [[64]] serves every layer, [[]] is linear"""
+    order: Order = "bottom-up"
+    """inference order: bottom-up q(z_l | z_{l-1}); bottom-up-x, which also sees x; mean-field q(z_l | x); the top-down
+    ladder q(z_l | z_{l+1}, x); top-down-shared, which adds natural parameters to the decoder's, the top's included;
+    unamortised, with free parameters for every image, and exact, where a reference knows p(z | x), from Python only"""
+    families: tuple[LatentFamily, ...] = ("gaussian",)
+    """law of each latent layer given its parent. Beyond units that are independent given the parent: full-gaussian;
+    autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf and nsf"""
+    encoder_families: tuple[LatentFamily, ...] = ()
+    """law of each latent layer in the encoder, where it is to be richer than the decoder's; empty takes `families`"""
+    n_classes: int = 4
+    """states of each unit of a categorical layer"""
+    n_masked: int = 32
+    """hidden units of the masked net inside an autoregressive, maf or nsf layer"""
+    n_transforms: int = 2
+    """transforms of a maf or nsf layer"""
+    n_components: int = 4
+    """Gaussians in a mixture layer"""
+    observation: ObservationFamily = "bernoulli"
+    """law of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey values in
+    `n_levels` steps, as 8-bit images are"""
+    n_levels: int = 256
+    """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
+    latent_variance: Variance = "network"
+    """variance of Gaussian latents: a head of the net, one learned number a unit, or fixed at 1"""
+    observation_variance: ObservationVariance = "learned"
+    """variance of a Gaussian observation, scale of a discretised-logistic one: as for latents; shared is one learned
+    number for all pixels, of a Gaussian"""
+    observation_start: float = 1.0
+    """variance of a Gaussian observation at the start, and for good where it is fixed"""
+    prior: Prior = "standard"
+    """p(zL): N(0, I) (fair coins for discrete layers); with learned parameters, of the family of the top layer; or
+    vamp, the mixture that the encoder's top law makes of `n_pseudo_inputs` learned inputs"""
+    n_pseudo_inputs: int = 50
+    """inputs of a vamp prior"""
+    nets: tuple[Net, ...] = ("mlp",)
+    """net of each layer, in both directions: mlp; residual, where each hidden layer that keeps its width adds to its
+    input; or convolutional, for z1 and images, with `hidden` as dense layers between channels and latents"""
+    channels: tuple[int, ...] = (16, 32)
+    """channels of a convolutional net, each at half the resolution of the one before"""
+    generative_skips: bool = False
+    """whether every decoder conditional sees all layers above it and not only the next"""
+    normalised_means: tuple[float, ...] = (0.0,)
+    """spread over a batch that the encoder's means are normalised to, unit by unit (in a ladder those of the upward
+    pass, before the merge); 0 leaves them free"""
+    floor_nats: float = 0.0
+    """least rate of a Gaussian top layer under N(0, I) for every x, kept by a cap on its variances"""
+    activation: tuple[Activation, ...] = ("tanh",)
+    """non-linearity of the hidden units"""
+    init: tuple[Init, ...] = ("xavier",)
+    """initialisation of the weights; biases start at 0"""
+    batch_norm: tuple[bool, ...] = (False,)
+    """batch normalisation of the hidden layers"""
+
+    def __post_init__(self) -> None:
+        n = len(self.latents)
+        require(n >= 1, "model.latents is empty; give the units of at least one layer, as in [16, 8, 4].")
+        require(min(self.latents) >= 1, f"model.latents is {list(self.latents)}; every layer needs at least 1 unit.")
+        require(len(self.hidden) >= 1, "model.hidden is empty; give [[]] for linear layers.")
+        require(
+            all(width >= 1 for widths in self.hidden for width in widths),
+            f"model.hidden is {[list(w) for w in self.hidden]}; every width must be at least 1.",
+        )
+        require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
+        for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
+            per_layer(f"model.{knob}", getattr(self, knob), n)
+        upward, downward = self.laws_upward, per_layer("model.families", self.families, n)
+        for layer, (family, other) in enumerate(zip(upward, downward, strict=True), 1):
+            require(
+                VALUES.get(family) == VALUES.get(other),
+                f"model.encoder_families has {family} for z{layer}, whose values are {VALUES.get(family, REAL)}, but "
+                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same kind.",
+            )
+        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
+            value = getattr(self, knob)
+            require(value >= 1, f"model.{knob} is {value}; give at least 1.")
+        require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
+        require(
+            self.order != "unamortised",
+            "model.order is unamortised, whose parameters are those of the training images, so that no test image "
+            "could be measured; train with order mean-field, and fit a posterior to each datum beside its decoder with "
+            "hvae.diagnostics.unamortised from Python.",
+        )
+        require(
+            self.order != "exact",
+            "model.order is exact, which needs no encoder to train; raise the differentiable log_px of "
+            "hvae.exact.DiscreteChain from Python, or use another order.",
+        )
+        for knob in ("families", "encoder_families") if self.order in MERGING else ():
+            whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
+            require(
+                not whole,
+                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
+            )
+        require(
+            "mixture" not in (*self.families, *self.encoder_families) or self.latent_variance == "network",
+            f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
+            "own from the net; use network, or another family.",
+        )
+        require(
+            (self.observation, self.observation_variance) != ("discretised-logistic", "fixed"),
+            "model.observation_variance is fixed, but no one scale of a discretised-logistic observation suits all "
+            "images; use learned or network.",
+        )
+        require(
+            (self.observation, self.observation_variance) != ("discretised-logistic", "shared"),
+            "model.observation_variance is shared, which is for a gaussian observation; use learned or network.",
+        )
+        require(self.observation_start > 0, f"model.observation_start is {self.observation_start}; give more than 0.")
+        require(
+            self.observation_start == 1.0
+            or (self.observation == "gaussian" and self.observation_variance != "network"),
+            f"model.observation_start is {self.observation_start}, the variance of a gaussian observation that is "
+            f"learned, shared or fixed, but model.observation is {self.observation} with model.observation_variance "
+            f"{self.observation_variance}; leave it at 1.",
+        )
+        require(
+            len(self.channels) >= 1 and min(self.channels) >= 1,
+            f"model.channels is {list(self.channels)}; give at least one number of channels, as in [16, 32].",
+        )
+        require(
+            min(self.normalised_means) >= 0,
+            f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
+        )
+        if self.prior == "vamp":
+            self._check_vamp()
+        require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")
+        self._check_nets()
+        self._check_cures()
+
+    def _check_vamp(self) -> None:
+        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another law would change."""
+        n, top = len(self.latents), (self.laws_upward[-1], self.families[-1])
+        require(
+            self.order in VAMP_ORDERS,
+            f"model.prior is vamp, the mixture that the encoder's top law makes of inputs, but with model.order "
+            f"{self.order} no one conditional of the encoder is that law; use {', '.join(VAMP_ORDERS)}.",
+        )
+        require(
+            set(top) == {"gaussian"},
+            f"model.prior is vamp, a mixture of Gaussians, but the top layer is "
+            f"{' and '.join(sorted({*top} - {'gaussian'}))}; use gaussian there, or prior learned.",
+        )
+        for knob in ("batch_norm", "normalised_means"):
+            require(
+                not per_layer(f"model.{knob}", getattr(self, knob), n)[-1],
+                f"model.{knob} is on in the top layer, but with model.prior vamp its net sees pseudo-inputs too, which "
+                "would be normalised among themselves and not as images are; turn it off there.",
+            )
+        require(
+            self.floor_nats == 0,
+            f"model.floor_nats is {self.floor_nats}, a floor of the rate under N(0, I), but model.prior is vamp; use "
+            "floor_nats 0, or prior standard.",
+        )
+
+    @property
+    def laws_upward(self) -> tuple[LatentFamily, ...]:
+        """The law of each latent layer in the encoder."""
+        if self.encoder_families:
+            return per_layer("model.encoder_families", self.encoder_families, len(self.latents))
+        return per_layer("model.families", self.families, len(self.latents))
+
+    def _check_nets(self) -> None:
+        kinds = per_layer("model.nets", self.nets, len(self.latents))
+        wrong = [f"z{layer}" for layer, kind in enumerate(kinds, 1) if layer > 1 and kind == "convolutional"]
+        require(
+            not wrong,
+            f"model.nets is convolutional for {' and '.join(wrong)}, whose parent is no image; give it for z1 alone, "
+            f"as in {['convolutional', *['mlp'] * (len(kinds) - 1)]}.",
+        )
+
+    def _check_cures(self) -> None:
+        n = len(self.latents)
+        families = per_layer("model.encoder_families", self.encoder_families or self.families, n)
+        for layer, (family, spread) in enumerate(zip(families, self._spreads, strict=True), 1):
+            require(
+                spread == 0 or family in CENTRED,
+                f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose "
+                f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
+            )
+        if self.floor_nats == 0:
+            return
+        require(
+            self.order in FLOORED,
+            f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top law is no plain output of the "
+            f"encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
+        )
+        require(
+            (families[-1], self.latent_variance, self.prior) == ("gaussian", "network", "standard"),
+            f"model.floor_nats is {self.floor_nats}, which caps the variances that a net gives a diagonal Gaussian "
+            f"under N(0, I), but at the top the encoder's law is {families[-1]} with model.latent_variance "
+            f"{self.latent_variance} and model.prior {self.prior}; use gaussian, network and standard.",
+        )
+        most = MOST_FLOOR_NATS * self.latents[-1]
+        require(
+            self.floor_nats <= most,
+            f"model.floor_nats is {self.floor_nats}, more than {MOST_FLOOR_NATS:g} for each of the {self.latents[-1]} "
+            "units of the top layer, whose deviations would be below 2e-4; give less.",
+        )
+
+    @property
+    def _spreads(self) -> tuple[float, ...]:
+        return per_layer("model.normalised_means", self.normalised_means, len(self.latents))

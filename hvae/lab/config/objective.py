@@ -1,0 +1,121 @@
+"""The knobs of what is maximised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hvae.lab.config.checks import require
+from hvae.schedules import Constant, Schedule
+
+Gradient = Literal[
+    "pathwise", "sticking-the-landing", "doubly-reparametrised", "covariance", "relaxed", "straight-through"
+]
+ObjectiveName = Literal["elbo", "iwae", "vimco", "tvo", "wake-sleep", "reweighted-wake-sleep", "symmetric"]
+GAMES = ("wake-sleep", "reweighted-wake-sleep", "symmetric")
+"""objectives of two players, decoder and encoder, each with a utility of its own"""
+RELAXED = ("relaxed", "straight-through")
+"""gradients through the draws of discrete layers, biased"""
+GRADIENTS: Mapping[str, tuple[Gradient, ...]] = {
+    "elbo": ("pathwise", "sticking-the-landing", "relaxed", "straight-through"),
+    "iwae": ("pathwise", "doubly-reparametrised", "relaxed", "straight-through"),
+    "tvo": ("pathwise", "covariance"),
+}
+"""the estimators of each objective; pathwise alone for the others"""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is maximised."""
+
+    name: ObjectiveName = "elbo"
+    """what is maximised: the ELBO averaged over K samples, the importance-weighted bound of K samples (vimco: with the
+    paper's baseline for discrete layers), the thermodynamic bound, or the utilities of two players, decoder and
+    encoder: wake-sleep, reweighted with K samples, or symmetric, which without labels is wake-sleep"""
+    n_samples: int = 1
+    """K draws a datum"""
+    beta: Schedule = field(default_factory=lambda: Constant(1.0))
+    """weight of the rates, a function of the step"""
+    layer_beta: tuple[float, ...] = (1.0,)
+    """a constant factor on top of beta for each layer"""
+    free_nats: tuple[float, ...] = (0.0,)
+    """rate below which a layer pays nothing (mean over the batch, nats); elbo only"""
+    unit_free_nats: tuple[float, ...] = (0.0,)
+    """rate below which a unit pays nothing (mean over the batch, nats); elbo and factorised layers only"""
+    gradient: Gradient = "pathwise"
+    """gradient estimator: pathwise, with the score function for discrete layers; of the same expectation without the
+    score of q, for Gaussian layers: sticking-the-landing (elbo), doubly-reparametrised (iwae); covariance follows no
+    path (tvo); biased, for discrete layers: relaxed (continuous draws, by which what is recorded in training is a
+    surrogate and no bound), straight-through (their gradient, hard draws). What is evaluated are hard draws always"""
+    temperature: float = 0.5
+    """of the continuous draws behind relaxed and straight-through gradients, only; their bias falls with it (to 0 for
+    relaxed) and their variance rises"""
+    partition: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
+    """inverse temperatures of the thermodynamic bound, from 0 up and below 1; tvo only"""
+    sleep: float = 0.5
+    """share of dreams in what the encoder learns from; reweighted-wake-sleep only"""
+
+    def __post_init__(self) -> None:
+        require(self.n_samples >= 1, f"objective.n_samples is {self.n_samples}; give at least 1.")
+        lowest = min(self.beta(0), getattr(self.beta, "stop", 0.0))
+        require(lowest >= 0, f"objective.beta falls to {lowest}; give 0 or more.")
+        require(self.temperature > 0, f"objective.temperature is {self.temperature}; give more than 0.")
+        for knob in ("layer_beta", "free_nats", "unit_free_nats"):
+            values = getattr(self, knob)
+            require(len(values) >= 1, f"objective.{knob} is empty; give one number, or one per layer.")
+            require(min(values) >= 0, f"objective.{knob} is {list(values)}; give 0 or more.")
+        for knob in ("free_nats", "unit_free_nats"):
+            require(
+                self.name == "elbo" or max(getattr(self, knob)) == 0,
+                f"objective.{knob} goes with the elbo only; {self.name} has no rate per layer to relax.",
+            )
+            require(
+                self.gradient != "sticking-the-landing" or max(getattr(self, knob)) == 0,
+                f"objective.{knob} is {list(getattr(self, knob))}, and their gate depends on the draws, which makes "
+                "objective.gradient sticking-the-landing biased; use pathwise, or no free nats.",
+            )
+        require(
+            (self.name, self.gradient) != ("iwae", "sticking-the-landing"),
+            "objective.gradient is sticking-the-landing, which is biased for the iwae bound of 2 or more samples; "
+            "use doubly-reparametrised.",
+        )
+        require(
+            (self.name, self.gradient) != ("elbo", "doubly-reparametrised"),
+            "objective.gradient is doubly-reparametrised, which is made for the iwae bound; use sticking-the-landing "
+            "for the elbo.",
+        )
+        made = GRADIENTS.get(self.name, ("pathwise",))
+        require(
+            self.gradient in made,
+            f"objective.gradient is {self.gradient}, which is not made for {self.name}; use {' or '.join(made)}.",
+        )
+        require(
+            self.gradient != "doubly-reparametrised" or len(set(self.layer_beta)) == 1,
+            f"objective.layer_beta is {list(self.layer_beta)}, but objective.gradient doubly-reparametrised needs one "
+            "factor for all layers; use pathwise.",
+        )
+        require(
+            self.name not in GAMES or (self.beta == Constant(1.0) and set(self.layer_beta) == {1.0}),
+            f"objective.beta or objective.layer_beta is not 1, but the players of {self.name} pay no rates to weigh; "
+            "leave both at 1.",
+        )
+        require(
+            self.name not in ("tvo", "reweighted-wake-sleep") or self.n_samples >= 2,
+            f"objective.n_samples is {self.n_samples}, but {self.name} weighs samples against each other; give at "
+            f"least 2, or use {'elbo' if self.name == 'tvo' else 'wake-sleep'}.",
+        )
+        ends = (*self.partition[1:], 1.0)
+        require(
+            self.partition[:1] == (0.0,) and all(a < b for a, b in zip(self.partition, ends, strict=True)),
+            f"objective.partition is {list(self.partition)}; give 0 and then rising numbers below 1, as in [0, 0.1].",
+        )
+        require(0 <= self.sleep <= 1, f"objective.sleep is {self.sleep}; give a share between 0 and 1.")
+        require(
+            self.gradient in RELAXED or self.temperature == ObjectiveConfig.temperature,
+            f"objective.temperature goes with the gradients {' and '.join(RELAXED)} only; objective.gradient is "
+            f"{self.gradient}.",
+        )
+        for knob, owner in (("partition", "tvo"), ("sleep", "reweighted-wake-sleep")):
+            require(
+                self.name == owner or getattr(self, knob) == getattr(ObjectiveConfig, knob),
+                f"objective.{knob} goes with {owner} only; objective.name is {self.name}.",
+            )

@@ -1,0 +1,86 @@
+"""The knobs of how it is maximised."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hvae.lab.config.checks import require
+from hvae.lab.config.objective import ObjectiveConfig
+from hvae.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is maximised from a step on; its schedules count from there, weights and Adam's moments go on."""
+
+    from_step: int
+    objective: ObjectiveConfig
+    learning_rate: Schedule
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How it is maximised. Every seed is one replica; all train at once."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    """one replica each: initialisation, order of the data, noise"""
+    n_steps: int = 1000
+    """optimisation steps"""
+    batch_size: int = 128
+    """images per step and replica"""
+    learning_rate: Schedule = field(default_factory=lambda: Constant(2e-3))
+    """Adam's step size, a function of the step"""
+    adam_epsilon: float = 1e-8
+    """what Adam adds to the root of the second moment"""
+    then: tuple[Stage, ...] = ()
+    """stages after the first, each another objective and learning rate from a step on, both counting from there, as in
+    [{"from_step": 500, "objective": {"name": "iwae", "n_samples": 5}, "learning_rate": 1e-4}]"""
+    clip_norm: float = 100.0
+    """largest gradient norm of a replica; 0 does not clip"""
+    aggressive_steps: int = 0
+    """first steps in which the decoder moves at every `aggressive_every`-th step only, and the encoder at all; He et
+    al. 2019 stop when the mutual information of a validation set falls, which is replaced by a fixed number"""
+    aggressive_every: int = 10
+    """steps of the encoder for one of the decoder while training is aggressive"""
+    aggressive_layers: tuple[int, ...] = ()
+    """layers whose encoder moves at every aggressive step, as in [4, 5], while the others' waits for the decoder's
+    turn; empty takes all"""
+    ema_decay: float = 0.0
+    """decay of the averaged weights that are evaluated; 0 evaluates the last weights"""
+    log_every_steps: int = 25
+    """steps between two rows of metrics"""
+    checkpoint_every_steps: int = 500
+    """steps between two checkpoints"""
+
+    def __post_init__(self) -> None:
+        require(len(self.seeds) >= 1, "training.seeds is empty; give at least one seed, as in [0].")
+        distinct = len(set(self.seeds)) == len(self.seeds)
+        require(distinct, f"training.seeds {list(self.seeds)} repeats a seed; replicas must differ.")
+        require(min(self.seeds) >= 0, f"training.seeds is {list(self.seeds)}; give 0 or more.")
+        for knob in ("n_steps", "batch_size", "log_every_steps", "checkpoint_every_steps"):
+            value = getattr(self, knob)
+            require(value >= 1, f"training.{knob} is {value}; give at least 1.")
+        starts = [stage.from_step for stage in self.then]
+        require(
+            all(a < b for a, b in pairwise((0, *starts, self.n_steps))),
+            f"training.then begins stages at {starts}; give rising steps between 0 and n_steps, {self.n_steps}.",
+        )
+        rates = {"": self.learning_rate} | {f"then[{i}].": stage.learning_rate for i, stage in enumerate(self.then)}
+        for (where, schedule), (start, end) in zip(rates.items(), pairwise((0, *starts, self.n_steps)), strict=True):
+            low, high = _range(schedule, end - start)
+            require(low >= 0 < high, f"training.{where}learning_rate runs from {low} to {high}; give a positive rate.")
+        require(self.adam_epsilon > 0, f"training.adam_epsilon is {self.adam_epsilon}; give more than 0.")
+        require(self.clip_norm >= 0, f"training.clip_norm is {self.clip_norm}; give 0 (no clipping) or more.")
+        require(self.aggressive_steps >= 0, f"training.aggressive_steps is {self.aggressive_steps}; give 0 or more.")
+        require(self.aggressive_every >= 2, f"training.aggressive_every is {self.aggressive_every}; give at least 2.")
+        require(
+            self.aggressive_steps > 0 or not self.aggressive_layers,
+            f"training.aggressive_layers is {list(self.aggressive_layers)}, but training.aggressive_steps is 0; give "
+            "the number of aggressive steps.",
+        )
+        require(0 <= self.ema_decay < 1, f"training.ema_decay is {self.ema_decay}; give a number in [0, 1).")
+
+
+def _range(schedule: Schedule, n_steps: int) -> tuple[float, float]:
+    """Least and greatest value at a hundred of so many steps, the first and last among them."""
+    values = [schedule(i * (n_steps - 1) // 99) for i in range(100)]
+    return min(values), max(values)

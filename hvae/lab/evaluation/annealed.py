@@ -1,0 +1,58 @@
+"""Annealed importance sampling on test images, and between two bounds on simulated data."""
+
+import time
+
+import numpy as np
+import torch
+
+from hvae.lab.evaluation.likelihood import powers_of_ten
+from hvae.lab.evaluation.replicas import Arrays
+from hvae.lab.evaluation.subject import Subject
+from hvae.likelihood.importance import log_likelihood_curve
+from hvae.likelihood.sandwich import sandwich
+
+
+@torch.no_grad()
+def annealed_arrays(subject: Subject) -> Arrays:
+    """Arrays of one replica, no replica axis. Raises `NotWhitenedError` for discrete latents.
+
+    The curve of L_K is of the same images as the annealed bound, and of the same simulated data as the sandwich.
+    """
+    started = time.monotonic()
+    annealed, interval = subject.annealed, subject.interval
+    seed, ks = subject.config.seed, powers_of_ten(subject.effort.samples)
+    estimate = annealed.estimate
+    curve = log_likelihood_curve(subject.model, subject.x, ks, seed=seed)
+    between = sandwich(
+        subject.model, len(subject.x), subject.effort.annealing, seed=seed, like=subject.x, tick=subject.tick
+    )
+    simulated = log_likelihood_curve(subject.model, between.x, ks, seed=seed)
+    bounds, simulated_bounds = (interval(found.bound_datum_nats) for found in (curve, simulated))
+    doubts = (between.lower.warning, between.upper.warning)
+    return {
+        "path": np.array("encoder"),
+        "device": np.array(str(subject.x.device)),
+        "seconds": np.array(time.monotonic() - started),
+        "n_samples": np.array(ks),
+        "annealed_nats": interval(estimate.log_px),
+        "annealed_datum_nats": estimate.log_px,
+        "annealed_se_nats": estimate.standard_error,
+        "annealed_ess": estimate.ess,
+        "annealed_pareto_k": estimate.pareto_k,
+        "acceptance": np.array(annealed.acceptance),
+        "warning": np.array(estimate.warning),
+        "note": np.array(estimate.note),
+        "elbo_nats": bounds[0],
+        "curve_nats": bounds,
+        "curve_ess": curve.estimate.ess,
+        "curve_pareto_k": curve.estimate.pareto_k,
+        "curve_warning": np.array(curve.estimate.warning),
+        "simulated_elbo_nats": simulated_bounds[0],
+        "simulated_curve_nats": simulated_bounds,
+        "simulated_lower_nats": interval(between.lower.log_px),
+        "simulated_upper_nats": interval(between.upper.log_px),
+        "sandwich_nats": interval(between.gap_datum_nats),
+        "simulated_lower_datum_nats": between.lower.log_px,
+        "simulated_upper_datum_nats": between.upper.log_px,
+        "simulated_warning": np.array(" ".join(dict.fromkeys(filter(None, doubts)))),
+    }

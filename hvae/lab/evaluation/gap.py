@@ -1,0 +1,145 @@
+"""log p(x) - ELBO, by layer and by cause, and whose collapse it is: the encoder's or the model's."""
+
+import copy
+import time
+
+import numpy as np
+
+from hvae.diagnostics.collapse import activity
+from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_gap
+from hvae.diagnostics.marginals import TRUSTED_ESS, Budget, Marginal
+from hvae.diagnostics.suboptimality import suboptimality
+from hvae.exact import NoReferenceError, solve
+from hvae.lab.evaluation.replicas import Arrays
+from hvae.lab.evaluation.subject import Subject
+from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
+from hvae.likelihood.target import NotWhitenedError, from_encoder
+from hvae.vocabulary import ACTIVE_SHARE
+
+N_PATHS = 32
+"""draws per image behind the ELBOs of refined encoders"""
+N_ACTIVITY_PATHS = 128
+"""draws per image and twin behind the activity of q: cheap beside chains, so that q's side is seldom what is unsure"""
+MOMENT_ESS = 2 * SMALLEST_ESS
+"""effective chains below which moments of the exact posterior are doubted: `SMALLEST_ESS` for each of two halves"""
+FAMILY_RISK = 0.05
+"""chance that any statement on a unit errs: few chains on few images make many units look active by chance"""
+
+
+def gap_arrays(subject: Subject) -> Arrays:
+    """Arrays of one replica, no replica axis.
+
+    The interval of a gap is that of its draws and of its estimates' bias, for these images. A unit counts as active
+    where its whole interval, widened for the number of units, is above `ACTIVE_SHARE`. What discrete latents do
+    not have, causes and annealed chains, is NaN, with the reason in `suboptimality_refused` and `posterior_refused`.
+    Raises ValueError where no number is finite.
+    """
+    started = time.monotonic()
+    effort, seed = subject.effort, subject.config.seed
+    annealing = effort.annealing if effort.chains > TRUSTED_ESS else None  # fewer chains are never trusted
+    budget = Budget(n_samples=effort.samples, seed=seed, annealing=annealing)
+    gap = split_gap(subject.model, subject.x, effort.draws, budget, _known(subject))
+    arrays = _split(subject, gap) | _causes(subject, gap) | _activity(subject)
+    return arrays | {"device": np.array(str(subject.x.device)), "seconds": np.array(time.monotonic() - started)}
+
+
+def _known(subject: Subject) -> Marginal | None:
+    """log p(x) exactly where a reference has it (in float64 on the CPU), else by annealed chains, if latents allow."""
+    model = copy.deepcopy(subject.model).cpu().double()
+    try:
+        return exact_marginal(solve(model.decoder), subject.x.cpu().double())
+    except NoReferenceError:
+        pass
+    try:
+        return annealed_marginal(subject.annealed)
+    except NotWhitenedError:
+        return None
+
+
+def _split(subject: Subject, gap: Gap) -> Arrays:
+    estimate = gap.log_px.estimate
+    defined = estimate.pareto_k[~np.isnan(estimate.pareto_k)]
+    arrays: Arrays = {
+        "log_px_nats": subject.interval(estimate.log_px),
+        "log_px_datum_nats": estimate.log_px,
+        "log_px_direction": np.array(estimate.direction),
+        "high_pareto_k_share": np.array((defined > estimate.largest_pareto_k).mean() if len(defined) else np.nan),
+        "warning": np.array("" if estimate.direction == "exact" else gap.log_px.reason or estimate.warning),
+        "elbo_nats": subject.interval(gap.elbo.datum_nats),
+        "total_gap_nats": np.array(gap.total.interval()),
+        "trusted/log_px": np.array(gap.log_px.trusted),
+        "reason/log_px": np.array(gap.log_px.reason),
+        "proposal/log_px": np.array(gap.log_px.proposal),
+    }
+    for name, layer in gap.layers.items():
+        arrays |= {
+            f"layer_gap_nats/{name}": np.array(layer.interval()),
+            f"layer_gap_se_nats/{name}": np.array(np.sqrt(np.square(layer.standard_error).sum()) / len(subject.x)),
+            f"layer_gap_bias_nats/{name}": np.array(layer.bias.mean()),
+            f"trusted/{name}": np.array(layer.trusted),
+            f"reason/{name}": np.array(layer.reason),
+            f"proposal/{name}": np.array(layer.proposal),
+            f"remaining_nats/{name}": np.array(gap.remaining[name].interval()),
+            f"ess/{name}": np.array(layer.median_ess),
+            f"pareto_k/{name}": np.array(layer.median_pareto_k),
+            f"halving_nats/{name}": np.array(layer.halving_nats),
+        }
+    return arrays
+
+
+def _causes(subject: Subject, gap: Gap) -> Arrays:
+    model, nothing = subject.model, np.full(3, np.nan)
+    keys = ("approximation_nats", "amortisation_nats", "remainder_nats", *(f"freed_nats/{n}" for n in model.latents))
+    arrays: Arrays = {key: nothing for key in keys} | {"suboptimality_refused": np.array("")}
+    try:
+        found = suboptimality(model, subject.x, gap.log_px, n_draws=N_PATHS, seed=subject.config.seed)
+    except NotWhitenedError as refusal:
+        return arrays | {"suboptimality_refused": np.array(str(refusal))}
+    terms = {"approximation_nats": found.approximation, "amortisation_nats": found.amortisation}
+    terms |= {"remainder_nats": found.remainder} | {f"freed_nats/{name}": term for name, term in found.freed.items()}
+    return arrays | {key: np.array(term.interval()) for key, term in terms.items()}
+
+
+def _doubt(estimate: Estimate) -> str:
+    """Why moments of p(z|x) are not to be read off the chains: by their effective number alone.
+
+    The rule for log p(x) is no guide here: at 64 chains its k-hat doubts even weights that are nearly equal.
+    """
+    n_poor, n_data = int((~(estimate.ess > MOMENT_ESS)).sum()), len(estimate.ess)
+    if n_poor <= TOLERATED_SHARE * n_data:
+        return ""
+    return (
+        f"Nothing is said of the exact posterior: the chains of {n_poor} of {n_data} images have an effective sample "
+        f"size of {MOMENT_ESS:.0f} or less; give more --chains or --temperatures."
+    )
+
+
+def _activity(subject: Subject) -> Arrays:
+    """Where the chains are doubted nothing is sure of p(z|x): intervals from 0 to 1, and no count."""
+    model = subject.model
+    arrays: Arrays = {"posterior_refused": np.array(""), "posterior_warning": np.array("")}
+    for name in model.latents:
+        nothing = np.full((model.decoder.family(name).units, 3), np.nan)
+        arrays |= {f"posterior_active/{name}": np.array(np.nan), f"encoder_active/{name}": np.array(np.nan)}
+        arrays |= {f"posterior_share/{name}": nothing, f"encoder_share/{name}": nothing}
+    if subject.effort.chains < 2:
+        return arrays | {"posterior_refused": np.array("--chains is 1, and the posterior's variance takes two halves.")}
+    try:
+        annealed = subject.annealed
+    except NotWhitenedError as refusal:
+        return arrays | {"posterior_refused": np.array(str(refusal))}
+    noise = from_encoder(model, subject.x).split(annealed.noise)
+    found = activity(
+        model, subject.x, noise, annealed.log_weight,
+        n_paths=N_ACTIVITY_PATHS, seed=subject.config.seed, risk=FAMILY_RISK,
+    )  # fmt: skip
+    doubt = _doubt(annealed.estimate)
+    arrays["posterior_warning"] = np.array(doubt)
+    for name, sure in found.items():
+        units = sure.withheld() if doubt else sure
+        for owner, share in (("posterior", units.posterior), ("encoder", units.encoder)):
+            arrays[f"{owner}_share/{name}"] = share
+            arrays[f"{owner}_active/{name}"] = np.array(float((share[:, 0] > ACTIVE_SHARE).sum()))
+        if doubt:
+            arrays[f"posterior_active/{name}"] = np.array(np.nan)
+    return arrays

@@ -1,0 +1,37 @@
+"""The signal of the gradients that training follows, against the number of samples."""
+
+import copy
+
+import numpy as np
+
+from hvae.diagnostics.signal import signal
+from hvae.lab.assembly import build_objective, relax
+from hvae.lab.evaluation.replicas import Arrays
+from hvae.lab.evaluation.subject import Subject
+
+N_DRAWS = 100
+"""draws of the gradient on the same images"""
+
+
+def gradient_arrays(subject: Subject) -> Arrays:
+    """Arrays of one replica, no replica axis: each ``[C, 3]`` over the C numbers of samples that were asked for.
+
+    Of a copy in training mode: batch norm by the batch, discrete layers drawn as their gradient has it.
+    """
+    model = relax(copy.deepcopy(subject.model), subject.objective).train()
+    objective = build_objective(subject.objective, model.latents)
+    counts = subject.effort.gradients
+    found = []
+    for n_samples in counts:
+        found.append(
+            signal(
+                model, objective, subject.x, n_samples,
+                n_draws=N_DRAWS, step=subject.step, seed=subject.config.seed,
+            )
+        )  # fmt: skip
+        subject.tick()
+    arrays: Arrays = {}
+    for part in found[0]:
+        arrays[f"gradient_snr/{part}"] = np.stack([signals[part].snr for signals in found])
+        arrays[f"gradient_variance/{part}"] = np.stack([signals[part].variance for signals in found])
+    return arrays

@@ -1,0 +1,32 @@
+"""Pictures: reconstructions, samples, and what each layer holds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae import rng
+from hvae.diagnostics.draws import Sampler
+from hvae.evidence import HVAE
+from hvae.lab.evaluation.replicas import Arrays, array
+
+
+@torch.no_grad()
+def image_arrays(model: HVAE, x: Tensor, image_shape: Sequence[int], seed: int, n_samples: int = 8) -> Arrays:
+    """Means of x: reconstructions, samples, and resamplings that keep z_{>=l} from q(z|x) and draw what is below."""
+    sampler = Sampler(model, x, seed)
+    specs = model.decoder.noise_specs()
+    evidence = sampler.evidence(1, "images")
+    drawn = rng.noise(specs, 1, 6 * n_samples, seed=seed, purpose="samples", device=str(x.device))
+    found = {
+        "image_shape": np.array(image_shape),
+        "x": array(x),
+        "reconstruction": array(evidence.p["x"].mean[0]),
+        "samples": array(model.decoder.walk({}, drawn)["x"].mean[0]),
+    }
+    for position, name in enumerate(evidence.latents):
+        kept = {above: evidence.q[above].value.expand(n_samples, len(x), -1) for above in evidence.latents[position:]}
+        fresh = rng.noise(specs, n_samples, len(x), seed=seed, purpose=f"resample {name}", device=str(x.device))
+        found[f"resample/{name}"] = array(model.decoder.walk(kept, fresh)["x"].mean.transpose(0, 1))
+    return found

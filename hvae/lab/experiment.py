@@ -1,0 +1,234 @@
+"""An experiment: a file or a folder of `experiments/`, found by its name, checked, completed and measured.
+
+Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `NEEDS`
+(module of `hvae.extras` -> what its measurement does with it), `PROBES` (preset -> word -> effort, what `hvae evaluate
+--likelihood` measures of every run), `measure(preset, paths, data_dir, say)` -> part -> what makes its arrays, and
+`members()`, the names of the experiments that it stands for. Modules stand below hvae, so they are imported by name,
+and torch only by what trains or measures.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hvae.errors import ConfigError
+from hvae.extras import WITHOUT_BOARD, has, need, sentence
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Failure, Run
+
+PACKAGE = "hvae.experiments"
+NO_EXPERIMENTS = ("shared",)
+"""folders beside the experiments"""
+
+
+def names() -> list[str]:
+    """Every experiment, with hyphens for the underscores of its module."""
+    package = importlib.util.find_spec(PACKAGE)
+    folders = list(package.submodule_search_locations or []) if package else []
+    found = (module.name for module in pkgutil.iter_modules(folders) if module.name not in NO_EXPERIMENTS)
+    return sorted(name.replace("_", "-") for name in found)
+
+
+def find(name: str) -> ModuleType:
+    """The module of an experiment; `ConfigError` where there is none."""
+    if name not in names():
+        raise ConfigError(f"There is no experiment {name!r}; known are {', '.join(names())}.")
+    return importlib.import_module(f"{PACKAGE}.{name.replace('-', '_')}")
+
+
+def members(name: str) -> tuple[str, ...]:
+    """What is run under a name: itself, or those that it stands for."""
+    module = find(name)
+    return tuple(module.members()) if hasattr(module, "members") else (name,)
+
+
+def question(module: ModuleType) -> str:
+    """The first line of its docstring."""
+    return (module.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Where runs and data lie, and what works on them."""
+
+    root: Path
+    data_dir: Path | None
+    device: str
+    n_workers: int
+    n_threads: int
+
+
+def check(chosen: Sequence[str], preset: str, means: Means) -> None:
+    """Raise `ConfigError`, before anything is trained, for a preset that there is not or that asks for a GPU where none
+    is named, for a package that the measurement misses, and for data that any of several experiments misses (of one,
+    `complete` asks for the data of what is left to do only)."""
+    for name in chosen:
+        _check_preset(name, preset, means.device)
+    if len(chosen) > 1:
+        from hvae.lab import completion
+
+        configs = [config for name in chosen for config in find(name).configs(preset).values()]
+        completion.check(configs, means.data_dir, means.device)
+
+
+def _check_preset(name: str, preset: str, device: str) -> None:
+    module = find(name)
+    if preset not in module.PRESETS:
+        raise ConfigError(f"{name} has no preset {preset!r}; it has {', '.join(module.PRESETS)}.")
+    for package, purpose in getattr(module, "NEEDS", {}).items():
+        need(package, purpose)
+    if preset in getattr(module, "NEED_GPU", ()) and device == "cpu":
+        others = ", ".join(other for other in module.PRESETS if other not in module.NEED_GPU)
+        raise ConfigError(
+            f"Preset {preset!r} of {name} is the paper's own size, weeks on a CPU; "
+            f"name a GPU with --device cuda, or take --preset {others}."
+        )
+
+
+def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -> list[Failure]:
+    """Train and measure every run of the preset that is not done yet, then what is measured beside the runs."""
+    module = find(name)
+    configs: Mapping[str, RunConfig] = module.configs(preset)
+    probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(preset, {})
+    paths = {label: Run.directory(means.root, name, label, config) for label, config in configs.items()}
+    missing = [label for label, config in configs.items() if not _finished(paths[label], config, probes)]
+    failures: list[Failure] = []
+    if missing:
+        from hvae.lab import completion, sweep
+
+        completion.check([configs[label] for label in missing], means.data_dir, means.device)
+        efforts = _efforts(probes)
+        runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
+        done = len(runs) - len(missing)
+        if not has("tensorboard"):
+            warnings.warn(sentence("tensorboard", WITHOUT_BOARD), stacklevel=2)
+        say(f"{name}, preset {preset}: {len(runs)} runs in {means.root / name}, {done} done; a line as each ends.")
+        failures = sweep.sweep(
+            runs,
+            n_workers=means.n_workers,
+            n_threads=means.n_threads,
+            device=means.device,
+            data_dir=means.data_dir,
+            say=say,
+            task=partial(completion.complete, probes=efforts),
+            settled=partial(completion.settled, probes=efforts),
+        )
+    else:
+        say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
+    if not failures and hasattr(module, "measure"):
+        parts = module.measure(preset, paths, means.data_dir, say)
+        folder = means.root / name / "measured" / preset
+        if older := _measure(folder, parts, means.n_threads, _digest(module)):
+            say(
+                f"{', '.join(older)}: measured before the code of {name} was changed, and kept; "
+                f"delete {folder} to measure anew."
+            )
+    return failures
+
+
+def _digest(module: ModuleType) -> str:
+    """Of every file that says how the experiment measures (`code_of`)."""
+    digest = hashlib.sha256()
+    for name, file in code_of(module).items():
+        digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def code_of(module: ModuleType) -> dict[str, Path]:
+    """Name below `experiments/` -> file: those of the experiment's folder, and what they import from other experiments
+    and from `shared`, and so on."""
+    assert module.__file__ is not None
+    own = Path(module.__file__)
+    below = module.__name__.removeprefix(f"{PACKAGE}.").split(".")
+    root = own.parents[len(below) - (own.name != "__init__.py")]
+    found: dict[str, Path] = {}
+    todo = _files_at(root, below)
+    while todo:
+        file = todo.pop()
+        name = file.relative_to(root).as_posix()
+        if name in found:
+            continue
+        found[name] = file
+        if file.suffix == ".py":
+            for imported in _imported(file):
+                todo += _files_at(root, imported.split("."))
+    return dict(sorted(found.items()))
+
+
+def _files_at(root: Path, path: list[str]) -> list[Path]:
+    """The file that a dotted name below `experiments/` leads to, or what its folder holds."""
+    while path and path[-1] not in NO_EXPERIMENTS:
+        place = root.joinpath(*path)
+        if place.with_suffix(".py").is_file():
+            return [place.with_suffix(".py")]
+        if place.is_dir():
+            return [file for file in sorted(place.rglob("*")) if file.suffix in (".py", ".csv", ".json")]
+        path = path[:-1]
+    return []
+
+
+def _imported(file: Path) -> list[str]:
+    """What a file imports from `experiments/`, by names below it."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")]
+
+
+def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int, digest: str) -> list[str]:
+    """What an experiment measures beside its runs, each part once: <part>.npz with its provenance.
+
+    Returns the parts that were there and say that another version of the experiment's code measured them.
+    """
+    import torch
+
+    from hvae.lab.runs.files import save_arrays, write_atomically
+    from hvae.lab.runs.provenance import session
+
+    torch.set_num_threads(n_threads)
+    older = []
+    for part, make in parts.items():
+        file = folder / f"{part}.npz"
+        origin = file.with_suffix(".json")
+        if file.exists():
+            records = json.loads(origin.read_bytes()) if origin.exists() else []
+            if any(record.get("experiment", digest) != digest for record in records):
+                older.append(part)
+            continue
+        record, begun = session("cpu", n_threads) | {"experiment": digest}, time.monotonic()
+        save_arrays(file, make())
+        record["seconds"] = round(time.monotonic() - begun, 1)
+        write_atomically(origin, json.dumps([record], indent=2).encode())
+    return older
+
+
+def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run is trained, evaluated as configured, and measured by every probe."""
+    if not (path / "DONE").exists() or Run.open(path).config != config:
+        return False
+    if not probes:
+        return True
+    from hvae.lab import completion
+
+    return completion.settled(Run.open(path), _efforts(probes))
+
+
+def _efforts(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Word of a probe -> the effort that an experiment spends on it."""
+    from hvae.lab.evaluation import Effort
+
+    return {word: Effort(**values) for word, values in probes.items()}

@@ -1,0 +1,5 @@
+"""A run on disk: its files, its provenance, its checkpoints."""
+
+from hvae.lab.runs.run import Failure as Failure
+from hvae.lab.runs.run import Run as Run
+from hvae.lab.runs.run import find_runs as find_runs
