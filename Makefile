@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 BEGUN  := $(VENV)/.installing
+SITE   := $(VENV)/.installed-docs
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-settings editable_mode=compat -e
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo smoke test test-all check clean
+.PHONY: help install demo smoke test test-all check docs clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 3 minutes on 2 cores)"
@@ -16,6 +18,7 @@ help:
 	@echo "make test      install, run the tests (at most 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
 	@echo "make check     install, lint and check the types"
+	@echo "make docs      install, build the documentation into docs/_build/html"
 	@echo "make install   install into $(VENV) only"
 	@echo "make clean     remove $(VENV) and caches; runs/ and data stay"
 
@@ -31,9 +34,16 @@ $(STAMP): requirements.txt pyproject.toml
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); \
 	fi
 	@touch $(BEGUN)
-	$(PIP) install -c requirements.txt -r requirements.txt
-	$(PIP) install -c requirements.txt --no-build-isolation --no-deps --config-settings editable_mode=compat -e .
+	$(PIP) install -c requirements.txt setuptools
+	$(EXTRAS) '.[test,check]'
 	@rm $(BEGUN) && touch $@
+
+# What only the site needs comes with its first build. Killed in between, all is installed anew, as above; where pip
+# itself gives up, as without a network, the rest is as it was.
+$(SITE): $(STAMP)
+	@mv $(STAMP) $(BEGUN)
+	$(EXTRAS) '.[docs]' || { mv $(BEGUN) $(STAMP); exit 1; }
+	@mv $(BEGUN) $(STAMP) && touch $@
 
 demo: $(STAMP)
 	$(VENV)/bin/hvae run depth --preset demo
@@ -53,6 +63,12 @@ check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# The source folder is the repository, so that relative links lead where they lead on GitHub. Every page is read anew (-E):
+# else a second build would pass over the warning that failed the first.
+docs: $(SITE)
+	$(VENV)/bin/sphinx-build -q -E -W --keep-going -c docs -b html . docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
 	find hvae experiments analysis tests -name __pycache__ -type d -prune -exec rm -rf {} +
