@@ -35,7 +35,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 	@touch $(BEGUN)
 	$(PIP) install -c requirements.txt setuptools
-	$(EXTRAS) '.[test,check]'
+	$(EXTRAS) '.[lab,report,test,check]'
 	@rm $(BEGUN) && touch $@
 
 # What only the site needs comes with its first build. Killed in between, all is installed anew, as above; where pip
