@@ -1,5 +1,7 @@
 """Runs on disk: whole files or none, one writer, nothing read that was altered."""
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -191,6 +193,17 @@ def test_a_second_process_is_refused_until_the_first_dies(run: Run) -> None:
     with run.lock():
         pass
     with run.lock(), pytest.raises(ConfigError, match="another process"), run.lock():
+        pass
+
+
+def test_a_lock_that_would_outlive_its_holder_is_not_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has no flock, filelock would leave a marker that a killed holder never takes away."""
+
+    def missing(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(OSError, match="not implemented"), run.lock():
         pass
 
 
