@@ -12,8 +12,8 @@ import pytest
 REPO = Path(__file__).parent.parent
 
 ORDER = (
-    "vocabulary schedules strict config provenance files runs shapes numerics rng checkpoints families nets network "
-    "posterior evidence gradients objectives reference likelihood diagnostics data build board health "
+    "vocabulary schedules strict suitability config provenance files runs shapes numerics rng checkpoints families "
+    "nets network posterior evidence gradients objectives reference likelihood diagnostics data build board health "
     "interrupts training evaluation completion sweep experiment options cli __main__"
 ).split()
 """the rooms of hvae: a file imports only from rooms that stand before its own (within a room: no circles)"""
