@@ -89,6 +89,6 @@ def read_layer(arrays: Arrays, name: str, n_units: int, alive: Array, n_epsilons
         collapsed_fraction=arrays.get(f"collapsed_fraction/{name}"),
         information_on_n=arrays.get(f"information_on_n_nats/{name}", nothing[:, 0]),
         n_mixture=int(np.max(arrays.get(f"n_paths/{name}", 0), initial=0))
-        if str(arrays.get("order")) in MERGING
+        if not arrays.get("bottom_up", str(arrays.get("order")) not in MERGING)  # older runs hold the order alone
         else 0,
     )

@@ -138,6 +138,11 @@ class HVAE(nn.Module):
         return tuple(name for name in reversed(self.decoder.variables) if name != "x")
 
     @property
+    def bottom_up(self) -> bool:
+        """Whether the posterior visits z1 first, then z2 and so on up (`Posterior.bottom_up`)."""
+        return self.posterior.bottom_up(self.decoder)
+
+    @property
     def owners(self) -> Mapping[str, str]:
         """Name of a weight -> who it belongs to: the latent whose conditional in q holds it, "encoder" for any other
         weight of q, "decoder" for the rest. A weight that p and q share is q's."""

@@ -32,9 +32,20 @@ class Posterior(nn.Module, ABC):
     def order(self) -> tuple[str, ...]:
         """Latents in the order in which they are visited."""
 
+    def bottom_up(self, decoder: Decoder) -> bool:
+        """Whether z1 is visited first, then z2 and so on up: the reverse of the order in which ``decoder`` draws.
+
+        Which latent stands next to x is the decoder's to say, as names are free. A single latent is visited bottom-up.
+        """
+        return self.order == tuple(name for name in reversed(decoder.variables) if name != "x")
+
     def parents(self, name: str) -> tuple[str, ...]:
         """What q(z_l | ·) sees at most: x and the latents visited before."""
         return ("x", *self.order[: self.order.index(name)])
+
+    def family(self, name: str, decoder: Decoder) -> Family:
+        """The family that q draws z_l from: by default that of the decoder, which draws the same kind of values."""
+        return decoder.family(name)
 
     @abstractmethod
     def noise_specs(self) -> NoiseSpecs:
@@ -58,6 +69,9 @@ class NetworkPosterior(Posterior):
 
     def parents(self, name: str) -> tuple[str, ...]:
         return self.network.parents(name)
+
+    def family(self, name: str, decoder: Decoder) -> Family:
+        return self.network.family(name)
 
     def noise_specs(self) -> NoiseSpecs:
         return self.network.noise_specs()
@@ -97,6 +111,9 @@ class Ladder(Posterior):
     @property
     def order(self) -> tuple[str, ...]:
         return tuple(reversed(self.upward.variables))
+
+    def family(self, name: str, decoder: Decoder) -> Family:
+        return self.upward.family(name)
 
     def noise_specs(self) -> NoiseSpecs:
         return {name: self.upward.noise_specs()[name] for name in self.order}

@@ -1,6 +1,8 @@
 """Every objective with every gradient on every kind of layer: it works, or it is refused with the reason."""
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -8,9 +10,28 @@ import torch
 
 from hvae import rng
 from hvae.errors import ConfigError
+from hvae.evidence import HVAE
+from hvae.gradients import fill_in
 from hvae.lab.assembly import build_hvae, build_objective, relax
-from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig
+from hvae.lab.config import RELAXED, ModelConfig, ObjectiveConfig, RunConfig
 from hvae.lab.config.objective import Gradient, ObjectiveName
+from hvae.lab.runs.run import Run
+from hvae.lab.training.loop import train
+from hvae.network import BeliefNetwork
+from hvae.objectives import (
+    Covariance,
+    DoublyReparametrised,
+    Elbo,
+    Iwae,
+    Objective,
+    ReweightedWakeSleep,
+    StickingTheLanding,
+    SymmetricEquilibrium,
+    Tvo,
+    UnsuitedError,
+    WakeSleep,
+)
+from hvae.posterior import NetworkPosterior
 from tests.test_training import toy
 
 LAYERS = {
@@ -69,6 +90,150 @@ def test_every_pair_works_or_is_refused(name: Any, gradient: Any, layers: str) -
         owners[owner] = max(owners.get(owner, 0.0), part.abs().max().item())
     assert owners.keys() == {"z1", "z2", "decoder"} and min(owners.values()) > 0
     assert len(evidence.log_weight) == 2
+
+
+def in_python(name: str, gradient: str) -> Objective:
+    """The objective as a user of Python writes it down; the relaxed gradients are a matter of the model."""
+    players: dict[str, Callable[[], Objective]] = {
+        "wake-sleep": WakeSleep,
+        "reweighted-wake-sleep": ReweightedWakeSleep,
+        "symmetric": SymmetricEquilibrium,
+    }
+    losses = {"elbo": Elbo, "iwae": Iwae, "vimco": lambda: Iwae(baseline=fill_in), "tvo": lambda: Tvo((0.0, 0.3))}
+    made: Any = (players | losses)[name]()
+    around: dict[str, Any] = {
+        "sticking-the-landing": StickingTheLanding,
+        "doubly-reparametrised": DoublyReparametrised,
+        "covariance": Covariance,
+    }
+    objective = around[gradient](made) if gradient in around else made
+    assert isinstance(objective, Objective)
+    return objective
+
+
+@pytest.mark.parametrize(("name", "gradient", "layers"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_python_refuses_the_same_pairs(name: str, gradient: Any, layers: str) -> None:
+    """When asked, and at the first call; without any configuration of the objective."""
+    kinds = tuple(LAYERS[layers])
+    model = build_hvae(ModelConfig(latents=(3, 2), hidden=((4,),), families=kinds), toy(), seed=0).train()  # type: ignore[arg-type]
+
+    def asked() -> None:
+        """Everything up to the question."""
+        relax(model, ObjectiveConfig(gradient=gradient if gradient in RELAXED else "pathwise", n_samples=2))
+        in_python(name, gradient).refuse(model)
+
+    if layers in WORKS.get((name, gradient), set()):
+        asked()
+        return
+    with pytest.raises(UnsuitedError) as refused:
+        asked()
+    assert "; " in str(refused.value) and "\n" not in str(refused.value) and str(refused.value).endswith(".")
+    with pytest.raises(UnsuitedError) as called:
+        relax(model, ObjectiveConfig(gradient=gradient if gradient in RELAXED else "pathwise", n_samples=2))
+        objective = in_python(name, gradient)
+        noise = rng.noise(objective.noise_specs(model), 2, 5, seed=0, purpose="test")
+        objective.on(model, toy().train[:5].unsqueeze(0), noise, 0)
+    assert str(called.value) == str(refused.value)
+
+
+KNOBS: dict[str, dict[str, Any]] = {
+    "batch norm": {"batch_norm": (True,)},
+    "batch norm of one layer": {"batch_norm": (False, True)},
+    "normalised means": {"normalised_means": (1.0, 0.0), "families": ("gaussian", "bernoulli")},
+    "normalised means of Gaussians": {"normalised_means": (1.0,)},
+    "batch norm beside coins": {"batch_norm": (True,), "families": ("bernoulli",)},
+    "vamp": {"prior": "vamp"},
+    "autoregressive coins": {"families": ("autoregressive-bernoulli", "bernoulli")},
+    "a rich encoder": {"encoder_families": ("maf", "gaussian")},
+    "full covariance": {"families": ("gaussian", "full-gaussian")},
+    "coins": {"families": ("bernoulli",)},
+    "a ladder": {"order": "top-down"},
+}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    f"{name} {gradient}": {"name": name, "gradient": gradient} for name, gradient in WORKS
+} | {
+    "free nats": {"free_nats": (0.0, 0.1)},
+    "relaxed free nats": {"free_nats": (0.1,), "gradient": "straight-through"},
+    "free nats of z1's units": {"unit_free_nats": (0.1, 0.0)},
+    "free nats of z2's units": {"unit_free_nats": (0.0, 0.1)},
+}
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_python_refuses_the_models_that_the_command_refuses(knob: str, objective: str) -> None:
+    """One rule for both: an objective and a model are built by hand, and refused exactly where a run of them is."""
+    model_config = ModelConfig(latents=(3, 2), hidden=((4,),), **KNOBS[knob])
+    settings = ObjectiveConfig(n_samples=2, **OBJECTIVES[objective])
+    said = ""
+    try:
+        RunConfig(model=model_config, objective=settings)
+    except ConfigError as error:
+        said = str(error)
+    model = build_hvae(model_config, toy(), seed=0).train()
+
+    def put() -> None:
+        relax(model, settings)
+        build_objective(settings, model.latents).refuse(model)
+
+    if not said:
+        put()
+        return
+    with pytest.raises(UnsuitedError) as refused:
+        put()
+    same = {"biased", "no path leads", "do not allow", "one by one", "each player", "of dreams", "has no rate per unit",
+            "is for discrete layers", "one after another", "move the gates"}  # fmt: skip
+    assert {words for words in same if words in said} == {words for words in same if words in str(refused.value)}
+
+
+def test_the_command_and_the_loop_ask_too(tmp_path: Path) -> None:
+    """A run that slipped through the configuration is refused before its first step, as bad input is."""
+    values = {"model": {"latents": [2], "hidden": [[4]], "batch_norm": [True]}, "training": {"batch_size": 8}}
+    config = RunConfig.from_dict(values)
+    run = Run.create_or_open(tmp_path, "trial", "slipped", config)
+    run.config.objective.__dict__.update(name="iwae", n_samples=2, gradient="doubly-reparametrised")  # past its checks
+    with pytest.raises(ConfigError, match="with batch norm a draw moves the weights of all others"):
+        train(run, toy(), progress=False)
+    assert not list(run.path.rglob("*.pt")) and run.read_metrics() == []
+
+
+def test_constants_of_evaluation_are_no_batch_statistics() -> None:
+    """Batch norm in evaluation moves no other draw; the answer is that of the mode in which it is asked."""
+    model = build_hvae(ModelConfig(latents=(2,), hidden=((4,),), batch_norm=(True,)), toy(), seed=0)
+    objective = DoublyReparametrised(Iwae())
+    noise = rng.noise(model.noise_specs(), 2, 5, seed=0, purpose="test")
+    x = toy().train[:5].unsqueeze(0)
+    objective.on(model.eval(), x, noise, 0)
+    with pytest.raises(UnsuitedError, match="with batch norm a draw moves the weights"):
+        objective.on(model.train(), x, noise, 0)
+    torch_norm = HVAE(model.decoder, model.posterior)
+    torch_norm.posterior.add_module("norm", torch.nn.BatchNorm1d(2))
+    for module in model.modules():
+        module.training = isinstance(module, torch.nn.BatchNorm1d)
+    with pytest.raises(UnsuitedError, match="q of dreams"):
+        WakeSleep().refuse(torch_norm)
+
+
+def test_weights_that_both_players_hold_are_refused() -> None:
+    model = build_hvae(ModelConfig(latents=(3, 2), hidden=((4,),)), toy(), seed=0)
+    WakeSleep().refuse(model)
+    assert isinstance(model.decoder, BeliefNetwork) and isinstance(model.posterior, NetworkPosterior)
+    model.decoder["z1"].add_module("shared", model.posterior.network["z2"].net)
+    with pytest.raises(UnsuitedError, match="each player moves a law of its own"):
+        WakeSleep().refuse(model)
+
+
+def test_it_is_asked_once_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Elbo, "refuse", lambda self, model: asked.append(id(model)))
+    models = [build_hvae(ModelConfig(latents=(2,), hidden=((4,),)), toy(), seed=seed) for seed in (0, 1)]
+    objectives = [Elbo(), Elbo()]
+    noise = rng.noise(models[0].noise_specs(), 1, 5, seed=0, purpose="test")
+    for _ in range(3):
+        for model in models:
+            for objective in objectives:
+                objective.on(model, toy().train[:5].unsqueeze(0), noise, 0)
+    assert len(asked) == 4
 
 
 def test_no_pair_is_forgotten() -> None:

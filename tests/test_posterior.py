@@ -259,3 +259,27 @@ def test_unamortised_is_mean_field_over_tables_and_starts_at_the_standard_law() 
     rich = BeliefNetwork([Conditional("z1", [], Root(torch.zeros(10), learned=True), MixtureGaussian(1, 2))])
     fitted = unamortised(rich, x)
     assert isinstance(fitted.network["z1"].family, DiagonalGaussian)  # whatever the decoder's law of real numbers
+
+
+def test_bottom_up_is_the_reverse_of_the_decoder_whatever_the_names() -> None:
+    """z1 first and then up; a top-down visit, and one that leaves the order of the layers, are not; one latent is."""
+    family = DiagonalGaussian(1)
+
+    def chain(*names: str) -> BeliefNetwork:
+        parents = (None, *names)
+        made = zip(parents, names, strict=False)
+        return BeliefNetwork(
+            [Conditional(name, [parent] if parent else [], nn.Linear(1, 2), family) for parent, name in made]
+        )
+
+    decoder = chain("roof", "floor", "cellar", "x")
+    for order, bottom_up in (
+        (("cellar", "floor", "roof"), True),
+        (("roof", "floor", "cellar"), False),
+        (("cellar", "roof", "floor"), False),
+    ):
+        model = HVAE(decoder, NetworkPosterior(chain("x", *order).factors(order)))
+        assert model.bottom_up == model.posterior.bottom_up(decoder) == bottom_up
+    upward = chain("x", "cellar", "floor", "roof").factors(["cellar", "floor", "roof"])
+    assert not HVAE(decoder, Ladder(upward)).bottom_up
+    assert HVAE(chain("z", "x"), Ladder(chain("x", "z").factors(["z"]))).bottom_up

@@ -31,6 +31,6 @@ def information(
     """
     intervals = Intervals(epsilon, n_bootstrap, sampler.seed)
     with torch.no_grad():
-        if sampler.model.posterior.order == sampler.model.latents:
+        if sampler.model.bottom_up:
             return nested_information(sampler, intervals, max_paths)
         return conditional_information(sampler, intervals, extra)

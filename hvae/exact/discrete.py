@@ -124,7 +124,7 @@ class DiscreteChain(Reference):
         """
         visits, tables = self._visits(posterior, x), self._tables()
         marginals = self._marginals(tables)
-        order, bottom_up, first = posterior.order, posterior.order == self.latents, self.latents[0]
+        order, bottom_up, first = posterior.order, posterior.bottom_up(self.decoder), self.latents[0]
         likelihoods = {first: self._log_likelihood(x)} if bottom_up else self._log_likelihoods(tables, x)
         links, closing = self._links(order, tables, likelihoods[first])
         on_x = marginals[first] + likelihoods[first]
@@ -157,7 +157,7 @@ class DiscreteChain(Reference):
     @torch.no_grad()
     def information(self, posterior: Posterior, x: Tensor) -> DiscreteInformation:
         """Exact informations of ``posterior`` on the n images ``x [n, D]``, equally weighted."""
-        return discrete_information(self._visits(posterior, x), bottom_up=posterior.order == self.latents)
+        return discrete_information(self._visits(posterior, x), bottom_up=posterior.bottom_up(self.decoder))
 
     def _gradient(self) -> torch.set_grad_enabled:
         """Gradients up to 2^8 states a layer: the tables that a backward pass keeps would not fit beyond."""

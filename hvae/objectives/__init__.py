@@ -16,7 +16,8 @@ from hvae.objectives.bounds import (
     tempered,
 )
 from hvae.objectives.games import Game, ReweightedWakeSleep, SymmetricEquilibrium, WakeSleep
-from hvae.objectives.objective import Objective, total
+from hvae.objectives.objective import Objective, model_traits, total
+from hvae.suitability import UnsuitedError
 
 __all__ = [
     "Bound",
@@ -30,8 +31,10 @@ __all__ = [
     "StickingTheLanding",
     "SymmetricEquilibrium",
     "Tvo",
+    "UnsuitedError",
     "WakeSleep",
     "discrete_log_q",
+    "model_traits",
     "tempered",
     "total",
 ]

@@ -12,7 +12,7 @@ Their gradient is pathwise, with the score function for discrete layers. `Sticki
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -34,6 +34,7 @@ from hvae.gradients import (
 from hvae.objectives.objective import Objective, total
 from hvae.schedules import Constant, Schedule
 from hvae.shapes import LogProb, Noise, Scalar, Value
+from hvae.suitability import Follows, ObjectiveTraits, UnsuitedError
 
 ONE = Constant(1.0)
 NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
@@ -46,6 +47,7 @@ class Bound(Objective):
     def __call__(self, evidence: Evidence, step: int) -> Scalar: ...
 
     def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
+        self.admit(model)
         evidence = model(x, noise)
         return self(evidence, step), evidence
 
@@ -59,8 +61,8 @@ class Elbo(Bound):
     in place of the mean rate_l, means over the samples and data of the batch (Kingma et al. 2016, appendix C.8, with
     the layer or each unit for a subset). A layer that the mappings leave out has weight 1 and no free nats. The
     gradient is that of the loss with its gates as they stand; a discrete layer's draws also move the gates, which its
-    score function does not see: it is biased where a gate opens for some draws and not for others (a configuration with
-    both is refused).
+    score function does not see: it is biased where a gate opens for some draws and not for others, so `refuse` takes no
+    model with both.
     Raises ValueError for a layer with both, and TypeError for unit free nats where p or q does not factorise.
     """
 
@@ -73,6 +75,12 @@ class Elbo(Bound):
         for name, free in self.free_nats.items():
             if free > 0 and self.unit_free_nats.get(name, 0.0) > 0:
                 raise ValueError(f"{name} has free nats as a layer and for each unit; give one of them.")
+
+    @property
+    def traits(self) -> ObjectiveTraits:
+        units = frozenset(name for name, free in self.unit_free_nats.items() if free > 0)
+        free = bool(units) or any(nats > 0 for nats in self.free_nats.values())
+        return ObjectiveTraits("score", "the objective is Elbo", free_nats=free, unit_free_nats=units)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         f = tempered(evidence, self.beta(step), self.layer_beta, self.price)
@@ -98,6 +106,12 @@ class Iwae(Bound):
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
     baseline: Baseline = leave_one_out
 
+    @property
+    def traits(self) -> ObjectiveTraits:
+        vimco = self.baseline is not leave_one_out
+        name = f"the objective is Iwae with the baseline {self.baseline.__name__}" if vimco else "the objective is Iwae"
+        return ObjectiveTraits("score", name, for_discrete=vimco, for_relaxed=not vimco)
+
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         f = tempered(evidence, self.beta(step), self.layer_beta)
         return -estimate(f, log_mean, discrete_log_q(evidence), self.baseline).mean()
@@ -121,6 +135,10 @@ class Tvo(Bound):
         if self.partition[:1] != (0.0,) or any(a >= b for a, b in zip(self.partition, ends, strict=True)):
             raise ValueError(f"partition is {list(self.partition)}; give 0 and then rising numbers below 1.")
 
+    @property
+    def traits(self) -> ObjectiveTraits:
+        return ObjectiveTraits("score", "the objective is Tvo", for_relaxed=False)
+
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         f = tempered(evidence, self.beta(step), self.layer_beta)
         return -estimate(f, thermodynamic(self.partition), discrete_log_q(evidence)).mean()
@@ -135,6 +153,13 @@ class Covariance(Bound):
 
     tvo: Tvo
 
+    def __post_init__(self) -> None:
+        _check_kind(self, self.tvo, Tvo, "use it around Tvo.")
+
+    @property
+    def traits(self) -> ObjectiveTraits:
+        return _other_gradient("covariance", self)
+
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         f = tempered(evidence, self.tvo.beta(step), self.tvo.layer_beta)
         if len(f) < 2:
@@ -142,6 +167,7 @@ class Covariance(Bound):
         return -covariance(f, total(evidence.q), self.tvo.partition).mean()
 
     def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
+        self.admit(model)
         evidence = clamped(model, x, noise)
         return self(evidence, step), evidence
 
@@ -157,12 +183,17 @@ class StickingTheLanding(Bound):
     elbo: Elbo
 
     def __post_init__(self) -> None:
+        _check_kind(self, self.elbo, Elbo, "it is biased for other bounds; use DoublyReparametrised for Iwae.")
         for knob, free in (("free_nats", self.elbo.free_nats), ("unit_free_nats", self.elbo.unit_free_nats)):
             if any(nats > 0 for nats in free.values()):
                 raise ValueError(
                     f"{knob} is {dict(free)}; their gate depends on the draws, which makes sticking the landing "
                     "biased: set them to 0 or take the pathwise gradient."
                 )
+
+    @property
+    def traits(self) -> ObjectiveTraits:
+        return _other_gradient("score and path", self)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         return self.elbo(stick(evidence), step)
@@ -180,6 +211,13 @@ class DoublyReparametrised(Bound):
 
     iwae: Iwae
 
+    def __post_init__(self) -> None:
+        _check_kind(self, self.iwae, Iwae, "use StickingTheLanding for Elbo.")
+
+    @property
+    def traits(self) -> ObjectiveTraits:
+        return replace(_other_gradient("path", self), for_discrete=self.iwae.traits.for_discrete)
+
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
         for name, site in evidence.q.items():
             if not site.family.reparametrised:
@@ -190,6 +228,20 @@ class DoublyReparametrised(Bound):
         beta = self.iwae.beta(step)
         score = score_as_path(tempered(evidence.frozen, beta, self.iwae.layer_beta))
         return self.iwae(stick(evidence), step) + beta * factors[evidence.latents[0]] * score.mean()
+
+
+def _check_kind(gradient: Bound, loss: object, made_for: type[Bound], remedy: str) -> None:
+    """Refuse another loss, which Python would take: the gradient of one bound is a biased gradient of another."""
+    if not isinstance(loss, made_for):
+        raise UnsuitedError(
+            f"the gradient of {type(gradient).__name__} is not made for {type(loss).__name__} but for "
+            f"{made_for.__name__}; {remedy}"
+        )
+
+
+def _other_gradient(follows: Follows, bound: Bound) -> ObjectiveTraits:
+    kind = type(bound).__name__
+    return ObjectiveTraits(follows, f"the objective is {kind}", f"the gradient is that of {kind}", for_relaxed=False)
 
 
 def tempered(

@@ -18,6 +18,7 @@ from hvae.gradients import asleep, awake
 from hvae.objectives.objective import Objective, total
 from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Scalar, Value
+from hvae.suitability import ObjectiveTraits
 
 DREAM = "dream of "
 """what a decoder's variable is called in a batch's noise, beside the latents that q draws"""
@@ -29,12 +30,17 @@ class Game(Objective):
     @abstractmethod
     def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar: ...
 
+    @property
+    def traits(self) -> ObjectiveTraits:
+        return ObjectiveTraits("players", f"the objective is {type(self).__name__}", for_relaxed=False)
+
     def noise_specs(self, model: HVAE) -> NoiseSpecs:
         dreams = {DREAM + name: spec for name, spec in model.decoder.noise_specs().items()}
         return {**model.noise_specs(), **dreams}
 
     def on(self, model: HVAE, x: Value, noise: Mapping[str, Noise], step: int) -> tuple[Scalar, Evidence]:
         """As many dreams as draws from q: ``[K, B]``."""
+        self.admit(model)
         evidence = awake(model, x, noise)
         dreams = asleep(model, {name: noise[DREAM + name] for name in model.decoder.variables})
         return self(evidence, dreams), evidence

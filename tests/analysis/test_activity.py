@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hvae.analysis.activity import POSTERIOR_READING, read_units
+from hvae.analysis.layers import read_layer
 from hvae.vocabulary import (
     ACTIVE_SHARE,
     ADDS,
@@ -69,3 +70,15 @@ def test_the_words_claim_no_more_than_was_seen() -> None:
     words = POSTERIOR_READING[MODEL_COLLAPSE]
     assert "neither its mean nor its variance" in words and "decoder" not in words
     assert f"share of {ACTIVE_SHARE:g}" in POSTERIOR_READING[UNDECIDED]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "n_mixture"),
+    [({"order": "top-down"}, 64), ({"order": "bottom-up"}, 0), ({"order": "mine", "bottom_up": False}, 64),
+     ({"order": "mine", "bottom_up": True}, 0), ({}, 0)],
+    ids=str,
+)  # fmt: skip
+def test_the_mixture_of_images_is_that_of_a_visit_from_the_top(arrays: dict[str, object], n_mixture: int) -> None:
+    """By what was stored of the visit, whatever its name; older runs stored a name alone."""
+    stored = {name: np.array(value) for name, value in arrays.items()} | {"n_paths/z1": np.array([32, 64])}
+    assert read_layer(stored, "z1", 2, np.ones(2, dtype=bool), 3).n_mixture == n_mixture

@@ -16,6 +16,7 @@ from scipy import stats
 from hvae.analysis.load import load_runs
 from hvae.analysis.report import compare_text, verdict_text, write_experiment_report
 from hvae.analysis.study import open_study
+from hvae.analysis.summary import summary
 from hvae.analysis.tables.likelihood import bad_share
 from hvae.analysis.tables.table import interval_text
 from hvae.analysis.tables.verdict import active_text, details

@@ -15,7 +15,9 @@ from hvae.objectives import (
     SymmetricEquilibrium,
     Tvo,
     WakeSleep,
+    model_traits,
 )
+from hvae.suitability import UnsuitedError, relaxation_refusal
 
 
 def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objective:
@@ -42,8 +44,14 @@ def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objectiv
 
 
 def relax(model: HVAE, config: ObjectiveConfig) -> HVAE:
-    """The model, whose encoder in training mode draws its discrete layers as ``config.gradient`` follows them."""
+    """The model, whose encoder in training mode draws its discrete layers as ``config.gradient`` follows them.
+
+    Raises `UnsuitedError` where there are none, or their units are drawn one after another.
+    """
     if config.gradient in RELAXED:
+        refused = relaxation_refusal(f"the gradient is {config.gradient}", model_traits(model).layers)
+        if refused:
+            raise UnsuitedError(refused)
         for module in model.posterior.modules():
             if isinstance(module, Discrete):
                 module.relaxation = Relaxation(config.temperature, config.gradient == "straight-through")

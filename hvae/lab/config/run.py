@@ -15,6 +15,25 @@ from hvae.lab.config.model import DISCRETE, MERGED, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
+from hvae.suitability import Follows, Layer, ModelTraits, ObjectiveTraits, Words, joined, refusal, relaxation_refusal
+
+FOLLOWS: Mapping[str, Follows] = {
+    "sticking-the-landing": "score and path",
+    "doubly-reparametrised": "path",
+    "covariance": "covariance",
+}
+"""what a gradient follows; the score for all others"""
+WORDS = Words(
+    free_nats="objective.free_nats",
+    unit_free_nats="objective.unit_free_nats",
+    straight_through="objective.gradient straight-through",
+    pathwise="pathwise",
+    families="model.families",
+    iwae="iwae",
+    shared="model.prior vamp",
+    apart="prior learned",
+)
+"""what a configuration calls things: by its keys"""
 
 
 @dataclass(frozen=True)
@@ -42,94 +61,26 @@ class RunConfig:
             not normed or self.training.batch_size >= 2,
             f"model.{norm} needs at least 2 images a batch to normalise by; give training.batch_size 2 or more.",
         )
-        encoder = self.model.encoder_families or self.model.families
-        discrete = set(DISCRETE) & set(encoder)
-        name, gradient = self.objective.name, self.objective.gradient
+        objective, discrete = self.objective, self._discrete
         require(
-            not discrete or self.objective.n_samples >= 2 or name in GAMES or gradient in RELAXED,
-            f"objective.n_samples is {self.objective.n_samples}, but the leave-one-out baseline of "
-            f"{' and '.join(sorted(discrete))} layers needs at least 2.",
+            not discrete or objective.n_samples >= 2 or objective.name in GAMES or objective.gradient in RELAXED,
+            f"objective.n_samples is {objective.n_samples}, but the leave-one-out baseline of "
+            f"{joined(discrete)} layers needs at least 2.",
         )
-        require(
-            not discrete or name in GAMES or gradient in RELAXED or not normed,
-            f"model.{norm} is on beside {' and '.join(sorted(discrete))} layers, but with it a draw moves the "
-            "bound of all others, which the score function and its leave-one-out baseline leave out: its gradient is "
-            f"biased; use no {norm}.",
-        )
-        free = max(*self.objective.free_nats, *self.objective.unit_free_nats) > 0
-        require(
-            not discrete or gradient in RELAXED or not free,
-            f"objective.free_nats (or unit_free_nats) is on, but the draws of {' and '.join(sorted(discrete))} "
-            "layers move the gates of a whole batch, which the score function leaves out: its gradient is biased; use "
-            "layer_beta, or objective.gradient straight-through.",
-        )
-        require(
-            name != "vimco" or bool(discrete),
-            "objective.name is vimco, whose baseline is for discrete layers, and model.families has none; use iwae.",
-        )
-        require(
-            gradient not in ("sticking-the-landing", "doubly-reparametrised") or set(encoder) != discrete,
-            f"objective.gradient is {gradient}, but all layers are discrete: no path leads through their draws; "
-            "use pathwise.",
-        )
-        require(
-            gradient != "doubly-reparametrised" or not discrete,
-            f"objective.gradient is doubly-reparametrised, which the draws of {' and '.join(sorted(discrete))} layers "
-            "do not allow; use pathwise.",
-        )
-        require(
-            gradient != "doubly-reparametrised" or not normed,
-            f"objective.gradient is doubly-reparametrised, but with model.{norm} a draw moves the weights of all "
-            f"others, which makes it biased; use pathwise, or no {norm}.",
-        )
-        require(
-            gradient not in RELAXED or bool(discrete),
-            f"objective.gradient is {gradient}, which is for discrete layers, and model.families has none; use "
-            "pathwise.",
-        )
-        in_order = sorted(discrete - {"bernoulli", "categorical"})
-        require(
-            gradient not in RELAXED or not in_order,
-            f"objective.gradient is {gradient}, but the units of {' and '.join(in_order)} layers are drawn one after "
-            "another from the states before them; use pathwise, or layers that factorise.",
-        )
+        self._check_suited(f"model.{norm}" if normed else "")
         for layer in range(n):
-            if per_layer("objective.unit_free_nats", self.objective.unit_free_nats, n)[layer] > 0:
-                kinds = {per_layer("model.families", families, n)[layer] for families in (encoder, self.model.families)}
-                whole = sorted(kinds - set(MERGED))
-                require(
-                    not whole,
-                    f"objective.unit_free_nats is above 0 for z{layer + 1}, but a law of {' and '.join(whole)} has no "
-                    "rate per unit; use objective.free_nats there.",
-                )
-                require(
-                    layer < n - 1 or self.model.prior != "vamp",
-                    f"objective.unit_free_nats is above 0 for z{n}, but a vamp prior has no rate per unit; use "
-                    "objective.free_nats there.",
-                )
-                require(
-                    per_layer("objective.free_nats", self.objective.free_nats, n)[layer] == 0,
-                    f"objective.free_nats and objective.unit_free_nats are both above 0 for z{layer + 1}; give one.",
-                )
-        require(
-            gradient != "covariance" or not normed,
-            f"objective.gradient is covariance, but with model.{norm} the draws of a batch are not weighed one by "
-            f"one; use pathwise, or no {norm}.",
-        )
-        require(
-            name not in GAMES or self.model.prior != "vamp",
-            f"objective.name is {name}, in which each player moves a law of its own, but with model.prior vamp the "
-            "encoder's weights make the decoder's prior; use a bound, or prior learned.",
-        )
+            free, units = (
+                per_layer(f"objective.{knob}", getattr(objective, knob), n)[layer]
+                for knob in ("free_nats", "unit_free_nats")
+            )
+            require(
+                min(free, units) == 0,
+                f"objective.free_nats and objective.unit_free_nats are both above 0 for z{layer + 1}; give one.",
+            )
         require(
             self.training.aggressive_steps == 0 or self.model.prior != "vamp",
             "training.aggressive_steps updates the encoder alone, but with model.prior vamp its top weights make the "
             "decoder's prior; use 0, or prior learned.",
-        )
-        require(
-            name not in GAMES or not normed,
-            f"objective.name is {name}, but with model.{norm} q of dreams, normalised among dreams, is not q of "
-            f"data; use a bound, or no {norm}.",
         )
         for index, stage in enumerate(self.training.then):
             training = dataclasses.replace(self.training, learning_rate=stage.learning_rate, then=())
@@ -137,6 +88,46 @@ class RunConfig:
                 dataclasses.replace(self, objective=stage.objective, training=training)
             except ConfigError as error:
                 raise ConfigError(f"training.then[{index}].{error}") from None
+
+    @property
+    def _discrete(self) -> set[str]:
+        """The discrete families of the encoder."""
+        return set(DISCRETE) & set(self.model.laws_upward)
+
+    def _check_suited(self, norm: str) -> None:
+        """Ask of the objective and the model what `Objective.refuse` asks of those that they become."""
+        objective, model = self.objective, self.model
+        n, relaxed = len(model.latents), objective.gradient in RELAXED
+        downward = per_layer("model.families", model.families, n)
+        layers = []
+        for layer, (up, down) in enumerate(zip(model.laws_upward, downward, strict=True)):
+            whole = joined({up, down} - set(MERGED))
+            vamp = model.prior == "vamp" and layer == n - 1
+            layers.append(
+                Layer(
+                    name=f"z{layer + 1}",
+                    family=up,
+                    discrete=up in DISCRETE,
+                    relaxed=relaxed and up in DISCRETE,
+                    in_order=up in DISCRETE and up not in MERGED,
+                    whole=f"a law of {whole}" if whole else "a vamp prior" if vamp else "",
+                )
+            )
+        units = per_layer("objective.unit_free_nats", objective.unit_free_nats, n)
+        asked = ObjectiveTraits(
+            follows="players" if objective.name in GAMES else FOLLOWS.get(objective.gradient, "score"),
+            name=f"objective.name is {objective.name}",
+            gradient=f"objective.gradient is {objective.gradient}",
+            for_discrete=objective.name == "vimco",
+            free_nats=max(*objective.free_nats, *objective.unit_free_nats) > 0,
+            unit_free_nats=frozenset(layer.name for layer, free in zip(layers, units, strict=True) if free > 0),
+        )
+        words = dataclasses.replace(WORDS, norm=norm, no_norm=norm.removeprefix("model."))
+        if relaxed:
+            refused = relaxation_refusal(asked.gradient, layers, words)
+            require(not refused, refused)
+        refused = refusal(asked, ModelTraits(tuple(layers), bool(norm), model.prior == "vamp"), words)
+        require(not refused, refused)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -31,7 +31,6 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
         sampler, epsilon=config.epsilon_nats, max_paths=config.max_paths, n_bootstrap=config.n_bootstrap, extra=extra
     )
     read = usage.reading(sampler, evidence)
-    upward = model.posterior.order == model.latents
     found: Arrays = {}
     for name in model.latents:
         site = evidence.q[name]
@@ -48,7 +47,7 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
             )  # fmt: skip
             one, other = units.mean_variance(site, len(x))
             layer["burda_variance"] = covariance(one, one)
-            if upward:
+            if model.bottom_up:
                 layer["twin_covariance"] = covariance(one, other)
             elif evidence.p[name].family.exponential:  # the others know no variance
                 residual = units.residual(evidence, name)

@@ -58,6 +58,7 @@ def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = T
             "n_images": np.array(len(x)),
             "epsilons": epsilons(config),
             "order": np.array(run.config.model.order),
+            "bottom_up": np.array(models[0].bottom_up),
             "layers": np.array(models[0].latents),
             "collapse_epsilons": units.EPSILONS,
         },

@@ -151,10 +151,14 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
 
 
 class Step(nn.Module):
-    """A model and what it is trained for, as a module whose weights can be exchanged for a call."""
+    """A model and what it is trained for, as a module whose weights can be exchanged for a call.
+
+    Raises `UnsuitedError` where the objective refuses the model.
+    """
 
     def __init__(self, model: HVAE, objective: Objective) -> None:
         super().__init__()
+        objective.refuse(model)
         self.model = model
         self.objective = objective
 
