@@ -20,7 +20,7 @@ from hvae.vocabulary import (
     UNDECIDED,
 )
 
-POSTERIOR_READING: Mapping[str, str] = {
+POSTERIOR_CAUSE: Mapping[str, str] = {
     ENCODER_COLLAPSE: "units move with the image in the exact posterior p(z|x), and none does in q",
     MODEL_COLLAPSE: "no unit moves with the image in the exact posterior either, neither its mean nor its variance",
     ENCODER_ALONE: "units move with the image in q, and none does in the exact posterior",

@@ -69,7 +69,7 @@ LAYERS = (
         "the first replica that is alive of the deepest run of each panel. A row is a unit; the units of a layer stand "
         "together, sorted by their last rate. After the heat maps of Sønderby et al. 2016.",
         lambda study: unit_rates(study.deepest),
-        "No run has written rates per unit (its laws may not factorise over units).",
+        "No run has written rates per unit (its distributions may not factorise over units).",
         as_png=True,
     ),
     Exhibit(
@@ -80,7 +80,7 @@ LAYERS = (
         "which leave out what a unit merely inherits. Hollow: Burda's variance of the mean, which does not. "
         "Every point is one replica; the thin line joins the medians of the filled ones.",
         lambda study: active_units(study.panels),
-        "No run has a count of active units (its laws may not factorise over units).",
+        "No run has a count of active units (its distributions may not factorise over units).",
     ),
     Exhibit(
         "collapse",

@@ -117,7 +117,7 @@ class LayerGap:
     encoder_share: Array
 
     def reading(self) -> Texts:
-        """[R] words of `POSTERIOR_READING`; empty where it was not measured."""
+        """[R] words of `POSTERIOR_CAUSE`; empty where it was not measured."""
         return tuple(map(read_units, self.posterior_share, self.encoder_share))
 
 

@@ -128,9 +128,9 @@ class LoadedRun:
 
     @property
     def yardstick(self) -> str:
-        """Data and law of x: bounds on log p(x) compare within one only."""
-        data, law = self.config.data, self.config.model.observation
-        return f"{data.name} (seed {data.seed}, {law} x)"
+        """Data and distribution of x: bounds on log p(x) compare within one only."""
+        data, distribution = self.config.data, self.config.model.observation
+        return f"{data.name} (seed {data.seed}, {distribution} x)"
 
     @property
     def n_replicas(self) -> int:
@@ -141,7 +141,7 @@ class LoadedRun:
         return self.n_images > 0
 
     @property
-    def probed(self) -> bool:
+    def measured_further(self) -> bool:
         """Whether more than the encoder's own bound on log p(x) was asked for."""
         return any(found is not None for found in (self.annealed, self.exact, self.gap))
 

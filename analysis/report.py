@@ -23,7 +23,7 @@ from hvae.analysis.sections import sections
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import summary
 from hvae.analysis.tables.claims import claims_json, claims_table
-from hvae.analysis.tables.gap import layer_table, likelihood_bounds, readings_seen
+from hvae.analysis.tables.gap import causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_csv import gap_csv
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
@@ -125,11 +125,11 @@ def _content(
 def _gap_content(study: Study, figures: Sequence[Shown]) -> dict[str, Any]:
     """The section on the gap; `gap` is False where nothing of it was measured."""
     return {
-        "gap": any(run.probed for run in study.runs),
+        "gap": any(run.measured_further for run in study.runs),
         "gap_figures": figures,
         "gap_bounds": likelihood_bounds(study.runs),
         "gap_layers": layer_table(study.runs),
-        "gap_words": readings_seen(study.runs),
+        "gap_words": causes_seen(study.runs),
         "gap_reliability": gap_reliability(study.runs),
         "gap_remarks": gap_remarks(study.runs),
     }
@@ -164,7 +164,7 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
     files = {"verdict.csv": verdict_csv(study.runs), "likelihood.csv": likelihood_csv(study.runs)}
     if decisions:
         files["claims.json"] = claims_json(decisions)
-    if any(run.probed for run in study.runs):
+    if any(run.measured_further for run in study.runs):
         files["gap.csv"] = gap_csv(study.runs)
     for section in sections(study):
         files |= section.csv(study)

@@ -34,7 +34,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
     tables += [f"tables/{name}" for section in sections(study) for name in section.csv(study)]
-    tables += ["tables/gap.csv"] if any(run.probed for run in study.runs) else []
+    tables += ["tables/gap.csv"] if any(run.measured_further for run in study.runs) else []
     lines = [
         f"# {study.title}, preset {study.preset}" if study.preset else f"# {study.title}",
         "",

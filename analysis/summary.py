@@ -4,7 +4,7 @@ import numpy as np
 
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study
-from hvae.analysis.tables.comparison import comparison_reading
+from hvae.analysis.tables.comparison import comparison_summary
 from hvae.analysis.tables.likelihood import mean_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
@@ -15,7 +15,7 @@ from hvae.vocabulary import FAILED
 def summary(study: Study) -> list[str]:
     """What the preset leaves out of a paper; one sentence on each part measured beside the runs, on the layers of the
     deepest runs, on the likelihood."""
-    layers = comparison_reading(study) or [_layers(study)]
+    layers = comparison_summary(study) or [_layers(study)]
     return [*_limits(study), *measured_summary(study), *filter(None, (*layers, _likelihood(study)))]
 
 

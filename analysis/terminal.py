@@ -13,7 +13,7 @@ from hvae.analysis.load import Array, LoadedRun, by_label, load_runs
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
-from hvae.analysis.tables.gap import IN_A_SEED, layer_table, likelihood_bounds, readings_seen
+from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import mean_text, reliability, warnings
 from hvae.analysis.tables.table import Cell, Column, Table, interval_text, number
@@ -82,7 +82,7 @@ def _several(study: Study) -> str:
 
 def _gap_lines(study: Study) -> list[str]:
     """What was measured of log p(x) and of the gap, with every doubt; nothing where nothing was."""
-    if not any(run.probed for run in study.runs):
+    if not any(run.measured_further for run in study.runs):
         return []
     lines = ["", "The gap between the ELBO and log p(x) (nats; AIS and L_K are lower bounds)"]
     bounds, layers = likelihood_bounds(study.runs), layer_table(study.runs)
@@ -94,7 +94,7 @@ def _gap_lines(study: Study) -> list[str]:
             shown = table.without("run") if study.single else table
             lines += [shown.narrowed(WIDTH, expendable).to_text(), ""]
     lines += [_wrapped(f"± after a mean: spread over seeds. {IN_A_SEED}", "  ")] if layers is not None else []
-    lines += [_wrapped(meaning, f"  {word}: ", indent=4) for word, meaning in readings_seen(study.runs).items()]
+    lines += [_wrapped(meaning, f"  {word}: ", indent=4) for word, meaning in causes_seen(study.runs).items()]
     doubt = gap_reliability(study.runs)
     lines += [_wrapped(doubt)] if doubt else []
     remarks = gap_remarks(study.runs)
@@ -115,7 +115,7 @@ def _legend(words: set[str], abbreviated: bool) -> list[str]:
         if kind in words:
             meaning = MEANING[next(word for word in KIND if KIND[word] == kind)]
             if kind == "collapsed":
-                meaning = "J surely below the threshold: to N(0, I), or to a constant law of its own"
+                meaning = "J surely below the threshold: to N(0, I), or to a constant distribution of its own"
             name = f"{kind} ({ABBREVIATION[kind]})" if abbreviated else kind
             lines.append(_wrapped(meaning, f"  {name:<19}", indent=21))
     lines.append(

@@ -34,7 +34,7 @@ PRESETS = ("demo", "cpu", "paper")
 PLAIN, TOGETHER, BOTTOM_UP_TOGETHER = "plain", "all together", "bottom-up together"
 FIXED, LEARNED = "grey, variance fixed", "grey, variance learned"
 
-UPPER_RICH = {law: {"encoder_families": ("gaussian", "gaussian", law, law, law)} for law in (
+UPPER_RICH = {family: {"encoder_families": ("gaussian", "gaussian", family, family, family)} for family in (
     "full-gaussian", "autoregressive-gaussian", "nsf",
 )}  # fmt: skip
 
@@ -85,9 +85,9 @@ SOURCES: Mapping[str, str] = {
     "generative skips": "Dieng et al. 2019 (arXiv:1807.04863)",
     "batch norm": "Sønderby et al. 2016 (arXiv:1602.02282)",
     "VampPrior": "Tomczak & Welling 2018 (arXiv:1705.07120)",
-    "full covariance": "Flach's conjecture: the encoder's law is too poor",
-    "autoregressive": "Flach's conjecture: the encoder's law is too poor",
-    "flow": "Flach's conjecture: the encoder's law is too poor",
+    "full covariance": "Flach's conjecture: the encoder's distribution is too poor",
+    "autoregressive": "Flach's conjecture: the encoder's distribution is too poor",
+    "flow": "Flach's conjecture: the encoder's distribution is too poor",
     "ladder": "Sønderby et al. 2016 (arXiv:1602.02282)",
     BOTTOM_UP_TOGETHER: "Sønderby et al. 2016; Kingma et al. 2016",
     TOGETHER: "Sønderby et al. 2016; Kingma et al. 2016",
@@ -97,7 +97,7 @@ baselines: Mapping[str, str] = dict.fromkeys(SOURCES, PLAIN) | {LEARNED: FIXED}
 
 panels: Mapping[str, tuple[str, ...]] = {
     "objective": (PLAIN, "warm-up", "cyclical warm-up", "free nats, layer", "free nats, unit", "cheaper top"),
-    "training and laws of q": (
+    "training and distributions of q": (
         PLAIN, "aggressive", "aggressive top", "full covariance", "autoregressive", "flow",
     ),
     "model": (PLAIN, "normalised means", "floor at the top", "generative skips", "batch norm", "VampPrior"),

@@ -6,7 +6,7 @@ The house, in reading order (a file imports only what stands above it):
     vocabulary  schedules  strict  config    words and settings; no torch
     provenance  files  runs                  a run on disk; no torch
     shapes  numerics  rng  checkpoints       legend, safe arithmetic, draws as functions of a key
-    families  nets                           laws and nets, strangers to each other
+    families  nets                           distributions and nets, strangers to each other
     network  posterior  evidence             the model: one conditional, one walk, one place where p and q meet
     gradients  objectives                    what is maximised
     reference  likelihood  diagnostics       what is measured, and the exact answers it is held against

@@ -59,14 +59,14 @@ class Evidence:
         return self.q[name].log_prob - self.p[name].log_prob
 
     def unit_rate(self, name: str) -> UnitLogProb:
-        """The terms of `rate`, one per unit; factorised laws only."""
+        """The terms of `rate`, one per unit; factorised distributions only."""
         return self.q[name].unit_log_prob - self.p[name].unit_log_prob
 
     @cached_property
     def frozen(self) -> "Evidence":
         """The same draws weighed by constant weights: gradients reach the draws, and pass through them only.
 
-        Every term has its value here. It is the *weights* that are constants, never the laws' parameters:
+        Every term has its value here. It is the *weights* that are constants, never the distributions' parameters:
         q(z2|z1) still moves with z1, and detaching its mean would cut the path through z1. Raises
         ValueError for evidence that no call of an `HVAE` made.
         """
@@ -91,22 +91,24 @@ class Evidence:
 
         Right only if every parent of z_l in the decoder is visited before z_l: top-down, and for a
         layer without parent. Bottom-up, z_{l+1} was drawn *from* z_l and the formula answers 3.00 nats
-        where the truth is 0.72; there it raises `ClosedFormError`. Raises TypeError for laws that have no closed form.
+        where the truth is 0.72; there it raises `ClosedFormError`. Raises TypeError for distributions that have no
+        closed form.
         """
         self._check_closed_form(name)
-        divergence = kl(self.q[name].law, self.p[name].law)
+        divergence = kl(self.q[name].distribution, self.p[name].distribution)
         return divergence.expand(torch.broadcast_shapes(divergence.shape, self.q[name].value.shape[:-1]))
 
     def unit_kl(self, name: str) -> UnitLogProb:
-        """The terms of `kl`, one per unit; factorised laws only."""
+        """The terms of `kl`, one per unit; factorised distributions only."""
         self._check_closed_form(name)
-        terms = unit_kl(self.q[name].law, self.p[name].law)
+        terms = unit_kl(self.q[name].distribution, self.p[name].distribution)
         batch = torch.broadcast_shapes(terms.shape[:-1], self.q[name].value.shape[:-1])
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
-        """Whether `kl` is right for this layer: its parents in the decoder come before it, and its laws have one."""
-        return self._parents_first(name) and has_closed_kl(self.q[name].law, self.p[name].law)
+        """Whether `kl` is right for this layer: its parents in the decoder come before it, and its distributions have
+        one."""
+        return self._parents_first(name) and has_closed_kl(self.q[name].distribution, self.p[name].distribution)
 
     def _parents_first(self, name: str) -> bool:
         order = tuple(self.q)

@@ -20,7 +20,7 @@ a path for IWAE (`score_as_path`: doubly reparametrised, Tucker et al. 2019; hie
 Both hold of q's every weight; in a ladder that includes the decoder's, as its conditionals are factors of q.
 
 Where draws are constants there is no path: `clamped` evidence is for the covariance gradient, `awake` and `asleep`
-are for two players, each of whom moves a law of its own.
+are for two players, each of whom moves a distribution of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -173,7 +173,8 @@ def asleep(model: HVAE, noise: Mapping[str, Noise]) -> Evidence:
 
 
 def players(model: HVAE, x: Value, draws: Mapping[str, Value]) -> Evidence:
-    """Evidence of constant ``draws`` in which each player moves its own law: p the decoder's weights, q the encoder's.
+    """Evidence of constant ``draws`` in which each player moves its own distribution: p the decoder's weights, q the
+    encoder's.
 
     The two differ in a ladder, whose q holds the decoder's conditionals: here they are constants in it, so that the
     encoder's loss leaves the decoder alone (Flach et al. 2024).

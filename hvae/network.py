@@ -33,32 +33,32 @@ from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
 @dataclass(frozen=True)
 class Site:
-    """Where a variable landed, and the law it fell from."""
+    """Where a variable landed, and the distribution it fell from."""
 
     value: Value
-    law: Distribution
+    distribution: Distribution
     family: Family
 
     @cached_property
     def log_prob(self) -> LogProb:
-        """log-probability of the value under the law, nats."""
+        """log-probability of the value under the distribution, nats."""
         if self.family.factorised:  # shares the terms with `unit_log_prob`
             return self.unit_log_prob.sum(-1)
-        return self.family.log_prob(self.law, self.value)
+        return self.family.log_prob(self.distribution, self.value)
 
     @cached_property
     def unit_log_prob(self) -> UnitLogProb:
         """The terms of `log_prob`, one per unit; only factorised families have them."""
-        return self.family.unit_log_prob(self.law, self.value)
+        return self.family.unit_log_prob(self.distribution, self.value)
 
     @property
     def mean(self) -> Value:
-        """Mean of the law."""
-        return self.family.mean(self.law)
+        """Mean of the distribution."""
+        return self.family.mean(self.distribution)
 
 
 Trace = Mapping[str, Site]
-"""variable -> where it landed and the law it fell from"""
+"""variable -> where it landed and the distribution it fell from"""
 
 
 class Conditional(nn.Module):
@@ -75,14 +75,14 @@ class Conditional(nn.Module):
         self.family = family
 
     def forward(self, values: Mapping[str, Tensor]) -> Distribution:
-        """The law of the child given the parents' ``values``; several parents are concatenated."""
+        """The distribution of the child given the parents' ``values``; several parents are concatenated."""
         if not self.parents:
-            return self.family.law(self.net())
+            return self.family.distribution(self.net())
         parents = [values[parent] for parent in self.parents]
         if len(parents) > 1:
             batch = torch.broadcast_shapes(*(parent.shape[:-1] for parent in parents))
             parents = [parent.expand(*batch, parent.shape[-1]) for parent in parents]
-        return self.family.law(self.net(torch.cat(parents, dim=-1) if len(parents) > 1 else parents[0]))
+        return self.family.distribution(self.net(torch.cat(parents, dim=-1) if len(parents) > 1 else parents[0]))
 
 
 class Decoder(nn.Module, ABC):
@@ -109,7 +109,7 @@ class Decoder(nn.Module, ABC):
     ...     def descend(self, values):
     ...         h = torch.zeros(1, 1, 4)
     ...         for name in self.variables:
-    ...             yield name, self.families[name].law(self.heads[name](h))
+    ...             yield name, self.families[name].distribution(self.heads[name](h))
     ...             if name in self.nets:
     ...                 h = h + self.nets[name](values[name])
     ...     def walk(self, given, noise):
@@ -150,7 +150,7 @@ class Decoder(nn.Module, ABC):
 
         By default one walk. Raises KeyError for a parent without value.
         """
-        return self.factors([name]).walk(values, self._placeholders(values, [name]))[name].law
+        return self.factors([name]).walk(values, self._placeholders(values, [name]))[name].distribution
 
     def descend(self, values: Mapping[str, Value]) -> Iterator[tuple[str, Distribution]]:
         """Every variable and its distribution, in ancestral order, at ``values`` that grow on the way.
@@ -212,11 +212,11 @@ def walked(decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noi
     """`Decoder.walk` of a decoder that has written `Decoder.descend`."""
     values = dict(given)
     trace: dict[str, Site] = {}
-    for name, law in decoder.descend(values):
+    for name, distribution in decoder.descend(values):
         family = decoder.family(name)
         if name not in given:
-            values[name] = family.draw(law, noise[name])
-        trace[name] = Site(values[name], law, family)
+            values[name] = family.draw(distribution, noise[name])
+        trace[name] = Site(values[name], distribution, family)
     return trace
 
 
@@ -227,7 +227,9 @@ class BeliefNetwork(Decoder):
         super().__init__()
         self.conditionals = nn.ModuleDict({conditional.name: conditional for conditional in conditionals})
         if len(self.conditionals) != len(conditionals):
-            raise ValueError(f"the variables {[c.name for c in conditionals]} repeat a name; each has one law.")
+            raise ValueError(
+                f"the variables {[c.name for c in conditionals]} repeat a name; each has one distribution."
+            )
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -254,8 +256,8 @@ class BeliefNetwork(Decoder):
         return walked(self, given, noise)
 
     def distribution(self, name: str, values: Mapping[str, Value]) -> Distribution:
-        law: Distribution = self[name](values)
-        return law
+        distribution: Distribution = self[name](values)
+        return distribution
 
     def factors(self, names: Collection[str]) -> "BeliefNetwork":
         return BeliefNetwork([self[name] for name in self.variables if name in names])

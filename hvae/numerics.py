@@ -93,7 +93,7 @@ def log_variance_cap(nats: float) -> float:
 
 
 def bernoulli_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    """KL between Bernoulli laws, unit by unit: `sum_{v in 0, 1} a(v) [log a(v) - log b(v)]`.
+    """KL between Bernoulli distributions, unit by unit: `sum_{v in 0, 1} a(v) [log a(v) - log b(v)]`.
 
     Both outcomes by `log sigmoid`: logit 1000 against -1000 gives 1000 nats, where a form in probabilities
     saturates near 16 (float32) or turns infinite.
@@ -104,13 +104,13 @@ def bernoulli_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
 
 
 def categorical_kl(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    """KL between categorical laws, summed over the states on the last axis."""
+    """KL between categorical distributions, summed over the states on the last axis."""
     log_a, log_b = logits_a.log_softmax(-1), logits_b.log_softmax(-1)
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
-def coin_entropy(probability: FloatArray) -> FloatArray:
-    """Entropy of coins, `-p log p - (1 - p) log(1 - p)`; 0 where one is settled."""
+def bernoulli_entropy(probability: FloatArray) -> FloatArray:
+    """Entropy of Bernoulli units, `-p log p - (1 - p) log(1 - p)`; 0 where one is settled."""
     entropy: FloatArray = special.entr(probability) + special.entr(1 - probability)
     return entropy
 
@@ -186,7 +186,7 @@ def _moments(samples: FloatArray) -> tuple[FloatArray, FloatArray]:
 def frechet_interval(
     a: FloatArray, b: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95, *, paired: bool = False
 ) -> FloatArray:
-    """(low, middle, high) `[3]` of the Fréchet distance of the laws behind two samples `[n, d]`.
+    """(low, middle, high) `[3]` of the Fréchet distance of the distributions behind two samples `[n, d]`.
 
     With F of the samples and F* of resamples, the distance is quadratic in the errors of the moments, so F exceeds the
     truth about as F* exceeds F: middle is `2 F - mean F*`, the ends `2 F - percentiles of F*` (the basic bootstrap,

@@ -97,10 +97,10 @@ def shared(family: Family, upward: Distribution, prior: Distribution) -> Distrib
 class Ladder(Posterior):
     """``q(z_l | z_{l+1}, x) ∝ u_l(z_l; x) · p(z_l | z_{l+1})`` (Sønderby et al. 2016, equations 12 to 18).
 
-    ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its laws u_l
+    ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its distributions u_l
     meet the decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for
-    Gaussians, added logits for discrete layers. u_l is a law, so the precision it adds is positive. The variable
-    without parent, zL, is merged by ``top``: `alone` or `shared`.
+    Gaussians, added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The
+    variable without parent, zL, is merged by ``top``: `alone` or `shared`.
     """
 
     def __init__(self, upward: BeliefNetwork, top: Merge = alone) -> None:
@@ -124,10 +124,10 @@ class Ladder(Posterior):
         Raises ValueError for a decoder that has its latents in another order.
         """
         means: dict[str, Value] = {"x": given["x"]}
-        upward_laws = {}
+        upward_distributions = {}
         for name in self.upward.variables:
-            upward_laws[name] = self.upward[name](means)
-            means[name] = self.upward[name].family.mean(upward_laws[name])
+            upward_distributions[name] = self.upward[name](means)
+            means[name] = self.upward[name].family.mean(upward_distributions[name])
         values = dict(given)
         trace: dict[str, Site] = {}
         for position, (name, prior) in zip(self.order, decoder.descend(values), strict=False):
@@ -138,10 +138,10 @@ class Ladder(Posterior):
                 )
             family = self.upward[name].family
             merge = shared if decoder.parents(name) else self.top
-            law = merge(family, upward_laws[name], prior)
+            distribution = merge(family, upward_distributions[name], prior)
             if name not in given:
-                values[name] = family.draw(law, noise[name])
-            trace[name] = Site(values[name], law, family)
+                values[name] = family.draw(distribution, noise[name])
+            trace[name] = Site(values[name], distribution, family)
         return trace
 
 
@@ -182,15 +182,17 @@ class Rows(nn.Module):
 
 
 def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
-    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised law a layer, at first N(0, I) or
-    fair coins and dice.
+    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution a layer, at first
+    N(0, I) or fair Bernoulli and categorical units.
 
-    Raises ValueError for a layer that is neither Gaussian nor coins nor dice.
+    Raises ValueError for a layer that is neither Gaussian nor Bernoulli nor categorical.
     """
     names = [name for name in reversed(decoder.variables) if name != "x"]
-    laws = {name: _factorised(decoder.family(name), name) for name in names}
-    rows = {name: Rows(images, law.standard_outputs()) for name, law in laws.items()}
-    return NetworkPosterior(BeliefNetwork([Conditional(name, ["x"], rows[name], laws[name]) for name in names]))
+    distributions = {name: _factorised(decoder.family(name), name) for name in names}
+    rows = {name: Rows(images, distribution.standard_outputs()) for name, distribution in distributions.items()}
+    return NetworkPosterior(
+        BeliefNetwork([Conditional(name, ["x"], rows[name], distributions[name]) for name in names])
+    )
 
 
 def _factorised(family: Family, name: str) -> Family:
@@ -203,6 +205,7 @@ def _factorised(family: Family, name: str) -> Family:
             return Categorical(family.units, n_classes)
         case _:
             raise ValueError(
-                f"{name} is a {type(family).__name__}, which has no factorised law of its own for every image; "
-                "use Gaussian layers, coins or dice."
+                f"{name} is a {type(family).__name__}, which has no factorised distribution of its own for every "
+                "image; "
+                "use Gaussian layers, Bernoulli or categorical units."
             )

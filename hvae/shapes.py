@@ -2,7 +2,7 @@
 
 ``R`` replicas (seeds trained together), ``K`` samples, ``B`` data, ``D`` units, ``L`` latent layers.
 Values are ``[K, B, D]`` and log-probabilities ``[K, B]``, always, also for K = 1. An axis of length
-1 stands for "the same for all": x is ``[1, B, D]``, and a law that does not depend on the sample
+1 stands for "the same for all": x is ``[1, B, D]``, and a distribution that does not depend on the sample
 gives ``[1, B]`` until it meets a value. Only the trainer and what is recorded know ``R``.
 """
 
@@ -15,10 +15,10 @@ Value = Annotated[Tensor, "K B D"]
 Noise = Annotated[Tensor, "K B D"]
 """what a draw is made of: standard normal or uniform numbers"""
 Outputs = Annotated[Tensor, "... n_outputs"]
-"""what a net says of a law: its parameters before the family reads them"""
+"""what a net says of a distribution: its parameters before the family reads them"""
 LogProb = Annotated[Tensor, "K B"]
 """nats"""
 UnitLogProb = Annotated[Tensor, "K B D"]
-"""nats, one term per unit of a factorised law"""
+"""nats, one term per unit of a factorised distribution"""
 PerDatum = Annotated[Tensor, "B"]
 Scalar = Annotated[Tensor, ""]

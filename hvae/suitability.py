@@ -140,7 +140,8 @@ def refusal(objective: ObjectiveTraits, model: ModelTraits, words: Words = PYTHO
         )
     if follows == "players" and model.shared:
         return (
-            f"{objective.name}, in which each player moves a law of its own, but with {words.shared} the encoder's "
+            f"{objective.name}, in which each player moves a distribution of its own, but with {words.shared} the "
+            "encoder's "
             f"weights make the decoder's prior; use a bound, or {words.apart}."
         )
     if follows == "players" and model.normalised:

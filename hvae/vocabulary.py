@@ -7,7 +7,7 @@ from which units count as active and importance weights as too heavy-tailed.
 import math
 
 COLLAPSED = "collapsed to N(0, I)"
-"""to the standard law: N(0, I), or fair coins and dice"""
+"""to the standard distribution: N(0, I), or fair Bernoulli and categorical units"""
 CONSTANT = "collapsed to a constant"
 NOISE_ONLY = "codes noise only"
 UNREAD = "coded but unread"
@@ -22,8 +22,8 @@ ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""
 
 ACTIVE_SHARE = 0.01
-"""a unit is in use if the image decides more than this share of its law (`hvae.diagnostics.collapse`); of a unit whose
-variance is 1 over all images, as the prior wants of a top layer, that is the variance of Burda et al."""
+"""a unit is in use if the image decides more than this share of its distribution (`hvae.diagnostics.collapse`); of a
+unit whose variance is 1 over all images, as the prior wants of a top layer, that is the variance of Burda et al."""
 
 ENCODER_COLLAPSE = "collapse of the encoder"
 MODEL_COLLAPSE = "collapse of the model"

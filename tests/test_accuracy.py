@@ -13,7 +13,7 @@ from hvae.exact import LinearGaussian
 from hvae.exact import known_stacks as examples
 from hvae.experiments import truth
 from hvae.experiments.truth import accuracy
-from hvae.experiments.truth.tables import accuracy_csv, accuracy_reading, accuracy_tables
+from hvae.experiments.truth.tables import accuracy_csv, accuracy_summary, accuracy_tables
 from hvae.lab import experiment
 from hvae.lab.cli import main
 from hvae.likelihood import Annealing
@@ -149,12 +149,12 @@ def test_tables_and_sentences_say_what_the_rows_hold(gaps: dict[str, np.ndarray]
         "high_pareto_k_share": np.array([0.5, 0.1]), "seconds": np.array([1.0, 12.0]),
     }  # fmt: skip
     measured = {"gaps": gaps, "bounds": bounds, "sandwich": sandwich}
-    first, second, third = accuracy_reading(measured)
+    first, second, third = accuracy_summary(measured)
     assert "2 of 3 are trusted, and of these 1 lie within their interval" in first
     assert "Of 2 mean bounds of log p(x), 1 stand on the wrong side" in second
     assert "close from 1.00 to 0.100 ± 0.020 nats between 5 and 50 temperatures (12 s)" in third
     tables = list(accuracy_tables(measured).values())
     assert len(tables) == 3 and [len(table.rows) for table in tables] == [2, 1, 2]
     assert "0.500 ± 0.196" in tables[1].to_text()
-    assert accuracy_reading({}) == [] and accuracy_tables({}) == {}
+    assert accuracy_summary({}) == [] and accuracy_tables({}) == {}
     assert accuracy_csv(measured)["accuracy-bounds.csv"].splitlines()[1].startswith("a,linear,ELBO,lower,-3,0.5")

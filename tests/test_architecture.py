@@ -248,7 +248,7 @@ PLANTED = [
     (import_order, "hvae/diagnostics/units.py", "import hvae.lab.training"),
     (import_order, "hvae/nets.py", "from hvae.families import Family"),
     (import_order, "hvae/lab/evaluation.py", "def f():\n    from hvae.analysis.load import load_runs"),
-    (import_order, "hvae/lab/evaluation.py", "def f():\n    from hvae.analysis.load import load_runs"),
+    (import_order, "hvae/lab/evaluation.py", "def f():\n    from analysis.load import load_runs"),
     (import_order, "hvae/lab/cli.py", "from hvae.analysis.report import verdict_text"),
     (import_order, "hvae/lab/training.py", "import hvae.experiments.depth"),
     (import_order, "hvae/lab/cli.py", "def f():\n    import hvae.experiments.depth"),
@@ -275,8 +275,8 @@ PLANTED = [
     (below, "experiments/depth.py", "from hvae.lab.assembly import build_hvae"),
     (below, "experiments/other/__init__.py", "import torch"),
     (below, "experiments/other/claims_of_one.py", "from hvae.network import Trace"),
-    (names, "experiments/depth.py", "from hvae.analysis.claims import Claim"),
-    (names, "hvae/lab/cli.py", "def f():\n    import hvae.experiments.depth"),
+    (names, "experiments/depth.py", "from analysis.claims import Claim"),
+    (names, "hvae/lab/cli.py", "def f():\n    import experiments.depth"),
 ]
 
 

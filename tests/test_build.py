@@ -102,7 +102,7 @@ def test_the_shared_ladder_is_the_ladder_with_its_top_merged() -> None:
         dataset().test.unsqueeze(0),
         {name: torch.zeros(1, 10, n) for name, (_, n) in plain.noise_specs().items()},
     )
-    own, both = (model.infer(x, noise)["z3"].law for model in (plain, merged))
+    own, both = (model.infer(x, noise)["z3"].distribution for model in (plain, merged))
     torch.testing.assert_close(1 / both.variance, 1 / own.variance + 1)
     torch.testing.assert_close(both.mean / both.variance, own.mean / own.variance)
 
@@ -176,7 +176,7 @@ def test_rich_layers_stand_in_encoder_and_decoder(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["full-gaussian", *RICH])
-def test_the_encoder_may_have_laws_of_its_own(name: str) -> None:
+def test_the_encoder_may_have_distributions_of_its_own(name: str) -> None:
     plain = name.removeprefix("autoregressive-").removeprefix("full-")
     plain = plain if plain in ("bernoulli", "categorical") else "gaussian"
     config = replace(CONFIG, families=(plain,), encoder_families=(name,))  # type: ignore[arg-type]
@@ -202,27 +202,31 @@ def test_the_encoder_may_have_laws_of_its_own(name: str) -> None:
         (
             ("gaussian",),
             ("bernoulli",),
-            "bernoulli for z1, whose values are coins, but model.families has gaussian",
+            "bernoulli for z1, whose values are Bernoulli units, but model.families has gaussian",
         ),
         (("gaussian", "bernoulli", "maf"), ("nsf", "autoregressive-bernoulli", "categorical"), "categorical for z3"),
-        (("categorical",), ("autoregressive-bernoulli",), "whose values are dice; give laws of the same kind."),
+        (
+            ("categorical",),
+            ("autoregressive-bernoulli",),
+            "whose values are categorical units; give distributions of the same kind.",
+        ),
         (("gaussian",), ("maf", "nsf"), "model.encoder_families has 2 entries for 3 latent layers"),
     ],
 )
-def test_laws_of_other_values_are_refused(families: Any, encoder: Any, words: str) -> None:
+def test_distributions_of_other_values_are_refused(families: Any, encoder: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         ModelConfig(families=families, encoder_families=encoder)
 
 
-def test_a_ladder_refuses_rich_encoders_and_coins_their_knobs() -> None:
+def test_a_ladder_refuses_rich_encoders_and_bernoulli_their_knobs() -> None:
     with pytest.raises(ConfigError, match=r"model.encoder_families has maf in a top-down ladder"):
         ModelConfig(order="top-down", encoder_families=("maf",))
-    coins = ModelConfig(families=("bernoulli",), encoder_families=("autoregressive-bernoulli",))
+    bernoulli = ModelConfig(families=("bernoulli",), encoder_families=("autoregressive-bernoulli",))
     with pytest.raises(ConfigError, match="leave-one-out baseline of autoregressive-bernoulli layers"):
-        RunConfig(model=coins)
+        RunConfig(model=bernoulli)
     two = ObjectiveConfig(n_samples=2)
     with pytest.raises(ConfigError, match="all layers are discrete"):
-        RunConfig(model=coins, objective=replace(two, gradient="sticking-the-landing"))
+        RunConfig(model=bernoulli, objective=replace(two, gradient="sticking-the-landing"))
     with pytest.raises(ConfigError, match=r"batch_norm is on beside bernoulli layers.*its gradient is biased"):
         RunConfig(model=ModelConfig(families=("gaussian", "gaussian", "bernoulli"), batch_norm=(True,)), objective=two)
     with pytest.raises(ConfigError, match="latent_variance is fixed, but each component"):
@@ -270,7 +274,7 @@ def test_a_ladder_refuses_what_it_cannot_merge(name: str) -> None:
         ModelConfig(order="top-down", families=("gaussian", name, "bernoulli"))  # type: ignore[arg-type]
 
 
-def test_other_knobs_that_go_with_no_such_law_are_refused() -> None:
+def test_other_knobs_that_go_with_no_such_distribution_are_refused() -> None:
     bad: list[tuple[dict[str, Any], str]] = [
         ({"families": ("mixture",), "latent_variance": "fixed"}, "latent_variance is fixed, but each component"),
         ({"observation": "discretised-logistic", "observation_variance": "fixed"}, "no one scale"),
@@ -319,8 +323,8 @@ def test_variances_and_priors() -> None:
     headed = build_hvae(replace(config, observation_variance="network"), dataset("grey"), seed=0)
     assert headed.decoder["x"].net[-1].out_features == 12
     for made in (model, fixed, headed):
-        law = made.decoder["x"]({"z1": torch.zeros(1, 1, 4)})
-        assert isinstance(made.decoder["x"].family, DiagonalGaussian) and law.mean.shape == (1, 1, 6)
+        distribution = made.decoder["x"]({"z1": torch.zeros(1, 1, 4)})
+        assert isinstance(made.decoder["x"].family, DiagonalGaussian) and distribution.mean.shape == (1, 1, 6)
 
 
 def test_where_the_variance_of_a_gaussian_observation_starts() -> None:
@@ -335,17 +339,17 @@ def test_where_the_variance_of_a_gaussian_observation_starts() -> None:
 @pytest.mark.parametrize("observation_variance", ["learned", "network"])
 def test_training_starts_from_the_mean_of_the_data(observation_variance: str) -> None:
     data = dataset()
-    coins = build_hvae(CONFIG, data, seed=0).decoder["x"]
+    bernoulli = build_hvae(CONFIG, data, seed=0).decoder["x"]
     p = data.train.mean(0)
     assert p[0] == 0 and p[5] == 1
     expected = torch.tensor([-5, *(torch.log(p / (1 - p)).clamp(-5, 5)[1:5].tolist()), 5])
-    torch.testing.assert_close(coins.net[-1].bias.detach(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bernoulli.net[-1].bias.detach(), expected, rtol=1e-4, atol=1e-5)
     grey = dataset("grey")
     config = replace(CONFIG, observation="gaussian", observation_variance=observation_variance)  # type: ignore[arg-type]
     bias = build_hvae(config, grey, seed=0).decoder["x"].net[-1].bias
     torch.testing.assert_close(bias[:6].detach(), grey.train.mean(0))
     assert (bias[6:] == 0).all()
-    others = [layer.bias for layer in coins.net[:-1] if isinstance(layer, nn.Linear)]
+    others = [layer.bias for layer in bernoulli.net[:-1] if isinstance(layer, nn.Linear)]
     assert others and all((b == 0).all() for b in others)
 
 
@@ -364,7 +368,9 @@ def test_seeds_make_models() -> None:
         ("gaussian", "binary", "toy", "toy holds 0/1 values, where a density has no upper bound; use model"),
     ],
 )
-def test_a_law_that_cannot_have_made_the_data_is_refused(observation: str, kind: str, name: str, remedy: str) -> None:
+def test_a_distribution_that_cannot_have_made_the_data_is_refused(
+    observation: str, kind: str, name: str, remedy: str
+) -> None:
     config = replace(CONFIG, observation=observation)  # type: ignore[arg-type]
     with pytest.raises(ConfigError) as refusal:
         build_hvae(config, dataset(kind, name), seed=0)
@@ -372,7 +378,7 @@ def test_a_law_that_cannot_have_made_the_data_is_refused(observation: str, kind:
     assert "\n" not in str(refusal.value)
 
 
-def test_fitting_laws_pass() -> None:
+def test_fitting_distributions_pass() -> None:
     check_observation(CONFIG, dataset("binary", dynamic=True))
     for kind in ("grey", "real"):
         check_observation(replace(CONFIG, observation="gaussian"), dataset(kind))
@@ -419,8 +425,8 @@ def test_a_convolutional_stack(variance: str) -> None:
         observation="gaussian", observation_variance=variance,  # type: ignore[arg-type]
     )  # fmt: skip
     model = build_hvae(config, grey, seed=0)
-    law = model.decoder["x"]({"z1": torch.zeros(2, 5, 4)})
-    assert law.mean.shape == (2, 5, 63)
+    distribution = model.decoder["x"]({"z1": torch.zeros(2, 5, 4)})
+    assert distribution.mean.shape == (2, 5, 63)
     bias = model.decoder["x"].net[-1].bias.detach()
     torch.testing.assert_close(bias[:63], grey.train.mean(0))
     assert (bias[63:] == 0).all() and len(bias) == (126 if variance == "network" else 63)
@@ -458,7 +464,7 @@ def test_the_cures_hold_the_top_off_the_prior(order: str) -> None:
                 norm = upward(model)["z3"].net[-1].norm
                 norm.register_forward_pre_hook(lambda _, inputs, came=came: came.append(inputs[0].detach()))
             q = model.infer(data.train.double().unsqueeze(0), noise)["z3"]
-            mean, log_v = q.law.mean, q.law.log_variance
+            mean, log_v = q.distribution.mean, q.distribution.log_variance
             found = ((mean.square() + log_v.exp() - 1 - log_v) / 2).sum(-1)
             if model is floored:
                 assert found.min() >= 1.7 - 1e-12
@@ -475,9 +481,18 @@ BAD_CURES: list[tuple[dict[str, Any], str]] = [
         {"nets": ("convolutional",)},
         "model.nets is convolutional for z2 and z3, whose parent is no image; give it for z1",
     ),
-    ({"normalised_means": (0.5,), "families": ("gaussian", "bernoulli", "gaussian")}, "0.5 for z2, but its law in the"),
-    ({"floor_nats": 1.0, "order": "top-down-shared"}, "in order top-down-shared the top law is no plain output"),
-    ({"floor_nats": 1.0, "families": ("gaussian", "gaussian", "full-gaussian")}, "the encoder's law is full-gaussian"),
+    (
+        {"normalised_means": (0.5,), "families": ("gaussian", "bernoulli", "gaussian")},
+        "0.5 for z2, but its distribution in the",
+    ),
+    (
+        {"floor_nats": 1.0, "order": "top-down-shared"},
+        "in order top-down-shared the top distribution is no plain output",
+    ),
+    (
+        {"floor_nats": 1.0, "families": ("gaussian", "gaussian", "full-gaussian")},
+        "the encoder's distribution is full-gaussian",
+    ),
     ({"floor_nats": 1.0, "latent_variance": "learned"}, "with model.latent_variance learned and model.prior standard"),
     ({"floor_nats": 1.0, "prior": "learned"}, "and model.prior learned; use gaussian, network and standard."),
     ({"floor_nats": 16.5}, "model.floor_nats is 16.5, more than 8 for each of the 2 units of the top layer"),

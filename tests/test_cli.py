@@ -42,13 +42,13 @@ RICH = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RICH)
 @pytest.mark.parametrize("role", ["both", "encoder"])
-def test_every_law_is_trained_measured_and_reported(name: str, role: str) -> None:
+def test_every_distribution_is_trained_measured_and_reported(name: str, role: str) -> None:
     plain = RICH[name]
-    laws = [f'--model.families=["{name}"]']
+    distributions = [f'--model.families=["{name}"]']
     if role == "encoder":
-        laws = [f'--model.families=["{plain}"]', f'--model.encoder_families=["{name}"]']
+        distributions = [f'--model.families=["{plain}"]', f'--model.encoder_families=["{name}"]']
     once = ["--training.seeds=[0]", f"--objective.n_samples={1 if plain == 'gaussian' else 2}"]
-    assert main(["train", *TINY, *once, *laws, "--training.n_steps=30"]) == 0
+    assert main(["train", *TINY, *once, *distributions, "--training.n_steps=30"]) == 0
     (run,) = find_runs(Path("runs"))
     assert run.done and list(Path().rglob("report.html"))
     found = run.load_arrays("diagnostics")
@@ -210,7 +210,7 @@ def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: 
     )
 
 
-BAD_PROBES = [
+BAD_MEASUREMENTS = [
     (["--likelihood=fly"], "--likelihood has the word 'fly'; give one or more of importance, annealed, exact, gap."),
     (["--likelihood=exact,"], "--likelihood has the word ''"),
     (["--likelihood=annealed", "--temperatures=0"], "--temperatures is 0; give at least 1."),
@@ -226,8 +226,10 @@ BAD_PROBES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), BAD_PROBES, ids=[" ".join(arguments) for arguments, _ in BAD_PROBES])
-def test_a_bad_probe_is_one_sentence_and_nothing_written(
+@pytest.mark.parametrize(
+    ("arguments", "words"), BAD_MEASUREMENTS, ids=[" ".join(arguments) for arguments, _ in BAD_MEASUREMENTS]
+)
+def test_a_bad_measurement_is_one_sentence_and_nothing_written(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where a run stands that was never trained."""
@@ -240,7 +242,7 @@ def test_a_bad_probe_is_one_sentence_and_nothing_written(
     assert {path.name for path in run.path.iterdir()} == before
 
 
-PROBE = ["--images=6", "--temperatures=5", "--chains=26", "--leapfrog=1", "--draws=2", "--samples=30"]
+MEASUREMENT = ["--images=6", "--temperatures=5", "--chains=26", "--leapfrog=1", "--draws=2", "--samples=30"]
 
 
 def test_a_trained_run_is_measured_further(
@@ -254,7 +256,7 @@ def test_a_trained_run_is_measured_further(
         quick.setattr(cli, "_show", lambda *arguments: None)
         assert main(["train", "--data.name=my.npz", *linear]) == 0
     (run,) = find_runs(tmp_path / "runs")
-    arguments = ["evaluate", str(run.path), "--likelihood", "annealed,exact,gap", *PROBE]
+    arguments = ["evaluate", str(run.path), "--likelihood", "annealed,exact,gap", *MEASUREMENT]
 
     def written() -> dict[str, int]:
         return {path.stem: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
@@ -274,13 +276,13 @@ def test_a_trained_run_is_measured_further(
     monkeypatch.setattr(cli, "_show", lambda *arguments: None)  # the page was seen, and takes its time
     assert main(arguments) == 0
     assert "--force" in capsys.readouterr().err and written() == first
-    assert main([*arguments[:3], "exact", *PROBE, "--force"]) == 0
+    assert main([*arguments[:3], "exact", *MEASUREMENT, "--force"]) == 0
     second = written()
     assert {name for name in second if second[name] != first[name]} == {"exact"}
-    assert main(["evaluate", str(run.path), "--likelihood=exact,annealed", *PROBE, "--leapfrog=2"]) == 0
+    assert main(["evaluate", str(run.path), "--likelihood=exact,annealed", *MEASUREMENT, "--leapfrog=2"]) == 0
     third = written()
     assert {name for name in third if third[name] != second[name]} == {"annealed"} and run.done
-    assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *PROBE, "--force"]) == 0
+    assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *MEASUREMENT, "--force"]) == 0
     fourth = written()
     assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} and run.done
 
@@ -288,24 +290,24 @@ def test_a_trained_run_is_measured_further(
 def test_what_a_stack_refuses_is_said_stored_and_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coins = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
+    bernoulli = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
     with monkeypatch.context() as quick:
         quick.setattr(cli, "_show", lambda *arguments: None)
-        assert main(["train", *TINY, *coins, "--label=coins"]) == 0
+        assert main(["train", *TINY, *bernoulli, "--label=coins"]) == 0
     (run,) = find_runs(tmp_path / "runs")
     capsys.readouterr()
-    assert main(["evaluate", str(run.path), "--likelihood=annealed", *PROBE]) == 2
+    assert main(["evaluate", str(run.path), "--likelihood=annealed", *MEASUREMENT]) == 2
     out, err = capsys.readouterr()
     (sentence,) = (line for line in err.splitlines() if line.startswith("hvae: "))
-    assert sentence.startswith("hvae: coins has no annealed numbers: z1 and z2 are discrete") and run.done
+    assert sentence.startswith("hvae: Bernoulli units has no annealed numbers: z1 and z2 are discrete") and run.done
     said = sentence.partition("numbers: ")[2]
     assert said in str(run.load_arrays("annealed")["refused"][0])
     flat = " ".join(out.split())
     assert f"annealing refused: {said}" in flat and "annealing refused" in (run.path / "report.html").read_text()
     monkeypatch.setattr(cli, "_show", lambda *arguments: None)
-    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # the other is done
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # the other is done
     assert sentence in capsys.readouterr().err and str(run.load_arrays("exact")["reference"]) == "DiscreteChain"
-    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *PROBE]) == 0  # and stays so
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # and stays so
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
@@ -313,7 +315,7 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
 def test_every_order_is_trained_measured_in_every_way_and_reported(
     order: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Annealing refuses coins and dice, in a sentence; all else has its numbers."""
+    """Annealing refuses Bernoulli and categorical units, in a sentence; all else has its numbers."""
     values = np.random.default_rng(0).standard_normal((400, 5))
     real = kind == "gaussian"
     np.savez(tmp_path / "my.npz", x=(values if real else values > 0).astype(np.float32))
@@ -328,7 +330,7 @@ def test_every_order_is_trained_measured_in_every_way_and_reported(
         quick.setattr(cli, "_show", lambda *arguments: None)
         assert main(["train", "--data.name=my.npz", *flags, f"--label={order}"]) == 0
     (run,) = find_runs(tmp_path / "runs")
-    assert main(["evaluate", str(run.path), "--likelihood=importance,annealed,exact,gap", *PROBE, "--force"]) == 0
+    assert main(["evaluate", str(run.path), "--likelihood=importance,annealed,exact,gap", *MEASUREMENT, "--force"]) == 0
     assert order in capsys.readouterr().out and "<html" in (run.path / "report.html").read_text()
     exact, gap = run.load_arrays("exact"), run.load_arrays("gap")
     assert list(exact["gaps_refused"]) == [""] and str(run.load_arrays("diagnostics")["order"]) == order
@@ -401,10 +403,11 @@ def test_what_is_nearly_right_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("hvae ")
 
 
-def test_an_experiments_probes_are_measured_of_every_run_once(
+def test_an_experiments_measurements_are_measured_of_every_run_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is done is not done again: neither a run nor a probe; a lost or other probe is measured without training."""
+    """What is done is not done again: neither a run nor a measurement; a lost or other measurement is measured
+    without training."""
     from types import SimpleNamespace
 
     from hvae.lab import sweep
@@ -418,8 +421,8 @@ def test_an_experiments_probes_are_measured_of_every_run_once(
             "evaluation": {"n_images": 8, "max_paths": 4, "n_likelihood": 4, "n_samples": 4, "n_bootstrap": 10},
         }
     )
-    probes = {"demo": {"exact": {"images": 6}}}
-    trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, PROBES=probes)
+    measurements = {"demo": {"exact": {"images": 6}}}
+    trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, MEASUREMENTS=measurements)
     monkeypatch.setattr(experiment, "find", lambda name: trial)
     monkeypatch.setattr(cli, "_show", lambda *arguments: None)
     worked: list[str] = []
@@ -441,7 +444,7 @@ def test_an_experiments_probes_are_measured_of_every_run_once(
     assert "all 1 runs are done already" in capsys.readouterr().err
     exact.unlink()
     assert main(["run", "trial"]) == 0 and worked == ["linear"] * 2 and exact.exists()
-    probes["demo"]["exact"]["images"] = 5
+    measurements["demo"]["exact"]["images"] = 5
     assert main(["run", "trial"]) == 0 and worked == ["linear"] * 3
     assert int(run.load_arrays("exact")["n_images"]) == 5
     assert [path.stat().st_mtime_ns for path in trained] == stamps

@@ -181,7 +181,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": {"hidden": [64]}}, "model.hidden[0] is 64"),
     ({"model": {"order": "unamortised"}}, "train with order mean-field, and fit a posterior to each datum"),
     ({"model": {"order": "exact"}}, "model.order is exact, which needs no encoder to train"),
-    ({"model": {"order": "top-down-shared", "prior": "vamp"}}, "no one conditional of the encoder is that law"),
+    (
+        {"model": {"order": "top-down-shared", "prior": "vamp"}},
+        "no one conditional of the encoder is that distribution",
+    ),
     ({"model": {"order": "top-down-shared", "families": ["mixture"]}}, "has mixture in a top-down ladder"),
     ({"model": {"order": "sideways"}}, "model.order is 'sideways'; give bottom-up or bottom-up-x or mean-field"),
     ({"model": {"activation": ["swish"]}}, "model.activation[0] is 'swish'"),

@@ -10,21 +10,29 @@ from hvae.exact import known_stacks as examples
 from hvae.experiments import conjecture
 from hvae.experiments.conjecture import claims_nonlinear as nonlinear
 from hvae.experiments.conjecture import figures as figures
-from hvae.experiments.conjecture.bernoulli import Effort, Law, Teachers, fixed_rows, known_stacks, n_free, n_parameters
+from hvae.experiments.conjecture.bernoulli import (
+    Budget,
+    EncoderKind,
+    Teachers,
+    fixed_rows,
+    known_stacks,
+    n_free,
+    n_parameters,
+)
 from hvae.experiments.conjecture.claims import per_teacher, ratio
 from hvae.experiments.conjecture.enumeration import Enumeration, fit
 from hvae.experiments.conjecture.grouped import grouped_rows
-from hvae.experiments.conjecture.linear import gaussian_rows, linear_price_rows, two_layer_bound
+from hvae.experiments.conjecture.linear import gaussian_rows, linear_threshold_rows, two_layer_bound
 from hvae.experiments.conjecture.released import moved, release_rows
-from hvae.experiments.conjecture.tables import conjecture_csv, conjecture_reading, conjecture_tables
+from hvae.experiments.conjecture.tables import conjecture_csv, conjecture_summary, conjecture_tables
 from hvae.experiments.truth.accuracy import gap_rows
 from hvae.families import FullGaussian
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
 
-LINEAR, TABLE = Law("factorised", "linear"), Law("factorised", "table")
-RICH = Law("autoregressive", "mlp", 16)
-QUICK = Effort(60, 0.1, 1)
+LINEAR, TABLE = EncoderKind("factorised", "linear"), EncoderKind("factorised", "table")
+RICH = EncoderKind("autoregressive", "mlp", 16)
+QUICK = Budget(60, 0.1, 1)
 WIDE, NARROW = (3, 2, 2, 2), (3, 1, 1, 1)
 claims = [claim for claim in conjecture.claims if claim not in nonlinear.shapes]
 
@@ -33,20 +41,20 @@ claims = [claim for claim in conjecture.claims if claim not in nonlinear.shapes]
 def measured() -> dict[str, dict[str, np.ndarray]]:
     """Every part, tiny, at the strengths that the claims speak of."""
     strengths = (0.5, 1.0, 2.0, 4.0)
-    brief = Effort(5, 0.05, 2)
+    brief = Budget(5, 0.05, 2)
     kinds = {"linear": conjecture.SIZES, "parity": conjecture.SIZES}
 
     def say(_: str) -> None: ...
 
     found = {
-        "fixed": fixed_rows({WIDE: [LINEAR, Law("factorised", "mlp", 4), TABLE]}, strengths, 2, QUICK, say),
+        "fixed": fixed_rows({WIDE: [LINEAR, EncoderKind("factorised", "mlp", 4), TABLE]}, strengths, 2, QUICK, say),
         "rich": fixed_rows({WIDE: [RICH]}, strengths, 2, QUICK, say),
         "release": release_rows(
             {"wide": WIDE, "bottleneck": NARROW}, strengths, 2, [None, LINEAR, RICH], QUICK, QUICK, say
         ),
         "threshold": grouped_rows((6, 3, 2), kinds, 2, [LINEAR, TABLE], (0.0, 0.5, 1.5), brief, 1, say),
         "linear": gaussian_rows((2, 3), 2, strengths, 2),
-        "linear-threshold": linear_price_rows(
+        "linear-threshold": linear_threshold_rows(
             (6, 3, 2), conjecture.GAUSSIAN_SIZES, 2, (-1.0, 0.0, 0.5, 1.5), brief, 1, say
         ),
     }  # fmt: skip
@@ -62,11 +70,11 @@ def test_every_claim_is_decided_by_the_parts(measured: dict[str, dict[str, np.nd
 
 
 def test_tables_and_figures_show_every_part(measured: dict[str, dict[str, np.ndarray]]) -> None:
-    assert len(conjecture_tables(measured)) == 5 and len(conjecture_reading(measured)) == 8
+    assert len(conjecture_tables(measured)) == 5 and len(conjecture_summary(measured)) == 8
     assert set(conjecture_csv({**measured, "gaps": {}})) == {f"conjecture-{part}.csv" for part in measured}
-    for make in (figures.widths, figures.strengths, figures.release, figures.prices):
+    for make in (figures.widths, figures.strengths, figures.release, figures.thresholds):
         assert make(measured) is not None and make({}) is None
-    assert conjecture_tables({}) == {} and conjecture_reading({}) == []
+    assert conjecture_tables({}) == {} and conjecture_summary({}) == []
 
 
 def fabricated(gap: float, n: int = 6) -> dict[str, dict[str, np.ndarray]]:
@@ -119,10 +127,11 @@ def test_a_teacher_keeps_its_directions_at_every_strength() -> None:
 
 
 def test_parameters_are_counted_by_what_is_free() -> None:
-    """Coins 2-3-2: (2·3 + 3) + (3·2 + 2) linear, with 3 + 1 direct connections; 2^2·7 + 2^3·3 in the exact table."""
+    """Bernoulli units 2-3-2: (2·3 + 3) + (3·2 + 2) linear, with 3 + 1 direct connections; 2^2·7 + 2^3·3 in the exact
+    table."""
     source = torch.Generator().manual_seed(0)
     assert n_parameters(LINEAR.encoder((2, 3, 2), source)) == 17
-    assert n_parameters(Law("autoregressive", "linear").encoder((2, 3, 2), source)) == 21
+    assert n_parameters(EncoderKind("autoregressive", "linear").encoder((2, 3, 2), source)) == 21
     assert n_parameters(TABLE.encoder((2, 3, 2), source)) == 4 * 3 + 8 * 2
     assert n_free((2, 3, 2)) == 52
 
@@ -172,7 +181,7 @@ def test_under_exact_inference_the_teacher_is_a_point_of_rest() -> None:
     still = fit(stacks, teachers.log_px().exp(), (1.0,) * 3, 1, 0.0)
     assert still.gradient.max() < 1e-14
     torch.testing.assert_close(still.bound, (teachers.log_px() * teachers.log_px().exp()).sum(-1), atol=1e-12, rtol=0)
-    rows = release_rows({"wide": WIDE}, (0.5, 1.0, 4.0), 2, [None], QUICK, Effort(200, 0.02, 1), lambda _: None)
+    rows = release_rows({"wide": WIDE}, (0.5, 1.0, 4.0), 2, [None], QUICK, Budget(200, 0.02, 1), lambda _: None)
     assert rows["gap_before_nats"].max() == 0 == rows["gap_after_nats"].max()
     assert abs(rows["given_up_nats"]).max() < 1e-7
     np.testing.assert_allclose(rows["coupling_after3_nats"], rows["coupling_before3_nats"], rtol=0.05)

@@ -196,7 +196,8 @@ def test_every_family_is_measured_in_the_orders_it_allows(order: str, kinds: tup
 
 
 def test_a_unit_that_never_changes_is_measured_too(data: Dataset) -> None:
-    """A saturated coin: every q(z1 | x) is the same to the last digit, at a logit where float32 rounds to 1."""
+    """A saturated Bernoulli unit: every q(z1 | x) is the same to the last digit, at a logit where float32 rounds to
+    1."""
     for kind in ("bernoulli", "categorical"):
         model = build_hvae(ModelConfig(latents=(4, 3), hidden=((8,),), families=(kind,)), data, seed=0).eval()  # type: ignore[arg-type]
         with torch.no_grad():

@@ -32,7 +32,7 @@ def net(n_in: int, n_out: int, source: torch.Generator) -> nn.Sequential:
 
 
 def model(order: str, family: type[Family] = DiagonalGaussian, n_z1: int = UNITS["z1"]) -> HVAE:
-    """z2 (1 unit) -> z1 (2 units) -> x: four coins."""
+    """z2 (1 unit) -> z1 (2 units) -> x: four Bernoulli units."""
     source = torch.Generator().manual_seed(4)
     z1, z2 = (lambda: family(n_z1)), (lambda: family(1))
     root = torch.randn(z2().n_outputs, generator=source, dtype=torch.float64) / 2
@@ -138,12 +138,12 @@ def test_weights_average_to_the_enumerated_evidence(order: str) -> None:
     assert evidence.log_weight.shape == (8, 3)
     torch.testing.assert_close(log_q.exp().sum(0), torch.ones(3).double(), **EXACT)
     p = hvae.decoder
-    coin = lambda logits, value: stats.bernoulli(special.expit(logits)).pmf(value).prod(-1)  # noqa: E731
+    bernoulli = lambda logits, value: stats.bernoulli(special.expit(logits)).pmf(value).prod(-1)  # noqa: E731
     expected = np.zeros(3)
     for state in states.numpy()[:, 0]:
         z1, z2 = state[:2], state[2:]
-        prior = coin(p["z2"].net().detach().numpy(), z2) * coin(numpy_net(p["z1"].net, z2), z1)
-        expected += prior * coin(numpy_net(p["x"].net, z1), X.numpy()[0])
+        prior = bernoulli(p["z2"].net().detach().numpy(), z2) * bernoulli(numpy_net(p["z1"].net, z2), z1)
+        expected += prior * bernoulli(numpy_net(p["x"].net, z1), X.numpy()[0])
     np.testing.assert_allclose(p_x, expected, **EXACT)
 
 
@@ -172,7 +172,7 @@ def test_closed_forms_equal_the_mean_of_sampled_rates_exactly_where_they_are_all
     evidence, weight = everywhere(model(order))
     assert evidence.closed_form(name) is right
     truth = (weight * evidence.rate(name)).sum(0)
-    formula = (weight * kl(evidence.q[name].law, evidence.p[name].law)).sum(0)
+    formula = (weight * kl(evidence.q[name].distribution, evidence.p[name].distribution)).sum(0)
     if right:
         assert evidence.kl(name).shape == weight.expand(-1, 3).shape
         torch.testing.assert_close((weight * evidence.kl(name)).sum(0), truth, **EXACT)
@@ -215,7 +215,7 @@ def test_the_wrong_closed_form_is_off_by_nats() -> None:
     with torch.no_grad():
         evidence = hvae(torch.zeros(1, 1, 1).double(), {"z1": nodes[:, None, :1], "z2": nodes[:, None, 1:]})
         truth = (weights @ evidence.rate("z1")).item()
-        formula = (weights @ kl(evidence.q["z1"].law, evidence.p["z1"].law)).item()
+        formula = (weights @ kl(evidence.q["z1"].distribution, evidence.p["z1"].distribution)).item()
     assert truth == pytest.approx(math.log(v) / 2, abs=1e-10)
     assert formula == pytest.approx((1 / v - 1 + math.log(v) + (1 + v) / v) / 2, abs=1e-10)
     assert formula - truth == pytest.approx(1 / v, abs=1e-10)  # 4 nats

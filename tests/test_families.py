@@ -1,4 +1,4 @@
-"""One contract for every family, against laws built by hand with numpy, scipy and `torch.distributions`."""
+"""One contract for every family, against distributions built by hand with numpy, scipy and `torch.distributions`."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ SCALE = torch.tensor([[0.7, 0.0, 0.0], [-0.4, 1.9, 0.0], [0.2, 0.8, 0.3]], dtype
 
 @dataclass(frozen=True)
 class Case:
-    """A family, and its law by other means: a fresh law of `torch.distributions`, logs by scipy."""
+    """A family, and its distribution by other means: a fresh distribution of `torch.distributions`, logs by scipy."""
 
     make: Callable[[], Family]
     twin: Callable[[Tensor], Distribution]
@@ -67,11 +67,11 @@ def by_scipy(covariance: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.nda
     return lambda outputs, value: float(stats.multivariate_normal(outputs[:3], covariance(outputs)).logpdf(value))
 
 
-def coins(outputs: np.ndarray, value: np.ndarray) -> float:
+def bernoulli(outputs: np.ndarray, value: np.ndarray) -> float:
     return float(stats.bernoulli(special.expit(outputs)).logpmf(value).sum())
 
 
-def dice(outputs: np.ndarray, value: np.ndarray) -> float:
+def categorical(outputs: np.ndarray, value: np.ndarray) -> float:
     p = special.softmax(outputs.reshape(2, 3), axis=1)
     return float(np.log(p[value.reshape(2, 3).astype(bool)]).sum())
 
@@ -106,19 +106,19 @@ CASES = {
     "coins": Case(
         lambda: Bernoulli(3),
         lambda outputs: Independent(TorchBernoulli(logits=outputs), 1),
-        coins,
+        bernoulli,
         np.array(list(itertools.product([0.0, 1.0], repeat=3))),
     ),
     "dice": Case(
         lambda: Categorical(2, 3),
         lambda outputs: Independent(OneHotCategorical(logits=outputs.unflatten(-1, (2, 3))), 1),
-        dice,
+        categorical,
         np.array([np.concatenate(pair) for pair in itertools.product(FACES, repeat=2)]),
     ),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 unbound = pytest.mark.parametrize("case", [c for name, c in CASES.items() if not name.endswith(("learned", "fixed"))])
-"""families whose every law is a matter of outputs"""
+"""families whose every distribution is a matter of outputs"""
 gaussian = pytest.mark.parametrize("case", [c for c in CASES.values() if c.states is None])
 discrete = pytest.mark.parametrize("case", [c for c in CASES.values() if c.states is not None])
 
@@ -135,19 +135,29 @@ def values(case: Case, *shape: int, seed: int = 1) -> Tensor:
     return torch.from_numpy(case.states)[index]
 
 
-def moments(case: Case, law: Distribution) -> Tensor:
-    """Mean [..., S] of (v, v vᵀ) of a twin's law."""
+def moments(case: Case, distribution: Distribution) -> Tensor:
+    """Mean [..., S] of (v, v vᵀ) of a twin's distribution."""
     if case.states is not None:
-        return law.mean.flatten(law.mean.dim() - len(law.event_shape))
-    covariance = law.covariance_matrix if isinstance(law, MultivariateNormal) else torch.diag_embed(law.variance)
-    return torch.cat([law.mean, (covariance + law.mean.unsqueeze(-1) * law.mean.unsqueeze(-2)).flatten(-2)], -1)
+        return distribution.mean.flatten(distribution.mean.dim() - len(distribution.event_shape))
+    covariance = (
+        distribution.covariance_matrix
+        if isinstance(distribution, MultivariateNormal)
+        else torch.diag_embed(distribution.variance)
+    )
+    return torch.cat(
+        [
+            distribution.mean,
+            (covariance + distribution.mean.unsqueeze(-1) * distribution.mean.unsqueeze(-2)).flatten(-2),
+        ],
+        -1,
+    )
 
 
 @every
 def test_log_prob_equals_scipy_and_broadcasts(case: Case) -> None:
     family = case.make()
     outputs, value = normal(1, 5, family.n_outputs), values(case, 4, 1)
-    found = family.log_prob(family.law(outputs), value).detach()
+    found = family.log_prob(family.distribution(outputs), value).detach()
     assert found.shape == (4, 5)
     expected = [[case.log_prob(outputs[0, b].numpy(), value[k, 0].numpy()) for b in range(5)] for k in range(4)]
     np.testing.assert_allclose(found, expected, **EXACT)
@@ -156,24 +166,24 @@ def test_log_prob_equals_scipy_and_broadcasts(case: Case) -> None:
 @every
 def test_terms_per_unit_sum_to_the_whole_or_are_refused(case: Case) -> None:
     family = case.make()
-    law, value = family.law(normal(2, 5, family.n_outputs)), values(case, 2, 5)
+    distribution, value = family.distribution(normal(2, 5, family.n_outputs)), values(case, 2, 5)
     if not family.factorised:
         with pytest.raises(TypeError, match="no terms per unit"):
-            family.unit_log_prob(law, value)
+            family.unit_log_prob(distribution, value)
         return
-    terms = family.unit_log_prob(law, value)
+    terms = family.unit_log_prob(distribution, value)
     assert terms.shape == (2, 5, family.units)
-    torch.testing.assert_close(terms.sum(-1), family.log_prob(law, value), **EXACT)
+    torch.testing.assert_close(terms.sum(-1), family.log_prob(distribution, value), **EXACT)
     others = values(case, 2, 5, seed=9)
     others[..., : family.width // family.units] = value[..., : family.width // family.units]
-    torch.testing.assert_close(family.unit_log_prob(law, others)[..., 0], terms[..., 0], **EXACT)
+    torch.testing.assert_close(family.unit_log_prob(distribution, others)[..., 0], terms[..., 0], **EXACT)
 
 
 @every
 def test_mean_is_the_mean(case: Case) -> None:
     family = case.make()
     outputs = normal(2, 5, family.n_outputs)
-    mean = family.mean(family.law(outputs))
+    mean = family.mean(family.distribution(outputs))
     assert mean.shape == (2, 5, family.width)
     torch.testing.assert_close(mean, moments(case, case.twin(outputs))[..., : family.width], **EXACT)
 
@@ -187,16 +197,16 @@ def test_gaussian_draws_are_mean_plus_scale_times_noise(case: Case) -> None:
     assert isinstance(twin, Independent | MultivariateNormal)
     scale = torch.diag_embed(twin.stddev) if isinstance(twin, Independent) else twin.scale_tril
     expected = twin.mean + torch.einsum("kbij,kbj->kbi", scale.expand(4, 5, 3, 3), noise)
-    torch.testing.assert_close(family.draw(family.law(outputs), noise), expected, **EXACT)
+    torch.testing.assert_close(family.draw(family.distribution(outputs), noise), expected, **EXACT)
 
 
 @discrete
-def test_discrete_draws_fall_with_the_law_of_every_joint_state(case: Case) -> None:
+def test_discrete_draws_fall_with_the_distribution_of_every_joint_state(case: Case) -> None:
     family = case.make()
     assert case.states is not None and (family.noise, family.noise_width) == ("uniform", family.width)
     outputs = normal(family.n_outputs)
     noise = torch.rand(20_000, 1, family.noise_width, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    drawn = family.draw(family.law(outputs), noise)[:, 0].numpy()
+    drawn = family.draw(family.distribution(outputs), noise)[:, 0].numpy()
     hits = (drawn[:, None] == case.states).all(-1)
     assert hits.any(1).all()
     expected = np.exp([case.log_prob(outputs.numpy(), state) for state in case.states])
@@ -206,21 +216,25 @@ def test_discrete_draws_fall_with_the_law_of_every_joint_state(case: Case) -> No
 
 @every
 def test_exponential_family_form(case: Case) -> None:
-    """log p(v) - (<T(v), eta> - A) is the base measure: -D/2 log 2π for Gaussians and 0 for coins and dice."""
+    """log p(v) - (<T(v), eta> - A) is the base measure: -D/2 log 2π for Gaussians and 0 for Bernoulli and categorical
+    units."""
     family = case.make()
     value = values(case, 4, 1)
-    law = family.law(normal(1, 5, family.n_outputs))
-    eta, normaliser = family.natural(law)
-    base = family.log_prob(law, value) - ((family.statistic(value) * eta).sum(-1) - normaliser)
+    distribution = family.distribution(normal(1, 5, family.n_outputs))
+    eta, normaliser = family.natural(distribution)
+    base = family.log_prob(distribution, value) - ((family.statistic(value) * eta).sum(-1) - normaliser)
     expected = -1.5 * math.log(2 * math.pi) if case.states is None else 0.0
     torch.testing.assert_close(base, torch.full((4, 5), expected, dtype=torch.float64), **EXACT)
 
 
 @every
 def test_product_is_the_normalised_product(case: Case) -> None:
-    """log product - log a - log b does not depend on the value, and the product is a law: it sums to 1."""
+    """log product - log a - log b does not depend on the value, and the product is a distribution: it sums to 1."""
     family = case.make()
-    a, b = family.law(normal(1, 5, family.n_outputs)), family.law(normal(2, 5, family.n_outputs, seed=5))
+    a, b = (
+        family.distribution(normal(1, 5, family.n_outputs)),
+        family.distribution(normal(2, 5, family.n_outputs, seed=5)),
+    )
     product = family.product(a, b)
     points = values(case, 30, 1, 1) if case.states is None else torch.from_numpy(case.states)[:, None, None]
     rest = family.log_prob(product, points) - family.log_prob(a, points) - family.log_prob(b, points)
@@ -239,7 +253,7 @@ def test_product_is_the_normalised_product(case: Case) -> None:
 def test_match_has_the_moments_of_the_mixture(case: Case) -> None:
     family = case.make()
     outputs = normal(4, 5, family.n_outputs)
-    matched = family.match(family.law(outputs))
+    matched = family.match(family.distribution(outputs))
     expected = moments(case, case.twin(outputs)).flatten(end_dim=1).mean(0)
     twin = matched
     if case.states is None and not isinstance(matched, MultivariateNormal):
@@ -253,20 +267,20 @@ def test_match_has_the_moments_of_the_mixture(case: Case) -> None:
 
 @unbound
 def test_match_is_nearest_to_the_mixture(case: Case) -> None:
-    """No other law of the family has a smaller mean KL from the batch."""
+    """No other distribution of the family has a smaller mean KL from the batch."""
     family = case.make()
-    laws = family.law(normal(4, 5, family.n_outputs))
-    matched = family.match(laws)
-    best = kl(laws, matched).mean()
+    distributions = family.distribution(normal(4, 5, family.n_outputs))
+    matched = family.match(distributions)
+    best = kl(distributions, matched).mean()
     for seed in range(10):
-        assert kl(laws, family.law(normal(family.n_outputs, seed=100 + seed))).mean() > best
+        assert kl(distributions, family.distribution(normal(family.n_outputs, seed=100 + seed))).mean() > best
 
 
 @every
 def test_kl_equals_torch_and_enumeration(case: Case) -> None:
     family = case.make()
     outputs, others = normal(1, 5, family.n_outputs), normal(4, 1, family.n_outputs, seed=5)
-    a, b = family.law(outputs), family.law(others)
+    a, b = family.distribution(outputs), family.distribution(others)
     found = kl(a, b)
     assert found.shape == (4, 5)
     expand = outputs.expand(4, 5, -1), others.expand(4, 5, -1)
@@ -284,7 +298,7 @@ def test_kl_equals_torch_and_enumeration(case: Case) -> None:
 def test_kl_between_full_and_diagonal_gaussians() -> None:
     full, flat = CASES["full"], CASES["diagonal"]
     outputs, others = normal(4, 5, 9), normal(4, 5, 6, seed=5)
-    a, b = full.make().law(outputs), flat.make().law(others)
+    a, b = full.make().distribution(outputs), flat.make().distribution(others)
     twin = MultivariateNormal(others[..., :3], torch.diag_embed(others[..., 3:].exp()))
     torch.testing.assert_close(kl(a, b), kl_divergence(full.twin(outputs), twin), **EXACT)
     torch.testing.assert_close(kl(b, a), kl_divergence(twin, full.twin(outputs)), **EXACT)
@@ -293,18 +307,19 @@ def test_kl_between_full_and_diagonal_gaussians() -> None:
 @pytest.mark.parametrize("pair", list(itertools.permutations(("diagonal", "full", "coins", "dice"), 2)))
 def test_kl_between_different_kinds_is_refused(pair: tuple[str, str]) -> None:
     families = [CASES[name].make() for name in pair]
-    laws = [family.law(normal(family.n_outputs)) for family in families]
+    distributions = [family.distribution(normal(family.n_outputs)) for family in families]
     if set(pair) != {"diagonal", "full"}:
         with pytest.raises(TypeError, match="no closed-form KL"):
-            kl(*laws)
+            kl(*distributions)
     with pytest.raises(TypeError, match="no closed-form KL per unit"):
-        unit_kl(*laws)
+        unit_kl(*distributions)
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_standard_law(case: Case, dtype: torch.dtype) -> None:
-    """N(0, I), fair coins or fair dice, whatever variance the family has of its own; outputs 0 start there."""
+def test_standard_distribution(case: Case, dtype: torch.dtype) -> None:
+    """N(0, I), fair Bernoulli units or fair categorical units, whatever variance the family has of its own; outputs 0
+    start there."""
     family, value = case.make(), values(case, 6).to(dtype)
     standard = family.standard(value)
     if case.states is None:
@@ -316,16 +331,16 @@ def test_standard_law(case: Case, dtype: torch.dtype) -> None:
     assert found.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == torch.float32 else 1e-12)
     if family.n_outputs > 3 or case.states is not None:
-        start = family.law(family.standard_outputs().to(dtype))
+        start = family.distribution(family.standard_outputs().to(dtype))
         np.testing.assert_allclose(family.log_prob(start, value), expected, rtol=1e-6)
 
 
-def test_natural_parameters_of_narrow_float32_laws_lose_nothing() -> None:
+def test_natural_parameters_of_narrow_float32_distributions_lose_nothing() -> None:
     """mean²/variance and its kin nearly cancel: in float32 the sum would be off by tenths of a nat."""
     family = DiagonalGaussian(1)
     outputs, value = torch.tensor([3.0, -14.0]), torch.tensor([3.001])
-    law = family.law(outputs)
-    eta, normaliser = family.natural(law)
+    distribution = family.distribution(outputs)
+    eta, normaliser = family.natural(distribution)
     found = (family.statistic(value.double()) * eta).sum(-1) - normaliser - math.log(2 * math.pi) / 2
     assert found.item() == pytest.approx(stats.norm(3.0, math.exp(-7)).logpdf(float(value)), abs=1e-6)
 
@@ -338,7 +353,7 @@ def test_gradients_and_vmap(case: Case) -> None:
     noise = torch.rand(6, family.noise_width, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
 
     def score(outputs: Tensor, others: Tensor, noise: Tensor) -> Tensor:
-        a, b = family.law(outputs), family.law(others)
+        a, b = family.distribution(outputs), family.distribution(others)
         value = family.draw(a, noise)
         product = family.product(a, b)
         return kl(a, b) + family.log_prob(a, value) * family.log_prob(b, value) + family.log_prob(product, value)
@@ -359,9 +374,9 @@ def test_gradients_and_vmap(case: Case) -> None:
 def test_float32_agrees_with_float64(case: Case) -> None:
     family = case.make()
     outputs, value = normal(1, 50, family.n_outputs), values(case, 20, 1)
-    exact = family.log_prob(family.law(outputs), value)
+    exact = family.log_prob(family.distribution(outputs), value)
     single = case.make().float()
-    found = single.log_prob(single.law(outputs.float()), value.float())
+    found = single.log_prob(single.distribution(outputs.float()), value.float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), exact, rtol=3e-6, atol=3e-5)
 
@@ -370,11 +385,11 @@ def test_float32_agrees_with_float64(case: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_coins_answer_1000_where_the_truth_is_1000(dtype: torch.dtype) -> None:
+def test_bernoulli_answer_1000_where_the_truth_is_1000(dtype: torch.dtype) -> None:
     family = Bernoulli(1)
     for logit, value, expected in ((1000, 0, -1000), (-1000, 1, -1000), (1e4, 1, 0), (-1e4, 0, 0), (1e4, 0, -1e4)):
         outputs = torch.tensor([float(logit)], dtype=dtype, requires_grad=True)
-        found = family.log_prob(family.law(outputs), torch.tensor([float(value)], dtype=dtype))
+        found = family.log_prob(family.distribution(outputs), torch.tensor([float(value)], dtype=dtype))
         assert found.item() == expected
         (slope,) = torch.autograd.grad(found, outputs)
         assert slope.item() == (value - (logit > 0))
@@ -383,35 +398,39 @@ def test_coins_answer_1000_where_the_truth_is_1000(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_dice_and_divergences_at_extreme_logits(dtype: torch.dtype) -> None:
-    dice, coins = Categorical(1, 3), Bernoulli(1)
-    law = dice.law(torch.tensor([1e4, 0.0, -1e4], dtype=dtype))
-    found = dice.log_prob(law, torch.eye(3, dtype=dtype))
+def test_categorical_and_divergences_at_extreme_logits(dtype: torch.dtype) -> None:
+    categorical, bernoulli = Categorical(1, 3), Bernoulli(1)
+    distribution = categorical.distribution(torch.tensor([1e4, 0.0, -1e4], dtype=dtype))
+    found = categorical.log_prob(distribution, torch.eye(3, dtype=dtype))
     assert found.tolist() == [0, -1e4, -2e4]
-    assert kl(law, dice.law(torch.zeros(3, dtype=dtype))).item() == pytest.approx(math.log(3), rel=1e-6)
-    assert kl(law, dice.law(torch.tensor([-1e4, 0.0, 0.0], dtype=dtype))).item() == pytest.approx(1e4, rel=1e-4)
-    up, down = (coins.law(torch.tensor([sign * 1e4], dtype=dtype)) for sign in (1, -1))
+    assert kl(distribution, categorical.distribution(torch.zeros(3, dtype=dtype))).item() == pytest.approx(
+        math.log(3), rel=1e-6
+    )
+    assert kl(
+        distribution, categorical.distribution(torch.tensor([-1e4, 0.0, 0.0], dtype=dtype))
+    ).item() == pytest.approx(1e4, rel=1e-4)
+    up, down = (bernoulli.distribution(torch.tensor([sign * 1e4], dtype=dtype)) for sign in (1, -1))
     assert kl(up, down).item() == kl(down, up).item() == 1e4
     for noise in (0.0, 0.5, 1 - 1e-7):
-        assert coins.draw(up, torch.tensor([noise], dtype=dtype)).item() == 1
-        assert coins.draw(down, torch.tensor([noise], dtype=dtype)).item() == 0
-        assert dice.draw(law, torch.full((3,), noise, dtype=dtype)).tolist() == [1, 0, 0]
+        assert bernoulli.draw(up, torch.tensor([noise], dtype=dtype)).item() == 1
+        assert bernoulli.draw(down, torch.tensor([noise], dtype=dtype)).item() == 0
+        assert categorical.draw(distribution, torch.full((3,), noise, dtype=dtype)).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_match_of_certain_coins_and_dice_is_finite(dtype: torch.dtype) -> None:
+def test_match_of_certain_bernoulli_and_categorical_is_finite(dtype: torch.dtype) -> None:
     """A unit that is on for every datum, at a logit where its probability has rounded to 1."""
-    coins, dice = Bernoulli(2), Categorical(1, 3)
-    laws = coins.law(torch.tensor([[50.0, -40.0], [50.0, -41.0]], dtype=dtype))
-    matched = coins.match(laws)
+    bernoulli, categorical = Bernoulli(2), Categorical(1, 3)
+    distributions = bernoulli.distribution(torch.tensor([[50.0, -40.0], [50.0, -41.0]], dtype=dtype))
+    matched = bernoulli.match(distributions)
     assert isinstance(matched, Independent)
     expected = [50.0, math.log((math.exp(-40) + math.exp(-41)) / 2)]
     assert matched.base_dist.logits.tolist() == pytest.approx(expected, rel=1e-6)
-    assert kl(laws, matched).isfinite().all()
-    rolls = dice.law(torch.tensor([[200.0, 0.0, 0.0], [200.0, 1.0, 0.0]], dtype=dtype))
-    matched = dice.match(rolls)
+    assert kl(distributions, matched).isfinite().all()
+    rolls = categorical.distribution(torch.tensor([[200.0, 0.0, 0.0], [200.0, 1.0, 0.0]], dtype=dtype))
+    matched = categorical.match(rolls)
     mean = math.log((1 + math.e) / 2) - 200
-    assert dice.log_prob(matched, torch.eye(3, dtype=dtype)).tolist() == pytest.approx([0, mean, -200], rel=1e-6)
+    assert categorical.log_prob(matched, torch.eye(3, dtype=dtype)).tolist() == pytest.approx([0, mean, -200], rel=1e-6)
     assert kl(rolls, matched).isfinite().all()
 
 
@@ -421,12 +440,14 @@ def test_log_variances_are_clamped_and_everything_stays_finite(log_variance: flo
     family = DiagonalGaussian(1)
     outputs = torch.tensor([0.5, log_variance], dtype=dtype, requires_grad=True)
     clamped = math.copysign(20, log_variance)
-    law = family.law(outputs)
-    assert family.draw(law, torch.tensor([2.0])).item() == pytest.approx(0.5 + 2 * math.exp(clamped / 2), rel=1e-5)
-    found = family.log_prob(law, torch.tensor([0.25], dtype=dtype))
+    distribution = family.distribution(outputs)
+    assert family.draw(distribution, torch.tensor([2.0])).item() == pytest.approx(
+        0.5 + 2 * math.exp(clamped / 2), rel=1e-5
+    )
+    found = family.log_prob(distribution, torch.tensor([0.25], dtype=dtype))
     assert found.item() == pytest.approx(stats.norm(0.5, math.exp(clamped / 2)).logpdf(0.25), rel=1e-5)
-    standard = family.standard(law.mean)
-    divergence = kl(law, standard) + kl(standard, law)
+    standard = family.standard(distribution.mean)
+    divergence = kl(distribution, standard) + kl(standard, distribution)
     assert divergence.isfinite().all() and divergence > 0
     (slope,) = torch.autograd.grad(found.sum() + divergence.sum(), outputs)
     assert slope.isfinite().all() and slope[1] == 0
@@ -437,5 +458,5 @@ def test_full_gaussian_clamps_its_diagonal() -> None:
     for extreme, std in ((80.0, math.exp(10)), (-80.0, math.exp(-10))):
         outputs = torch.tensor([0.0, 0.0, 0.0, extreme, extreme], dtype=torch.float64)
         expected = stats.norm(0, std).logpdf(1e-4) * 2
-        found = family.log_prob(family.law(outputs), torch.full((2,), 1e-4, dtype=torch.float64))
+        found = family.log_prob(family.distribution(outputs), torch.full((2,), 1e-4, dtype=torch.float64))
         assert found.item() == pytest.approx(expected, rel=1e-10)

@@ -129,7 +129,8 @@ def test_the_page_shows_spectra_distances_and_published_numbers(root: Path, tmp_
 
 
 def linear_game(data: torch.Tensor, weight: torch.Tensor, coding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dL_p/dW, dL_q/dV) of a stack of one layer of fair coins with linear nets, over all states of data and dreams."""
+    """(dL_p/dW, dL_q/dV) of a stack of one layer of fair Bernoulli units with linear nets, over all states of data
+    and dreams."""
     n_pixels, n_units = weight.shape
     net, code = (torch.nn.Linear(*shape, dtype=torch.float64) for shape in ((n_units, n_pixels), (n_pixels, n_units)))
     mean = data.mean(0)

@@ -1,7 +1,7 @@
 """The expected gradient of every objective equals the gradient of the exact bound, to rounding.
 
-Exact on one side: all values are clamped on a grid (states of coins and dice, equally spaced points of a
-Gaussian unit), weighed by q, and the weighted bound is differentiated as it stands. Surrogate on the other:
+Exact on one side: all values are clamped on a grid (states of Bernoulli and categorical units, equally spaced points of
+a Gaussian unit), weighed by q, and the weighted bound is differentiated as it stands. Surrogate on the other:
 Gaussian units are drawn from a grid of *noise*, discrete ones are clamped to every state, and what is averaged
 are the gradients that training would follow. The two share no route from parameters to bound.
 """
@@ -65,7 +65,7 @@ ORDERS = {"bottom-up": NetworkPosterior, "top-down": Ladder}
 Points = list[tuple[Tensor, float]]
 
 
-def coins(units: int) -> Callable[[], Family]:
+def bernoulli(units: int) -> Callable[[], Family]:
     return lambda: Bernoulli(units)
 
 
@@ -78,7 +78,7 @@ def normal() -> Family:
 
 
 def stack(order: str, kinds: Sequence[Callable[[], Family]], *, seed: int = 0, scale: float = 0.8) -> HVAE:
-    """Tanh nets over latents z1, z2, … of the given kinds, below them three coins."""
+    """Tanh nets over latents z1, z2, … of the given kinds, below them three Bernoulli units."""
     source = torch.Generator().manual_seed(seed)
 
     def net(n_in: int, n_out: int) -> nn.Sequential:
@@ -178,12 +178,12 @@ BOUNDS: dict[str, tuple[Bound, Callable[[Evidence], Tensor]]] = {
     "tvo": (Tvo(PARTITION), tvo),
 }
 DISCRETE = {
-    "coins": [coins(2)],
+    "coins": [bernoulli(2)],
     "die": [die(3)],
-    "coins-coin": [coins(2), coins(1)],
+    "coins-coin": [bernoulli(2), bernoulli(1)],
     "die-die": [die(3), die(2)],
-    "coin-die-coin": [coins(1), die(2), coins(1)],
-    "coins-coin-coin": [coins(2), coins(1), coins(1)],
+    "coin-die-coin": [bernoulli(1), die(2), bernoulli(1)],
+    "coins-coin-coin": [bernoulli(2), bernoulli(1), bernoulli(1)],
 }
 
 
@@ -210,7 +210,7 @@ def test_discrete_stacks(kinds: str, order: str, bound: str) -> None:
 @pytest.mark.parametrize("bound", [*BOUNDS, "vimco"])
 def test_three_samples(bound: str) -> None:
     """Where the two baselines of VIMCO differ."""
-    model = stack("bottom-up", [die(3), coins(1)])
+    model = stack("bottom-up", [die(3), bernoulli(1)])
     objective, exact = {**BOUNDS, "vimco": (Iwae(baseline=fill_in), iwae)}[bound]
     assert_equal_gradients(model, exact_bound(model, exact, 3, 2, 1.0), expected_surrogate(model, objective, 3, 2))
 
@@ -223,14 +223,14 @@ def test_three_samples(bound: str) -> None:
         ("bottom-up", [normal], "iwae", 2),
         ("bottom-up", [normal, normal], "elbo", 1),
         ("top-down", [normal, normal], "elbo", 1),
-        ("bottom-up", [normal, coins(1)], "elbo", 2),
-        ("bottom-up", [coins(1), normal], "elbo", 2),
-        ("bottom-up", [normal, coins(1)], "iwae", 2),
-        ("top-down", [normal, coins(1)], "iwae", 2),
-        ("bottom-up", [coins(1), normal], "iwae", 2),
-        ("top-down", [coins(1), normal], "iwae", 2),
+        ("bottom-up", [normal, bernoulli(1)], "elbo", 2),
+        ("bottom-up", [bernoulli(1), normal], "elbo", 2),
+        ("bottom-up", [normal, bernoulli(1)], "iwae", 2),
+        ("top-down", [normal, bernoulli(1)], "iwae", 2),
+        ("bottom-up", [bernoulli(1), normal], "iwae", 2),
+        ("top-down", [bernoulli(1), normal], "iwae", 2),
         ("bottom-up", [normal], "tvo", 2),
-        ("top-down", [normal, coins(1)], "tvo", 2),
+        ("top-down", [normal, bernoulli(1)], "tvo", 2),
     ],
 )
 def test_gaussian_and_mixed_stacks(order: str, kinds: list[Callable[[], Family]], bound: str, n_samples: int) -> None:
@@ -257,8 +257,8 @@ WITHOUT_SCORE: dict[str, tuple[Bound, Callable[[Evidence], Tensor]]] = {
         ("bottom-up", normals(1), "elbo", 2),
         ("bottom-up", normals(1), "iwae", 2),
         *[(order, normals(2), bound, 1) for order in ORDERS for bound in WITHOUT_SCORE],
-        *[(order, [normal, coins(1)], "elbo", 2) for order in ORDERS],
-        *[(order, [coins(1), normal], "elbo", 2) for order in ORDERS],
+        *[(order, [normal, bernoulli(1)], "elbo", 2) for order in ORDERS],
+        *[(order, [bernoulli(1), normal], "elbo", 2) for order in ORDERS],
     ],
 )
 def test_gradients_without_the_score(order: str, kinds: list[Callable[[], Family]], bound: str, n_samples: int) -> None:
@@ -300,16 +300,20 @@ def test_tempered_bounds_without_the_score(order: str) -> None:
 
 
 def parameters_detached(evidence: Evidence) -> Evidence:
-    """What published code does instead of `stick`, known to be wrong: q's laws are cut from their parents."""
+    """What published code does instead of `stick`, known to be wrong: q's distributions are cut from their parents."""
 
     def cut(site: Site) -> Site:
-        law = site.law
-        if isinstance(law, MultivariateNormal):
+        distribution = site.distribution
+        if isinstance(distribution, MultivariateNormal):
             return Site(
-                site.value, MultivariateNormal(law.loc.detach(), scale_tril=law.scale_tril.detach()), site.family
+                site.value,
+                MultivariateNormal(distribution.loc.detach(), scale_tril=distribution.scale_tril.detach()),
+                site.family,
             )
-        assert isinstance(law, DiagonalNormal)
-        return Site(site.value, DiagonalNormal(law.mean.detach(), law.log_variance.detach()), site.family)
+        assert isinstance(distribution, DiagonalNormal)
+        return Site(
+            site.value, DiagonalNormal(distribution.mean.detach(), distribution.log_variance.detach()), site.family
+        )
 
     return replace(evidence, q={name: cut(site) for name, site in evidence.q.items()})
 
@@ -352,7 +356,7 @@ def differences_to_iwae(model: HVAE, losses: Sequence[Callable[[Evidence, int], 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_two_layers_and_two_samples_doubly_reparametrised(order: str) -> None:
-    """Where detaching the laws' parameters goes wrong, and sticking the landing alone.
+    """Where detaching the distributions' parameters goes wrong, and sticking the landing alone.
 
     28 nodes a unit, where the weights of two samples are nearly linear in the noise: 20 nodes leave 1e-8.
     """
@@ -372,8 +376,8 @@ def with_batch_norm(model: HVAE) -> HVAE:
 
 
 def test_with_batch_norm_only_sticking_the_landing_is_unbiased() -> None:
-    """A law whose parameters depend on a whole batch is a law: its score has mean 0. But a weight that feels all
-    draws is not what double reparametrisation differentiates, and the configuration refuses the pair."""
+    """A distribution whose parameters depend on a whole batch is a distribution: its score has mean 0. But a weight
+    that feels all draws is not what double reparametrisation differentiates, and the configuration refuses the pair."""
     two = with_batch_norm(stack("bottom-up", normals(2), scale=0.2))
 
     def difference(evidence: Evidence, step: int) -> Tensor:  # to the pathwise gradient, as the others
@@ -385,14 +389,14 @@ def test_with_batch_norm_only_sticking_the_landing_is_unbiased() -> None:
 
 
 def test_with_batch_norm_the_score_function_is_biased() -> None:
-    """One coin moves the bound of every draw and datum of its batch, its own baseline included.
+    """One Bernoulli unit moves the bound of every draw and datum of its batch, its own baseline included.
 
-    All 16 batches of two coins for two draws of two data (one unit); without batch norm the same sum is exact, and the
-    configuration refuses the pair.
+    All 16 batches of two Bernoulli units for two draws of two data (one unit); without batch norm the same sum is
+    exact, and the configuration refuses the pair.
     """
 
     def difference(norm: bool, objective: Elbo | Iwae) -> float:
-        source, coin = torch.Generator().manual_seed(1), Bernoulli(1)
+        source, bernoulli = torch.Generator().manual_seed(1), Bernoulli(1)
 
         def net(n_in: int, n_out: int) -> nn.Sequential:
             layers = (nn.Linear(n_in, 3), nn.Tanh(), nn.Linear(3, n_out))
@@ -405,13 +409,13 @@ def test_with_batch_norm_the_score_function_is_biased() -> None:
         if norm:
             down.insert(1, BatchNorm(3).double())
         root = Root(torch.zeros(1).double(), learned=False)
-        decoder = BeliefNetwork([Conditional("z1", [], root, coin), Conditional("x", ["z1"], down, Bernoulli(2))])
-        model = HVAE(decoder, NetworkPosterior(BeliefNetwork([Conditional("z1", ["x"], up, coin)]))).train()
+        decoder = BeliefNetwork([Conditional("z1", [], root, bernoulli), Conditional("x", ["z1"], down, Bernoulli(2))])
+        model = HVAE(decoder, NetworkPosterior(BeliefNetwork([Conditional("z1", ["x"], up, bernoulli)]))).train()
         x = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).double()
         weights = list(up.parameters())
         exact, expected = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
-        for coins in itertools.product((0.0, 1.0), repeat=4):
-            evidence = model.weigh(model.infer(x, {}, {"z1": torch.tensor(coins).double().view(2, 2, 1)}), x)
+        for bernoulli in itertools.product((0.0, 1.0), repeat=4):
+            evidence = model.weigh(model.infer(x, {}, {"z1": torch.tensor(bernoulli).double().view(2, 2, 1)}), x)
             probability, f = evidence.q["z1"].log_prob.sum().exp(), evidence.log_weight
             bound = f.mean() if isinstance(objective, Elbo) else (f.logsumexp(0) - math.log(2)).mean()
             mine = torch.autograd.grad(-probability * bound, weights, retain_graph=True)
@@ -434,8 +438,10 @@ def exact_posterior(decoder: BeliefNetwork, kind: str) -> Posterior:
     where, mean_v, covariance = joint(decoder)
     latents = [name for name in reversed(decoder.variables) if name != "x"]
 
-    def conditional(name: str, parents: list[str], law: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Conditional:
-        weight, bias, noise = (torch.from_numpy(np.atleast_1d(part)) for part in law)
+    def conditional(
+        name: str, parents: list[str], distribution: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> Conditional:
+        weight, bias, noise = (torch.from_numpy(np.atleast_1d(part)) for part in distribution)
         family = FullGaussian(len(bias), variance="learned", scale_tril=torch.linalg.cholesky(noise))
         net = nn.Linear(weight.shape[1], len(bias), dtype=torch.float64)
         net.weight.data, net.bias.data = weight.clone(), bias.clone()
@@ -505,7 +511,7 @@ def test_at_the_exact_posterior_every_single_draw_has_the_gradient_0(kind: str, 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_frozen_evidence_has_the_same_values_and_only_paths(order: str) -> None:
-    model = stack(order, [normal, coins(2), normal])
+    model = stack(order, [normal, bernoulli(2), normal])
     noise = rng.noise(model.noise_specs(), 3, 1, seed=0, purpose="test", dtype=torch.float64)
     evidence = model(X, noise)
     for live, frozen in ((evidence.p, evidence.frozen.p), (evidence.q, evidence.frozen.q)):
@@ -530,8 +536,8 @@ def test_frozen_evidence_has_the_same_values_and_only_paths(order: str) -> None:
 def test_what_cannot_be_unbiased_is_refused() -> None:
     noise = {name: torch.full((2, 1, 1), 0.3).double() for name in ("z1", "z2")}
     for kinds, objective, words in (
-        ([coins(1), coins(1)], StickingTheLanding(Elbo()), "the layers z1, z2 are all discrete"),
-        ([normal, coins(1)], DoublyReparametrised(Iwae()), "z2 is discrete"),
+        ([bernoulli(1), bernoulli(1)], StickingTheLanding(Elbo()), "the layers z1, z2 are all discrete"),
+        ([normal, bernoulli(1)], DoublyReparametrised(Iwae()), "z2 is discrete"),
         (normals(2), DoublyReparametrised(Iwae(layer_beta={"z1": 2.0})), "give one factor for all layers"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -575,7 +581,7 @@ def test_a_step_of_training_follows_the_gradient_of_each_model_alone(order: Any,
 @pytest.mark.parametrize("order", ORDERS)
 def test_tempered_bounds_have_the_same_exact_gradients(order: str) -> None:
     """beta and its layers enter the score's signal too."""
-    model = stack(order, [coins(2), coins(1)])
+    model = stack(order, [bernoulli(2), bernoulli(1)])
     factors = {"z1": 0.3 * 0.5, "z2": 0.3 * 2.0}
     layer_beta = {"z1": 0.5, "z2": 2.0}
 
@@ -666,11 +672,13 @@ def test_iwae_of_one_sample_is_the_elbo() -> None:
 
 
 def rational(order: str, depth: int) -> HVAE:
-    """One coin a layer, whose conditionals in q are 1/4 or 3/4 at X: 4^depth draws hold each state as often as q says.
+    """One Bernoulli unit a layer, whose conditionals in q are 1/4 or 3/4 at X: 4^depth draws hold each state as often
+    as q says.
 
-    Linear nets. In the ladder logit ± log 3 comes from the decoder, and u of the inner layers is a fair coin at X.
+    Linear nets. In the ladder logit ± log 3 comes from the decoder, and u of the inner layers is a fair Bernoulli unit
+    at X.
     """
-    model = stack(order, [coins(1)] * depth)
+    model = stack(order, [bernoulli(1)] * depth)
     up = model.posterior.upward if isinstance(model.posterior, Ladder) else model.posterior.network
     log3, source, mean = math.log(3), torch.Generator().manual_seed(5), X[0, 0]
 
@@ -723,7 +731,7 @@ def split(model: HVAE, values: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_covariance_gradient_follows_no_path(order: str) -> None:
     """Draw for draw, from each sample's own gradients at its value, where layers are Gaussian."""
-    model = stack(order, [normal, coins(1), normal])
+    model = stack(order, [normal, bernoulli(1), normal])
     noise = rng.noise(model.noise_specs(), 3, 1, seed=0, purpose="test", dtype=torch.float64)
     weights = list(model.parameters())
     objective = Covariance(Tvo(PARTITION, Constant(0.6), {"z2": 0.5}))
@@ -802,7 +810,7 @@ def test_the_estimate_is_the_bound_and_one_discrete_sample_is_refused() -> None:
 
 def test_a_constant_added_to_every_log_weight_leaves_each_gradient_alone() -> None:
     """It moves the bound; the baseline takes it out of the signal of every single draw, not only on average."""
-    model = stack("bottom-up", [coins(2), coins(1)])
+    model = stack("bottom-up", [bernoulli(2), bernoulli(1)])
     noise = {
         name: torch.rand(3, 1, model.decoder[name].family.width, generator=torch.Generator().manual_seed(i)).double()
         for i, name in enumerate(model.latents)

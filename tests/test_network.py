@@ -24,7 +24,8 @@ def net(n_in: int, n_out: int, seed: int) -> nn.Sequential:
 
 
 def stack(seed: int = 0) -> BeliefNetwork:
-    """Gaussian z2 (2 units) -> two dice of three faces z1 -> x: five coins that see z1 and z2."""
+    """Gaussian z2 (2 units) -> two categorical units of three faces z1 -> x: five Bernoulli units that see z1 and
+    z2."""
     family: list[Family] = [DiagonalGaussian(2), Categorical(2, 3), Bernoulli(5)]
     root = torch.randn(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return BeliefNetwork(
@@ -138,6 +139,8 @@ def test_all_pairs_of_a_full_covariance_child() -> None:
     found = network.walk({"x": x, "z1": z}, {})["x"].log_prob
     assert found.shape == (4, 5)
     for k in range(4):
-        law = network["x"]({"z1": z[k, 0]})
-        expected = stats.multivariate_normal(law.mean.detach(), law.covariance_matrix.detach()).logpdf(x[0])
+        distribution = network["x"]({"z1": z[k, 0]})
+        expected = stats.multivariate_normal(
+            distribution.mean.detach(), distribution.covariance_matrix.detach()
+        ).logpdf(x[0])
         np.testing.assert_allclose(found[k].detach(), expected, **EXACT)

@@ -8,16 +8,19 @@ from torch import nn
 from hvae.analysis.claims import decide
 from hvae.experiments.conjecture import figures_nonlinear as figures
 from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
-from hvae.experiments.conjecture.bernoulli import Effort, Law, n_parameters
+from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind, n_parameters
 from hvae.experiments.conjecture.claims_nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
 from hvae.experiments.conjecture.lines import Lines
 from hvae.experiments.conjecture.nonlinear import OnValues, fitted, nonlinear_rows, smooth_decoder, started
-from hvae.experiments.conjecture.tables_nonlinear import nonlinear_csv, nonlinear_reading, nonlinear_tables
+from hvae.experiments.conjecture.tables_nonlinear import nonlinear_csv, nonlinear_summary, nonlinear_tables
 
-GAUSSIAN, TWO = Law("gaussian", "mlp", 8), Law("mixture", "mlp", 8, 2)
-LAWS = [
-    Law("gaussian", "linear"), Law("gaussian", "free"), Law("mixture", "mlp", 16, 4), Law("nsf", "mlp", 16),
-]  # fmt: skip
+GAUSSIAN, TWO = EncoderKind("gaussian", "mlp", 8), EncoderKind("mixture", "mlp", 8, 2)
+ENCODERS = [
+    EncoderKind("gaussian", "linear"),
+    EncoderKind("gaussian", "free"),
+    EncoderKind("mixture", "mlp", 16, 4),
+    EncoderKind("nsf", "mlp", 16),
+]
 
 
 def lines(strength: float = 2.0, seed: int = 0, n: int = 48) -> Lines:
@@ -70,10 +73,10 @@ def test_both_stages_of_training_are_what_they_say() -> None:
 
 def test_an_encoder_trained_beside_others_is_the_one_trained_alone() -> None:
     stacks = [OnValues(lines(seed=seed, n=24), started(TWO, seed)) for seed in (0, 1)]
-    effort = Effort(5, 0.02, 1)
-    together, _ = fitted(stacks, effort)
+    budget = Budget(5, 0.02, 1)
+    together, _ = fitted(stacks, budget)
     for stack, one in zip(stacks, together, strict=True):
-        (alone,), _ = fitted([stack], effort)
+        (alone,), _ = fitted([stack], budget)
         for name, value in one.encoder.state_dict().items():
             torch.testing.assert_close(value, alone.encoder.state_dict()[name], atol=1e-9, rtol=0)
         assert stack.gap() != one.gap()
@@ -81,27 +84,31 @@ def test_an_encoder_trained_beside_others_is_the_one_trained_alone() -> None:
 
 def test_training_does_not_give_up_the_modes() -> None:
     """0.45 nats are left here; climbing the bound from the start, without being told, leaves 2.6."""
-    (whole,), change = fitted([OnValues(lines(4.0, seed=0, n=64), started(TWO, 0))], Effort(120, 0.05, 1))
+    (whole,), change = fitted([OnValues(lines(4.0, seed=0, n=64), started(TWO, 0))], Budget(120, 0.05, 1))
     assert 0.1 < whole.gap() < 1.0 and abs(float(change[0])) < 0.05
 
 
 @torch.no_grad()
 def test_a_masked_autoregressive_flow_of_one_unit_is_a_gaussian() -> None:
-    """Why it is not among the laws: noise is affine in the value."""
-    encoder = started(Law("maf", "mlp", 4), 0)
+    """Why it is not among the distributions: noise is affine in the value."""
+    encoder = started(EncoderKind("maf", "mlp", 4), 0)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.3)
     family = encoder["z1"].family
-    law = encoder["z1"]({"x": torch.ones(1, 1).double()})
-    noise = family.noise_of(law, torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
+    distribution = encoder["z1"]({"x": torch.ones(1, 1).double()})
+    noise = family.noise_of(distribution, torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
     assert float(noise.diff().diff().abs().max()) < 1e-12
-    spline = started(Law("nsf", "mlp", 4), 0)
+    spline = started(EncoderKind("nsf", "mlp", 4), 0)
     with torch.no_grad():
         for parameter in spline.parameters():
             parameter.add_(0.3)
-    law = spline["z1"]({"x": torch.ones(1, 1).double()})
-    noise = spline["z1"].family.noise_of(law, torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
+    distribution = spline["z1"]({"x": torch.ones(1, 1).double()})
+    noise = (
+        spline["z1"]
+        .family.noise_of(distribution, torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(-1))
+        .squeeze(-1)
+    )
     assert float(noise.diff().diff().abs().max()) > 1e-3
 
 
@@ -119,10 +126,10 @@ def measured() -> dict[str, dict[str, np.ndarray]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nonlinear_teachers, "TRAINED", (40, 4.5))
         patch.setattr(nonlinear_teachers, "MEASURED", (100, 6.5))
-        return {"nonlinear": nonlinear_rows((1.0, 4.0), 2, LAWS, Effort(4, 0.02, 1), lambda _: None)}
+        return {"nonlinear": nonlinear_rows((1.0, 4.0), 2, ENCODERS, Budget(4, 0.02, 1), lambda _: None)}
 
 
-def test_rows_tables_and_figure_show_every_law(measured: dict[str, dict[str, np.ndarray]]) -> None:
+def test_rows_tables_and_figure_show_every_distribution(measured: dict[str, dict[str, np.ndarray]]) -> None:
     rows = measured["nonlinear"]
     assert list(dict.fromkeys(rows["encoder"].tolist())) == [LINEAR, FREE, MIXTURE, FLOW]
     assert len(rows["gap_nats"]) == 16
@@ -133,10 +140,10 @@ def test_rows_tables_and_figure_show_every_law(measured: dict[str, dict[str, np.
     (table,) = nonlinear_tables(measured).values()
     assert len(table.rows) == 4
     assert set(nonlinear_csv(measured)) == {"conjecture-nonlinear.csv"}
-    (sentence,) = nonlinear_reading(measured)
+    (sentence,) = nonlinear_summary(measured)
     assert "12 encoders" in sentence and "nan" not in sentence
-    assert figures.laws(measured) is not None and figures.laws({}) is None
-    assert nonlinear_tables({}) == nonlinear_csv({}) == {} and nonlinear_reading({}) == []
+    assert figures.distributions(measured) is not None and figures.distributions({}) is None
+    assert nonlinear_tables({}) == nonlinear_csv({}) == {} and nonlinear_summary({}) == []
     assert {decide(claim, {}, measured).n_replicas for claim in shapes} == {2}
 
 

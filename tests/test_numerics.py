@@ -174,7 +174,7 @@ def test_bootstrap_interval_agrees_with_the_normal_interval() -> None:
 def test_bootstrap_interval_covers_at_its_level() -> None:
     values = np.random.default_rng(1).normal(size=(10_000, 60))
     low, _, high = np.moveaxis(bootstrap_interval(values, 1000, seed=2, level=0.9), -1, 0)
-    # percentiles are narrow by sqrt(59/60), and read a normal law where Student's holds: 0.892
+    # percentiles are narrow by sqrt(59/60), and read a normal distribution where Student's holds: 0.892
     coverage = 1 - 2 * stats.t.sf(stats.norm.isf(0.05) * math.sqrt(59 / 60), 59)
     assert_mean((low < 0) & (high > 0), coverage, detect=0.05)
 
@@ -217,7 +217,7 @@ def test_bootstrap_of_no_data_is_refused() -> None:
 # The Fréchet distance
 
 
-def gaussian_law(d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def gaussian_distribution(d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     source = np.random.default_rng(seed)
     root = source.normal(size=(d, d))
     return source.normal(size=d), root @ root.T + 0.1 * np.eye(d)
@@ -225,7 +225,7 @@ def gaussian_law(d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_frechet_distance_of_known_pairs() -> None:
     """Diagonal: sum of squared differences of means and deviations; one dimension, scaled, rotated; commuting."""
-    mean, cov = gaussian_law(5, 0)
+    mean, cov = gaussian_distribution(5, 0)
     assert abs(frechet_distance(mean, cov, mean, cov)) < 1e-10
     assert abs(frechet_distance(mean, cov, mean + 2, cov) - 20) < 1e-10
     assert abs(frechet_distance(mean, cov, mean, 9 * cov) - 4 * np.trace(cov)) < 1e-10
@@ -243,7 +243,7 @@ def test_frechet_distance_of_known_pairs() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_frechet_distance_is_scipys_root_of_the_product(seed: int) -> None:
-    (m, a), (n, b) = gaussian_law(6, seed), gaussian_law(6, 100 + seed)
+    (m, a), (n, b) = gaussian_distribution(6, seed), gaussian_distribution(6, 100 + seed)
     root = np.real(linalg.sqrtm(a @ b))
     expected = np.square(m - n).sum() + np.trace(a + b - 2 * root)
     assert abs(frechet_distance(m, a, n, b) - expected) < 1e-10
@@ -251,7 +251,7 @@ def test_frechet_distance_is_scipys_root_of_the_product(seed: int) -> None:
 
 
 def test_frechet_interval_corrects_what_finite_samples_add() -> None:
-    """Equal laws: plain is too high by what theory says of the means and more, corrected is about 0."""
+    """Equal distributions: plain is too high by what theory says of the means and more, corrected is about 0."""
     n, d, true = 200, 4, 0.0
     plain, middle, inside = [], [], []
     for seed in range(150):

@@ -36,7 +36,7 @@ from hvae.objectives import (
 )
 from hvae.posterior import Ladder, NetworkPosterior
 from hvae.schedules import Constant, LinearWarmup
-from tests.test_gradients import DISCRETE, EXACT, ORDERS, axis, coins, normal, product_over_samples, stack, states
+from tests.test_gradients import DISCRETE, EXACT, ORDERS, axis, bernoulli, normal, product_over_samples, stack, states
 
 X = torch.tensor([[1.0, 0, 1], [0, 0, 1]], dtype=torch.float64).unsqueeze(0)
 
@@ -122,7 +122,7 @@ def test_the_gate_reads_the_batch_mean_not_each_datum(model: HVAE) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_free_nats_of_units_are_those_of_layers_of_one_unit(order: str) -> None:
     """Each unit's mean rate over the batch against the price, by numpy; a unit below feels nothing of its rate."""
-    model = stack(order, [coins(3), lambda: DiagonalGaussian(2), normal])
+    model = stack(order, [bernoulli(3), lambda: DiagonalGaussian(2), normal])
     found = evidence(model)
     units = {name: (found.q[name].unit_log_prob - found.p[name].unit_log_prob) for name in model.latents}
     means = {name: terms.detach().numpy().mean((0, 1)) for name, terms in units.items()}
@@ -195,7 +195,7 @@ def test_doubly_reparametrised_is_sticking_the_landing_for_one_sample(model: HVA
     ],
 )  # fmt: skip
 def test_the_order_of_data_and_samples_does_not_matter(model: HVAE, objective: Bound) -> None:
-    other = [normal, normal] if isinstance(objective, DoublyReparametrised) else [normal, coins(2)]
+    other = [normal, normal] if isinstance(objective, DoublyReparametrised) else [normal, bernoulli(2)]
     for made in (model, stack("top-down", other)):
         source = torch.Generator().manual_seed(0)
         noise = {
@@ -210,7 +210,7 @@ def test_the_order_of_data_and_samples_does_not_matter(model: HVAE, objective: B
 
 def test_vimco_subtracts_the_baseline_that_it_is_given() -> None:
     """Draw for draw, as no expectation tells baselines apart."""
-    made = stack("bottom-up", [coins(2), coins(1)])
+    made = stack("bottom-up", [bernoulli(2), bernoulli(1)])
     found = evidence(made)
     f, log_q = found.log_weight, sum(site.log_prob for site in found.q.values())
     weights = f.detach().exp().numpy()
@@ -230,12 +230,12 @@ def test_vimco_subtracts_the_baseline_that_it_is_given() -> None:
 
 
 def test_only_discrete_draws_are_scored() -> None:
-    mixed = evidence(stack("bottom-up", [normal, coins(2), normal]))
+    mixed = evidence(stack("bottom-up", [normal, bernoulli(2), normal]))
     found = discrete_log_q(mixed)
     assert found is not None
     torch.testing.assert_close(found, mixed.q["z2"].log_prob, atol=0, rtol=0)
     assert discrete_log_q(evidence(stack("bottom-up", [normal, normal]))) is None
-    both = evidence(stack("top-down", [coins(1), coins(2)]))
+    both = evidence(stack("top-down", [bernoulli(1), bernoulli(2)]))
     expected = both.q["z1"].log_prob + both.q["z2"].log_prob
     torch.testing.assert_close(discrete_log_q(both), expected, atol=1e-12, rtol=0)
     assert all(isinstance(mixed.q[name].family, DiagonalGaussian) for name in ("z1", "z3"))
@@ -247,7 +247,7 @@ def test_a_partition_rises_from_0_and_stays_below_1(partition: tuple[float, ...]
         Tvo(partition)
 
 
-# Games: both laws by hand, from the outputs of the nets alone
+# Games: both distributions by hand, from the outputs of the nets alone
 
 
 def hand_log(family: Family, outputs: Tensor, value: Tensor) -> Tensor:
@@ -260,7 +260,7 @@ def hand_log(family: Family, outputs: Tensor, value: Tensor) -> Tensor:
 
 
 def hand_merge(family: Family, a: Tensor, b: Tensor) -> Tensor:
-    """The outputs of the product of two laws."""
+    """The outputs of the product of two distributions."""
     if not isinstance(family, DiagonalGaussian):
         return a + b
     precisions = (-a[..., 1:]).exp(), (-b[..., 1:]).exp()
@@ -307,8 +307,8 @@ def hand_log_q(model: HVAE, values: Mapping[str, Tensor]) -> Tensor:
 
 
 XS = states(Bernoulli(3))
-LAW = torch.tensor([0.2, 0.02, 0.1, 0.08, 0.25, 0.05, 0.17, 0.13]).double()
-"""a law of the data over `XS`"""
+DISTRIBUTION = torch.tensor([0.2, 0.02, 0.1, 0.08, 0.25, 0.05, 0.17, 0.13]).double()
+"""a distribution of the data over `XS`"""
 
 
 def combined(model: HVAE, decoder: Tensor, encoder: Tensor) -> dict[str, Tensor]:
@@ -361,10 +361,10 @@ def assert_gradients(model: HVAE, loss: Tensor, wanted: Mapping[str, Tensor], to
         torch.testing.assert_close(part, wanted[name], atol=tolerance, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def discrete_game(model: HVAE, game: Game, n_samples: int, law: Tensor = LAW) -> Tensor:
+def discrete_game(model: HVAE, game: Game, n_samples: int, distribution: Tensor = DISTRIBUTION) -> Tensor:
     """E of a game over all states, data and dreams."""
     wake, dream = all_states(model, n_samples), all_states(model, 1)
-    share = law.repeat_interleave(len(wake["x"]) // len(XS)) * hand_log_q(model, wake).sum((1, 2)).exp()
+    share = distribution.repeat_interleave(len(wake["x"]) // len(XS)) * hand_log_q(model, wake).sum((1, 2)).exp()
     return expected_loss(model, game, wake, share, dream, hand_log_p(model, dream).exp().flatten())
 
 
@@ -377,7 +377,7 @@ def test_each_player_climbs_its_own_utility(kinds: str, order: str, game: Game) 
     model = stack(order, DISCRETE[kinds])
     point = {name: value.squeeze((1, 2)) for name, value in all_states(model, 1).items()}
     log_p, log_q = hand_log_p(model, point), hand_log_q(model, point)
-    data = LAW.repeat_interleave(len(log_p) // len(XS))
+    data = DISTRIBUTION.repeat_interleave(len(log_p) // len(XS))
     wanted = combined(model, -(data * log_q.exp().detach() * log_p).sum(), -(log_p.exp().detach() * log_q).sum())
     for n_samples in (1, 2) if kinds == "coins" else (1,):
         assert_gradients(model, discrete_game(model, game, n_samples), wanted)
@@ -390,8 +390,8 @@ def test_reweighted_wake_sleep(kinds: str, order: str, sleep: float) -> None:
     """Two samples: p's gradient is that of the exact IWAE bound at a q that stands still, q's by all pairs."""
     model = stack(order, DISCRETE[kinds])
     point = all_states(model, 2)
-    log_p, log_q = (law(model, point).squeeze(2) for law in (hand_log_p, hand_log_q))  # [n, K]
-    data = LAW.repeat_interleave(len(log_p) // len(XS))
+    log_p, log_q = (distribution(model, point).squeeze(2) for distribution in (hand_log_p, hand_log_q))  # [n, K]
+    data = DISTRIBUTION.repeat_interleave(len(log_p) // len(XS))
     chance = (data * log_q.exp().prod(1)).detach()
     bound = (chance * (log_p - log_q.detach()).exp().mean(1).log()).sum()
     weight = (log_p - log_q).exp().detach()
@@ -423,7 +423,7 @@ def test_games_of_gaussian_layers(order: str, depth: int) -> None:
 
     clampings = with_x(grid)
     log_p, log_q = hand_log_p(model, clampings), hand_log_q(model, clampings)
-    data = LAW.repeat_interleave(len(grid))
+    data = DISTRIBUTION.repeat_interleave(len(grid))
     utilities = (
         (data * (log_q + cell).exp().detach() * log_p).sum(),
         ((log_p + cell).exp().detach() * log_q).sum(),
@@ -445,7 +445,7 @@ def test_games_of_gaussian_layers(order: str, depth: int) -> None:
 
     wake = {"x": x, **vmap(wake_of)(x, noise)}
     drawn, log_px = vmap(dream_of)(x, noise)
-    data = LAW.repeat_interleave(len(nodes))
+    data = DISTRIBUTION.repeat_interleave(len(nodes))
     loss = expected_loss(
         model, WakeSleep(), wake, data * log_noise.exp(), {"x": x, **drawn}, (log_noise + log_px).exp()
     )
@@ -454,7 +454,7 @@ def test_games_of_gaussian_layers(order: str, depth: int) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_players_draw_what_the_model_draws_and_no_gradient_passes_through(order: str) -> None:
-    model = stack(order, [normal, coins(2), normal])
+    model = stack(order, [normal, bernoulli(2), normal])
     x = XS[[5, 1]].unsqueeze(0)
     specs = WakeSleep().noise_specs(model)
     noise = rng.noise(specs, 3, 2, seed=0, purpose="test", dtype=torch.float64)
@@ -487,7 +487,7 @@ def test_players_draw_what_the_model_draws_and_no_gradient_passes_through(order:
 
 
 def test_labelled_pairs_join_both_batches() -> None:
-    model = stack("top-down", [coins(2), coins(1)])
+    model = stack("top-down", [bernoulli(2), bernoulli(1)])
     noise = rng.noise(WakeSleep().noise_specs(model), 3, 2, seed=0, purpose="test", dtype=torch.float64)
     wake = awake(model, XS[[5, 1]].unsqueeze(0), noise)
     dreams = asleep(model, {name: noise[f"dream of {name}"] for name in model.decoder.variables})
@@ -498,8 +498,8 @@ def test_labelled_pairs_join_both_batches() -> None:
     x = XS[[0, 6, 7]].unsqueeze(0)
     pairs = players(model, x, labelled)
 
-    def of(evidence: Evidence, law: Callable[[HVAE, Mapping[str, Tensor]], Tensor]) -> np.ndarray:
-        return law(model, {name: site.value for name, site in evidence.p.items()}).detach().numpy().mean(0)
+    def of(evidence: Evidence, distribution: Callable[[HVAE, Mapping[str, Tensor]], Tensor]) -> np.ndarray:
+        return distribution(model, {name: site.value for name, site in evidence.p.items()}).detach().numpy().mean(0)
 
     log_p = np.append(of(wake, hand_log_p), hand_log_p(model, {"x": x, **labelled}).detach().numpy())
     log_q = np.append(of(dreams, hand_log_q), hand_log_q(model, {"x": x, **labelled}).detach().numpy())
@@ -515,21 +515,22 @@ def test_labelled_pairs_join_both_batches() -> None:
 
 
 class Tabular(nn.Module):
-    """Logits of a die given the law of another, ``log(law @ table) + bias``: a mean passed up a ladder, or a draw."""
+    """Logits of a die given the distribution of another, ``log(distribution @ table) + bias``: a mean passed up a
+    ladder, or a draw."""
 
     def __init__(self, table: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.table, self.bias = nn.Parameter(table.clone()), nn.Parameter(bias.clone())
 
-    def forward(self, law: Tensor) -> Tensor:
-        return (law @ self.table).log() + self.bias
+    def forward(self, distribution: Tensor) -> Tensor:
+        return (distribution @ self.table).log() + self.bias
 
 
-def exact_dice(order: str, depth: int) -> HVAE:
-    """A chain of dice over three coins with q its exact posterior, by Bayes' rule on the tables.
+def exact_categorical(order: str, depth: int) -> HVAE:
+    """A chain of categorical units over three Bernoulli units with q its exact posterior, by Bayes' rule on the tables.
 
-    Given one die, coins are naive Bayes: log p(x|z1) is linear in x. Going up, likelihoods are mixed by p(z_l|z_{l+1});
-    bottom-up the reverse conditionals are tables.
+    Given one die, Bernoulli units are naive Bayes: log p(x|z1) is linear in x. Going up, likelihoods are mixed by
+    p(z_l|z_{l+1}); bottom-up the reverse conditionals are tables.
     """
     source, n = torch.Generator().manual_seed(3), 3
 
@@ -541,12 +542,12 @@ def exact_dice(order: str, depth: int) -> HVAE:
     tables = [random(n, n).softmax(-1) for _ in range(depth - 1)]  # p(z_l | z_{l+1}) [z_{l+1}, z_l]
     logits = random(n, 3)  # of x given z1
     zero = torch.zeros(n).double()
-    coins_net = nn.Linear(n, 3).double()
-    coins_net.weight.data, coins_net.bias.data = logits.T.clone(), torch.zeros(3).double()
+    bernoulli_net = nn.Linear(n, 3).double()
+    bernoulli_net.weight.data, bernoulli_net.bias.data = logits.T.clone(), torch.zeros(3).double()
     down = [Conditional(names[-1], [], Root(prior.clone(), learned=True), Categorical(1, n))]
     for layer in range(depth - 2, -1, -1):
         down.append(Conditional(names[layer], [names[layer + 1]], Tabular(tables[layer], zero), Categorical(1, n)))
-    down.append(Conditional("x", ["z1"], coins_net, Bernoulli(3)))
+    down.append(Conditional("x", ["z1"], bernoulli_net, Bernoulli(3)))
     marginals = [prior.softmax(-1)]
     for table in reversed(tables):
         marginals.insert(0, marginals[0] @ table)
@@ -565,36 +566,36 @@ def exact_dice(order: str, depth: int) -> HVAE:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_games_rest_at_the_exact_posterior_of_the_true_law(order: str, depth: int) -> None:
-    """And elsewhere they do not: with another law of the data, or another encoder."""
-    model = exact_dice(order, depth)
+def test_games_rest_at_the_exact_posterior_of_the_true_distribution(order: str, depth: int) -> None:
+    """And elsewhere they do not: with another distribution of the data, or another encoder."""
+    model = exact_categorical(order, depth)
     point = {name: value.squeeze((1, 2)) for name, value in all_states(model, 1).items()}
     log_p, log_q = hand_log_p(model, point), hand_log_q(model, point)
     log_px = log_p.view(len(XS), -1).logsumexp(1)
     torch.testing.assert_close(
         log_p.view(len(XS), -1) - log_px.unsqueeze(1), log_q.view(len(XS), -1), atol=1e-12, rtol=0
     )
-    law = log_px.exp().detach()
+    distribution = log_px.exp().detach()
 
-    def largest(game: Game, n_samples: int, law: Tensor) -> float:
-        gradient = torch.autograd.grad(discrete_game(model, game, n_samples, law), list(model.parameters()))
+    def largest(game: Game, n_samples: int, distribution: Tensor) -> float:
+        gradient = torch.autograd.grad(discrete_game(model, game, n_samples, distribution), list(model.parameters()))
         return max(part.abs().max().item() for part in gradient)
 
     games: list[tuple[Game, int]] = [(WakeSleep(), 1), (SymmetricEquilibrium(), 1)]
     if depth < 3:
         games += [(ReweightedWakeSleep(sleep), 2) for sleep in (0.0, 0.5)]
     for game, n_samples in games:
-        assert largest(game, n_samples, law) < EXACT
-        assert largest(game, n_samples, LAW) > 1e-3
+        assert largest(game, n_samples, distribution) < EXACT
+        assert largest(game, n_samples, DISTRIBUTION) > 1e-3
     up = model.posterior.upward if isinstance(model.posterior, Ladder) else model.posterior.network
     up["z1"].net.weight.data += 0.5
     up["z1"].net.weight.data[0] -= 0.7
     for game, n_samples in games:
-        assert largest(game, n_samples, law) > 1e-3
+        assert largest(game, n_samples, distribution) > 1e-3
 
 
 def test_one_sample_cannot_be_weighed() -> None:
-    model = stack("bottom-up", [normal, coins(1)])
+    model = stack("bottom-up", [normal, bernoulli(1)])
     noise = rng.noise(WakeSleep().noise_specs(model), 1, 1, seed=0, purpose="test", dtype=torch.float64)
     with pytest.raises(ValueError, match="at least 2 samples to weigh; got 1"):
         ReweightedWakeSleep().on(model, XS[:1].unsqueeze(0), noise, 0)
@@ -629,7 +630,7 @@ def test_objectives_are_what_was_asked_for(config: ObjectiveConfig, expected: Ob
 
 
 GAMES = {"wake-sleep": 1, "symmetric": 1, "reweighted-wake-sleep": 2}
-COINS = {"families": ["bernoulli"]}
+BERNOULLI = {"families": ["bernoulli"]}
 BAD: list[tuple[dict[str, object], dict[str, object], str]] = [
     *[
         ({"name": n, "n_samples": k, "beta": 0.5}, {}, f"players of {n} pay no rates to weigh")
@@ -655,13 +656,13 @@ BAD: list[tuple[dict[str, object], dict[str, object], str]] = [
     ({"name": "tvo", "n_samples": 2, "gradient": "doubly-reparametrised"}, {}, "use pathwise or covariance."),
     (
         {"name": "vimco", "n_samples": 2, "gradient": "doubly-reparametrised"},
-        COINS,
+        BERNOULLI,
         "not made for vimco; use pathwise.",
     ),
     ({"name": "tvo"}, {}, "weighs samples against each other; give at least 2, or use elbo."),
-    ({"name": "reweighted-wake-sleep"}, COINS, "give at least 2, or use wake-sleep."),
+    ({"name": "reweighted-wake-sleep"}, BERNOULLI, "give at least 2, or use wake-sleep."),
     ({"name": "vimco", "n_samples": 2}, {}, "model.families has none; use iwae."),
-    ({"name": "vimco"}, COINS, "the leave-one-out baseline of bernoulli layers needs at least 2"),
+    ({"name": "vimco"}, BERNOULLI, "the leave-one-out baseline of bernoulli layers needs at least 2"),
     (
         {"name": "tvo", "n_samples": 2, "gradient": "covariance"},
         {"batch_norm": [True]},

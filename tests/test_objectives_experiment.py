@@ -16,7 +16,7 @@ from hvae.evidence import HVAE
 from hvae.experiments import objectives
 from hvae.experiments.shared import costs
 from hvae.experiments.shared.consistency import features
-from hvae.experiments.shared.consistency.tables import consistency_reading
+from hvae.experiments.shared.consistency.tables import consistency_summary
 from hvae.families import Bernoulli
 from hvae.lab.cli import main
 from hvae.lab.config import RunConfig
@@ -137,12 +137,12 @@ def test_what_costs_alike_is_not_claimed_twice(root: Path) -> None:
 
 def test_a_chain_that_moves_is_named(root: Path) -> None:
     study = with_distances(root, 0.5)
-    first, rest = consistency_reading(study)
+    first, rest = consistency_summary(study)
     assert "right on 97.5 % of the test images" in first and "apart, uncorrected 0.40" in first
     assert rest.startswith(f"0 of {len(study.runs)} chains came to rest") and "Gaussian ELBO" in rest
     for run in study.runs:
         run.beside["settling"][:], run.beside["starts"][:] = 0.01, 0.39
-    assert consistency_reading(study)[1].startswith("Every chain came to rest")
+    assert consistency_summary(study)[1].startswith("Every chain came to rest")
 
 
 def test_the_page_shows_what_was_measured_beside_each_run(root: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import hvae.objectives.objective
 from hvae import rng
 from hvae.diagnostics.consistency import chain
 from hvae.diagnostics.gap import split_gap
-from hvae.diagnostics.marginals import Budget, Marginal
+from hvae.diagnostics.marginals import Marginal, Sampling
 from hvae.diagnostics.refinement import Refinement
 from hvae.diagnostics.rest import Rest
 from hvae.diagnostics.suboptimality import suboptimality
@@ -79,7 +79,7 @@ def measured(model: HVAE, x: Tensor, x_fit: Tensor | None = None) -> dict[str, A
     found = {f"rate/{name}": evidence.rate(name).numpy() for name in model.latents}
     found["log weight"] = evidence.log_weight.numpy()
     found |= layer_diagnostics(model, x, EVALUATION)
-    gap = split_gap(model, x[:2], 2, Budget(40, seed=0, proposals=("q", "widened", "prior")))
+    gap = split_gap(model, x[:2], 2, Sampling(40, seed=0, proposals=("q", "widened", "prior")))
     found |= {f"gap/{name}": layer.datum_nats for name, layer in gap.layers.items()}
     found |= {f"proposal/{name}": layer.proposal for name, layer in gap.layers.items()}
     found["curve"] = log_likelihood_curve(model, x, (1, 8), seed=0).bound_datum_nats
@@ -129,12 +129,14 @@ def test_annealing_and_refinement_too() -> None:
     model = build_hvae(RunConfig.from_dict({"model": {"latents": [2, 2], "hidden": [[4]]}}).model, toy(), seed=3).eval()
     assert isinstance(model.decoder, BeliefNetwork)
     plain, x = HVAE(Plain(model.decoder), model.posterior), toy().test[:3]
-    effort, few = Annealing(4, 3, 2), Refinement(n_steps=5, n_iterations=2)
+    budget, few = Annealing(4, 3, 2), Refinement(n_steps=5, n_iterations=2)
     found = []
     for one in (model, plain):
-        gap = split_gap(one, x, 2, Budget(30, seed=0, proposals=("full", "refined"), refinement=few, annealing=effort))
+        gap = split_gap(
+            one, x, 2, Sampling(30, seed=0, proposals=("full", "refined"), refinement=few, annealing=budget)
+        )
         why = suboptimality(one, x, gap.log_px, n_draws=2, seed=0, refinement=few)
-        chains = [anneal(target, effort, 0).log_weight for target in (from_encoder(one, x), from_prior(one.decoder, x))]
+        chains = [anneal(target, budget, 0).log_weight for target in (from_encoder(one, x), from_prior(one.decoder, x))]
         found.append(
             {f"{name}": layer.datum_nats for name, layer in gap.layers.items()}
             | {"amortisation": why.amortisation.datum_nats, "encoder": chains[0].numpy(), "prior": chains[1].numpy()}
@@ -236,13 +238,13 @@ class TopDown(Decoder):
     def descend(self, values: Mapping[str, Value]) -> Iterator[tuple[str, Distribution]]:
         h = self.start.expand(1, 1, -1)
         for name in NAMES:
-            yield name, self.family(name).law(self.heads[name](h))
+            yield name, self.family(name).distribution(self.heads[name](h))
             z = values[name]
             batch = torch.broadcast_shapes(h.shape[:-1], z.shape[:-1])
             h = h + self.states[name](torch.cat([h.expand(*batch, -1), z.expand(*batch, -1)], dim=-1))
             self.n_states += 1
         self.n_observations += 1
-        yield "x", self.family("x").law(self.heads["x"](h))
+        yield "x", self.family("x").distribution(self.heads["x"](h))
 
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         return walked(self, given, noise)
@@ -298,14 +300,14 @@ class Regression(Posterior):
         mean, covariance = dense(decoder)
         where = {name: [position] for position, name in enumerate(NAMES)}
         seen = list(range(DEPTH, DEPTH + WIDTH))
-        self._order, self.laws = tuple(order), {}
+        self._order, self.distributions = tuple(order), {}
         self.unit = DiagonalGaussian(1).double()
         for name in order:
             own = where[name]
             gain = np.linalg.solve(covariance[np.ix_(seen, seen)], covariance[np.ix_(seen, own)]).T
             variance = covariance[np.ix_(own, own)] - gain @ covariance[np.ix_(seen, own)]
             bias = mean[own] - gain @ mean[seen] + shifts.get(name, 0.0) * variance[0] ** 0.5
-            self.laws[name] = tuple(map(torch.from_numpy, (gain, bias, np.log(variance[0]))))
+            self.distributions[name] = tuple(map(torch.from_numpy, (gain, bias, np.log(variance[0]))))
             seen = seen + own
 
     @property
@@ -317,13 +319,13 @@ class Regression(Posterior):
 
     def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         values, trace, seen = dict(given), {}, [given["x"]]
-        for name, (gain, bias, log_variance) in self.laws.items():
+        for name, (gain, bias, log_variance) in self.distributions.items():
             batch = torch.broadcast_shapes(*(value.shape[:-1] for value in seen))
             mean = torch.cat([value.expand(*batch, -1) for value in seen], -1) @ gain.mT + bias
-            law = self.unit.law(torch.cat([mean, log_variance.expand_as(mean)], -1))
+            distribution = self.unit.distribution(torch.cat([mean, log_variance.expand_as(mean)], -1))
             if name not in given:
-                values[name] = self.unit.draw(law, noise[name])
-            trace[name] = Site(values[name], law, self.unit)
+                values[name] = self.unit.draw(distribution, noise[name])
+            trace[name] = Site(values[name], distribution, self.unit)
             seen.append(values[name])
         return trace
 
@@ -368,7 +370,7 @@ def test_log_px_of_a_carried_state_by_every_estimator(order: tuple[str, ...]) ->
         np.testing.assert_allclose(found, np.broadcast_to(exact, found.shape), atol=1e-10)
     curve = log_likelihood_curve(model, x, (1, 8), seed=0)
     np.testing.assert_allclose(curve.bound_datum_nats, np.stack([exact] * 2), atol=1e-10)
-    gap = split_gap(model, x, 2, Budget(20, seed=0, proposals=("q",)))
+    gap = split_gap(model, x, 2, Sampling(20, seed=0, proposals=("q",)))
     for layer in (*gap.layers.values(), *gap.remaining.values()):
         np.testing.assert_allclose(layer.datum_nats, 0, atol=1e-10)
     prior = from_prior(decoder, x)
@@ -381,7 +383,7 @@ def test_layer_gaps_of_a_carried_state_are_those_that_were_made(order: tuple[str
     decoder, x, shifts = TopDown(), data(4), {"z16": 1.0, "z5": -0.8}
     model = HVAE(decoder, Regression(decoder, order, shifts))
     exact = Marginal("log p(x)", Estimate(log_px(x), "exact", *np.zeros((3, 4)), 0), np.zeros(4), "exact")
-    found = split_gap(model, x, 64, Budget(300, seed=0, proposals=("q",)), exact)
+    found = split_gap(model, x, 64, Sampling(300, seed=0, proposals=("q",)), exact)
     assert tuple(found.layers) == order
     total = log_px(x) - found.elbo.datum_nats
     np.testing.assert_allclose(sum(layer.datum_nats for layer in found.layers.values()), total, atol=1e-8)

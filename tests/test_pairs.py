@@ -141,9 +141,9 @@ KNOBS: dict[str, dict[str, Any]] = {
     "batch norm of one layer": {"batch_norm": (False, True)},
     "normalised means": {"normalised_means": (1.0, 0.0), "families": ("gaussian", "bernoulli")},
     "normalised means of Gaussians": {"normalised_means": (1.0,)},
-    "batch norm beside coins": {"batch_norm": (True,), "families": ("bernoulli",)},
+    "batch norm beside Bernoulli units": {"batch_norm": (True,), "families": ("bernoulli",)},
     "vamp": {"prior": "vamp"},
-    "autoregressive coins": {"families": ("autoregressive-bernoulli", "bernoulli")},
+    "autoregressive Bernoulli units": {"families": ("autoregressive-bernoulli", "bernoulli")},
     "a rich encoder": {"encoder_families": ("maf", "gaussian")},
     "full covariance": {"families": ("gaussian", "full-gaussian")},
     "coins": {"families": ("bernoulli",)},
@@ -219,7 +219,7 @@ def test_weights_that_both_players_hold_are_refused() -> None:
     WakeSleep().refuse(model)
     assert isinstance(model.decoder, BeliefNetwork) and isinstance(model.posterior, NetworkPosterior)
     model.decoder["z1"].add_module("shared", model.posterior.network["z2"].net)
-    with pytest.raises(UnsuitedError, match="each player moves a law of its own"):
+    with pytest.raises(UnsuitedError, match="each player moves a distribution of its own"):
         WakeSleep().refuse(model)
 
 
@@ -258,9 +258,13 @@ def made(objective: dict[str, Any], **model: Any) -> RunConfig:
         (
             {"unit_free_nats": [0.1]},
             {"families": ["full-gaussian"]},
-            "z1, but a law of full-gaussian has no rate per unit",
+            "z1, but a distribution of full-gaussian has no rate per unit",
         ),
-        ({"unit_free_nats": [0, 0.1]}, {"encoder_families": ["gaussian", "maf"]}, "z2, but a law of maf has no rate"),
+        (
+            {"unit_free_nats": [0, 0.1]},
+            {"encoder_families": ["gaussian", "maf"]},
+            "z2, but a distribution of maf has no rate",
+        ),
         ({"unit_free_nats": [0.1]}, {"prior": "vamp"}, "a vamp prior has no rate per unit"),
         ({"unit_free_nats": [0, 0.1], "free_nats": [0.1]}, {}, "are both above 0 for z2; give one"),
         ({"free_nats": [0.1], "n_samples": 2}, {"families": ["bernoulli"]}, "move the gates of a whole batch"),

@@ -87,7 +87,7 @@ def test_the_ladder_merges_gaussians_by_precision(top: Merge) -> None:
 
 
 @pytest.mark.parametrize("top", [alone, shared])
-def test_the_ladder_adds_the_logits_of_coins_and_passes_probabilities_up(top: Merge) -> None:
+def test_the_ladder_adds_the_logits_of_bernoulli_and_passes_probabilities_up(top: Merge) -> None:
     decoder, upward = networks(Bernoulli)
     x, noise = inputs("uniform")
     trace = Ladder(upward, top).walk(decoder, {"x": x}, noise)
@@ -109,7 +109,7 @@ def test_the_ladder_adds_the_logits_of_coins_and_passes_probabilities_up(top: Me
 
 
 @pytest.mark.parametrize("top", [alone, shared])
-def test_the_ladder_adds_the_logits_of_dice(top: Merge) -> None:
+def test_the_ladder_adds_the_logits_of_categorical(top: Merge) -> None:
     source = torch.Generator().manual_seed(3)
     up = [Conditional("z1", ["x"], linear(5, 3, source), Categorical(1, 3))]
     up.append(Conditional("z2", ["z1"], linear(3, 3, source), Categorical(1, 3)))
@@ -248,17 +248,19 @@ def test_rows_under_vmap_are_those_of_each_model_alone_and_only_they_move() -> N
         assert int((gradient[r] != 0).any(-1).sum()) == 7 and gradient[r].sum() == 21
 
 
-def test_unamortised_is_mean_field_over_tables_and_starts_at_the_standard_law() -> None:
+def test_unamortised_is_mean_field_over_tables_and_starts_at_the_standard_distribution() -> None:
     decoder, _ = networks(DiagonalGaussian)
     x = torch.randint(2, (4, 5), generator=torch.Generator().manual_seed(1)).double()
     posterior = unamortised(decoder, x)
     assert posterior.order == NAMES and all(posterior.parents(name) == ("x",) for name in NAMES)
     trace = posterior.walk(decoder, {"x": x.unsqueeze(0)}, inputs("normal")[1])
     for name, site in trace.items():
-        assert (site.law.mean == 0).all() and (site.law.variance == 1).all(), name
+        assert (site.distribution.mean == 0).all() and (site.distribution.variance == 1).all(), name
     rich = BeliefNetwork([Conditional("z1", [], Root(torch.zeros(10), learned=True), MixtureGaussian(1, 2))])
     fitted = unamortised(rich, x)
-    assert isinstance(fitted.network["z1"].family, DiagonalGaussian)  # whatever the decoder's law of real numbers
+    assert isinstance(
+        fitted.network["z1"].family, DiagonalGaussian
+    )  # whatever the decoder's distribution of real numbers
 
 
 def test_bottom_up_is_the_reverse_of_the_decoder_whatever_the_names() -> None:

@@ -11,8 +11,8 @@ from hvae.exact import LinearGaussian
 from hvae.exact import known_stacks as examples
 from hvae.experiments.conjecture import grouped
 from hvae.experiments.conjecture import linear as linear_teachers
-from hvae.experiments.conjecture.bernoulli import Effort, Law
-from hvae.experiments.conjecture.enumeration import Enumeration, coin_states
+from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind
+from hvae.experiments.conjecture.enumeration import Enumeration, bernoulli_states
 from hvae.experiments.conjecture.thresholds import Job, Needing, Search, Solution, needing
 
 WIDTHS, SIZES = (6, 3, 2), (3.0, 8.0)
@@ -21,10 +21,11 @@ KINDS = ("linear", "parity")
 
 
 def product_of_groups(p: np.ndarray, n_groups: int) -> np.ndarray:
-    """prod_g p(x_g) of a law over states of coins, the first changing fastest, by summing over states."""
-    n_coins = len(p).bit_length() - 1
-    size = n_coins // n_groups
-    states = [tuple(state >> coin & 1 for coin in range(n_coins)) for state in range(len(p))]
+    """prod_g p(x_g) of a distribution over states of Bernoulli units, the first changing fastest, by summing over
+    states."""
+    n_bernoulli = len(p).bit_length() - 1
+    size = n_bernoulli // n_groups
+    states = [tuple(state >> bernoulli & 1 for bernoulli in range(n_bernoulli)) for state in range(len(p))]
     alone: list[dict[tuple[int, ...], float]] = [{} for _ in range(n_groups)]
     for state, chance in zip(states, p, strict=True):
         for group in range(n_groups):
@@ -46,7 +47,7 @@ def test_what_z2_is_worth_is_the_total_correlation_of_the_groups(kind: str) -> N
 def without_z2(teacher: Needing, weak: torch.Tensor | float = 0.0) -> Enumeration:
     """The teacher with p(z1_g) in the place of p(z1_g | z2), moved by ``weak [S, units]`` deviations of z1_g."""
     decoder = copy.deepcopy(teacher.truth[0])
-    on = teacher.truth[1].marginals()[1].exp() @ coin_states(3)
+    on = teacher.truth[1].marginals()[1].exp() @ bernoulli_states(3)
     with torch.no_grad():
         decoder["z1"].net.outputs.copy_((on + weak * (on * (1 - on)).sqrt()).logit().expand(4, -1))
     return Enumeration(decoder, None)
@@ -64,9 +65,9 @@ def test_without_z2_every_product_of_the_groups_is_reached_at_every_price(kind: 
 
 def test_and_a_factorised_linear_encoder_reaches_it_too() -> None:
     teacher = grouped.teacher(WIDTHS, "linear", SIZES, 1)
-    encoder = Law("factorised", "linear").encoder(WIDTHS, torch.Generator().manual_seed(0))
+    encoder = EncoderKind("factorised", "linear").encoder(WIDTHS, torch.Generator().manual_seed(0))
     stack, x = without_z2(teacher), teacher.truth[0]["x"].net
-    on = teacher.truth[1].marginals()[1].exp() @ coin_states(3)
+    on = teacher.truth[1].marginals()[1].exp() @ bernoulli_states(3)
     z1, z2 = (encoder[name].net[-1] for name in ("z1", "z2"))
     with torch.no_grad():
         z1.weight.zero_()
@@ -87,7 +88,7 @@ def test_and_a_factorised_linear_encoder_reaches_it_too() -> None:
 def test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above(kind: str, number: int) -> None:
     """By finite differences in exact arithmetic: no eigenvalue, no expansion."""
     teacher = grouped.teacher((9, 3, 2), kind, SIZES, number)
-    weight, states = teacher.truth[1].marginals()[0].exp(), coin_states(2)
+    weight, states = teacher.truth[1].marginals()[0].exp(), bernoulli_states(2)
     sign = 2 * states[:, :1] - 1
 
     def gained(direction: np.ndarray, beta: float) -> float:
@@ -152,16 +153,16 @@ def test_the_search_finds_the_threshold_of_a_known_value() -> None:
 
 
 @pytest.mark.parametrize("inference", ["exact", "factorised"])
-def test_rows_of_coins_hold_what_their_stacks_have(inference: str) -> None:
+def test_rows_of_bernoulli_hold_what_their_stacks_have(inference: str) -> None:
     teachers = needing(lambda number: grouped.teacher(WIDTHS, "linear", (6.0, 8.0), number), 1)
-    law = None if inference == "exact" else Law("factorised", "linear")
-    train = grouped.trained_at_prices(teachers, WIDTHS, law, Effort(150, 0.1, 2))
+    distribution = None if inference == "exact" else EncoderKind("factorised", "linear")
+    train = grouped.trained_at_betas(teachers, WIDTHS, distribution, Budget(150, 0.1, 2))
     jobs = [Job(0, 1.0, 0), Job(0, 2.9, 1)]
     first, second = train(jobs)
     for job, found in zip(jobs, (first, second), strict=True):
         with torch.no_grad():
             tables, weight = found.state(), teachers[0].truth[1].marginals()[0].exp()
-            bound = tables.best_bound if law is None else tables.bound
+            bound = tables.best_bound if distribution is None else tables.bound
             assert found.value(job.beta) == pytest.approx(float(bound(weight, (1.0, job.beta))) - teachers[0].without)
         assert found.value(1.0) <= teachers[0].worth + 1e-10
         assert found.told["given_up_nats"] >= -1e-10
@@ -184,10 +185,10 @@ def test_the_worth_of_a_gaussian_z2_is_the_total_correlation_of_the_groups() -> 
         for unit in range(3):
             weight[2 * unit : 2 * unit + 2, unit] = loadings[unit]
         stack.model.decoder["x"].net.weight.copy_(weight)
-    law = LinearGaussian.of(stack.model.decoder).marginal(["x"])[1]
-    torch.testing.assert_close(found, law, **EXACT)
-    groups = sum(np.linalg.slogdet(law.numpy()[2 * g : 2 * g + 2, 2 * g : 2 * g + 2])[1] for g in range(3))
-    assert teacher.worth == pytest.approx((groups - np.linalg.slogdet(law.numpy())[1]) / 2, abs=1e-10)
+    distribution = LinearGaussian.of(stack.model.decoder).marginal(["x"])[1]
+    torch.testing.assert_close(found, distribution, **EXACT)
+    groups = sum(np.linalg.slogdet(distribution.numpy()[2 * g : 2 * g + 2, 2 * g : 2 * g + 2])[1] for g in range(3))
+    assert teacher.worth == pytest.approx((groups - np.linalg.slogdet(distribution.numpy())[1]) / 2, abs=1e-10)
 
 
 def begun(teacher: Needing, moved: torch.Tensor) -> linear_teachers.Weights:
@@ -213,7 +214,7 @@ def test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_
         made = begun(teacher, torch.tensor(1e-3 * direction / np.linalg.norm(direction)).unsqueeze(-1).repeat(1, 2))
         still = begun(teacher, torch.zeros(3, 2).double())
         made["w1"], made["r1"] = still["w1"], still["r1"]
-        made["w2"] = made["w2"] / beta  # the best law of z2 at this price, to first order
+        made["w2"] = made["w2"] / beta  # the best distribution of z2 at this price, to first order
         made["r2"] = torch.linalg.cholesky(torch.linalg.inv(torch.eye(2).double() + made["u2"].mT @ made["u2"] / beta))
         return float(linear_teachers.two_layer_bound(made, teacher.truth[2], beta)) - teacher.without
 
@@ -228,21 +229,21 @@ def test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_
 def test_below_the_price_of_1_a_gaussian_stack_has_no_optimum() -> None:
     """A unit of z1 scaled by t gains (1 - β) log t in the limit, and never ends."""
     teacher = gaussian()
-    loadings, u2, law = teacher.truth
+    loadings, u2, distribution = teacher.truth
     bounds = []
     for t in (1e2, 1e3, 1e4):
         scale = torch.tensor([t, 1.0, 1.0]).double().unsqueeze(-1)
         made = linear_teachers._encoder(loadings / scale, u2 * scale, torch.ones(3, 3).tril())
         w = {"u1": linear_teachers.own_loadings(loadings / scale), "u2": u2 * scale, **made}
-        bounds.append([float(linear_teachers.two_layer_bound(w, law, beta)) for beta in (0.6, 1.0)])
+        bounds.append([float(linear_teachers.two_layer_bound(w, distribution, beta)) for beta in (0.6, 1.0)])
     cheap, honest = np.diff(np.array(bounds), axis=0).T
     np.testing.assert_allclose(cheap, 0.4 * np.log(10), rtol=1e-3)
     np.testing.assert_allclose(honest, 0.0, atol=1e-4)
 
 
 def test_gaussian_rows_are_bounded_by_the_worth_and_by_each_other() -> None:
-    rows = linear_teachers.linear_price_rows(
-        WIDTHS, [(1.0, 1.5)], 1, (-1.0, 0.0, 0.9, 1.5), Effort(150, 0.05, 2), 3, lambda _: None
+    rows = linear_teachers.linear_threshold_rows(
+        WIDTHS, [(1.0, 1.5)], 1, (-1.0, 0.0, 0.9, 1.5), Budget(150, 0.05, 2), 3, lambda _: None
     )
     assert set(rows["power"][np.isfinite(rows["power"])]) == {0.0, 0.9, 1.5}
     np.testing.assert_allclose(rows["value_nats"], rows["gain_nats"] - rows["beta"] * rows["rate_nats"], atol=1e-12)

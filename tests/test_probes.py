@@ -12,11 +12,11 @@ from hvae import rng
 from hvae.data import Dataset, load
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.gap import split_gap
-from hvae.diagnostics.marginals import Budget, Marginal
+from hvae.diagnostics.marginals import Marginal, Sampling
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.errors import ConfigError
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
-from hvae.lab.evaluation import PROBES, Effort, missing, probe, probes, read_words, replicas
+from hvae.lab.evaluation import MEASUREMENTS, Budget, measure_further, measurements, missing, read_words, replicas
 from hvae.lab.options import parse
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import Trained, load_trained, train
@@ -27,7 +27,7 @@ from hvae.likelihood.sandwich import sandwich
 from hvae.likelihood.target import from_encoder
 from hvae.vocabulary import FAILED
 
-EFFORT = Effort(images=12, temperatures=20, chains=30, leapfrog=2, draws=2, samples=400)
+BUDGET = Budget(images=12, temperatures=20, chains=30, leapfrog=2, draws=2, samples=400)
 EVALUATION = EvaluationConfig(n_bootstrap=50, seed=4)
 TRAINING = TrainingConfig(seeds=(3, 5), n_steps=20, batch_size=32)
 LINEAR = ModelConfig(latents=(2, 1), hidden=((),), latent_variance="fixed", observation="gaussian")
@@ -54,13 +54,13 @@ def trained(root: Path, model: ModelConfig, n_samples: int = 1) -> tuple[Run, Da
 def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Dataset]:
     """A linear-Gaussian stack of two replicas, measured in every way."""
     run, data = trained(tmp_path_factory.mktemp("linear"), LINEAR)
-    assert probe(run, data, PROBES, EFFORT, progress=False) == []
+    assert measure_further(run, data, MEASUREMENTS, BUDGET, progress=False) == []
     return run, data
 
 
 def images(run: Run, data: Dataset) -> torch.Tensor:
     order = rng.permutation(len(data.test), seed=EVALUATION.seed, purpose="evaluation")
-    return data.test[order[: EFFORT.images]]
+    return data.test[order[: BUDGET.images]]
 
 
 def dense_log_px(run: Run, data: Dataset, replica: int) -> np.ndarray:
@@ -71,7 +71,10 @@ def dense_log_px(run: Run, data: Dataset, replica: int) -> np.ndarray:
         for name, n_parents, n in (("z1", 1, 2), ("x", 2, 5)):
             net, family = decoder[name].net, decoder[name].family
             at_zero = net(torch.zeros(1, 1, n_parents).double())
-            offset[name], spread[name] = at_zero[0, 0, :n].numpy(), family.law(at_zero).variance.numpy().ravel()
+            offset[name], spread[name] = (
+                at_zero[0, 0, :n].numpy(),
+                family.distribution(at_zero).variance.numpy().ravel(),
+            )
             slope[name] = (net(torch.eye(n_parents).double()[None])[0, :, :n].numpy() - offset[name]).T
     of_z1 = slope["z1"] @ slope["z1"].T + np.diag(spread["z1"])
     covariance = slope["x"] @ of_z1 @ slope["x"].T + np.diag(spread["x"])
@@ -82,7 +85,7 @@ def dense_log_px(run: Run, data: Dataset, replica: int) -> np.ndarray:
 
 @torch.no_grad()
 def enumerated_log_px(run: Run, data: Dataset, replica: int) -> np.ndarray:
-    """log p(x) of three coins on two fair ones, summed over all of their states."""
+    """log p(x) of three Bernoulli units on two fair ones, summed over all of their states."""
     decoder = load_trained(run, data).models[replica].decoder.double()
 
     def states(n: int) -> np.ndarray:
@@ -189,13 +192,13 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
         ("freed_nats/z2", causes.freed["z2"]),
     ):
         np.testing.assert_allclose(found[key][1], term.interval(), atol=1e-10, err_msg=key)
-    gap = split_gap(model, x, EFFORT.draws, Budget(n_samples=EFFORT.samples, seed=EVALUATION.seed))
+    gap = split_gap(model, x, BUDGET.draws, Sampling(n_samples=BUDGET.samples, seed=EVALUATION.seed))
     last = gap.layers["z2"]  # does not rest on log p(x), which this one estimates
     np.testing.assert_allclose(found["layer_gap_nats/z2"][1], last.interval(), atol=1e-10)
     assert (found["reason/z2"][1], bool(found["trusted/z2"][1])) == (last.reason, last.trusted)
     assert found["proposal/z2"][1] == last.proposal != ""
     target = from_encoder(model, x)
-    chains = anneal(target, EFFORT.annealing, EVALUATION.seed, "annealing/0")
+    chains = anneal(target, BUDGET.annealing, EVALUATION.seed, "annealing/0")
     for name, units in activity(
         model, x, target.split(chains.noise), chains.log_weight,
         n_paths=128, seed=EVALUATION.seed, risk=0.05,
@@ -207,8 +210,8 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
 
 def test_settings_and_replicas_lead_every_array(linear: tuple[Run, Dataset]) -> None:
     run, data = linear
-    shared = {"n_samples", "reference", *EFFORT.settings("gap", 99), "seed", "n_bootstrap", "step", "n_test"}
-    for word in PROBES:
+    shared = {"n_samples", "reference", *BUDGET.settings("gap", 99), "seed", "n_bootstrap", "step", "n_test"}
+    for word in MEASUREMENTS:
         found = run.load_arrays(word)
         assert all(values.shape[:1] == (2,) for key, values in found.items() if key not in shared)
         assert int(found["n_images"]) == 12 and int(found["step"]) == 20 and int(found["n_test"]) == len(data.test)
@@ -226,7 +229,7 @@ def test_settings_and_replicas_lead_every_array(linear: tuple[Run, Dataset]) -> 
     ("change", "again"),
     [
         ({}, ()),
-        ({"images": 13}, PROBES),
+        ({"images": 13}, MEASUREMENTS),
         ({"temperatures": 21}, ("annealed", "gap")),
         ({"chains": 31}, ("annealed", "gap")),
         ({"leapfrog": 3}, ("annealed", "gap")),
@@ -238,24 +241,24 @@ def test_only_what_other_settings_move_is_missing(
     linear: tuple[Run, Dataset], change: dict[str, int], again: tuple[str, ...]
 ) -> None:
     run, _ = linear
-    assert missing(run, PROBES, dataclasses.replace(EFFORT, **change), 20) == list(again)
+    assert missing(run, MEASUREMENTS, dataclasses.replace(BUDGET, **change), 20) == list(again)
 
 
 def test_another_checkpoint_or_seed_is_measured_anew(linear: tuple[Run, Dataset]) -> None:
     run, _ = linear
-    assert missing(run, PROBES, EFFORT, 21) == list(PROBES)
+    assert missing(run, MEASUREMENTS, BUDGET, 21) == list(MEASUREMENTS)
     for evaluation in (dataclasses.replace(EVALUATION, seed=5), dataclasses.replace(EVALUATION, n_bootstrap=51)):
         config = dataclasses.replace(run.config, evaluation=evaluation)
-        assert missing(dataclasses.replace(run, config=config), PROBES, EFFORT, 20) == list(PROBES)
+        assert missing(dataclasses.replace(run, config=config), MEASUREMENTS, BUDGET, 20) == list(MEASUREMENTS)
 
 
 def test_more_images_than_there_are_is_all_of_them(linear: tuple[Run, Dataset]) -> None:
     run, data = linear
-    effort = dataclasses.replace(EFFORT, images=10**6)
-    assert probe(run, data, ["exact"], effort, progress=False) == []
+    budget = dataclasses.replace(BUDGET, images=10**6)
+    assert measure_further(run, data, ["exact"], budget, progress=False) == []
     assert int(run.load_arrays("exact")["n_images"]) == len(data.test)
-    assert missing(run, ["exact"], effort, 20) == [] and missing(run, ["exact"], EFFORT, 20) == ["exact"]
-    probe(run, data, ["exact"], EFFORT, progress=False)
+    assert missing(run, ["exact"], budget, 20) == [] and missing(run, ["exact"], BUDGET, 20) == ["exact"]
+    measure_further(run, data, ["exact"], BUDGET, progress=False)
 
 
 def test_damaged_arrays_are_missing(linear: tuple[Run, Dataset]) -> None:
@@ -263,21 +266,21 @@ def test_damaged_arrays_are_missing(linear: tuple[Run, Dataset]) -> None:
     file = run.path / "evaluation" / "exact.npz"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    assert missing(run, PROBES, EFFORT, 20) == ["exact"]
+    assert missing(run, MEASUREMENTS, BUDGET, 20) == ["exact"]
     file.write_bytes(whole)
 
 
 # -- refusals ------------------------------------------------------------------------------------------
 
 
-def test_coins_have_exact_answers_but_neither_chains_nor_causes(tmp_path: Path) -> None:
-    coins = ModelConfig(latents=(3, 2), hidden=((4,),), families=("bernoulli",))
-    run, data = trained(tmp_path, coins, n_samples=2)
-    (sentence,) = probe(run, data, PROBES, EFFORT, progress=False)
+def test_bernoulli_have_exact_answers_but_neither_chains_nor_causes(tmp_path: Path) -> None:
+    bernoulli = ModelConfig(latents=(3, 2), hidden=((4,),), families=("bernoulli",))
+    run, data = trained(tmp_path, bernoulli, n_samples=2)
+    (sentence,) = measure_further(run, data, MEASUREMENTS, BUDGET, progress=False)
     assert sentence.startswith("mine has no annealed numbers: ") and "discrete" in sentence and sentence.endswith(".")
-    annealed, exact, gap = (run.load_arrays(word) for word in PROBES)
+    annealed, exact, gap = (run.load_arrays(word) for word in MEASUREMENTS)
     assert "annealed_nats" not in annealed and all("discrete" in text for text in annealed["refused"])
-    assert missing(run, PROBES, EFFORT, 20) == ["annealed"]  # a refusal is asked again
+    assert missing(run, MEASUREMENTS, BUDGET, 20) == ["annealed"]  # a refusal is asked again
     assert str(exact["reference"]) == "DiscreteChain" and np.isfinite(exact["layer_gap_nats/z2"]).all()
     for replica in range(2):
         np.testing.assert_allclose(
@@ -297,8 +300,8 @@ def test_a_reference_for_the_decoder_alone_answers_half(tmp_path: Path) -> None:
     model = trained_run.models[0]
     encoder = model.posterior.network["z1"]  # type: ignore[attr-defined]
     encoder.net = torch.nn.Sequential(encoder.net, torch.nn.Tanh())
-    subject = probes.Subject(model, images(run, data), EVALUATION, EFFORT, lambda: None)
-    found = probes.MEASURES["exact"](subject)
+    replica = measurements.Replica(model, images(run, data), EVALUATION, BUDGET, lambda: None)
+    found = measurements.MEASURES["exact"](replica)
     np.testing.assert_allclose(found["log_px_datum_nats"], dense_log_px(run, data, 0), atol=1e-10)
     assert str(found["gaps_refused"]) and np.isnan(found["total_gap_nats"]).all()
     assert np.isnan(found["layer_gap_nats/z1"]).all()
@@ -317,7 +320,7 @@ def test_a_dead_replica_has_no_numbers(
         return found
 
     monkeypatch.setattr(replicas, "load_trained", load_dead)
-    refusals = probe(run, data, ["exact"], EFFORT, progress=False)
+    refusals = measure_further(run, data, ["exact"], BUDGET, progress=False)
     found = run.load_arrays("exact")
     if any(alive):
         assert refusals == [] and found["refused"].tolist() == ["", FAILED]
@@ -332,22 +335,22 @@ def test_one_replica_may_refuse(linear: tuple[Run, Dataset], monkeypatch: pytest
     run, data = trained(tmp_path, LINEAR)
     seen: list[object] = []
 
-    def second_refuses(subject: probes.Subject) -> Arrays:
-        seen.append(subject.model)
+    def second_refuses(replica: measurements.Replica) -> Arrays:
+        seen.append(replica.model)
         if len(seen) == 2:
             raise ValueError("the second\nhas no number.")
         return {"log_px_nats": np.array([1.0, 2.0, 3.0]), "good": np.array(True), "said": np.array("words")}
 
-    monkeypatch.setattr(probes, "MEASURES", {"exact": second_refuses})
-    assert probe(run, data, ["exact"], EFFORT, progress=False) == []
+    monkeypatch.setattr(measurements, "MEASURES", {"exact": second_refuses})
+    assert measure_further(run, data, ["exact"], BUDGET, progress=False) == []
     found = run.load_arrays("exact")
     assert found["refused"].tolist() == ["", "the second has no number."]
     assert found["log_px_nats"][0].tolist() == [1, 2, 3] and np.isnan(found["log_px_nats"][1]).all()
     assert found["good"].tolist() == [True, False] and found["said"].tolist() == ["words", ""]
-    assert missing(run, ["exact"], EFFORT, 20) == ["exact"]
+    assert missing(run, ["exact"], BUDGET, 20) == ["exact"]
 
 
-# -- words and effort ----------------------------------------------------------------------------------
+# -- words and budget ----------------------------------------------------------------------------------
 
 
 def test_words_are_read_once_each() -> None:
@@ -358,35 +361,35 @@ def test_words_are_read_once_each() -> None:
 
 
 def test_the_command_line_and_annealing_have_the_same_defaults() -> None:
-    assert Effort().annealing == Annealing()
+    assert Budget().annealing == Annealing()
     _, options = parse(["evaluate", "somewhere"])
-    assert {field.name: options[field.name] for field in dataclasses.fields(Effort)} == dataclasses.asdict(Effort())
-    assert Effort(temperatures=7, chains=8, leapfrog=9).annealing == Annealing(7, 8, 9)
+    assert {field.name: options[field.name] for field in dataclasses.fields(Budget)} == dataclasses.asdict(Budget())
+    assert Budget(temperatures=7, chains=8, leapfrog=9).annealing == Annealing(7, 8, 9)
 
 
 @pytest.mark.parametrize(
     ("knob", "least"),
     [("images", 2), ("draws", 2), ("temperatures", 1), ("chains", 1), ("leapfrog", 1), ("samples", 1)],
 )
-def test_too_little_effort_is_refused(knob: str, least: int) -> None:
-    Effort(**{knob: least})
+def test_too_little_budget_is_refused(knob: str, least: int) -> None:
+    Budget(**{knob: least})
     with pytest.raises(ConfigError, match=f"--{knob} is {least - 1}; give at least {least}."):
-        Effort(**{knob: least - 1})
+        Budget(**{knob: least - 1})
 
 
 def test_the_signal_of_gradients_is_measured_by_replica_and_asked_again_for_other_counts(tmp_path: Path) -> None:
     run, data = trained(tmp_path, LINEAR)
-    effort = dataclasses.replace(EFFORT, gradients=(1, 3))
-    assert probe(run, data, ["gradients"], effort, progress=False) == []
+    budget = dataclasses.replace(BUDGET, gradients=(1, 3))
+    assert measure_further(run, data, ["gradients"], budget, progress=False) == []
     found = run.load_arrays("gradients")
     for part in ("z1", "z2", "decoder"):
         for kind in ("snr", "variance"):
             low, middle, high = np.moveaxis(found[f"gradient_{kind}/{part}"], -1, 0)
             assert middle.shape == (2, 2) and (low <= middle).all() and (middle < high).all()
-    assert missing(run, ["gradients"], effort, 20) == []
-    assert missing(run, ["gradients"], dataclasses.replace(effort, gradients=(1, 4)), 20) == ["gradients"]
+    assert missing(run, ["gradients"], budget, 20) == []
+    assert missing(run, ["gradients"], dataclasses.replace(budget, gradients=(1, 4)), 20) == ["gradients"]
     with pytest.raises(ConfigError, match="--gradients is"):
-        Effort(gradients=(0, 2))
+        Budget(gradients=(0, 2))
     assert parse(["evaluate", "somewhere", "--gradients", "5, 1,5"])[1].gradients == (1, 5)
     with pytest.raises(ConfigError, match="gradients"):
         parse(["evaluate", "somewhere", "--gradients", "many"])

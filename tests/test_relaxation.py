@@ -1,8 +1,9 @@
-"""Gradients through the draws of discrete layers: which law the values have, what is climbed, and how far off it is.
+"""Gradients through the draws of discrete layers: which distribution the values have, what is climbed, and how far off
+it is.
 
-Of one coin (or a die of two states) the noise is one logistic number s, and v = sigmoid(y) with y = (logit - s) / T. On
-one side the library's loss is followed along the noise, at nodes in s; on the other y is the variable, and the
-parameters stand in its density T sigmoid'(logit - T y), which no path goes through.
+Of one Bernoulli unit (or a die of two states) the noise is one logistic number s, and v = sigmoid(y) with y = (logit -
+s) / T. On one side the library's loss is followed along the noise, at nodes in s; on the other y is the variable, and
+the parameters stand in its density T sigmoid'(logit - T y), which no path goes through.
 """
 
 import itertools
@@ -22,7 +23,7 @@ from hvae.lab.assembly import relax
 from hvae.lab.config import ObjectiveConfig
 from hvae.objectives import Elbo, Iwae, discrete_log_q
 from tests.statistics import assert_mean
-from tests.test_gradients import EXACT, ORDERS, X, coins, die, exact_bound, normal, stack
+from tests.test_gradients import EXACT, ORDERS, X, bernoulli, die, exact_bound, normal, stack
 from tests.test_gradients import elbo as plain_elbo
 
 Gradients = list[Tensor]
@@ -58,7 +59,8 @@ def along_noise(model: HVAE, noise: Tensor, weight: Tensor) -> Gradients:
 
 
 def terms(model: HVAE, v: Tensor) -> tuple[Tensor, Tensor]:
-    """f(v) by hand, with the logit of q: one coin, or the first of two states, at values ``[n]`` between 0 and 1."""
+    """f(v) by hand, with the logit of q: one Bernoulli unit, or the first of two states, at values ``[n]`` between 0
+    and 1."""
     q, p = model.posterior.network["z1"].net(X)[0, 0], model.decoder["z1"].net()
     if len(q) == 2:  # a die: one-hot values, logits by their difference
         q, p, value = q[:1] - q[1:], p[:1] - p[1:], torch.stack([v, 1 - v], -1)
@@ -81,8 +83,8 @@ def furthest(a: Gradients, b: Gradients) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_the_relaxed_gradient_of_a_coin_climbs_the_surrogate(temperature: float) -> None:
-    model = relaxed(stack("bottom-up", [coins(1)]), temperature)
+def test_the_relaxed_gradient_of_a_bernoulli_climbs_the_surrogate(temperature: float) -> None:
+    model = relaxed(stack("bottom-up", [bernoulli(1)]), temperature)
     s, h = grid(4001, 40.0)
     assert (
         furthest(along_noise(model, s.sigmoid().unsqueeze(-1), h * logistic(s)), in_density(model, temperature)) < EXACT
@@ -112,9 +114,9 @@ def rise(model: HVAE) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
-def test_the_straight_through_gradient_of_a_coin(temperature: float) -> None:
+def test_the_straight_through_gradient_of_a_bernoulli(temperature: float) -> None:
     """The slope of f at the hard value times the relaxed one's slope; all else is the discrete model's."""
-    model = relaxed(stack("bottom-up", [coins(1)]), temperature, "straight-through")
+    model = relaxed(stack("bottom-up", [bernoulli(1)]), temperature, "straight-through")
     logit, f, slopes, _ = rise(model)
     s, weight = halves(logit.item())
     y, h = halves(0.0)
@@ -126,7 +128,7 @@ def test_the_straight_through_gradient_of_a_coin(temperature: float) -> None:
 
 def test_the_bias_of_relaxed_draws_falls_with_the_temperature() -> None:
     """To zero, in the end at least as fast; at temperature 1 it is far above what quadrature leaves."""
-    model = stack("bottom-up", [coins(1)], scale=1.5)
+    model = stack("bottom-up", [bernoulli(1)], scale=1.5)
     exact = gradients(model, exact_bound(model, plain_elbo, 1, 2, 1.0))
     s, h = grid(20_001, 40.0)
     noise, weight = s.sigmoid().unsqueeze(-1), h * logistic(s)
@@ -138,7 +140,7 @@ def test_the_bias_of_relaxed_draws_falls_with_the_temperature() -> None:
 
 def test_straight_through_tends_to_the_mean_of_the_slopes_at_the_states_and_not_to_the_rise() -> None:
     """What is left to the limit falls with the temperature at least as fast, and is far below that difference."""
-    model = stack("bottom-up", [coins(1)], scale=1.5)
+    model = stack("bottom-up", [bernoulli(1)], scale=1.5)
     logit, _, slopes, exact = rise(model)
     limit = (logistic(logit) * slopes.mean()).item()
     s, weight = halves(logit.item())
@@ -153,37 +155,37 @@ def test_straight_through_tends_to_the_mean_of_the_slopes_at_the_states_and_not_
         assert 0 < cold < hot / 2
 
 
-FAMILIES: dict[str, Callable[[], Family]] = {"coins": coins(3), "dice": lambda: Categorical(2, 3)}
+FAMILIES: dict[str, Callable[[], Family]] = {"coins": bernoulli(3), "dice": lambda: Categorical(2, 3)}
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_straight_through_values_have_the_discrete_law_and_relaxed_ones_lie_between(kind: str) -> None:
+def test_straight_through_values_have_the_discrete_distribution_and_relaxed_ones_lie_between(kind: str) -> None:
     family = FAMILIES[kind]()
     assert isinstance(family, Discrete) and isinstance(family, Bernoulli | Categorical)
     source = torch.Generator().manual_seed(0)
     outputs = torch.randn(family.n_outputs, generator=source, dtype=torch.float64)
     noise = torch.rand(40_000, family.width, generator=source, dtype=torch.float64)
-    law = family.law(outputs)
-    hard = family.draw(law, noise)
+    distribution = family.distribution(outputs)
+    hard = family.draw(distribution, noise)
     family.relaxation = Relaxation(0.4, straight_through=True)
-    assert torch.equal(family.draw(law, noise), hard)
+    assert torch.equal(family.draw(distribution, noise), hard)
     if isinstance(family, Bernoulli):
         expected = 1 / (1 + (-outputs).exp())
     else:
         expected = (outputs.view(2, 3).exp() / outputs.view(2, 3).exp().sum(1, keepdim=True)).flatten()
     assert_mean(hard.numpy(), expected.numpy(), detect=0.05)
     family.relaxation = Relaxation(0.4)
-    soft = family.draw(law, noise)
+    soft = family.draw(distribution, noise)
     assert (soft > 0).all() and (soft < 1).all() and torch.equal((soft > 0.5) & (hard == 0), soft > 2)
     family.relaxation = Relaxation(1e-3)
-    assert (family.draw(law, noise) - hard).abs().mean() < 1e-2
-    assert not family.eval().reparametrised and torch.equal(family.draw(law, noise), hard)
+    assert (family.draw(distribution, noise) - hard).abs().mean() < 1e-2
+    assert not family.eval().reparametrised and torch.equal(family.draw(distribution, noise), hard)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_at_any_depth_the_relaxed_gradient_is_the_slope_of_the_loss_of_its_noise(order: str) -> None:
     """By central differences of 1e-5, whose error is some 1e-10 of third derivatives around 1; no score is added."""
-    model = relaxed(stack(order, [coins(2), die(3), normal]), 0.7)
+    model = relaxed(stack(order, [bernoulli(2), die(3), normal]), 0.7)
     source = torch.Generator().manual_seed(1)
     noise = {
         name: (torch.rand if kind == "uniform" else torch.randn)(2, 1, width, generator=source, dtype=torch.float64)
@@ -205,7 +207,7 @@ def test_at_any_depth_the_relaxed_gradient_is_the_slope_of_the_loss_of_its_noise
 
 
 def test_evaluation_and_the_decoder_draw_hard() -> None:
-    model = relaxed(stack("bottom-up", [coins(2), die(3)]), 0.5)
+    model = relaxed(stack("bottom-up", [bernoulli(2), die(3)]), 0.5)
     noise = {name: torch.full((1, 1, width), 0.3).double() for name, (_, width) in model.noise_specs().items()}
     specs = model.decoder.noise_specs()
     dream = model.decoder.walk(

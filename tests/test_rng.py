@@ -1,4 +1,5 @@
-"""Draws are functions of a key: equal keys equal numbers, any part changed other numbers, and the laws are right."""
+"""Draws are functions of a key: equal keys equal numbers, any part changed other numbers, and the distributions are
+right."""
 
 import hashlib
 

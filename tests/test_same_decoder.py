@@ -22,7 +22,7 @@ from hvae.experiments.orders.claims import part
 from hvae.experiments.orders.frozen_decoder import (
     AMORTISED,
     Known,
-    coins,
+    bernoulli,
     gaussians,
     known_rows,
     least_gap,
@@ -32,17 +32,17 @@ from hvae.experiments.orders.frozen_decoder import (
 from hvae.experiments.orders.refit import beside, refit
 from hvae.lab.assembly import build_hvae, build_objective
 from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
-from hvae.lab.evaluation import Effort
+from hvae.lab.evaluation import Budget
 from hvae.lab.evaluation.replicas import Replicas
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.schedules import Constant, StepDecay
 from tests.statistics import assert_mean
 from tests.test_training import MODEL, config, toy, trained
 
-COINS = replace(MODEL, families=("bernoulli",), prior="learned")
+BERNOULLI = replace(MODEL, families=("bernoulli",), prior="learned")
 KINDS: dict[str, tuple[ModelConfig, ObjectiveConfig]] = {
     **{order: (replace(MODEL, order=order), ObjectiveConfig()) for order in AMORTISED},
-    "coins, top-down-shared": (replace(COINS, order="top-down-shared"), ObjectiveConfig(n_samples=2)),
+    "Bernoulli units, top-down-shared": (replace(BERNOULLI, order="top-down-shared"), ObjectiveConfig(n_samples=2)),
     "sticking the landing, skips": (
         replace(MODEL, generative_skips=True), ObjectiveConfig(gradient="sticking-the-landing"),
     ),
@@ -162,7 +162,7 @@ def test_the_least_gaps_are_those_of_the_dense_covariance() -> None:
 
 
 def enumerated(model: HVAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(x) and the gap `[B]` of coins, by all states of all layers at once."""
+    """log p(x) and the gap `[B]` of Bernoulli units, by all states of all layers at once."""
     widths = [model.decoder[name].family.width for name in model.latents]
     states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=sum(widths))), dtype=torch.float64)
     values = dict(zip(model.latents, states.unsqueeze(1).split(widths, -1), strict=True))
@@ -175,16 +175,16 @@ def enumerated(model: HVAE, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_rows_of_known_decoders_are_exact_and_draws_agree_with_them() -> None:
-    """Coins by enumeration at 1e-10; the ELBO by draws is, over 200 data, that of the enumeration."""
+    """Bernoulli units by enumeration at 1e-10; the ELBO by draws is, over 200 data, that of the enumeration."""
     steps = TrainingConfig(seeds=(0, 1), n_steps=40, batch_size=100, learning_rate=Constant(0.03))
-    stacks = [coins(200), gaussians(200)]
+    stacks = [bernoulli(200), gaussians(200)]
     rows = known_rows(stacks, steps, 20, 2000, Ascent(40, 2), lambda line: None)
     names = [*AMORTISED, "unamortised"]
     assert rows["order"].tolist() == [order for _ in stacks for order in names for _ in range(2)]
     exact = np.isfinite(rows["gap_nats"])
     assert rows["order"][~exact].tolist() == ["unamortised"] * 2 and set(rows["stack"][~exact]) == {"linear-Gaussian"}
     np.testing.assert_allclose(rows["gap_z1_nats"] + rows["gap_z2_nats"], rows["gap_nats"], atol=1e-9)
-    known = coins(200)
+    known = bernoulli(200)
     config_ = RunConfig(
         model=replace(known.model, order="top-down"), objective=ObjectiveConfig(n_samples=4), training=steps
     )
@@ -218,8 +218,8 @@ def test_arrays_of_a_run_are_those_of_its_refitted_models(tmp_path: Path, monkey
     ladder = replace(
         settings, model=replace(MODEL, order="top-down"), training=replace(settings.training, seeds=(8, 9))
     )
-    effort = Effort(images=3, draws=2, samples=50)
-    found = refitted_arrays(run, toy(), ladder, effort)
+    budget = Budget(images=3, draws=2, samples=50)
+    found = refitted_arrays(run, toy(), ladder, budget)
     replicas = Replicas.of(run, toy(), "cpu")
     models = refit(beside([model.decoder for model in replicas.models], toy(), ladder), toy(), ladder)
     expected = [log_likelihood_curve(m, replicas.test[:8], (1, 20), seed=0).bound_datum_nats for m in models]
@@ -233,7 +233,7 @@ def test_arrays_of_a_run_are_those_of_its_refitted_models(tmp_path: Path, monkey
     alone = unamortised_arrays(run, toy(), 4, Ascent(5, 2))
     assert alone["elbo_datum_nats"].shape == (2, 4) and str(alone["order"]) == "unamortised"
     monkeypatch.setattr(Replicas, "alive", [False, True])
-    lame = refitted_arrays(run, toy(), ladder, effort)
+    lame = refitted_arrays(run, toy(), ladder, budget)
     assert np.isnan(lame["elbo_datum_nats"][0]).all() and lame["verdict/z1"][0].tolist() == ["failed"] * 3
     np.testing.assert_array_equal(lame["elbo_datum_nats"][1], found["elbo_datum_nats"][1])
 

@@ -150,10 +150,10 @@ TWINS |= {
 TWINS |= {
     "vamp": (replace(MODEL, prior="vamp", n_pseudo_inputs=4), ObjectiveConfig(), 10),
     "coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig(n_samples=3), 10),
-    "dice ladder, iwae": (
+    "categorical units ladder, iwae": (
         replace(MODEL, families=("categorical",), order="top-down"), ObjectiveConfig("iwae", 3, LinearWarmup(8)), 10,
     ),
-    "full Gaussian over coins, iwae": (
+    "full Gaussian over Bernoulli units, iwae": (
         replace(MODEL, families=("bernoulli", "full-gaussian"), latent_variance="learned"),
         ObjectiveConfig("iwae", 2), 10,
     ),
@@ -162,22 +162,24 @@ TWINS |= {
         replace(MODEL, generative_skips=True, normalised_means=(0.5,), floor_nats=0.7), ObjectiveConfig(), 20,
     ),
     "free nats": (MODEL, ObjectiveConfig(beta=LinearWarmup(5), layer_beta=(1.0, 2.0), free_nats=(0.5, 1.0)), 40),
-    "vimco, coins under a Gaussian": (
+    "vimco, Bernoulli units under a Gaussian": (
         replace(MODEL, families=("bernoulli", "gaussian")), ObjectiveConfig("vimco", 3, LinearWarmup(8)), 10,
     ),
     "tvo ladder": (replace(MODEL, order="top-down"), ObjectiveConfig("tvo", 3, partition=(0.0, 0.2)), 10),
     "covariance, ladder": (
         replace(MODEL, order="top-down"), ObjectiveConfig("tvo", 3, LinearWarmup(8), gradient="covariance"), 10,
     ),
-    "wake-sleep, coins": (replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig("wake-sleep"), 10),
+    "wake-sleep, Bernoulli": (
+        replace(MODEL, families=("bernoulli",), prior="learned"), ObjectiveConfig("wake-sleep"), 10,
+    ),
     "free nats of units": (
         replace(MODEL, families=("bernoulli", "gaussian")),
         ObjectiveConfig(gradient="straight-through", unit_free_nats=(0.1, 0.05)), 10,
     ),
-    "relaxed coins under a Gaussian": (
+    "relaxed Bernoulli units under a Gaussian": (
         replace(MODEL, families=("bernoulli", "gaussian")), ObjectiveConfig(gradient="relaxed", temperature=0.7), 10,
     ),
-    "straight-through dice ladder, iwae": (
+    "straight-through categorical units ladder, iwae": (
         replace(MODEL, families=("categorical",), order="top-down"),
         ObjectiveConfig("iwae", 2, gradient="straight-through"), 10,
     ),

@@ -49,7 +49,7 @@ def sigma_points(n: int) -> Tensor:
 
 
 def bound_of_the_model(w: dict[str, Tensor]) -> float:
-    """The house's own loss of the stack as a model, its data and noise the points of one law of all three."""
+    """The house's own loss of the stack as a model, its data and noise the points of one distribution of all three."""
     points = sigma_points(len(THETA) + 2 * UNITS)
     x, first, second = points.split([len(THETA), UNITS, UNITS], dim=1)
     evidence = as_hvae(w)((x * torch.tensor(THETA).double()).unsqueeze(0), {"z1": first[None], "z2": second[None]})

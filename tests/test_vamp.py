@@ -39,7 +39,7 @@ def noise(model: HVAE, n_paths: int, n: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"latents": (3,)}, {"latent_variance": "learned"}, {"latent_variance": "fixed"}])
-def test_the_prior_is_the_mixture_of_the_encoders_laws_at_known_points(knobs: dict[str, Any]) -> None:
+def test_the_prior_is_the_mixture_of_the_encoders_distributions_at_known_points(knobs: dict[str, Any]) -> None:
     model = built(**knobs)
     name = model.latents[-1]
     prior, encoder = model.decoder[name], model.posterior.network[name]  # type: ignore[union-attr, index]
@@ -47,22 +47,22 @@ def test_the_prior_is_the_mixture_of_the_encoders_laws_at_known_points(knobs: di
     points = normal(5, prior.net.inputs.shape[1])
     with torch.no_grad():
         prior.net.inputs.copy_(points)
-        law = encoder({encoder.parents[0]: points})
+        distribution = encoder({encoder.parents[0]: points})
         value = 2 * normal(9, 1, prior.family.units, seed=1)
         found = prior.family.log_prob(prior({}), value)
         mean = prior.family.mean(prior({}))
-    laws = zip(law.mean.numpy(), law.variance.numpy(), strict=True)
-    densities = [stats.multivariate_normal(m, np.diag(v)).pdf(value[:, 0].numpy()) for m, v in laws]
+    distributions = zip(distribution.mean.numpy(), distribution.variance.numpy(), strict=True)
+    densities = [stats.multivariate_normal(m, np.diag(v)).pdf(value[:, 0].numpy()) for m, v in distributions]
     assert found[:, 0].numpy() == pytest.approx(np.log(np.mean(densities, 0)), abs=1e-10)
-    torch.testing.assert_close(mean, law.mean.mean(0), **EXACT)
+    torch.testing.assert_close(mean, distribution.mean.mean(0), **EXACT)
 
 
 def test_an_equal_mixture_of_one_is_its_component() -> None:
     component = DiagonalGaussian(3)
     mixture, outputs, values = EqualMixture(component, 1), normal(4, 6), normal(7, 4, 3, seed=1)
-    law, plain = mixture.law(outputs), component.law(outputs)
-    torch.testing.assert_close(mixture.log_prob(law, values), component.log_prob(plain, values), **EXACT)
-    torch.testing.assert_close(mixture.draw(law, values), component.draw(plain, values), **EXACT)
+    distribution, plain = mixture.distribution(outputs), component.distribution(outputs)
+    torch.testing.assert_close(mixture.log_prob(distribution, values), component.log_prob(plain, values), **EXACT)
+    torch.testing.assert_close(mixture.draw(distribution, values), component.draw(plain, values), **EXACT)
 
 
 def test_pseudo_inputs_start_in_the_parents_space() -> None:
@@ -72,8 +72,8 @@ def test_pseudo_inputs_start_in_the_parents_space() -> None:
     above = build_hvae(replace(CONFIG, n_pseudo_inputs=2000), data, seed=1).decoder["z2"].net.inputs
     assert isinstance(above, Tensor) and above.shape == (2000, 3)
     assert above.mean().abs() < 0.1 and (above.std() - 1).abs() < 0.1
-    coins = ModelConfig(latents=(3, 2), prior="vamp", families=("bernoulli", "gaussian"))
-    assert set(build_hvae(coins, data, seed=1).decoder["z2"].net.inputs.unique().tolist()) == {0, 1}  # type: ignore[operator, union-attr]
+    bernoulli = ModelConfig(latents=(3, 2), prior="vamp", families=("bernoulli", "gaussian"))
+    assert set(build_hvae(bernoulli, data, seed=1).decoder["z2"].net.inputs.unique().tolist()) == {0, 1}  # type: ignore[operator, union-attr]
 
 
 def test_shared_weights_count_once_and_move_both() -> None:
@@ -98,7 +98,7 @@ def test_frozen_evidence_and_the_stuck_gradient_see_the_shared_weights() -> None
     frozen = evidence.frozen
     assert all(weight is before[name] for name, weight in model.named_parameters())
     torch.testing.assert_close(frozen.log_weight, evidence.log_weight, **EXACT)
-    assert frozen.p["z2"].law.means.requires_grad is False  # type: ignore[attr-defined]
+    assert frozen.p["z2"].distribution.means.requires_grad is False  # type: ignore[attr-defined]
     shared = list(model.posterior.network["z2"].parameters())  # type: ignore[union-attr, index]
     gradients = torch.autograd.grad(StickingTheLanding(Elbo())(evidence, 0), shared, retain_graph=True)
     path = torch.autograd.grad(Elbo()(frozen, 0), shared, retain_graph=True)
@@ -130,7 +130,7 @@ def test_two_replicas_at_once_equal_each_alone() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"order": "top-down"}, "no one conditional of the encoder is that law; use bottom-up"),
+    ({"order": "top-down"}, "no one conditional of the encoder is that distribution; use bottom-up"),
     ({"order": "top-down-shared"}, "no one conditional"),
     ({"families": ("gaussian", "bernoulli")}, "the top layer is bernoulli"),
     ({"families": ("maf",)}, "the top layer is maf"),
@@ -147,8 +147,8 @@ def test_what_has_no_gaussian_top_of_its_own_is_refused(knobs: dict[str, Any], w
         replace(CONFIG, **knobs)
 
 
-def test_what_moves_one_law_alone_is_refused() -> None:
-    with pytest.raises(ConfigError, match="each player moves a law of its own"):
+def test_what_moves_one_distribution_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="each player moves a distribution of its own"):
         RunConfig(model=CONFIG, objective=ObjectiveConfig("wake-sleep"))
     with pytest.raises(ConfigError, match="its top weights make the decoder"):
         RunConfig(model=CONFIG, training=TrainingConfig(aggressive_steps=5))

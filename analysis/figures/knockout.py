@@ -6,7 +6,7 @@ from hvae.analysis.figures.panels import Panels, layer_figure
 
 
 def knockout_encoder(panels: Panels) -> Figure | None:
-    """Bound lost, in nats, when the encoder's law of a layer is replaced by the prior's."""
+    """Bound lost, in nats, when the encoder's distribution of a layer is replaced by the prior's."""
     return layer_figure(
         panels,
         lambda run, layer: layer.interval("knockout_encoder_nats"),

@@ -61,7 +61,7 @@ def _seconds(study: Study) -> dict[str, Array]:
 
 
 def _comparable(run: LoadedRun, baseline: LoadedRun) -> bool:
-    """The same data, law of x, seeds and K, both measured."""
+    """The same data, distribution of x, seeds and K, both measured."""
     if run.likelihood is None or baseline.likelihood is None:
         return False
     same_k = run.likelihood.n_samples[-1] == baseline.likelihood.n_samples[-1]
@@ -167,7 +167,7 @@ def _moved(run: LoadedRun, other: LoadedRun) -> list[int]:
     ]
 
 
-def comparison_reading(study: Study) -> list[str]:
+def comparison_summary(study: Study) -> list[str]:
     """Who keeps every layer, which layers nobody keeps, and the largest sure gain; empty without baselines."""
     rows = [row for row in compared(study) if np.isfinite(row.run.active_layers).any()]
     if not rows:

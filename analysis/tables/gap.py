@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from hvae.analysis.activity import POSTERIOR_READING
+from hvae.analysis.activity import POSTERIOR_CAUSE
 from hvae.analysis.gap import Annealed, Array, Images, Texts, high_share
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.likelihood import mean_text
@@ -184,17 +184,17 @@ def _units_text(active: Array, n_units: int) -> str:
 
 
 def _counted(words: Sequence[str]) -> str:
-    counts = {word: words.count(word) for word in POSTERIOR_READING if word in words}
+    counts = {word: words.count(word) for word in POSTERIOR_CAUSE if word in words}
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return "; ".join(f"{word} {count}/{len(words)}" for word, count in ordered) or DASH
 
 
-def readings_seen(runs: Sequence[LoadedRun]) -> dict[str, str]:
+def causes_seen(runs: Sequence[LoadedRun]) -> dict[str, str]:
     """The words on layers that occur, with their meaning."""
     seen = {
         word for run in runs if run.gap is not None for layer in run.gap.layers.values() for word in layer.reading()
     }
-    return {word: meaning for word, meaning in POSTERIOR_READING.items() if word in seen}
+    return {word: meaning for word, meaning in POSTERIOR_CAUSE.items() if word in seen}
 
 
 def _mean(values: Array) -> float:

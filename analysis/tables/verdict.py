@@ -13,8 +13,9 @@ from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UND
 
 MEANING: Mapping[str, str] = {
     ACTIVE: "I and U surely above the threshold: the layer tells images apart and the layer below reads it",
-    COLLAPSED: "J and the divergence from N(0, I), for coins and dice from fair ones, surely below the threshold",
-    CONSTANT: "J surely below the threshold, but the layer has settled on a law of its own",
+    COLLAPSED: "J and the divergence from N(0, I), for Bernoulli and categorical units from fair ones, surely below "
+    "the threshold",
+    CONSTANT: "J surely below the threshold, but the layer has settled on a distribution of its own",
     NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
     UNREAD: "I surely above, U surely below: the layer knows the image, the decoder does not listen",
     UNDECIDED: "an interval crosses the threshold",
@@ -61,7 +62,7 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "U",
         "reading_nats",
-        "use by the decoder: divergence of the law of the layer below when z(l) is taken from another image",
+        "use by the decoder: divergence of the distribution of the layer below when z(l) is taken from another image",
     ),
     (
         "rate",
@@ -72,7 +73,7 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "KL to N(0, I)",
         "kl_standard_nats",
-        "mean divergence of q(z(l)|·) from N(0, I), for coins and dice from fair ones; "
+        "mean divergence of q(z(l)|·) from N(0, I), for Bernoulli and categorical units from fair ones; "
         "below the top it depends on the layer's arbitrary scale",
     ),
     (

@@ -101,7 +101,7 @@ class Size:
 
 
 def size(preset: str) -> Size:
-    """Sizes, steps and efforts of a preset."""
+    """Sizes, steps and budgets of a preset."""
     if preset == "smoke":
         return Size(
             {"": ("digits-dynamic", 20)}, (1, 3), ((6,), (6, 4)), ((16,), (12,)),

@@ -31,13 +31,15 @@ from hvae.vocabulary import ACTIVE_VARIANCE
 def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: int) -> HVAE:
     """A copy of the stack less the units ``removed`` of each latent, each at its mean under the decoder.
 
-    Raises ValueError for a ladder, whose merged laws the removal would change, and for a decoder that is no belief
-    network.
+    Raises ValueError for a ladder, whose merged distributions the removal would change, and for a decoder that is no
+    belief network.
     """
     stack = copy.deepcopy(model)
     posterior = stack.posterior
     if not isinstance(posterior, NetworkPosterior):
-        raise ValueError("units of a ladder cannot be removed alone, since p and q share laws; use another order.")
+        raise ValueError(
+            "units of a ladder cannot be removed alone, since p and q share distributions; use another order."
+        )
     if not isinstance(stack.decoder, BeliefNetwork):
         raise ValueError(
             f"units of a {type(stack.decoder).__name__} cannot be removed, since its conditionals are not apart; give "

@@ -3,12 +3,12 @@
 B. Flach conjectures in his lecture on variational autoencoders that a layered belief network cannot in principle
 approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
 and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
-whose answer is known: (a) how far the best encoder of a law stays from the exact posterior, against the law, its
-width, the strength of the couplings and the depth, and what the shape of a law costs where one unit a layer leaves
-nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and what it gives up, once
-it may move; (c) what a top layer that is needed by construction may cost (the weight β of its rate) before it is
-emptied, under exact and under factorised inference. On images, two stacks of three layers, of diagonal and of
-full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
+whose answer is known: (a) how far the best encoder of a distribution stays from the exact posterior, against the
+distribution, its width, the strength of the couplings and the depth, and what the shape of a distribution costs where
+one unit a layer leaves nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and
+what it gives up, once it may move; (c) what a top layer that is needed by construction may cost (the weight β of its
+rate) before it is emptied, under exact and under factorised inference. On images, two stacks of three layers, of
+diagonal and of full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -22,7 +22,7 @@ from typing import Any
 from hvae.experiments import depth
 from hvae.experiments.conjecture.claims import claims as of_teachers
 from hvae.experiments.conjecture.claims_nonlinear import shapes
-from hvae.experiments.conjecture.claims_thresholds import prices
+from hvae.experiments.conjecture.claims_thresholds import thresholds
 from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
@@ -30,7 +30,8 @@ PRESETS = ("demo", "cpu", "paper")
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 
 DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
-"""coins of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a layer"""
+"""Bernoulli units of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a
+layer"""
 
 GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
@@ -53,8 +54,9 @@ GRID: Mapping[str, Mapping[str, Any]] = {
         "n_priced": 2000, "n_begun": 8, "n_closer": 8,
     },
 }  # fmt: skip
-"""couplings, teachers, coins a layer, hidden units, steps and starts of training; of part (c): coins of x, z1 and z2,
-prices as powers of the threshold under exact inference, and steps that close in on a threshold"""
+"""couplings, teachers, Bernoulli units a layer, hidden units, steps and starts of training; of part (c): Bernoulli
+units of x, z1 and z2, prices as powers of the threshold under exact inference, and steps that close in on a
+threshold"""
 
 SIZES = ((3.0, 8.0), (6.0, 4.0))
 """of the logits of x | z1 and z1 | z2 in part (c): x that tells z1 by half, and nearly"""
@@ -67,7 +69,7 @@ SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
 }
 """of non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts"""
 
-claims = (*of_teachers, *shapes, *prices)
+claims = (*of_teachers, *shapes, *thresholds)
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -90,56 +92,62 @@ def measure(
     from hvae.experiments.conjecture import grouped, released
     from hvae.experiments.conjecture import linear as linear_teachers
     from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
-    from hvae.experiments.conjecture.bernoulli import Effort, Law
+    from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind
     from hvae.experiments.truth.accuracy import gap_rows
 
     knobs = GRID[preset]
     strengths, n_teachers, wide, narrow = (knobs[name] for name in ("strengths", "n_teachers", "wide", "narrow"))
-    linear, table = Law("factorised", "linear"), Law("factorised", "table")
-    nets = [Law("factorised", "mlp", width) for width in knobs["widths"]]
-    rich = [Law("autoregressive", "mlp", width) for width in knobs["masked"]]
-    effort = Effort(knobs["n_steps"], 0.05, knobs["n_starts"])
-    once = dataclasses.replace(effort, n_starts=1)
+    linear, table = EncoderKind("factorised", "linear"), EncoderKind("factorised", "table")
+    nets = [EncoderKind("factorised", "mlp", width) for width in knobs["widths"]]
+    rich = [EncoderKind("autoregressive", "mlp", width) for width in knobs["masked"]]
+    budget = Budget(knobs["n_steps"], 0.05, knobs["n_starts"])
+    once = dataclasses.replace(budget, n_starts=1)
 
     def fixed() -> Any:
-        laws = [linear, *nets, table]
-        shapes = {wide: laws, **{widths: [linear, table] for widths in knobs["other"]}}
-        return teachers.fixed_rows(shapes, strengths, n_teachers, effort, say)
+        encoder_kinds = [linear, *nets, table]
+        shapes = {wide: encoder_kinds, **{widths: [linear, table] for widths in knobs["other"]}}
+        return teachers.fixed_rows(shapes, strengths, n_teachers, budget, say)
 
     def rich_fixed() -> Any:
-        laws = [Law("autoregressive", "linear"), *rich]
-        return teachers.fixed_rows({wide: laws}, strengths, n_teachers, once, say)
+        encoder_kinds = [EncoderKind("autoregressive", "linear"), *rich]
+        return teachers.fixed_rows({wide: encoder_kinds}, strengths, n_teachers, once, say)
 
     def gaps() -> Any:
         stacks = teachers.known_stacks(wide, strengths, 2, 8, linear, once)
         return gap_rows(stacks, 64, 2000, seed=0, say=say)
 
     def release() -> Any:
-        free = Effort(knobs["n_released"], 0.02, 1)
+        free = Budget(knobs["n_released"], 0.02, 1)
         shapes = {"wide": wide, "bottleneck": narrow}
-        laws = [None, linear, *rich]
-        return released.release_rows(shapes, strengths, n_teachers, laws, effort=once, released=free, say=say)
+        encoder_kinds = [None, linear, *rich]
+        return released.release_rows(shapes, strengths, n_teachers, encoder_kinds, budget=once, released=free, say=say)
 
-    priced = Effort(knobs["n_priced"], 0.05, knobs["n_begun"])
+    threshold_budget = Budget(knobs["n_priced"], 0.05, knobs["n_begun"])
     powers, n_closer = knobs["powers"], knobs["n_closer"]
 
     def threshold() -> Any:
-        laws = [linear, table, Law("autoregressive", "table", 4)]
+        encoder_kinds = [linear, table, EncoderKind("autoregressive", "table", 4)]
         kinds = {"linear": SIZES, "parity": SIZES}
-        return grouped.grouped_rows(knobs["grouped"], kinds, n_teachers, laws, powers, priced, n_closer, say)
+        return grouped.grouped_rows(
+            knobs["grouped"], kinds, n_teachers, encoder_kinds, powers, threshold_budget, n_closer, say
+        )
 
     def linear_threshold() -> Any:
-        return linear_teachers.linear_price_rows((9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, priced, n_closer, say)
+        return linear_teachers.linear_threshold_rows(
+            (9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, threshold_budget, n_closer, say
+        )
 
     def linear_fixed() -> Any:
         return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
 
     def nonlinear() -> Any:
         couplings, hidden, n_steps, n_starts = SMOOTH[preset]
-        gaussian = [Law("gaussian", "linear"), *(Law("gaussian", "mlp", width) for width in hidden)]
-        mixtures = [Law("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
-        laws = [*gaussian, Law("gaussian", "free"), *mixtures, Law("nsf", "mlp", 16)]
-        return nonlinear_teachers.nonlinear_rows(couplings, n_teachers, laws, Effort(n_steps, 0.02, n_starts), say)
+        gaussian = [EncoderKind("gaussian", "linear"), *(EncoderKind("gaussian", "mlp", width) for width in hidden)]
+        mixtures = [EncoderKind("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
+        encoder_kinds = [*gaussian, EncoderKind("gaussian", "free"), *mixtures, EncoderKind("nsf", "mlp", 16)]
+        return nonlinear_teachers.nonlinear_rows(
+            couplings, n_teachers, encoder_kinds, Budget(n_steps, 0.02, n_starts), say
+        )
 
     return {
         "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,

@@ -1,7 +1,9 @@
-"""Stacks of coins whose answer is known, and encoders of many laws trained on them without noise; rows of a table.
+"""Stacks of Bernoulli units whose answer is known, and encoders of many distributions trained on them without noise;
+rows of a table.
 
-A teacher p is a belief network of coins (`examples.binary_decoder`); its own law of x is the data, all of it, so
-nothing here is drawn but for `known_stacks`. Asked is what the best encoder of a law leaves of the gap. Nats.
+A teacher p is a belief network of Bernoulli units (`examples.binary_decoder`); its own distribution of x is the data,
+all of it, so nothing here is drawn but for `known_stacks`. Asked is what the best encoder of a distribution leaves of
+the gap. Nats.
 """
 
 import itertools
@@ -16,7 +18,7 @@ from hvae import nets
 from hvae.evidence import HVAE
 from hvae.exact import DiscreteChain
 from hvae.exact import known_stacks as examples
-from hvae.experiments.conjecture.enumeration import Enumeration, Fit, Tables, coin_states, fit
+from hvae.experiments.conjecture.enumeration import Enumeration, Fit, Tables, bernoulli_states, fit
 from hvae.experiments.truth.accuracy import columns
 from hvae.families import Autoregressive, Bernoulli, DiagonalGaussian, Family, Flow, MixtureGaussian
 from hvae.lab.evaluation.replicas import Arrays, Say
@@ -24,13 +26,13 @@ from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
 
 Widths = tuple[int, ...]
-"""coins of x, z1, …"""
+"""Bernoulli units of x, z1, …"""
 FIRST_TEACHER = 300
 """seeds below this are those of the trials that the margins of the experiment were fixed by, and of an earlier run"""
 
 
 class ParentTable(nn.Module):
-    """Outputs of their own for every state of the parent's coins: the widest net there can be."""
+    """Outputs of their own for every state of the parent's Bernoulli units: the widest net there can be."""
 
     places: Tensor
 
@@ -44,11 +46,11 @@ class ParentTable(nn.Module):
 
 
 @dataclass(frozen=True)
-class Law:
+class EncoderKind:
     """What an encoder's layers may be."""
 
     name: str
-    """factorised or autoregressive, of coins; gaussian, mixture or nsf"""
+    """factorised or autoregressive, of Bernoulli units; gaussian, mixture or nsf"""
     net: str
     """linear, mlp or table"""
     hidden: int = 0
@@ -102,13 +104,13 @@ def n_parameters(encoder: BeliefNetwork) -> int:
 
 
 def n_free(widths: Widths) -> int:
-    """Free numbers of the exact posterior: a law over all states of a layer for every state of its parent."""
+    """Free numbers of the exact posterior: a distribution over all states of a layer for every state of its parent."""
     return sum(2**n_in * (2**n_out - 1) for n_in, n_out in itertools.pairwise(widths))
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """Decoders of one shape, each of a strength and a number of its own, and their laws of x."""
+    """Decoders of one shape, each of a strength and a number of its own, and their distributions of x."""
 
     widths: Widths
     strengths: Sequence[float]
@@ -140,7 +142,7 @@ class Teachers:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Budget:
     """How long is trained, and from how many starts; the best of a teacher's is kept."""
 
     n_steps: int
@@ -148,16 +150,18 @@ class Effort:
     n_starts: int
 
 
-def trained(teachers: Teachers, law: Law, effort: Effort) -> Fit:
-    """The best encoder of ``law`` for every teacher, which stays as it is."""
+def trained(teachers: Teachers, encoder_kind: EncoderKind, budget: Budget) -> Fit:
+    """The best encoder of ``encoder_kind`` for every teacher, which stays as it is."""
     starts = []
     for decoder in teachers.decoders:
-        for start in range(effort.n_starts):
-            starts.append(Enumeration(decoder, law.encoder(teachers.widths, torch.Generator().manual_seed(start))))
-    weight = teachers.log_px().exp().repeat_interleave(effort.n_starts, 0)
+        for start in range(budget.n_starts):
+            starts.append(
+                Enumeration(decoder, encoder_kind.encoder(teachers.widths, torch.Generator().manual_seed(start)))
+            )
+    weight = teachers.log_px().exp().repeat_interleave(budget.n_starts, 0)
     betas = (1.0,) * (len(teachers.widths) - 1)
-    found = fit(starts, weight, betas, effort.n_steps, effort.learning_rate, decoder=False)
-    best = found.bound.reshape(-1, effort.n_starts).argmax(-1) + torch.arange(len(teachers.decoders)) * effort.n_starts
+    found = fit(starts, weight, betas, budget.n_steps, budget.learning_rate, decoder=False)
+    best = found.bound.reshape(-1, budget.n_starts).argmax(-1) + torch.arange(len(teachers.decoders)) * budget.n_starts
     stacks = [found.stacks[index] for index in best.tolist()]
     return Fit(stacks, found.bound[best], found.change[best], found.gradient[best])
 
@@ -173,16 +177,21 @@ def filled(rows: list[dict[str, Any]]) -> Arrays:
 
 
 def fixed_rows(
-    shapes: Mapping[Widths, Sequence[Law]], strengths: Sequence[float], n_teachers: int, effort: Effort, say: Say
+    shapes: Mapping[Widths, Sequence[EncoderKind]],
+    strengths: Sequence[float],
+    n_teachers: int,
+    budget: Budget,
+    say: Say,
 ) -> Arrays:
-    """One row per shape, strength, teacher and law: the exact layer gaps that the best encoder of the law leaves."""
+    """One row per shape, strength, teacher and distribution: the exact layer gaps that the best encoder of the
+    distribution leaves."""
     rows = []
-    for widths, laws in shapes.items():
+    for widths, encoder_kinds in shapes.items():
         teachers = Teachers.of(widths, strengths, n_teachers)
         log_px = teachers.log_px()
-        for law in laws:
-            say(f"{'-'.join(map(str, widths))}: {law}")
-            found = trained(teachers, law, effort)
+        for encoder_kind in encoder_kinds:
+            say(f"{'-'.join(map(str, widths))}: {encoder_kind}")
+            found = trained(teachers, encoder_kind, budget)
             for index, stack in enumerate(found.stacks):
                 assert stack.encoder is not None
                 weight = log_px[index].exp()
@@ -191,10 +200,10 @@ def fixed_rows(
                 rows.append(
                     {
                         **teachers.described(index),
-                        "encoder": str(law),
-                        "law": law.name,
-                        "net": law.net,
-                        "hidden": law.hidden,
+                        "encoder": str(encoder_kind),
+                        "law": encoder_kind.name,
+                        "net": encoder_kind.net,
+                        "hidden": encoder_kind.hidden,
                         "n_parameters": n_parameters(stack.encoder),
                         "n_free": n_free(widths),
                         "gap_nats": float(gaps.sum()),
@@ -209,24 +218,26 @@ def fixed_rows(
 
 
 def chain_gaps(stack: Enumeration, weight: Tensor) -> Tensor:
-    """Exact layer gaps `[L]` on data of law ``weight [X]``, by `DiscreteChain`."""
+    """Exact layer gaps `[L]` on data of distribution ``weight [X]``, by `DiscreteChain`."""
     assert stack.encoder is not None
-    x = coin_states(stack.decoder["x"].family.units)
+    x = bernoulli_states(stack.decoder["x"].family.units)
     gaps = DiscreteChain.of(stack.decoder).gaps(NetworkPosterior(stack.encoder), x)
     return torch.stack([(weight * layer).sum() for layer in gaps.layers.values()])
 
 
 def known_stacks(
-    widths: Widths, strengths: Sequence[float], n_teachers: int, n_data: int, law: Law, effort: Effort
+    widths: Widths, strengths: Sequence[float], n_teachers: int, n_data: int, encoder_kind: EncoderKind, budget: Budget
 ) -> Iterator[examples.KnownStack]:
     """The same stacks with data drawn from their teachers, for the estimate of the gap."""
     teachers = Teachers.of(widths, strengths, n_teachers)
-    found, log_px = trained(teachers, law, effort), teachers.log_px()
+    found, log_px = trained(teachers, encoder_kind, budget), teachers.log_px()
     for index, stack in enumerate(found.stacks):
         assert stack.encoder is not None
         source = torch.Generator().manual_seed(index)
-        x = coin_states(widths[0])[torch.multinomial(log_px[index].exp(), n_data, replacement=True, generator=source)]
+        x = bernoulli_states(widths[0])[
+            torch.multinomial(log_px[index].exp(), n_data, replacement=True, generator=source)
+        ]
         model = HVAE(stack.decoder, NetworkPosterior(stack.encoder)).requires_grad_(False)
         strength, number = teachers.strengths[index], teachers.numbers[index]
-        name = f"teacher {number} at {strength:g}, {law}"
+        name = f"teacher {number} at {strength:g}, {encoder_kind}"
         yield examples.KnownStack(name, "binary", strength, "best", model, x, DiscreteChain.of(stack.decoder))

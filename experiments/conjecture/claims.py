@@ -96,7 +96,7 @@ def _premise() -> list[Claim]:
     return [
         claim(
             PREMISE,
-            "A fixed teacher of coins leaves the best factorised linear encoder a gap.",
+            "A fixed teacher of Bernoulli units leaves the best factorised linear encoder a gap.",
             "mean layer gap at couplings of 2",
             lambda m: _fixed(m, 2.0, "linear"),
             "above",

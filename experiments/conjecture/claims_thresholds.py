@@ -18,25 +18,25 @@ PRICED = {
 """teachers whose z2 is needed, in words: part, and what picks their rows"""
 
 
-def _priced(measured: Measured, case: str, column: str, power: float, encoder: str) -> Sample:
+def _threshold_of(measured: Measured, case: str, column: str, power: float, encoder: str) -> Sample:
     part, where = PRICED[case]
     return per_teacher(measured, part, column, **where, power=power, inference=encoder)
 
 
 def _lowered(measured: Measured, case: str, encoder: str) -> Sample:
     """log of the threshold under ``encoder`` over that under exact inference."""
-    mine, exact = (_priced(measured, case, "threshold_beta", 0.0, inference) for inference in (encoder, "exact"))
+    mine, exact = (_threshold_of(measured, case, "threshold_beta", 0.0, inference) for inference in (encoder, "exact"))
     return Sample(np.log(ratio(mine, exact).values), mine.seeds)
 
 
 def _kept(measured: Measured, case: str) -> Sample:
     """Share of what z2 is worth that the factorised encoder has of it at β = 1."""
-    value, worth = (_priced(measured, case, column, 0.0, LINEAR) for column in ("value_nats", "worth_nats"))
+    value, worth = (_threshold_of(measured, case, column, 0.0, LINEAR) for column in ("value_nats", "worth_nats"))
     return ratio(value, worth)
 
 
 def _above(measured: Measured, case: str) -> Sample:
-    both = [_priced(measured, case, "top_nats", 1.5, inference) for inference in ("exact", LINEAR)]
+    both = [_threshold_of(measured, case, "top_nats", 1.5, inference) for inference in ("exact", LINEAR)]
     return Sample(np.maximum(both[0].values, both[1].values), both[0].seeds)
 
 
@@ -59,7 +59,7 @@ def _of(case: str) -> list[Claim]:
             SOURCE,
             f"Half way from β = 1 to the exact threshold z2 is empty under a {LINEAR} encoder ({case}).",
             "I_p(z1; z2) at the root of the exact β*",
-            lambda m: _priced(m, case, "top_nats", 0.5, LINEAR),
+            lambda m: _threshold_of(m, case, "top_nats", 0.5, LINEAR),
             "below",
             0.1,
         ),
@@ -83,4 +83,4 @@ def _of(case: str) -> list[Claim]:
     ]
 
 
-prices = tuple(one for case in PRICED for one in _of(case))
+thresholds = tuple(one for case in PRICED for one in _of(case))

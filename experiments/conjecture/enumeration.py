@@ -1,7 +1,7 @@
-"""Stacks of coins trained without noise: every state of every layer at once, many stacks at once.
+"""Stacks of Bernoulli units trained without noise: every state of every layer at once, many stacks at once.
 
-A bottom-up posterior and a Markov decoder over enumerable layers are tables, and the bound of data of law w(x), with
-the rate of layer l weighed by β_l, is a sum along the chain,
+A bottom-up posterior and a Markov decoder over enumerable layers are tables, and the bound of data of distribution
+w(x), with the rate of layer l weighed by β_l, is a sum along the chain,
 
     B = sum_x w(x) E_q [log p(x | z_1) - sum_l β_l (log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}))],    z_0 = x.
 
@@ -29,8 +29,8 @@ from hvae.experiments.shared.ascent import ascend
 from hvae.network import BeliefNetwork, Conditional
 
 
-def coin_states(n_units: int) -> Tensor:
-    """All states `[2^D, D]` of D coins, the first changing fastest, as `DiscreteChain.states` has them."""
+def bernoulli_states(n_units: int) -> Tensor:
+    """All states `[2^D, D]` of D Bernoulli units, the first changing fastest, as `DiscreteChain.states` has them."""
     return (torch.arange(2**n_units).unsqueeze(-1) // 2 ** torch.arange(n_units) % 2).double()
 
 
@@ -46,7 +46,7 @@ class Tables:
     """log q(z_1 | x) `[X, S_1]`, log q(z_2 | z_1) `[S_1, S_2]`, …; empty without a posterior"""
 
     def bound(self, weight: Tensor, betas: Sequence[float] | Tensor) -> Tensor:
-        """B for data of law ``weight [X]``, ``betas`` of z1, z2, …."""
+        """B for data of distribution ``weight [X]``, ``betas`` of z1, z2, …."""
         found, above = weight.new_zeros(()), 1.0
         for down, up, beta in zip(self.down, self.up, betas, strict=True):
             q = up.exp()
@@ -64,15 +64,16 @@ class Tables:
 
     def _scores(self, betas: Sequence[float] | Tensor) -> list[Tensor]:
         """(β_{l-1} log p(z_{l-1} | z_l) + V_l(z_l)) / β_l `[S_{l-1}, S_l]` for l = 1, 2, …."""
-        prices = [1.0, *betas]
-        value, found = prices[-1] * self.top, []
+        thresholds = [1.0, *betas]
+        value, found = thresholds[-1] * self.top, []
         for layer in range(len(self.down), 0, -1):
-            found.append((prices[layer - 1] * self.down[layer - 1].mT + value) / prices[layer])
-            value = prices[layer] * found[-1].logsumexp(-1)
+            found.append((thresholds[layer - 1] * self.down[layer - 1].mT + value) / thresholds[layer])
+            value = thresholds[layer] * found[-1].logsumexp(-1)
         return found[::-1]
 
     def rates(self, weight: Tensor) -> Tensor:
-        """E log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) `[L]` on data of law ``weight``; at the top a divergence."""
+        """E log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) `[L]` on data of distribution ``weight``; at the top a
+        divergence."""
         one = torch.eye(len(self.up), dtype=weight.dtype)
         return self.bound(weight, torch.zeros_like(one[0])) - torch.stack([self.bound(weight, beta) for beta in one])
 
@@ -84,7 +85,7 @@ class Tables:
         return found[::-1]
 
     def gaps(self, weight: Tensor) -> Tensor:
-        """G_l `[L]` of the posterior on data of law ``weight``, from divergences to the exact conditionals."""
+        """G_l `[L]` of the posterior on data of distribution ``weight``, from divergences to the exact conditionals."""
         found = []
         for down, up, above in zip(self.down, self.up, self.marginals()[1:], strict=True):
             exact, q = (down.mT + above).log_softmax(-1), up.exp()
@@ -120,7 +121,8 @@ def _mutual(pair: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 class Enumeration(nn.Module):
-    """A decoder and, unless inference is exact, a bottom-up encoder over layers of coins; a call makes their tables."""
+    """A decoder and, unless inference is exact, a bottom-up encoder over layers of Bernoulli units; a call makes
+    their tables."""
 
     def __init__(self, decoder: BeliefNetwork, encoder: BeliefNetwork | None) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ class Enumeration(nn.Module):
 
     def forward(self) -> Tables:
         names = self.decoder.variables[::-1]
-        states = {name: coin_states(self.decoder[name].family.units) for name in names}
+        states = {name: bernoulli_states(self.decoder[name].family.units) for name in names}
         downward = [_table(self.decoder[name], states) for name in names]
         upward = [] if self.encoder is None else [_table(self.encoder[name], states) for name in names[1:]]
         return Tables(downward[:-1], downward[-1][0], upward)
@@ -162,7 +164,8 @@ def fit(
     *,
     decoder: bool = True,
 ) -> Fit:
-    """Raise the bound on data of law ``weight [R, X]``, the rates weighed by ``betas`` `[L]` or `[R, L]`: `ascend`.
+    """Raise the bound on data of distribution ``weight [R, X]``, the rates weighed by ``betas`` `[L]` or `[R, L]`:
+    `ascend`.
 
     Exact inference where a stack has no encoder. ``decoder=False`` trains the encoder alone. The stacks handed over
     stay as they are.
@@ -174,14 +177,16 @@ def fit(
         trained[name].requires_grad_(True)
     template = copy.deepcopy(stacks[0]).to("meta")
     exact = template.encoder is None
-    prices = torch.as_tensor(betas, dtype=weight.dtype).expand(len(stacks), -1)
+    thresholds = torch.as_tensor(betas, dtype=weight.dtype).expand(len(stacks), -1)
 
-    def bound(values: dict[str, Tensor], constants: dict[str, Tensor], law: Tensor, price: Tensor) -> Tensor:
+    def bound(
+        values: dict[str, Tensor], constants: dict[str, Tensor], distribution: Tensor, beta_power: Tensor
+    ) -> Tensor:
         tables: Tables = functional_call(template, (values, constants), ())
-        return tables.best_bound(law, price) if exact else tables.bound(law, price)
+        return tables.best_bound(distribution, beta_power) if exact else tables.bound(distribution, beta_power)
 
     def bounds() -> Tensor:
-        found: Tensor = vmap(bound)(trained, buffers, weight, prices)
+        found: Tensor = vmap(bound)(trained, buffers, weight, thresholds)
         return found
 
     last, change = ascend([trained[name] for name in free], bounds, n_steps, learning_rate)

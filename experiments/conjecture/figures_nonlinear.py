@@ -1,4 +1,4 @@
-"""Non-linear Gaussian teachers: the gap that the best encoder of every law leaves."""
+"""Non-linear Gaussian teachers: the gap that the best encoder of every distribution leaves."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +13,8 @@ FLOOR = 1e-5
 """nats; what is less is drawn here"""
 
 
-def laws(measured: Measured) -> Figure | None:
-    """Mean layer gap by law, a line through the medians of each strength, one point per teacher."""
+def encoder_kinds(measured: Measured) -> Figure | None:
+    """Mean layer gap by distribution, a line through the medians of each strength, one point per teacher."""
     if PART not in measured:
         return None
     rows = measured[PART]

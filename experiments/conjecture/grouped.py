@@ -1,13 +1,13 @@
-"""Coins whose units of z1 write pixels of their own, trained at a price on z2; see `prices`. Nats."""
+"""Bernoulli units whose units of z1 write pixels of their own, trained at a price on z2; see `thresholds`. Nats."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Effort, Law, ParentTable, Widths
-from hvae.experiments.conjecture.enumeration import Enumeration, Tables, coin_states, fit
-from hvae.experiments.conjecture.thresholds import Job, Needing, Solution, Train, needing, price_rows
+from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Budget, EncoderKind, ParentTable, Widths
+from hvae.experiments.conjecture.enumeration import Enumeration, Tables, bernoulli_states, fit
+from hvae.experiments.conjecture.thresholds import Job, Needing, Solution, Train, needing, threshold_rows
 from hvae.families import Bernoulli
 from hvae.lab.evaluation.replicas import Arrays, Say
 from hvae.nets import Root
@@ -35,7 +35,8 @@ def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: tor
     """x, z1, z2 with pixels of their own; logits of random signs, 0.5 to 1.5 times ``strengths``.
 
     p(z1 | z2) is a table of logits: ``linear`` in z2, with units of z1 that are not fair; or, where ``kind`` is
-    ``parity``, each unit of z1 follows the parity of a set of coins of z2: pairs of z1 are independent, and not three.
+    ``parity``, each unit of z1 follows the parity of a set of Bernoulli units of z2: pairs of z1 are independent, and
+    not three.
     """
     n_x, n_z1, n_z2 = widths
 
@@ -44,7 +45,7 @@ def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: tor
         return size * (2 * torch.randint(2, (rows, columns), generator=source) - 1)
 
     x, z1 = OwnPixels(strengths[0] * weight(n_z1, n_x // n_z1)), ParentTable(n_z2, n_z1, source)
-    states = coin_states(n_z2)
+    states = bernoulli_states(n_z2)
     odd = (states @ states[1 : n_z1 + 1].mT) % 2
     with torch.no_grad():
         if kind == "parity":
@@ -63,7 +64,7 @@ def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: tor
 
 
 def log_groups(log_px: Tensor, n_groups: int) -> Tensor:
-    """log prod_g p(x_g) `[X]` of the law ``log_px [X]`` of coins, as many in every group."""
+    """log prod_g p(x_g) `[X]` of the distribution ``log_px [X]`` of Bernoulli units, as many in every group."""
     size = round(len(log_px) ** (1 / n_groups))
     cube, product = log_px.reshape((size,) * n_groups), torch.zeros_like(log_px).reshape((size,) * n_groups)
     for group in range(n_groups):
@@ -73,7 +74,7 @@ def log_groups(log_px: Tensor, n_groups: int) -> Tensor:
 
 def local_threshold(tables: Tables) -> float:
     """λ: the largest eigenvalue of the correlations of z1_g ~ p(z1_g | x_g) on the teacher's x."""
-    states = coin_states(tables.down[0].shape[0].bit_length() - 1)
+    states = bernoulli_states(tables.down[0].shape[0].bit_length() - 1)
     log_px, log_z1 = tables.marginals()[:2]
     on = log_z1.exp() @ states
     prior = torch.where(states == 1, on, 1 - on).log().sum(-1)
@@ -96,10 +97,12 @@ def teacher(widths: Widths, kind: str, strengths: Strengths, number: int) -> Nee
     return Needing(described, worth, local_threshold(tables), without, (decoder, tables))
 
 
-def trained_at_prices(teachers: Sequence[Needing], widths: Widths, law: Law | None, effort: Effort) -> Train:
+def trained_at_betas(
+    teachers: Sequence[Needing], widths: Widths, encoder_kind: EncoderKind | None, budget: Budget
+) -> Train:
     """Starts: the teacher; the teacher with next to no z2, at the bound without it; random weights.
 
-    An encoder is first trained to the decoder it starts with. Without ``law`` inference is exact.
+    An encoder is first trained to the decoder it starts with. Without ``encoder_kind`` inference is exact.
     """
 
     def begun(job: Job) -> Enumeration:
@@ -112,11 +115,11 @@ def trained_at_prices(teachers: Sequence[Needing], widths: Widths, law: Law | No
         if job.start < 2:
             decoder.load_state_dict(truth.state_dict())
         if job.start == 1:
-            on, outputs = tables.marginals()[1].exp() @ coin_states(widths[1]), decoder["z1"].net.outputs
+            on, outputs = tables.marginals()[1].exp() @ bernoulli_states(widths[1]), decoder["z1"].net.outputs
             assert isinstance(outputs, Tensor)
             with torch.no_grad():
                 outputs.copy_(on.logit() + 0.1 * torch.randn(outputs.shape, generator=source, dtype=torch.float64))
-        return Enumeration(decoder, None if law is None else law.encoder(widths, source))
+        return Enumeration(decoder, None if encoder_kind is None else encoder_kind.encoder(widths, source))
 
     def train(jobs: Sequence[Job]) -> list[Solution]:
         parts = [jobs[start : start + SIDE_BY_SIDE] for start in range(0, len(jobs), SIDE_BY_SIDE)]
@@ -126,9 +129,9 @@ def trained_at_prices(teachers: Sequence[Needing], widths: Widths, law: Law | No
         weight = torch.stack([teachers[job.teacher].truth[1].marginals()[0].exp() for job in jobs])
         betas = torch.tensor([[1.0, job.beta] for job in jobs], dtype=torch.float64)
         stacks: Sequence[Enumeration] = [begun(job) for job in jobs]
-        if law is not None and jobs[0].state is None:
-            stacks = fit(stacks, weight, betas, effort.n_steps // 2, effort.learning_rate, decoder=False).stacks
-        found = fit(stacks, weight, betas, effort.n_steps, effort.learning_rate)
+        if encoder_kind is not None and jobs[0].state is None:
+            stacks = fit(stacks, weight, betas, budget.n_steps // 2, budget.learning_rate, decoder=False).stacks
+        found = fit(stacks, weight, betas, budget.n_steps, budget.learning_rate)
         return [
             _solution(teachers[job.teacher], job.beta, stack, late)
             for job, stack, late in zip(jobs, found.stacks, found.change.tolist(), strict=True)
@@ -153,10 +156,10 @@ def _solution(teacher: Needing, beta: float, stack: Enumeration, late_gain: floa
 
 
 def grouped_rows(
-    widths: Widths, kinds: Mapping[str, Sequence[Strengths]], n_teachers: int, laws: Sequence[Law],
-    powers: Sequence[float], effort: Effort, n_closer: int, say: Say,
+    widths: Widths, kinds: Mapping[str, Sequence[Strengths]], n_teachers: int, encoder_kinds: Sequence[EncoderKind],
+    powers: Sequence[float], budget: Budget, n_closer: int, say: Say,
 ) -> Arrays:  # fmt: skip
-    """`price_rows` of the first ``n_teachers`` teachers, of every kind and strengths, that need z2."""
+    """`threshold_rows` of the first ``n_teachers`` teachers, of every kind and strengths, that need z2."""
     teachers = [
         one
         for kind, own in kinds.items()
@@ -164,6 +167,7 @@ def grouped_rows(
         for one in needing(lambda number, k=kind, s=strengths: teacher(widths, k, s, number), n_teachers)  # type: ignore[misc]
     ]
     trains = {
-        "exact" if law is None else str(law): trained_at_prices(teachers, widths, law, effort) for law in (None, *laws)
+        "exact" if encoder_kind is None else str(encoder_kind): trained_at_betas(teachers, widths, encoder_kind, budget)
+        for encoder_kind in (None, *encoder_kinds)
     }
-    return price_rows(teachers, trains, powers, effort.n_starts, n_closer, say)
+    return threshold_rows(teachers, trains, powers, budget.n_starts, n_closer, say)

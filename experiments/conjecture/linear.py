@@ -6,7 +6,8 @@
 trained on data of covariance C with the rate of z2 weighed by β. The best q of a given decoder is Gaussian, so full S1
 and S2 are exact inference. With a free U1 nothing is asked of either: it carries whatever covariance U2 could give z1,
 and a rotation of z1, which nobody sees, makes a reverse conditional diagonal. So every unit of z1 writes coordinates of
-x of its own here, and U1 can do neither; see `prices`. z2 may still be turned, so q(z2 | z1) is diagonal at no cost.
+x of its own here, and U1 can do neither; see `thresholds`. z2 may still be turned, so q(z2 | z1) is diagonal at no
+cost.
 
 Prices below 1 have no optimum: scale a unit of z1 by t → ∞ (its column of U1 by 1/t, its row of U2 and of W1 by t). The
 entropy of q(z1 | x) grows by log t and the divergence of q(z2 | z1) by log t as well, which gains (1 - β) log t. Nats.
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from hvae.exact import known_stacks as examples
-from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Effort, Widths, by_layer, filled
-from hvae.experiments.conjecture.thresholds import Job, Needing, Solution, Train, needing, price_rows
+from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Budget, Widths, by_layer, filled
+from hvae.experiments.conjecture.thresholds import Job, Needing, Solution, Train, needing, threshold_rows
 from hvae.experiments.shared.ascent import ascend
 from hvae.lab.evaluation.replicas import Arrays, Say
 
@@ -104,7 +105,7 @@ def local_threshold(u1: Tensor, u2: Tensor) -> float:
     return float(torch.linalg.eigvalsh((read @ covariance(u1, u2) @ read.mT).fill_diagonal_(1.0))[-1])
 
 
-def trained_at_prices(teachers: Sequence[Needing], roots: Tensor, effort: Effort) -> Train:
+def trained_at_betas(teachers: Sequence[Needing], roots: Tensor, budget: Budget) -> Train:
     """Starts: the teacher; the teacher with next to no z2, at the bound without it; random weights.
 
     ``roots [z1, z1]`` is 1 where r1 may be other than 0: full (exact inference) or diagonal. r2 is full.
@@ -129,12 +130,12 @@ def trained_at_prices(teachers: Sequence[Needing], roots: Tensor, effort: Effort
         data = torch.stack([teachers[job.teacher].truth[2] for job in jobs])
         betas = torch.tensor([job.beta for job in jobs], dtype=torch.float64)
 
-        def bound(w: Weights, law: Tensor, beta: Tensor) -> Tensor:
+        def bound(w: Weights, distribution: Tensor, beta: Tensor) -> Tensor:
             made = {**w, "u1": own_loadings(w["loadings"]), "r1": w["r1"] * roots, "r2": w["r2"].tril()}
-            return two_layer_bound(made, law, beta)
+            return two_layer_bound(made, distribution, beta)
 
         _, late = ascend(
-            list(free.values()), lambda: vmap(bound)(free, data, betas), effort.n_steps, effort.learning_rate
+            list(free.values()), lambda: vmap(bound)(free, data, betas), budget.n_steps, budget.learning_rate
         )
         with torch.no_grad():
             without_rate, whole = (vmap(bound)(free, data, value) for value in (0 * betas, 0 * betas + 1))
@@ -176,11 +177,11 @@ def _encoder(loadings: Tensor, u2: Tensor, roots: Tensor) -> Weights:
     }  # fmt: skip
 
 
-def linear_price_rows(
+def linear_threshold_rows(
     widths: Widths, strengths: Sequence[tuple[float, float]], n_teachers: int, powers: Sequence[float],
-    effort: Effort, n_closer: int, say: Say,
+    budget: Budget, n_closer: int, say: Say,
 ) -> Arrays:  # fmt: skip
-    """`price_rows` of the first ``n_teachers`` teachers of every ``strengths`` that need z2; prices from 1 on."""
+    """`threshold_rows` of the first ``n_teachers`` teachers of every ``strengths`` that need z2; prices from 1 on."""
     teachers = [
         one
         for pair in strengths
@@ -188,8 +189,8 @@ def linear_price_rows(
     ]
     one = _one(widths[1])
     roots = {"exact": torch.ones_like(one).tril(), "factorised linear": one}
-    trains = {name: trained_at_prices(teachers, root, effort) for name, root in roots.items()}
-    return price_rows(teachers, trains, [power for power in powers if power >= 0], effort.n_starts, n_closer, say)
+    trains = {name: trained_at_betas(teachers, root, budget) for name, root in roots.items()}
+    return threshold_rows(teachers, trains, [power for power in powers if power >= 0], budget.n_starts, n_closer, say)
 
 
 def _weight(shape: Sequence[int], source: torch.Generator) -> Tensor:

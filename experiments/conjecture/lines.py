@@ -7,8 +7,8 @@ With h the spacing of a variable's values, an integral over it is h times a sum,
     p(z_l | z_{l-1}) = p(z_{l-1} | z_l) p(z_l) / p(z_{l-1}),
     G_l = E_q(z_{l-1}) h_l sum over z_l of q(z_l | z_{l-1}) (log q(z_l | z_{l-1}) - log p(z_l | z_{l-1})),    z_0 = x,
 
-on all values of x, weighed by p(x). What no Gaussian law goes below, were mean and deviation free for every parent, is
-known by recursion from the top: with V_{L+1} = 0,
+on all values of x, weighed by p(x). What no Gaussian distribution goes below, were mean and deviation free for every
+parent, is known by recursion from the top: with V_{L+1} = 0,
 
     V_l(z_{l-1}) = min over m, s of E_N(z_l; m, s²) [log N(z_l; m, s²) - log p(z_l | z_{l-1}) + V_{l+1}(z_l)]
 
@@ -55,7 +55,7 @@ class Lines:
     @staticmethod
     @torch.no_grad()
     def of(decoder: BeliefNetwork, n_values: int, reach: float) -> "Lines":
-        """``n_values`` of every variable, which reach ``reach`` deviations beyond the means of its law.
+        """``n_values`` of every variable, which reach ``reach`` deviations beyond the means of its distribution.
 
         Raises `NoReferenceError` where a variable is no Gaussian unit or no link of a chain, or the values lose a
         ten-thousandth of the mass.
@@ -69,10 +69,10 @@ class Lines:
                 raise NoReferenceError(f"{name} is not one unit of a chain; give each one unit and one parent at most.")
             if not isinstance(conditional.family, DiagonalGaussian | FullGaussian):
                 raise NoReferenceError(f"{name} is a {type(conditional.family).__name__}; values need Gaussian units.")
-            law = conditional({} if above is None else {above: values[above].reshape(-1, 1, 1)})
-            ends = [(law.mean + side * reach * law.stddev) for side in (-1, 1)]
+            distribution = conditional({} if above is None else {above: values[above].reshape(-1, 1, 1)})
+            ends = [(distribution.mean + side * reach * distribution.stddev) for side in (-1, 1)]
             values[name] = torch.linspace(float(ends[0].min()), float(ends[1].max()), n_values, dtype=torch.float64)
-            down[name] = conditional.family.log_prob(law, values[name].unsqueeze(-1)).reshape(-1, n_values)
+            down[name] = conditional.family.log_prob(distribution, values[name].unsqueeze(-1)).reshape(-1, n_values)
             weight = 0.0 if above is None else marginals[above].unsqueeze(-1) + _log_spacing(values[above])
             marginals[name] = (weight + down[name]).logsumexp(0)
             mass = float((marginals[name].logsumexp(0) + _log_spacing(values[name])).exp())
@@ -112,7 +112,8 @@ class Lines:
         return self._least[latent][0]
 
     def least_gaussian(self) -> Tensor:
-        """G_l `[L]` of Gaussian laws whose mean and deviation are free for every parent: their sum is the infimum."""
+        """G_l `[L]` of Gaussian distributions whose mean and deviation are free for every parent: their sum is the
+        infimum."""
         weight, sums = self.weight("x"), []
         for name in self.latents:
             value, log_q = self._least[name]
@@ -131,7 +132,7 @@ class Lines:
 
     @cached_property
     def _least(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """V_l, and the log-probabilities of the law that has it `[P, S]`, from the top down."""
+        """V_l, and the log-probabilities of the distribution that has it `[P, S]`, from the top down."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
         above = torch.zeros_like(self.values[self.latents[-1]])
         for name in reversed(self.latents):
@@ -146,8 +147,8 @@ class Lines:
 
 def scored(conditional: Conditional, parents: Tensor, values: Tensor) -> Tensor:
     """log-density `[P, S]` of one unit's ``values [S]`` given each of its parent's ``parents [P]``."""
-    law = conditional({conditional.parents[0]: parents.reshape(-1, 1, 1)})
-    return conditional.family.log_prob(law, values.unsqueeze(-1))
+    distribution = conditional({conditional.parents[0]: parents.reshape(-1, 1, 1)})
+    return conditional.family.log_prob(distribution, values.unsqueeze(-1))
 
 
 def _log_spacing(values: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def _log_spacing(values: Tensor) -> Tensor:
 
 def _least(log_target: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """min over m, s of E_N(v; m, s²) [log N(v; m, s²) - log_target(v)] for each of ``log_target [P, S]``, and the
-    log-probabilities of the values under the law that has it `[P, S]`.
+    log-probabilities of the values under the distribution that has it `[P, S]`.
 
     The best of a grid of candidates, which is then drawn together about it, so no local minimum can hold it. No
     deviation is below the spacing, where a sum over values is no integral.
@@ -182,7 +183,7 @@ def _least(log_target: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _normal(mean: Tensor, log_deviation: Tensor, values: Tensor) -> Tensor:
-    """log-probabilities `[..., C, S]` of the values under normal laws, which sum to 1."""
+    """log-probabilities `[..., C, S]` of the values under normal distributions, which sum to 1."""
     white = (values - mean.unsqueeze(-1)) * (-log_deviation).exp().unsqueeze(-1)
     return (-white.square() / 2).log_softmax(-1)
 

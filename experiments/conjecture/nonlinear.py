@@ -1,4 +1,4 @@
-"""Non-linear Gaussian teachers of one unit a layer, and encoders of many laws trained on them without noise.
+"""Non-linear Gaussian teachers of one unit a layer, and encoders of many distributions trained on them without noise.
 
     p(z2) = N(0, 1),    p(z1 | z2) = N(f(z2), s²),    p(x | z1) = N(g(z1), s²),
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Effort, Law, by_layer, filled, n_parameters
+from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Budget, EncoderKind, by_layer, filled, n_parameters
 from hvae.experiments.conjecture.enumeration import Tables
 from hvae.experiments.conjecture.lines import Lines, scored
 from hvae.experiments.shared.ascent import ascend
@@ -59,8 +59,8 @@ def smooth_decoder(strength: float, source: torch.Generator) -> BeliefNetwork:
         family = DiagonalGaussian(1, variance="fixed", log_variance=log_noise).double()
         conditionals.append(Conditional(name, [above], net, family))
         below = torch.linspace(-6, 6, 1001, dtype=torch.float64)
-        law = torch.exp(-(below.unsqueeze(-1) - mean).square() / (2 * math.exp(log_noise))) @ weight
-        values, weight = below, law / law.sum()
+        encoder_kind = torch.exp(-(below.unsqueeze(-1) - mean).square() / (2 * math.exp(log_noise))) @ weight
+        values, weight = below, encoder_kind / encoder_kind.sum()
     return BeliefNetwork(conditionals).requires_grad_(False)
 
 
@@ -83,9 +83,9 @@ def _sum_of_tanh(source: torch.Generator) -> nn.Sequential:
 class OnValues(nn.Module):
     """A teacher's tables over values, which stay as they are, and an encoder's, each row made to sum to 1.
 
-    So the bound is one of a chain of discrete variables, which no law can gain on by hiding between the values. A call
-    answers what both stages of training raise: `told`, sum over l of E_p log q(z_l | z_{l-1}) under the teacher's own
-    pairs, which is greatest where q covers every mode; and the bound on p(x).
+    So the bound is one of a chain of discrete variables, which no distribution can gain on by hiding between the
+    values. A call answers what both stages of training raise: `told`, sum over l of E_p log q(z_l | z_{l-1}) under the
+    teacher's own pairs, which is greatest where q covers every mode; and the bound on p(x).
     """
 
     def __init__(self, lines: Lines, encoder: BeliefNetwork) -> None:
@@ -127,7 +127,7 @@ class OnValues(nn.Module):
         return self.get_buffer(f"{what}_{name}")
 
 
-def fitted(stacks: Sequence[OnValues], effort: Effort) -> tuple[list[OnValues], Tensor]:
+def fitted(stacks: Sequence[OnValues], budget: Budget) -> tuple[list[OnValues], Tensor]:
     """The stacks with encoders trained side by side, and what the last tenth of the steps gained `[R]`.
 
     First `told`, as the bound alone gives up modes that q does not cover from the start; then the bound, with as many
@@ -146,18 +146,18 @@ def fitted(stacks: Sequence[OnValues], effort: Effort) -> tuple[list[OnValues], 
         return found
 
     for stage in (0, 1):
-        _, change = ascend(list(free.values()), partial(raised, stage), effort.n_steps, effort.learning_rate)
+        _, change = ascend(list(free.values()), partial(raised, stage), budget.n_steps, budget.learning_rate)
     made = [copy.deepcopy(stack) for stack in stacks]
     for index, stack in enumerate(made):
         stack.load_state_dict({name: value[index].detach() for name, value in free.items()}, strict=False)
     return made, change
 
 
-def started(law: Law, start: int) -> BeliefNetwork:
+def started(encoder_kind: EncoderKind, start: int) -> BeliefNetwork:
     """An untrained encoder. Its hidden units turn all over the values of the parent, where biases of 0 would have all
     turn in one place."""
     source = torch.Generator().manual_seed(start)
-    encoder = law.encoder((1,) * (DEPTH + 1), source)
+    encoder = encoder_kind.encoder((1,) * (DEPTH + 1), source)
     with torch.no_grad():
         for name in encoder.variables:
             net = encoder[name].net
@@ -188,15 +188,15 @@ class Teacher:
         shares = [float(fine.multimodal(name)) for name in fine.latents]
         return Teacher(strength, number, Lines.of(decoder, *TRAINED), fine, shares)
 
-    def row(self, law: Law, gaps: Tensor) -> dict[str, Any]:
+    def row(self, encoder_kind: EncoderKind, gaps: Tensor) -> dict[str, Any]:
         return {
             "strength": self.strength,
             "teacher": self.number,
-            "encoder": str(law),
-            "law": law.name,
-            "net": law.net,
-            "hidden": law.hidden,
-            "n_components": law.n_components,
+            "encoder": str(encoder_kind),
+            "law": encoder_kind.name,
+            "net": encoder_kind.net,
+            "hidden": encoder_kind.hidden,
+            "n_components": encoder_kind.n_components,
             "gap_nats": float(gaps.sum()),
             "layer_gap_nats": float(gaps.mean()),
             **by_layer("gap", gaps),
@@ -205,23 +205,26 @@ class Teacher:
 
 
 def nonlinear_rows(
-    strengths: Sequence[float], n_teachers: int, laws: Sequence[Law], effort: Effort, say: Say
+    strengths: Sequence[float], n_teachers: int, encoder_kinds: Sequence[EncoderKind], budget: Budget, say: Say
 ) -> Arrays:
-    """One row per law, strength and teacher: exact layer gaps of the best encoder of the law that was found.
+    """One row per distribution, strength and teacher: exact layer gaps of the best encoder of the distribution that was
+    found.
 
-    The net ``free`` is not trained: it is the infimum over Gaussian laws whose mean and deviation may be any function
-    of the parent. ``multimodal`` is the share of parents, by p, whose reverse conditional has several modes;
+    The net ``free`` is not trained: it is the infimum over Gaussian distributions whose mean and deviation may be any
+    function of the parent. ``multimodal`` is the share of parents, by p, whose reverse conditional has several modes;
     ``disagreement_nats`` how far the gap over finer values is from the bound's over those of training.
     """
     teachers = [Teacher.of(strength, number) for strength in strengths for number in range(n_teachers)]
     rows = []
-    for law in laws:
-        say(f"non-linear Gaussian teachers: {law}")
-        if law.net == "free":
-            rows += [teacher.row(law, teacher.fine.least_gaussian()) for teacher in teachers]
+    for encoder_kind in encoder_kinds:
+        say(f"non-linear Gaussian teachers: {encoder_kind}")
+        if encoder_kind.net == "free":
+            rows += [teacher.row(encoder_kind, teacher.fine.least_gaussian()) for teacher in teachers]
             continue
-        n = effort.n_starts
-        found, change = fitted([OnValues(each.coarse, started(law, i)) for each in teachers for i in range(n)], effort)
+        n = budget.n_starts
+        found, change = fitted(
+            [OnValues(each.coarse, started(encoder_kind, i)) for each in teachers for i in range(n)], budget
+        )
         for index, teacher in enumerate(teachers):
             _, place = min((found[k].gap(), k) for k in range(n * index, n * index + n))
             stack = found[place]
@@ -232,5 +235,5 @@ def nonlinear_rows(
                 "late_gain_nats": float(change[place]),
                 "n_parameters": n_parameters(stack.encoder),
             }
-            rows.append(teacher.row(law, gaps) | doubt)
+            rows.append(teacher.row(encoder_kind, gaps) | doubt)
     return filled(rows)

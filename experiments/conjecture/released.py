@@ -9,30 +9,36 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hvae.experiments.conjecture.bernoulli import Effort, Law, Teachers, Widths, by_layer, filled, trained
+from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind, Teachers, Widths, by_layer, filled, trained
 from hvae.experiments.conjecture.enumeration import Enumeration, Tables, fit
 from hvae.lab.evaluation.replicas import Arrays, Say
 
 
 def release_rows(
-    shapes: Mapping[str, Widths], strengths: Sequence[float], n_teachers: int, laws: Sequence[Law | None],
-    effort: Effort, released: Effort, say: Say,
-) -> Arrays:  # fmt: skip
-    """One row per shape, strength, teacher and law: gaps and informations before and after the decoder is let go.
+    shapes: Mapping[str, Widths],
+    strengths: Sequence[float],
+    n_teachers: int,
+    encoders: Sequence[EncoderKind | None],
+    budget: Budget,
+    released: Budget,
+    say: Say,
+) -> Arrays:
+    """One row per shape, strength, teacher and distribution: gaps and informations before and after the decoder is let
+    go.
 
-    None among ``laws`` is exact inference.
+    None among ``encoders`` is exact inference.
     ``given_up_nats`` is KL(p_teacher(x) ‖ p(x)); ``moved`` that of p(z_{l-1} | z_l), over the teacher's p(z_l).
     """
     rows = []
     for shape, widths in shapes.items():
         teachers = Teachers.of(widths, strengths, n_teachers)
         truths, log_px = teachers.tables(), teachers.log_px()
-        for law in laws:
-            encoder = "exact" if law is None else str(law)
+        for encoder_kind in encoders:
+            encoder = "exact" if encoder_kind is None else str(encoder_kind)
             say(f"{shape} {'-'.join(map(str, widths))} released: {encoder}")
             starts = [Enumeration(decoder, None) for decoder in teachers.decoders]
-            if law is not None:
-                starts = list(trained(teachers, law, effort).stacks)
+            if encoder_kind is not None:
+                starts = list(trained(teachers, encoder_kind, budget).stacks)
             end = fit(starts, log_px.exp(), (1.0,) * (len(widths) - 1), released.n_steps, released.learning_rate)
             for index, (truth, stack) in enumerate(zip(truths, end.stacks, strict=True)):
                 weight = log_px[index].exp()

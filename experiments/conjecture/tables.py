@@ -1,4 +1,5 @@
-"""The conjecture on known teachers: gaps by law, releases, and cells of the 2 x 2, as tables, CSV and sentences."""
+"""The conjecture on known teachers: gaps by distribution, releases, and cells of the 2 x 2, as tables, CSV and
+sentences."""
 
 from collections.abc import Sequence
 
@@ -20,14 +21,16 @@ def conjecture_tables(measured: Measured) -> dict[str, Table]:
     """Heading -> table, for the parts that were measured."""
     tables = {}
     if "fixed" in measured:
-        tables["Coins: layer gap that the best encoder leaves, nats a layer"] = _laws(laws(measured))
+        tables["Bernoulli units: layer gap that the best encoder leaves, nats a layer"] = _encoder_kinds(
+            encoder_kinds(measured)
+        )
     if "linear" in measured:
         tables["Linear-Gaussian: the same of the best diagonal encoder, in closed form"] = _linear(measured["linear"])
     if "release" in measured:
         tables["The decoder released from the teacher: before, and after"] = _release(measured["release"])
     if set(PRICED) & set(measured):
         tables["Inference against price: the price that empties a needed z2"] = _thresholds(measured)
-        tables["Inference against price: what z2 holds"] = _priced(measured)
+        tables["Inference against price: what z2 holds"] = _threshold_of(measured)
     return tables
 
 
@@ -40,7 +43,7 @@ def conjecture_csv(measured: Measured) -> dict[str, str]:
     }
 
 
-def conjecture_reading(measured: Measured) -> list[str]:
+def conjecture_summary(measured: Measured) -> list[str]:
     """One sentence for each part."""
     found = []
     if "fixed" in measured:
@@ -69,8 +72,8 @@ def conjecture_reading(measured: Measured) -> list[str]:
     return found
 
 
-def laws(measured: Measured) -> Arrays:
-    """The rows of all encoder laws, factorised and autoregressive."""
+def encoder_kinds(measured: Measured) -> Arrays:
+    """The rows of all encoder distributions, factorised and autoregressive."""
     parts = [measured[part] for part in ("fixed", "rich") if part in measured]
     names = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -95,7 +98,7 @@ def _strengths(rows: Arrays) -> list[float]:
     return sorted(set(rows["strength"].tolist()))
 
 
-def _laws(rows: Arrays) -> Table:
+def _encoder_kinds(rows: Arrays) -> Table:
     strengths = _strengths(rows)
     columns = (
         Column("units", "x-z1-…", numeric=False),
@@ -213,7 +216,7 @@ def _empty_from(rows: Arrays, inference: str) -> list[float]:
     return found
 
 
-def _priced(measured: Measured) -> Table:
+def _threshold_of(measured: Measured) -> Table:
     quantities = (("top_nats", "I(z1; z2)"), ("about_x_nats", "I(x; z2)"), ("given_up_nats", "given up"))
     columns = (
         Column("teachers", "x | z1, z1 | z2", numeric=False),

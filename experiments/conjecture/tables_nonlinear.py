@@ -1,4 +1,5 @@
-"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every law leaves, table and sentence."""
+"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every distribution leaves, table and
+sentence."""
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def nonlinear_csv(measured: Measured) -> dict[str, str]:
     return {f"conjecture-{PART}.csv": to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])}
 
 
-def nonlinear_reading(measured: Measured) -> list[str]:
+def nonlinear_summary(measured: Measured) -> list[str]:
     """What the teachers are like, and how far the trained rows are to be believed."""
     if PART not in measured:
         return []
@@ -33,7 +34,7 @@ def nonlinear_reading(measured: Measured) -> list[str]:
     shares = [rows[f"multimodal{layer}"][strongest] for layer in (1, 2)]
     trained = np.isfinite(rows["late_gain_nats"])
     return [
-        f"Of the parents of non-linear teachers at couplings of {rows['strength'].max():g}, by their own law, "
+        f"Of the parents of non-linear teachers at couplings of {rows['strength'].max():g}, by their own distribution, "
         f"{100 * shares[0].mean():.0f} % (x) and {100 * shares[1].mean():.0f} % (z1) have a reverse conditional of "
         f"several modes; of {trained.sum()} encoders trained on them the last tenth of the steps gained at most "
         f"{rows['late_gain_nats'][trained].max():.1e} nats, and gaps on finer values differ from those of training by "
@@ -43,7 +44,7 @@ def nonlinear_reading(measured: Measured) -> list[str]:
 
 
 def encoders(rows: Arrays) -> list[str]:
-    """The laws in words, in their order."""
+    """The distributions in words, in their order."""
     return list(dict.fromkeys(rows["encoder"].tolist()))
 
 

@@ -23,9 +23,10 @@ teacher's x),
     1 <= λ <= β* under an encoder <= β* of exact inference <= G:
 
 a z2 that moves the mean of z1_g by ε a_g of its deviations gains ε² (E (sum_g a_g z1_g)² / β - sum_g a_g²) / 2 under
-its best law, which is linear in z1 and factorised, and a change of q(z1 | x) brings it nothing in ε². So factorised
-inference lowers the threshold only where exact inference goes beyond λ, by giving the layer up all at once. (λ is one
-number where p(x_g) tells p(z1_g) and p(x_g | z1_g), up to names: three coins or two Gaussians a group.)
+its best distribution, which is linear in z1 and factorised, and a change of q(z1 | x) brings it nothing in ε². So
+factorised inference lowers the threshold only where exact inference goes beyond λ, by giving the layer up all at once.
+(λ is one number where p(x_g) tells p(z1_g) and p(x_g | z1_g), up to names: three Bernoulli units or two Gaussians a
+group.)
 """
 
 import math
@@ -126,9 +127,9 @@ class Search:
         self._train, self._n_starts = train, n_starts
         self._known: list[list[Solution]] = [[] for _ in range(n_teachers)]
 
-    def at(self, prices: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
-        """Train at the ``prices`` of every teacher; (teacher, β) of each."""
-        places = [(teacher, beta) for teacher, own in enumerate(prices) for beta in own]
+    def at(self, thresholds: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
+        """Train at the ``thresholds`` of every teacher; (teacher, β) of each."""
+        places = [(teacher, beta) for teacher, own in enumerate(thresholds) for beta in own]
         self._learn([Job(*place, start) for place in places for start in range(self._n_starts)])
         self._learn([Job(*place, -1, self.best(*place).state) for place in places])
         return places
@@ -154,7 +155,7 @@ class Search:
             self._known[job.teacher].append(solution)
 
 
-def price_rows(
+def threshold_rows(
     teachers: Sequence[Needing], trains: Mapping[str, Train], powers: Sequence[float], n_starts: int, n_closer: int,
     say: Say,
 ) -> Arrays:  # fmt: skip

@@ -207,15 +207,17 @@ def as_hvae(w: Values) -> HVAE:
     """The stack of one replica's values as a model of the house, in float64."""
     decoder = BeliefNetwork(
         [
-            Conditional("z2", [], Root(torch.zeros(len(w["q2"])).double(), learned=False), _law(w["p2"], len(w["q2"]))),
-            Conditional("z1", ["z2"], _linear(w["u2"]), _law(w["p1"], len(w["q1"]))),
-            Conditional("x", ["z1"], _linear(w["u1"]), _law(w["p0"], len(w["u1"]))),
+            Conditional(
+                "z2", [], Root(torch.zeros(len(w["q2"])).double(), learned=False), _distribution(w["p2"], len(w["q2"]))
+            ),
+            Conditional("z1", ["z2"], _linear(w["u2"]), _distribution(w["p1"], len(w["q1"]))),
+            Conditional("x", ["z1"], _linear(w["u1"]), _distribution(w["p0"], len(w["u1"]))),
         ]
     )
     upward = BeliefNetwork(
         [
-            Conditional("z1", ["x"], _linear(w["v1"]), _law(w["q1"], len(w["q1"]))),
-            Conditional("z2", ["z1"], _linear(w["v2"]), _law(w["q2"], len(w["q2"]))),
+            Conditional("z1", ["x"], _linear(w["v1"]), _distribution(w["q1"], len(w["q1"]))),
+            Conditional("z2", ["z1"], _linear(w["v2"]), _distribution(w["q2"], len(w["q2"]))),
         ]
     )
     return HVAE(decoder, NetworkPosterior(upward))
@@ -228,7 +230,7 @@ def _linear(weight: Tensor) -> nn.Linear:
     return net
 
 
-def _law(log_variance: Tensor, units: int) -> DiagonalGaussian:
+def _distribution(log_variance: Tensor, units: int) -> DiagonalGaussian:
     family = DiagonalGaussian(units, variance="fixed").double()
     assert family.log_variance is not None
     family.log_variance.copy_(log_variance)
@@ -244,7 +246,7 @@ def verdict_rows(
     ``regime [N]``; for each layer z ``verdict/z [N, R]`` at 0.1 nats, ``information_nats/z`` and
     ``parent_information_nats/z [N, R, 3]`` (I(x; z) and what z holds of what q sees) as measured on ``n_images`` draws
     of the data, and ``exact_information_nats/z``, ``exact_parent_information_nats/z``, ``exact_rate_nats/z [N, R]``
-    from the joint law.
+    from the joint distribution.
     """
     rows: list[dict[str, Any]] = []
     for name, (setting, theta) in regimes.items():
@@ -270,7 +272,7 @@ def _judged(model: HVAE, x: Tensor, settings: EvaluationConfig) -> dict[str, Any
 
 
 def _exact(w: Values) -> dict[str, float]:
-    """I(x; z_l), I(z_{l-1}; z_l) and E rate_l of the joint law q of the data and both layers."""
+    """I(x; z_l), I(z_{l-1}; z_l) and E rate_l of the joint distribution q of the data and both layers."""
     model, data = as_hvae(w), torch.diag(w["xx"])
     assert isinstance(model.decoder, BeliefNetwork)
     joint = LinearGaussian.of_posterior(model.decoder, model.posterior, torch.zeros(len(data)), data)

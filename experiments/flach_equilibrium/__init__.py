@@ -2,32 +2,34 @@
 
 The paper sets two players against each other, a decoder with the utility E_data,q log p(x, z) and an encoder with
 E_p log q(z|x), each of which moves its own weights only; without labels that is wake-sleep (`objectives.games`). Its
-authors' code trains a stack of two layers of coins z1, z2 (theirs: z1, z0) in two orders of inference: a ladder whose
-encoder adds its logits to the decoder's (`top-down-shared`; under fair coins z2 the same as `top-down`), and reverse,
-q(z1|x) q(z2|z1) (`bottom-up`), the order of wake-sleep and of the lecture's open problem. Asked here is what the two
-objectives make of the same stack, data and steps: the information that every coin has, single-shot samples against the
-limit of the chain z ~ q(z|x), x' ~ p(x|z), and what their code does not report: L_K, gaps by layer and verdicts.
+authors' code trains a stack of two layers of Bernoulli units z1, z2 (theirs: z1, z0) in two orders of inference: a
+ladder whose encoder adds its logits to the decoder's (`top-down-shared`; under fair Bernoulli units z2 the same as
+`top-down`), and reverse, q(z1|x) q(z2|z1) (`bottom-up`), the order of wake-sleep and of the lecture's open problem.
+Asked here is what the two objectives make of the same stack, data and steps: the information that every Bernoulli unit
+has, single-shot samples against the limit of the chain z ~ q(z|x), x' ~ p(x|z), and what their code does not report:
+L_K, gaps by layer and verdicts.
 
-The ELBO's gradient: theirs is ZGR, for coins DARN(1/2), whose expectation ``(f'(0) + f'(1)) / 2`` straight-through has
-in the limit of temperature 0. Here it is straight-through at 0.1, biased as theirs is. In trials (another seed, ladder,
-5000 images, 1500 steps) it was within a nat of the unbiased score function with 2 samples; at 0.5 it was 3 nats ahead
-of both, with less than half the rate of z2. Fréchet distances are in the features of a classifier trained here on the
-labels, not Inception's, so that no published FID is comparable; FIDs stand beside ours for their order only. Their nets
-are convolutional beside x, and between z1 and z2 of 600-600 tanh units with a linear skip; ours are dense, and in the
-ladder what x tells z2 is read off the means of z1. The players move at once and not in turn. Their images are all
-70,000 of MNIST at grey > 0.4375 with a thousandth of the bits flipped; the limit of their chain is its state after
-1,000 steps from samples of the model, and FIDs are of mean images cut at 1/2, ours of draws. Their default rate of 1e-8
-is a placeholder; the README's runs have 1e-4 and 200,000 steps, the paper's a million.
+The ELBO's gradient: theirs is ZGR, for Bernoulli units DARN(1/2), whose expectation ``(f'(0) + f'(1)) / 2``
+straight-through has in the limit of temperature 0. Here it is straight-through at 0.1, biased as theirs is. In trials
+(another seed, ladder, 5000 images, 1500 steps) it was within a nat of the unbiased score function with 2 samples; at
+0.5 it was 3 nats ahead of both, with less than half the rate of z2. Fréchet distances are in the features of a
+classifier trained here on the labels, not Inception's, so that no published FID is comparable; FIDs stand beside ours
+for their order only. Their nets are convolutional beside x, and between z1 and z2 of 600-600 tanh units with a linear
+skip; ours are dense, and in the ladder what x tells z2 is read off the means of z1. The players move at once and not in
+turn. Their images are all 70,000 of MNIST at grey > 0.4375 with a thousandth of the bits flipped; the limit of their
+chain is its state after 1,000 steps from samples of the model, and FIDs are of mean images cut at 1/2, ours of draws.
+Their default rate of 1e-8 is a placeholder; the README's runs have 1e-4 and 200,000 steps, the paper's a million.
 
 Why tanh: with rectifiers the game does not start. Where q ignores x and p(x|z) ignores z both players rest, but with
-linear nets V: x -> z, W: z -> x and fair coins z the state near it moves by
+linear nets V: x -> z, W: z -> x and fair Bernoulli units z the state near it moves by
 
     4 dW/dt = C V' - S W,    4 dV'/dt = S W - S V',    C the covariance of x, S its diagonal,
 
 which grows as soon as C - S, of trace 0, has a positive eigenvalue: if any two pixels are correlated. It grows only as
 far as the encoder's hidden units pass x on, and what dreams of independent pixels teach them first is to be constant:
 as x >= 0, rectifiers can be turned off together (after 250 steps at 1e-3 one of 64 still varied), tanh units were not.
-Coins whose law is learned, p(z1|z2), are taught by their own draws and drift towards 0 or 1; growth must win that race.
+Bernoulli units whose distribution is learned, p(z1|z2), are taught by their own draws and drift towards 0 or 1; growth
+must win that race.
 
 Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
 arXiv:2307.09883; numbers from the README of the authors' code.
@@ -58,13 +60,13 @@ PAPER = Paper(
     "the table of Fréchet distances, and spectra of per-unit information, of the authors' code",
     {
         "smoke": "8x8 digits, a few steps, two seeds: whether it runs, nothing more.",
-        "cpu": "64 and 16 coins in place of 100 and 30, dense nets, 20,000 images binarised anew at every "
+        "cpu": "64 and 16 Bernoulli units in place of 100 and 30, dense nets, 20,000 images binarised anew at every "
         "presentation (theirs: 70,000 at a threshold), batches of 100 for 1,024, 10,000 steps from rate 3e-3 (README: "
         "200,000 at 1e-4; paper: a million), chains of 400 steps for 1,000; no Fashion-MNIST. Fréchet distances in the "
         "features of a small classifier, on no common scale with FID.",
-        "paper": "the README's numbers of coins and steps, its batches and rate, on MNIST's 60,000 training images at "
-        "a threshold of 1/2; dense nets in place of convolutions, no flipped bits, no Fashion-MNIST; Fréchet distances "
-        "in the features of a classifier, on no common scale with FID.",
+        "paper": "the README's numbers of Bernoulli units and steps, its batches and rate, on MNIST's 60,000 training "
+        "images at a threshold of 1/2; dense nets in place of convolutions, no flipped bits, no Fashion-MNIST; Fréchet "
+        "distances in the features of a classifier, on no common scale with FID.",
     },
 )
 
@@ -92,7 +94,7 @@ CONSISTENCY: Mapping[str, Mapping[str, int]] = {
     "paper": {"n_samples": 5000, "n_steps": 1000, "n_bootstrap": 200},
 }
 """n of every distance, T of the chain, resamples"""
-PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+MEASUREMENTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "smoke": {"gap": {"images": 4, "draws": 2, "samples": 50, "chains": 2, "temperatures": 5, "leapfrog": 1}},
     "cpu": {"gap": {"images": 32, "draws": 2, "samples": 1000}},
     "paper": {"gap": {"images": 100, "samples": 5000}},
@@ -286,7 +288,7 @@ curves = (
         "What every unit is told",
         "Information of each unit with what it is drawn from, H(mean probability) − mean H(probability), sorted within "
         "each replica: under q on test images and under p on dreams; lines are means over replicas. At most log 2 = "
-        "0.69 nats. The coins of z2 have no parents under p.",
+        "0.69 nats. The Bernoulli units of z2 have no parents under p.",
         "rank of the unit",
         "information (nats)",
         _spectra,

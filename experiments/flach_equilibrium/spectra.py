@@ -9,7 +9,7 @@ from torch import Tensor
 from hvae import rng
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE
-from hvae.experiments.flach_equilibrium.spectrum import coin_information, probabilities
+from hvae.experiments.flach_equilibrium.spectrum import bernoulli_information, probabilities
 from hvae.lab.evaluation.replicas import Arrays, stack
 
 
@@ -31,7 +31,9 @@ def _of_model(model: HVAE, x: Tensor, n_bootstrap: int, seed: int) -> Arrays:
     dreams = rng.noise(specs, 1, n, seed=seed, purpose="spectrum of p", device=str(x.device), dtype=x.dtype)
     traces = {"q": Sampler(model, x, seed).paths(1, "spectrum of q"), "p": model.decoder.walk({}, dreams)}
     return {
-        f"unit_information_nats/{player}/{name}": coin_information(probabilities(trace[name], n), n_bootstrap, seed)
+        f"unit_information_nats/{player}/{name}": bernoulli_information(
+            probabilities(trace[name], n), n_bootstrap, seed
+        )
         for player, trace in traces.items()
         for name in model.latents
     }

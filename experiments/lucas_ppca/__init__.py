@@ -88,9 +88,9 @@ def configs(preset: str) -> dict[str, RunConfig]:
     """Deep VAEs: every σ² fixed and learned, and one whose rates are annealed over half the run: 5, 9 or 17."""
     base = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[preset]()
     runs = {}
-    for kind, law in ((FIXED, "fixed"), (LEARNED, "shared")):
+    for kind, distribution in ((FIXED, "fixed"), (LEARNED, "shared")):
         for variance in STARTS[preset]:
-            model = dataclasses.replace(base.model, observation_variance=law, observation_start=variance)  # type: ignore[arg-type]
+            model = dataclasses.replace(base.model, observation_variance=distribution, observation_start=variance)  # type: ignore[arg-type]
             runs[label(kind, variance)] = dataclasses.replace(base, model=model)
     warm = ObjectiveConfig(beta=LinearWarmup(base.training.n_steps // 2))
     runs[ANNEALED] = dataclasses.replace(runs[NOT_ANNEALED], objective=warm)

@@ -38,7 +38,7 @@ ORDERS = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared
 
 baselines: Mapping[str, str] = dict.fromkeys(ORDERS[1:], "bottom-up")
 
-PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+MEASUREMENTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "demo": {"gap": {"images": 8, "draws": 2, "samples": 1000, "chains": 4, "temperatures": 10, "leapfrog": 2}},
     "cpu": {"gap": {"images": 16, "draws": 2, "samples": 4000, "chains": 8, "temperatures": 20, "leapfrog": 2}},
     "paper": {"gap": {"images": 100, "chains": 500, "temperatures": 200}},
@@ -62,7 +62,7 @@ FROZEN: Mapping[str, Mapping[str, Any]] = {
         "known": {"n_data": 20_000, "n_steps": 5000, "n_images": 200, "n_samples": 1000, "seeds": tuple(range(8))},
     },
 }  # fmt: skip
-"""steps of a refitted encoder, and the learning rate it starts with; effort of its layer gaps; images with a posterior
+"""steps of a refitted encoder, and the learning rate it starts with; budget of its layer gaps; images with a posterior
 of their own; the same for known decoders"""
 FRESH = 1000
 """added to a run's seeds, so that no encoder starts from the weights that its decoder grew up with"""
@@ -142,7 +142,7 @@ def measure(
     from hvae.diagnostics.unamortised import Ascent
     from hvae.experiments.orders import frozen_decoder as same_decoder
     from hvae.lab.completion import load_data
-    from hvae.lab.evaluation import Effort
+    from hvae.lab.evaluation import Budget
     from hvae.lab.runs.run import Run
 
     knobs = FROZEN[preset]
@@ -154,14 +154,14 @@ def measure(
         data = load_data(run.config, data_dir)
         if order == same_decoder.UNAMORTISED:
             return same_decoder.unamortised_arrays(run, data, knobs["n_unamortised"], ascent)
-        return same_decoder.refitted_arrays(run, data, refitted(preset, order), Effort(**knobs["gap"]))
+        return same_decoder.refitted_arrays(run, data, refitted(preset, order), Budget(**knobs["gap"]))
 
     def known() -> Any:
         small = knobs["known"]
         training = TrainingConfig(
             seeds=small["seeds"], n_steps=small["n_steps"], batch_size=200, learning_rate=Constant(0.03)
         )
-        stacks = [same_decoder.coins(small["n_data"]), same_decoder.gaussians(small["n_data"])]
+        stacks = [same_decoder.bernoulli(small["n_data"]), same_decoder.gaussians(small["n_data"])]
         return same_decoder.known_rows(stacks, training, small["n_images"], small["n_samples"], Ascent(), say)
 
     return {

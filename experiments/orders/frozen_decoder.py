@@ -3,7 +3,7 @@
 An order's encoders are trained anew (`refit`) and measured on test images of which they saw none, so that what differs
 between orders is the posterior and nothing else: the graph, the nets' reach and how they generalise. ELBOs are compared
 image by image; layer gaps are estimates with their trust, and splits of two directions of visit do not compare.
-`unamortised` fits a law to each image by itself. Nats.
+`unamortised` fits a distribution to each image by itself. Nats.
 """
 
 import copy
@@ -19,7 +19,7 @@ from torch import Tensor
 from hvae import rng
 from hvae.data import Dataset
 from hvae.diagnostics.gap import split_gap
-from hvae.diagnostics.marginals import Budget
+from hvae.diagnostics.marginals import Sampling
 from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian, NoReferenceError, solve
@@ -27,7 +27,7 @@ from hvae.exact.known_stacks import binary_decoder, linear_stack
 from hvae.experiments.orders.refit import beside, refit
 from hvae.experiments.truth.accuracy import columns
 from hvae.lab.config import ModelConfig, ObjectiveConfig, Order, RunConfig, TrainingConfig
-from hvae.lab.evaluation.budget import Effort
+from hvae.lab.evaluation.budget import Budget
 from hvae.lab.evaluation.layers import layer_diagnostics
 from hvae.lab.evaluation.replicas import Arrays, Replicas, Say, stack
 from hvae.lab.evaluation.whole import N_MIXTURE
@@ -43,20 +43,21 @@ UNAMORTISED = "unamortised"
 AMORTISED: tuple[Order, ...] = tuple(order for order in get_args(Order) if order not in (UNAMORTISED, "exact"))
 
 
-def refitted_arrays(run: Run, data: Dataset, config: RunConfig, effort: Effort) -> Arrays:
+def refitted_arrays(run: Run, data: Dataset, config: RunConfig, budget: Budget) -> Arrays:
     """Encoders of ``config`` beside the decoders of ``run``, ``[R, …]``; a replica that failed has NaN.
 
     ``elbo_datum_nats`` and ``bound_datum_nats`` (L_K) `[R, n_likelihood]`; what `KEPT` says of every layer; layer gaps
-    on the first images of ``effort`` with whether they are trusted.
+    on the first images of ``budget`` with whether they are trusted.
     """
     replicas = Replicas.of(run, data, "cpu")
     models = refit(beside([model.decoder for model in replicas.models], data, config), data, config)
-    measure = partial(_arrays, test=replicas.test, config=config, effort=effort)
+    measure = partial(_arrays, test=replicas.test, config=config, budget=budget)
     return _replicated(run, replicas, [partial(measure, model) for model in models], config.model.order)
 
 
 def unamortised_arrays(run: Run, data: Dataset, n_images: int, ascent: Ascent) -> Arrays:
-    """A law fitted to each of the first test images, beside the decoders of ``run``: ELBO and L_K, `[R, n_images]`."""
+    """A distribution fitted to each of the first test images, beside the decoders of ``run``: ELBO and L_K, `[R,
+    n_images]`."""
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     x = replicas.test[:n_images]
 
@@ -86,7 +87,7 @@ def _finite(measure: Callable[[], Arrays]) -> Arrays | None:
     return found if np.isfinite(found["elbo_datum_nats"]).all() else None
 
 
-def _arrays(model: HVAE, test: Tensor, config: RunConfig, effort: Effort) -> Arrays:
+def _arrays(model: HVAE, test: Tensor, config: RunConfig, budget: Budget) -> Arrays:
     knobs = config.evaluation
     x, rest = test[: knobs.n_images], test[knobs.n_images : N_MIXTURE * knobs.n_images]
     found = {
@@ -95,7 +96,7 @@ def _arrays(model: HVAE, test: Tensor, config: RunConfig, effort: Effort) -> Arr
         if key.rpartition("/")[0] in KEPT
     }
     found |= _bounds(model, test[: knobs.n_likelihood], knobs.n_samples, knobs.seed)
-    return found | _layer_gaps(model, test[: effort.images], effort, knobs.seed)
+    return found | _layer_gaps(model, test[: budget.images], budget, knobs.seed)
 
 
 @torch.no_grad()
@@ -104,8 +105,8 @@ def _bounds(model: HVAE, x: Tensor, n_samples: int, seed: int) -> Arrays:
     return {"elbo_datum_nats": elbo, "bound_datum_nats": bound}
 
 
-def _layer_gaps(model: HVAE, x: Tensor, effort: Effort, seed: int) -> Arrays:
-    gap = split_gap(model, x, effort.draws, Budget(effort.samples, seed, CHEAP))
+def _layer_gaps(model: HVAE, x: Tensor, budget: Budget, seed: int) -> Arrays:
+    gap = split_gap(model, x, budget.draws, Sampling(budget.samples, seed, CHEAP))
     found: Arrays = {}
     for name, layer in gap.layers.items():
         found |= {f"layer_gap_nats/{name}": np.array(layer.interval()), f"trusted/{name}": np.array(layer.trusted)}
@@ -117,7 +118,7 @@ def _layer_gaps(model: HVAE, x: Tensor, effort: Effort, seed: int) -> Arrays:
 
 @dataclass(frozen=True)
 class Known:
-    """A decoder that a reference solves, data of its own law, and the encoders' shape."""
+    """A decoder that a reference solves, data of its own distribution, and the encoders' shape."""
 
     name: str
     decoder: Decoder
@@ -127,8 +128,8 @@ class Known:
     """draws a step"""
 
 
-def coins(n_data: int) -> Known:
-    """Ten coins under five under three, with couplings that leave every factorised posterior a gap."""
+def bernoulli(n_data: int) -> Known:
+    """Ten Bernoulli units under five under three, with couplings that leave every factorised posterior a gap."""
     decoder = binary_decoder(1.5, (10, 5, 3), torch.Generator().manual_seed(0)).float()
     model = ModelConfig(latents=(5, 3), hidden=((16,),), families=("bernoulli",))
     return Known("coins", decoder, _drawn(decoder, n_data, "binary"), model, n_samples=4)
@@ -160,8 +161,8 @@ def known_rows(
     """One row per known decoder, order and seed: the exact gap, and log p(x) less the ELBO of ``n_samples`` draws a
     datum, as it is had beside decoders of images.
 
-    ``best_nats`` is the least gap that the order's factorised laws can leave, where it has a closed form. Exact
-    numbers are NaN where no reference has them.
+    ``best_nats`` is the least gap that the order's factorised distributions can leave, where it has a closed form.
+    Exact numbers are NaN where no reference has them.
     """
     rows: list[dict[str, Any]] = []
     for known in stacks:
@@ -197,7 +198,7 @@ def _row(model: HVAE, x: Tensor, order: str, n_samples: int) -> Mapping[str, Any
         exact = reference.gaps(plain.posterior, wide)
         row |= {"gap_nats": float(exact.total.mean())}
         row |= {f"gap_{name}_nats": float(values.mean()) for name, values in exact.layers.items()}
-    except NoReferenceError:  # a table of images is no affine law
+    except NoReferenceError:  # a table of images is no affine distribution
         pass
     return row
 
@@ -211,12 +212,12 @@ def least_gap(reference: LinearGaussian, order: str) -> float:
     latents = [name for name in reversed(reference.decoder.variables) if name != "x"]
     match order:
         case "mean-field" | "unamortised":
-            laws = [reference.conditional(latents, ["x"])]
+            distributions = [reference.conditional(latents, ["x"])]
         case "bottom-up" | "bottom-up-x":
-            laws = [
+            distributions = [
                 reference.conditional([name], [below]) for name, below in zip(latents, ["x", *latents], strict=False)
             ]
         case _:
             return float("nan")
-    precisions = [torch.linalg.inv(law.covariance) for law in laws]
+    precisions = [torch.linalg.inv(distribution.covariance) for distribution in distributions]
     return sum(float(p.diagonal().log().sum() - torch.logdet(p)) / 2 for p in precisions)

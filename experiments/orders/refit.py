@@ -37,7 +37,7 @@ def beside(decoders: Sequence[Decoder], data: Dataset, config: RunConfig) -> lis
         if any(isinstance(module, BatchNorm) for module in model.modules()):
             raise ConfigError("model.batch_norm is on, whose constants no encoder can change by itself; turn it off.")
         if any(isinstance(module, PseudoInputs) for module in model.decoder.modules()):
-            raise ConfigError("model.prior is vamp, made of the encoder's own law; take standard or learned.")
+            raise ConfigError("model.prior is vamp, made of the encoder's own distribution; take standard or learned.")
         models.append(model)
     return models
 

@@ -3,7 +3,7 @@
 from hvae.analysis.exhibits import Exhibit
 from hvae.analysis.sections.section import Section
 from hvae.experiments.orders.figures import exact, informations, leads
-from hvae.experiments.orders.tables import same_decoder_csv, same_decoder_reading, same_decoder_tables
+from hvae.experiments.orders.tables import frozen_decoder_summary, same_decoder_csv, same_decoder_tables
 
 FIGURES = (
     Exhibit(
@@ -42,7 +42,8 @@ SECTION = Section(
     "The decoders of a run are frozen and every order’s encoder is trained anew beside them, for the same number of "
     "steps on the same images; everything is measured on test images. At one decoder log p(x) is common: what an ELBO "
     "lies behind another, its gap is larger by, exactly and with no estimate of log p(x). Behind the best: of the "
-    "encoders, the one with the highest mean; behind a fit per image: of a factorised law with free parameters for "
+    "encoders, the one with the highest mean; behind a fit per image: of a factorised distribution with free "
+    "parameters for "
     "each of a few images, negative where the order’s family gains more than one net for all images costs. Mean "
     "[95 % t-interval over seeds, paired], or mean ± its half-width; not corrected for their number. I and the rate "
     "are read as in “Every layer”. G: the layer’s gap, estimated on a few images, and of how many replicas it is "
@@ -52,5 +53,5 @@ SECTION = Section(
     lambda study: same_decoder_tables(study.measured),
     lambda study: same_decoder_csv(study.measured),
     FIGURES,
-    lambda study: same_decoder_reading(study.measured),
+    lambda study: frozen_decoder_summary(study.measured),
 )

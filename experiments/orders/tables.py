@@ -178,7 +178,7 @@ def _csv_rows(beside: Beside, layers: list[str]) -> Iterator[list[object]]:
             yield [beside.owner, order, seed, float(whole[r]), float(own[r]), bound, *numbers, *trusted]
 
 
-def same_decoder_reading(measured: Measured) -> list[str]:
+def frozen_decoder_summary(measured: Measured) -> list[str]:
     """Who leads at each decoder and surely so over whom; whether draws rank known decoders as exact gaps do."""
     found = []
     for beside in frozen(measured):

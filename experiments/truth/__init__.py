@@ -38,7 +38,7 @@ SANDWICH: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-PROBES: Mapping[str, Mapping[str, Mapping[str, int]]] = {"cpu": {"annealed": {}, "gap": {}}}
+MEASUREMENTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {"cpu": {"annealed": {}, "gap": {}}}
 """of the trained stack, so that its report has its gap too"""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hvae.diagnostics.gap import Gap, split_gap
-from hvae.diagnostics.marginals import Budget
+from hvae.diagnostics.marginals import Sampling
 from hvae.evidence import HVAE
 from hvae.exact import Gaps
 from hvae.exact.known_stacks import KnownStack
@@ -41,8 +41,8 @@ def gap_rows(stacks: Iterable[KnownStack], n_draws: int, n_samples: int, seed: i
     for position, stack in enumerate(known):
         say(f"gaps of {stack.name}")
         exact = stack.exact
-        best = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed + position))
-        alone = split_gap(stack.model, stack.x, n_draws, Budget(n_samples, seed + position, proposals=("q",)))
+        best = split_gap(stack.model, stack.x, n_draws, Sampling(n_samples, seed + position))
+        alone = split_gap(stack.model, stack.x, n_draws, Sampling(n_samples, seed + position, proposals=("q",)))
         for name in exact.layers:
             truth = float(exact.layers[name].mean())
             row = {

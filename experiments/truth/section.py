@@ -3,7 +3,7 @@
 from hvae.analysis.exhibits import Exhibit
 from hvae.analysis.sections.section import Section
 from hvae.experiments.truth.figures import bound_errors, gap_errors, sandwich_closing
-from hvae.experiments.truth.tables import accuracy_csv, accuracy_reading, accuracy_tables
+from hvae.experiments.truth.tables import accuracy_csv, accuracy_summary, accuracy_tables
 
 FIGURES = (
     Exhibit(
@@ -44,5 +44,5 @@ SECTION = Section(
     lambda study: accuracy_tables(study.measured),
     lambda study: accuracy_csv(study.measured),
     FIGURES,
-    lambda study: accuracy_reading(study.measured),
+    lambda study: accuracy_summary(study.measured),
 )

@@ -31,7 +31,7 @@ def accuracy_csv(measured: Measured) -> dict[str, str]:
     }
 
 
-def accuracy_reading(measured: Measured) -> list[str]:
+def accuracy_summary(measured: Measured) -> list[str]:
     """One sentence for each part."""
     found = []
     if "gaps" in measured:

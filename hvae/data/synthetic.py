@@ -4,7 +4,8 @@ Both are two-layer belief networks z2 -> z1 -> x:
 
     synthetic-linear-2   z2 ~ N(0, I),  z1 ~ N(W1 z2 + b1, diag(v1)),  x ~ N(W0 z1 + b0, diag(v0));
                          x is Gaussian with mean and covariance in closed form
-    synthetic-binary-2   z2 ~ fair coins,  z1 ~ Bernoulli(sigmoid(W1 z2 + b1)),  x ~ Bernoulli(sigmoid(W0 z1 + b0));
+    synthetic-binary-2   z2 ~ fair Bernoulli units,  z1 ~ Bernoulli(sigmoid(W1 z2 + b1)),  x ~ Bernoulli(sigmoid(W0 z1 +
+    b0));
                          a sigmoid belief net (Neal 1992) of 2^8 latent states, to be enumerated
 
 Parameters and items are drawn in float64 from fixed seeds: they are part of the name's definition.
@@ -49,19 +50,19 @@ class SyntheticStack:
         if self.family == "gaussian":
             value: Reals = generator.standard_normal((n, self.n_top))
         else:
-            value = _coin(generator, np.full((n, self.n_top), 0.5))
+            value = _bernoulli(generator, np.full((n, self.n_top), 0.5))
         values = {f"z{len(self.conditionals)}": value}
         for name, affine in self.conditionals.items():
             outputs = value @ affine.weight.T + affine.bias
             if affine.variance is None:
-                value = _coin(generator, 1 / (1 + np.exp(-outputs)))
+                value = _bernoulli(generator, 1 / (1 + np.exp(-outputs)))
             else:
                 value = outputs + np.sqrt(affine.variance) * generator.standard_normal(outputs.shape)
             values[name] = value
         return values
 
 
-def _coin(generator: np.random.Generator, p: Reals) -> Reals:
+def _bernoulli(generator: np.random.Generator, p: Reals) -> Reals:
     return (generator.random(p.shape) < p).astype(np.float64)
 
 

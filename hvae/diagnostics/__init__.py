@@ -1,7 +1,7 @@
 """What one asks of a stack's layers, each answer per datum so that it carries its doubt.
 
 Reading order: `draws` (q-traces of n images), `rates` (what a layer costs), `units` (which units are
-active), `spectrum` (what coins are told), `usage` (whether the decoder reads it), `information` (what it
+active), `spectrum` (what Bernoulli units are told), `usage` (whether the decoder reads it), `information` (what it
 carries: `nested` bottom-up, `conditional` top-down, `bounds` for their intervals), `verdict`.
 
 The gap of the ELBO: `terms` (a mean with its doubt), `rest` (the evidence of the latents not yet visited),

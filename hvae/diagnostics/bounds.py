@@ -12,7 +12,7 @@ import numpy as np
 from hvae.numerics import FloatArray, bootstrap_interval
 
 ROWS = 32
-"""draws scored at once against all laws: bounds the memory"""
+"""draws scored at once against all distributions: bounds the memory"""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A unit that q ignores may be one that the exact posterior p(z|x) ignores as well (collapse of the model). Or p(z|x) uses
 it and q does not find out (collapse of the encoder). Both are read from one number without scale, the share of a unit's
-law that the image decides, in the first moment or in the second, whichever is larger:
+distribution that the image decides, in the first moment or in the second, whichever is larger:
 
     share = max_k Var_x E[y_k|x] / Var[y_k],    y_1 = z - E z,    y_2 = y_1²,    Var[y] = Var_x E[y|x] + E_x Var[y|x]
 

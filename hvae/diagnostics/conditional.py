@@ -1,11 +1,11 @@
 """Top-down information I_q(x; z_l | z_{>l}), from densities that are all known, nats.
 
 With a_l = log q(z_{>=l} | x_i) - log 1/n Σ_j q(z_{>=l} | x_j) for a draw of image i, the mean of ``a_l - a_{l+1}`` is
-exact for "which of the n images?". Conditional information is concave in the law of x, so for images at
+exact for "which of the n images?". Conditional information is concave in the distribution of x, so for images at
 large it is a lower bound: 0 for a layer that is busy while the layers above already tell the n images apart.
 Upper bounds are ``E KL(q(z_l|z_{l+1}, x) ‖ r)``, for r = p(z_l|z_{l+1}), and for r the mixture of q(z_l | z_{l+1}, x_j)
 over the *other* images; the smaller counts. Chance is reduced by a control of mean 0: a draw's rate less its KL,
-which is the rate itself where the laws have no closed form.
+which is the rate itself where the distributions have no closed form.
 """
 
 import math

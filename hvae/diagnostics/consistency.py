@@ -2,10 +2,10 @@
 
     z ~ q(z|x),  x' ~ p(x|z),  z' ~ q(z|x'),  …
 
-Where q is the posterior p(z|x), the chain is a Gibbs sampler of p(x, z) and its stationary law of x is p(x), the law of
-single-shot (ancestral) samples; how far the two lie apart is what encoder and decoder disagree on (Flach et al. 2024).
-With a Markov decoder x' sees z1 alone, so bottom-up no layer of q above z1 enters the chain: it holds the decoder's
-p(z1), which the layers above make, against what q(z1|x) and p(x|z1) make of each other.
+Where q is the posterior p(z|x), the chain is a Gibbs sampler of p(x, z) and its stationary distribution of x is p(x),
+the distribution of single-shot (ancestral) samples; how far the two lie apart is what encoder and decoder disagree on
+(Flach et al. 2024). With a Markov decoder x' sees z1 alone, so bottom-up no layer of q above z1 enters the chain: it
+holds the decoder's p(z1), which the layers above make, against what q(z1|x) and p(x|z1) make of each other.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def chain(model: HVAE, x: Value, marks: Sequence[int], seed: int) -> dict[int, V
             seed=seed, purpose="encode and decode", step=step, device=str(x.device), dtype=x.dtype,
         )  # fmt: skip
         visited = model.infer(x.unsqueeze(0), noise)
-        law = decoder.distribution("x", {name: site.value for name, site in visited.items()})
-        x = decoder.family("x").draw(law, noise["x"])[0]
+        distribution = decoder.distribution("x", {name: site.value for name, site in visited.items()})
+        x = decoder.family("x").draw(distribution, noise["x"])[0]
         if step in marks:
             found[step] = x
     return found

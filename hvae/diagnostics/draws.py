@@ -48,11 +48,16 @@ class Sampler:
 
 
 def divergence(site: Site, other: Site) -> LogProb:
-    """``KL(site.law ‖ other.law)`` in closed form, else the log-ratio of both laws at the value of the two sites.
+    """``KL(site.distribution ‖ other.distribution)`` in closed form, else the log-ratio of both distributions at the
+    value of the two sites.
 
-    The latter has the KL for its mean if the value was drawn from ``site.law``.
+    The latter has the KL for its mean if the value was drawn from ``site.distribution``.
     """
-    return kl(site.law, other.law) if has_closed_kl(site.law, other.law) else site.log_prob - other.log_prob
+    return (
+        kl(site.distribution, other.distribution)
+        if has_closed_kl(site.distribution, other.distribution)
+        else site.log_prob - other.log_prob
+    )
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:

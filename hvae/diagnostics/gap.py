@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hvae import rng
-from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured, settled
+from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE, Evidence
 from hvae.exact.answers import Reference
@@ -107,8 +107,8 @@ class Gap:
 
 
 @torch.no_grad()
-def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, known: Marginal | None = None) -> Gap:
-    """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``budget``.
+def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: Marginal | None = None) -> Gap:
+    """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``sampling``.
 
     ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`): it is taken if it is exact, and else
     stands beside what the budget finds (`marginals.settled`). Raises ValueError for fewer than two paths, and for
@@ -118,7 +118,7 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, known: Margi
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")
     order, observed = model.posterior.order, x.unsqueeze(0)
     noise = rng.noise(
-        model.noise_specs(), n_draws, len(x), seed=budget.seed, purpose="gap", device=str(x.device), dtype=x.dtype
+        model.noise_specs(), n_draws, len(x), seed=sampling.seed, purpose="gap", device=str(x.device), dtype=x.dtype
     )
     evidence = model(observed, noise)
     assert isinstance(evidence, Evidence)
@@ -128,11 +128,11 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, budget: Budget, known: Margi
         raise ValueError(f"The log-density of {name} along draws of q is not finite; look for broken parameters.")
     log_q = {name: _array(evidence.q[name].log_prob.expand(n_draws, len(x))) for name in order}
 
-    marginals = [_first(model, x, budget, known)]
+    marginals = [_first(model, x, sampling, known)]
     paths = [marginals[0].estimate.log_px + np.zeros_like(log_weight)]
     for k in range(1, len(order)):
         given = {name: evidence.q[name].value.flatten(0, 1).unsqueeze(0) for name in order[:k]}
-        marginals.append(best_marginal(model, x.repeat(n_draws, 1), given, budget))
+        marginals.append(best_marginal(model, x.repeat(n_draws, 1), given, sampling))
         paths.append(marginals[k].estimate.log_px.reshape(n_draws, len(x)))
     paths.append(log_weight + sum(log_q.values()))
 
@@ -167,10 +167,10 @@ def annealed_marginal(annealed: Annealed) -> Marginal:
     return measured("log p(x)", "annealed", lambda _, k: log_weight[:k], len(log_weight), len(log_weight))
 
 
-def _first(model: HVAE, x: Tensor, budget: Budget, known: Marginal | None) -> Marginal:
+def _first(model: HVAE, x: Tensor, sampling: Sampling, known: Marginal | None) -> Marginal:
     if known is not None and known.estimate.direction == "exact":
         return known
-    found = best_marginal(model, x, {}, budget)
+    found = best_marginal(model, x, {}, sampling)
     return found if known is None else settled([found, known])
 
 

@@ -113,7 +113,7 @@ class Marginal:
 
 
 @dataclass(frozen=True)
-class Budget:
+class Sampling:
     """What may be tried for a marginal, in what order, and how much of it."""
 
     n_samples: int
@@ -131,7 +131,7 @@ class Budget:
             raise ValueError(f"The proposals are {list(self.proposals)}; choose among {list(PROPOSALS)}.")
 
 
-def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Budget) -> Marginal:
+def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], sampling: Sampling) -> Marginal:
     """log p(given, x) of `x [B, D]`: of at least two proposals, if the budget names two, the one that `settled` picks.
 
     ``given`` holds values ``[1, B, D]`` of the first latents of the visit. Raises ValueError where no proposal suits
@@ -143,14 +143,15 @@ def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], budget: Bu
         for start in range(0, len(x), DATA)
     ]
     tried: list[Marginal] = []
-    for marginal in _attempts(what, rests, budget):
+    for marginal in _attempts(what, rests, sampling):
         tried.append(marginal)
         if len(tried) > 1 and settled(tried).trusted:
             break
     if not tried:
         raise ValueError(
-            f"None of the proposals {list(budget.proposals)} suits {what}, where {', '.join(rests[0].specs)} are free; "
-            "coins and dice take q or widened, and full is for few dimensions."
+            f"None of the proposals {list(sampling.proposals)} suits {what}, where {', '.join(rests[0].specs)} are "
+            "free; "
+            "Bernoulli and categorical units take q or widened, and full is for few dimensions."
         )
     return settled(tried)
 
@@ -183,17 +184,17 @@ def refutes(other: Marginal, marginal: Marginal) -> bool:
     return float((a.log_px - b.log_px).mean()) > 3 * error + TRUSTED_HALVING_NATS
 
 
-def _attempts(what: str, rests: Sequence[Rest], budget: Budget) -> Iterator[Marginal]:
-    for name in budget.proposals:
+def _attempts(what: str, rests: Sequence[Rest], sampling: Sampling) -> Iterator[Marginal]:
+    for name in sampling.proposals:
         if PROPOSALS[name].suits(rests[0]):
             parts = [
-                PROPOSALS[name].sampler(rest, budget.refinement, budget.seed, f"{what}/{name}/{part}")
+                PROPOSALS[name].sampler(rest, sampling.refinement, sampling.seed, f"{what}/{name}/{part}")
                 for part, rest in enumerate(rests)
             ]
-            yield measured(what, name, _joined(parts), budget.n_samples, max(1, ROWS // len(rests[0].x)))
-    if budget.annealing is not None and rests[0].gaussian:
+            yield measured(what, name, _joined(parts), sampling.n_samples, max(1, ROWS // len(rests[0].x)))
+    if sampling.annealing is not None and rests[0].gaussian:
         weights = [
-            annealed(rest, budget.annealing, budget.refinement, budget.seed, f"{what}/annealed/{part}")
+            annealed(rest, sampling.annealing, sampling.refinement, sampling.seed, f"{what}/annealed/{part}")
             for part, rest in enumerate(rests)
         ]
         log_weight = torch.cat(weights, 1)

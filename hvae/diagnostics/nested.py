@@ -1,4 +1,4 @@
-"""Bottom-up information: nested bounds for a law that is a mixture over sampled paths, nats.
+"""Bottom-up information: nested bounds for a distribution that is a mixture over sampled paths, nats.
 
 For z_l drawn along a path of image x_i, with M paths for each of the n images and v the parents of z_l in q, which are
 z_{l-1}, or z_{l-1} and x, or x alone:
@@ -21,8 +21,9 @@ Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l throug
 z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
 control of mean 0: a draw's log-ratio to r less its divergence from r.
 
-Laws outside the exponential families have no moment match: they do without r and the control, all pairs are scored by
-`Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their laws.
+Distributions outside the exponential families have no moment match: they do without r and the control, all pairs are
+scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their
+distributions.
 """
 
 import math
@@ -41,7 +42,7 @@ from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
 PAIRS = 2**17
-"""pairs of a draw and a law outside the exponential families that are scored at once: bounds the memory"""
+"""pairs of a draw and a distribution outside the exponential families that are scored at once: bounds the memory"""
 
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
@@ -83,7 +84,7 @@ class _Bounds:
     parent_lower: FloatArray
     parent_upper: FloatArray
     divergence: FloatArray | None
-    """KL to the moment match, a second upper bound on J_l; None of laws that have none"""
+    """KL to the moment match, a second upper bound on J_l; None of distributions that have none"""
     datum_lower: FloatArray
     datum_upper: FloatArray
     classified: FloatArray
@@ -138,7 +139,11 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    moments = (site.law.mean, site.law.variance) if site.family.exponential else (site.value, site.value * 0)
+    moments = (
+        (site.distribution.mean, site.distribution.variance)
+        if site.family.exponential
+        else (site.value, site.value * 0)
+    )
     mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
@@ -149,19 +154,20 @@ def _classified(site: Site) -> FloatArray:
 def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
     """``values [r, width]`` -> scores as of `_scores` under all parents: ``[r, M, n]`` or ``[r, 1, n]``."""
     if site.family.exponential:
-        natural = site.family.natural(site.law)
+        natural = site.family.natural(site.distribution)
         return lambda values: _scores(site, values, natural)
-    n_laws = site.law.batch_shape.numel()
+    n_distributions = site.distribution.batch_shape.numel()
 
     def log_probs(values: Tensor) -> Tensor:
-        parts = values.unsqueeze(1).unsqueeze(1).split(max(1, PAIRS // n_laws))
-        return torch.cat([site.family.log_prob(site.law, part).double() for part in parts])
+        parts = values.unsqueeze(1).unsqueeze(1).split(max(1, PAIRS // n_distributions))
+        return torch.cat([site.family.log_prob(site.distribution, part).double() for part in parts])
 
     return log_probs
 
 
 def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
-    """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of laws: ``[r, *batch]``."""
+    """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of distributions: ``[r,
+    *batch]``."""
     eta, log_normaliser = natural
     statistic = site.family.statistic(values.double())
     scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()
@@ -170,17 +176,17 @@ def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tenso
 
 def _divergence(site: Site) -> Tensor:
     """``KL(q(z_l | parent) ‖ r)`` for every parent, r the moment match: ``[M, n]``, or ``[1, n]`` for parent x."""
-    return kl(site.law, site.family.match(site.law)).double()
+    return kl(site.distribution, site.family.match(site.distribution)).double()
 
 
 def _control(site: Site, own: Tensor) -> FloatArray:
     """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``.
 
-    It is 0 where laws have no match.
+    It is 0 where distributions have no match.
     """
     if not site.family.exponential:
         return np.zeros(len(own))
-    match = site.family.natural(site.family.match(site.law))
+    match = site.family.natural(site.family.match(site.distribution))
     return _array([own - _scores(site, site.value[0], match) - _divergence(site)[0]])
 
 

@@ -9,7 +9,8 @@
 
 The mixture's weight is ``log p - log (q/2 + r/2)``, the balance heuristic of a defensive mixture (Hesterberg 1995;
 Veach and Guibas 1995): it exceeds neither that of q nor that of r by more than log 2. r is q with noise of deviation
-`spread`; for coins and dice it is q with halved logits. The last three need latents made of normal noise.
+`spread`; for Bernoulli and categorical units it is q with halved logits. The last three need latents made of normal
+noise.
 """
 
 import math
@@ -23,7 +24,7 @@ from torch.distributions import Distribution
 from hvae import rng
 from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
 from hvae.diagnostics.rest import Rest
-from hvae.families.general import LawOfOutputs
+from hvae.families.general import DistributionOfOutputs
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
 from hvae.likelihood.target import Target
@@ -36,7 +37,7 @@ MOST_DIMENSIONS = 64
 
 @dataclass(frozen=True)
 class Proposal:
-    """A way to draw the free latents: weights as a function of (rest, effort, seed, purpose), and where it works."""
+    """A way to draw the free latents: weights as a function of (rest, budget, seed, purpose), and where it works."""
 
     sampler: Callable[[Rest, Refinement, int, str], DrawLogWeight]
     suits: Callable[[Rest], bool]
@@ -107,7 +108,7 @@ def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
         noise = target.noise(k, seed=seed, purpose=purpose, step=chunk)
-        noise = torch.where(_coins(noise, seed, purpose, chunk), deviation * noise, noise)
+        noise = torch.where(_bernoulli(noise, seed, purpose, chunk), deviation * noise, noise)
         squares = noise.double().square().sum(-1)
         log_ratio = squares / 2 * (1 - deviation**-2) - target.width * math.log(deviation)  # wide half to N(0, I)
         return target.log_weight(noise) - torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) + math.log(2)
@@ -116,16 +117,17 @@ def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
 
 
 def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
-    """Half of q, half of its flat copy, for latents of any family: each drawn from its law given those before it."""
+    """Half of q, half of its flat copy, for latents of any family: each drawn from its distribution given those
+    before it."""
     deviation = spread(rest.width)
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
         noise = _noise(rest, k, seed, purpose, chunk)
-        coins = _coins(next(iter(noise.values())), seed, purpose, chunk)
+        bernoulli = _bernoulli(next(iter(noise.values())), seed, purpose, chunk)
         values: dict[str, Value] = {}
         for name in rest.specs:
             site = rest.visit(noise, values)[name]
-            values[name] = torch.where(coins, _flat_draw(site, noise[name], deviation), site.value)
+            values[name] = torch.where(bernoulli, _flat_draw(site, noise[name], deviation), site.value)
         log_q = log_r = torch.zeros((), dtype=torch.float64, device=rest.x.device)
         for site in rest.visit({}, values).values():
             log_q = log_q + site.log_prob.double()
@@ -136,26 +138,27 @@ def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
 
 
 def _flat_draw(site: Site, noise: Noise, deviation: float) -> Value:
-    """A draw from the flat copy of the site's law: with grown noise, or with halved logits."""
+    """A draw from the flat copy of the site's distribution: with grown noise, or with halved logits."""
     if site.family.noise == "normal":
-        return site.family.draw(site.law, deviation * noise)
+        return site.family.draw(site.distribution, deviation * noise)
     return site.family.draw(_halved(site), noise)
 
 
 def _flat_log_prob(site: Site, deviation: float) -> LogProb:
     """Of the site's value under the flat copy; for noise ε it is ``log q + log N(ε; 0, s²) / N(ε; 0, 1)``."""
     if site.family.noise == "normal":
-        squares = site.family.noise_of(site.law, site.value).double().square().sum(-1)
+        squares = site.family.noise_of(site.distribution, site.value).double().square().sum(-1)
         return site.log_prob.double() + squares / 2 * (1 - deviation**-2) - site.family.width * math.log(deviation)
     return site.family.log_prob(_halved(site), site.value).double()
 
 
 def _halved(site: Site) -> Distribution:
-    """Half the logits; of coins and dice that see the units before them half of what their net gives."""
+    """Half the logits; of Bernoulli and categorical units that see the units before them half of what their net
+    gives."""
     if site.family.exponential:
-        return site.family.law(site.family.natural(site.law)[0] / 2)
-    assert isinstance(site.law, LawOfOutputs)
-    return site.family.law(site.law.outputs / 2)
+        return site.family.distribution(site.family.natural(site.distribution)[0] / 2)
+    assert isinstance(site.distribution, DistributionOfOutputs)
+    return site.family.distribution(site.distribution.outputs / 2)
 
 
 def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
@@ -163,7 +166,7 @@ def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str,
     return rng.noise(rest.specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
 
 
-def _coins(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:
-    """Fair coins ``[K, B, 1]``: which half of a mixture a draw is of."""
+def _bernoulli(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:
+    """Fair Bernoulli units ``[K, B, 1]``: which half of a mixture a draw is of."""
     source = rng.generator(seed, f"{purpose}/coins", chunk, device=str(noise.device))
     return torch.rand(*noise.shape[:2], 1, generator=source, device=noise.device) < 0.5

@@ -1,10 +1,10 @@
-"""What each layer costs, and how far it lies from fixed laws; per datum, nats.
+"""What each layer costs, and how far it lies from fixed distributions; per datum, nats.
 
 - rate: ``log q(z_l|·) - log p(z_l|·)`` along the draws. Bottom-up a difference of informations, negative
   for a healthy layer that passes everything on.
 - kl_standard: ``E KL(q(z_l|·) ‖ N(0, I))``, the lecture's quantity. Below the top a layer's scale is
   arbitrary, so it is read at the top.
-  Of a law without closed form it is the mean log-ratio along the draws.
+  Of a distribution without closed form it is the mean log-ratio along the draws.
 - kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where there is one and it is right.
 """
 
@@ -16,7 +16,8 @@ from hvae.numerics import FloatArray
 
 
 def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
-    """Arrays ``[n]`` per layer and ``[D, n]`` per unit (factorised laws only), means over the draws of each datum."""
+    """Arrays ``[n]`` per layer and ``[D, n]`` per unit (factorised distributions only), means over the draws of each
+    datum."""
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
     kin = site.family.kin
@@ -29,7 +30,7 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
         terms["kl_prior_nats"] = per_datum(evidence.kl(name), n)
     if site.family.factorised and prior.family.factorised:
         terms["rate_unit_nats"] = per_datum(evidence.unit_rate(name), n)
-        terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.law, standard), n)
+        terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard), n)
         if evidence.closed_form(name):
             terms["kl_prior_unit_nats"] = per_datum(evidence.unit_kl(name), n)
     return terms

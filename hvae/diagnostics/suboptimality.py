@@ -5,10 +5,10 @@ With q* the best of q's family for each datum (Cremer, Li and Duvenaud 2018, sec
     gap = log p(x) - ELBO(q) = [log p(x) - ELBO(q*)] + [ELBO(q*) - ELBO(q)] = approximation + amortisation.
 
 Here q* is q with a shift and a scale of its own for each datum and latent unit, z = mean_q + std_q (m + s ε), fitted by
-its ELBO (`refinement`). For the first latent visited that is every diagonal Gaussian, where q's law there is one (of a
-flow, a mixture or a full covariance it is a family of its own, neither all of q's nor within it); those after it keep
-the amortised conditional, whose mean and deviation it modulates affinely, so their share of "approximation" may hold
-what a freer conditional would still gain. A fit that stops early calls amortisation "approximation" too.
+its ELBO (`refinement`). For the first latent visited that is every diagonal Gaussian, where q's distribution there is
+one (of a flow, a mixture or a full covariance it is a family of its own, neither all of q's nor within it); those after
+it keep the amortised conditional, whose mean and deviation it modulates affinely, so their share of "approximation" may
+hold what a freer conditional would still gain. A fit that stops early calls amortisation "approximation" too.
 
 One layer at a time, ``freed_l = ELBO(q with layer l refined) - ELBO(q)``. The parts do not add up to the amortisation:
 layers can mend the same fault twice, or only together. What is missing is the `remainder`.

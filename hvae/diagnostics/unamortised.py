@@ -1,9 +1,9 @@
 """The posterior without a net: q fitted to each datum, beside a decoder that is left as it is.
 
-The best of mean field for each datum, ``q_i = argmax ELBO(q_i; x_i)`` over factorised laws, with free parameters for
-every datum and layer (Hinton and van Camp 1993; amortisation gap in Cremer, Li and Duvenaud 2018). It is what an
-encoder of the order mean-field would reach, were its nets without limit, so ELBO(fitted) - ELBO(mean-field) is what
-amortisation costs. `suboptimality` keeps the amortised q and refines it; here nothing is left of it. Nats.
+The best of mean field for each datum, ``q_i = argmax ELBO(q_i; x_i)`` over factorised distributions, with free
+parameters for every datum and layer (Hinton and van Camp 1993; amortisation gap in Cremer, Li and Duvenaud 2018). It is
+what an encoder of the order mean-field would reach, were its nets without limit, so ELBO(fitted) - ELBO(mean-field) is
+what amortisation costs. `suboptimality` keeps the amortised q and refines it; here nothing is left of it. Nats.
 """
 
 import math
@@ -21,7 +21,7 @@ from hvae.posterior import unamortised
 
 @dataclass(frozen=True)
 class Ascent:
-    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair coins and dice."""
+    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair Bernoulli and categorical units."""
 
     n_steps: int = 600
     n_samples: int = 8

@@ -38,8 +38,10 @@ def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
 def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
     q, p = evidence.q[name], evidence.p[name]
-    variance = p.law.variance.flatten(-len(p.law.event_shape))  # dice keep their classes on an axis of their own
-    tiny = torch.finfo(variance.dtype).tiny  # a coin that is settled has no variance left
+    variance = p.distribution.variance.flatten(
+        -len(p.distribution.event_shape)
+    )  # categorical units keep their classes on an axis of their own
+    tiny = torch.finfo(variance.dtype).tiny  # a Bernoulli unit that is settled has no variance left
     shift = ((q.mean - p.mean) / variance.clamp(min=tiny).sqrt())[:1]
     return per_datum(shift, evidence.p["x"].value.shape[1])
 
@@ -63,7 +65,7 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
     if collapse_reference(evidence, name) == "prior":
         terms = evidence.unit_kl(name)
     else:
-        terms = unit_kl(site.law, site.family.match(site.law))
+        terms = unit_kl(site.distribution, site.family.match(site.distribution))
     expected = per_datum(terms, n)  # [D, n]
     below = (expected[..., None] < EPSILONS).mean(1)  # [D, E]
     fraction: FloatArray = (below >= 1 - DELTA).mean(0)

@@ -2,8 +2,8 @@
 
 - reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
   for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
-  generative skips the children are all below, and the sum compares their joint laws along the draws of q. Where a
-  child's law has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
+  generative skips the children are all below, and the sum compares their joint distributions along the draws of q.
+  Where a child's distribution has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
 - encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
   on are drawn jointly from p, given those visited before: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down
   z_{<=l} ~ p(z_{<=l} | z_{>l}).
@@ -34,13 +34,13 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
 
     def read(child: str, swapped: Distribution) -> LogProb:
         site = evidence.p[child]
-        if not has_closed_kl(site.law, swapped):
+        if not has_closed_kl(site.distribution, swapped):
             n_paths = len(evidence.q[evidence.latents[0]].value)
             drawn = noise(
                 {child: (site.family.noise, site.family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
                 seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
             )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
-            site = Site(site.family.draw(site.law, drawn), site.law, site.family)
+            site = Site(site.family.draw(site.distribution, drawn), site.distribution, site.family)
         return divergence(site, Site(site.value, swapped, site.family)).flatten(end_dim=-2)
 
     found = {}
@@ -48,7 +48,7 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
         other = {**values, name: site.value.roll(1, dims=1)}
         children = [child for child in decoder.variables if name in decoder.parents(child)]
         swapped = decoder.factors(children).walk(other, {})
-        terms = [per_datum(read(child, swapped[child].law), sampler.n_images) for child in children]
+        terms = [per_datum(read(child, swapped[child].distribution), sampler.n_images) for child in children]
         found[name] = sum(terms[1:], start=terms[0])
     return found
 

@@ -1,7 +1,7 @@
 """The verdict on a layer: what can be said surely at a threshold epsilon, in one phrase.
 
     J_l surely < epsilon                              collapsed: to N(0, I) if the divergence from it surely is too,
-                                                      else to a constant (a law of its own)
+                                                      else to a constant (a distribution of its own)
     J_l surely > epsilon, I_l surely < epsilon        codes noise only
     I_l surely > epsilon, U_l surely < epsilon        coded but unread
     I_l and U_l surely > epsilon                      active

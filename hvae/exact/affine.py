@@ -1,12 +1,12 @@
-"""Gaussian laws whose means are affine: read off modules, joined, marginalised and conditioned.
+"""Gaussian distributions whose means are affine: read off modules, joined, marginalised and conditioned.
 
-With v the vector of all variables in the order of a walk, every law is one block row of
+With v the vector of all variables in the order of a walk, every distribution is one block row of
 
     v = W v + b + e,    e ~ N(0, S),    W strictly lower triangular, S block diagonal,
 
 so `mean = (I - W)^-1 b` and `covariance = (I - W)^-1 S (I - W)^-T`, and any marginal, conditional or
 information is a matter of blocks (Bishop 2006, sections 2.3.1 and 8.1.4). W, b and S are read off the very
-modules that are trained: their laws are probed at 0 and at the unit vectors, then checked at other points, and
+modules that are trained: their distributions are probed at 0 and at the unit vectors, then checked at other points, and
 whatever is not affine, not Gaussian or has a variance that moves is refused with the reason. float64, nats.
 """
 
@@ -26,7 +26,7 @@ from hvae.network import Trace
 
 @dataclass(frozen=True)
 class AffineGaussian:
-    """`N(weight @ b + offset, covariance)`: the law of one group of variables given another, b."""
+    """`N(weight @ b + offset, covariance)`: the distribution of one group of variables given another, b."""
 
     weight: Tensor
     offset: Tensor
@@ -43,7 +43,7 @@ class AffineGaussian:
 
 @dataclass(frozen=True)
 class JointGaussian:
-    """The joint law of all variables, as one mean and one covariance."""
+    """The joint distribution of all variables, as one mean and one covariance."""
 
     widths: Mapping[str, int]
     """variable -> its units, in the order of the walk"""
@@ -76,14 +76,16 @@ class JointGaussian:
 
     def mutual_information(self, a: Sequence[str], b: Sequence[str], given: Sequence[str] = ()) -> float:
         """I(a; b | given), from the covariance of (a, b) given the others."""
-        law = self.conditional([*a, *b], given)
+        distribution = self.conditional([*a, *b], given)
         n_a = sum(self.widths[name] for name in a)
-        return gaussian_mutual_information(law.covariance, range(n_a), range(n_a, len(law.covariance)))
+        return gaussian_mutual_information(
+            distribution.covariance, range(n_a), range(n_a, len(distribution.covariance))
+        )
 
 
 @dataclass(frozen=True)
 class AffineChain:
-    """The laws that a walk falls from, `v = weight v + offset + e` with `e ~ N(0, noise)`."""
+    """The distributions that a walk falls from, `v = weight v + offset + e` with `e ~ N(0, noise)`."""
 
     widths: Mapping[str, int]
     """variable -> its units, in the order of the walk"""
@@ -91,8 +93,8 @@ class AffineChain:
     offset: Tensor
     noise: Tensor
 
-    def law(self, name: str) -> AffineGaussian:
-        """The law of one variable given all before it."""
+    def distribution(self, name: str) -> AffineGaussian:
+        """The distribution of one variable given all before it."""
         block = _blocks(self.widths)[name]
         return AffineGaussian(self.weight[block, : block.start], self.offset[block], self.noise[block, block])
 
@@ -103,7 +105,7 @@ class AffineChain:
         return mix, mix @ self.noise @ mix.mT
 
     def joint(self) -> JointGaussian:
-        """The joint law of all variables."""
+        """The joint distribution of all variables."""
         mix, covariance = self.spread()
         return JointGaussian(self.widths, mix @ self.offset, covariance)
 
@@ -117,9 +119,10 @@ class AffineChain:
 
 @torch.no_grad()
 def read_chain(score: Callable[[Mapping[str, Tensor]], Trace], widths: Mapping[str, int]) -> AffineChain:
-    """Probe all laws of a walk at once, since one with everything given draws nothing.
+    """Probe all distributions of a walk at once, since one with everything given draws nothing.
 
-    A variable without a law of its own (x of an encoder) keeps rows of 0. Raises `NoReferenceError` with the reason.
+    A variable without a distribution of its own (x of an encoder) keeps rows of 0. Raises `NoReferenceError` with the
+    reason.
     """
     n = sum(widths.values())
     others = 3 * torch.randn(16, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -131,9 +134,9 @@ def read_chain(score: Callable[[Mapping[str, Tensor]], Trace], widths: Mapping[s
     for name, block in _blocks(widths).items():
         if name not in trace:
             continue
-        law = trace[name].law
-        noise[block, block] = _constant_covariance(name, law)
-        means = law.mean.expand(1, len(points), -1)[0]
+        distribution = trace[name].distribution
+        noise[block, block] = _constant_covariance(name, distribution)
+        means = distribution.mean.expand(1, len(points), -1)[0]
         offset[block], weight[block, : block.start] = means[0], (means[1 : block.start + 1] - means[0]).mT
         expected = points @ weight[block].mT + means[0]
         _refuse_unless_same(name, "mean is not affine in the variables before it", means, expected)
@@ -192,27 +195,28 @@ def _blocks(widths: Mapping[str, int]) -> dict[str, slice]:
     return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
 
 
-def _constant_covariance(name: str, law: Distribution) -> Tensor:
-    """The covariance of a law that has the same at every point, compared by ratios: a tiny variance counts too."""
+def _constant_covariance(name: str, distribution: Distribution) -> Tensor:
+    """The covariance of a distribution that has the same at every point, compared by ratios: a tiny variance counts
+    too."""
     reason = "variance depends on its parents"
-    if isinstance(law, DiagonalNormal):
-        log_variance = law.log_variance.reshape(-1, law.log_variance.shape[-1])
+    if isinstance(distribution, DiagonalNormal):
+        log_variance = distribution.log_variance.reshape(-1, distribution.log_variance.shape[-1])
         _refuse_unless_same(name, reason, log_variance, log_variance[:1])
         return log_variance[0].exp().diag()
-    if isinstance(law, MultivariateNormal):
-        tril = law.scale_tril.reshape(-1, *law.scale_tril.shape[-2:])
+    if isinstance(distribution, MultivariateNormal):
+        tril = distribution.scale_tril.reshape(-1, *distribution.scale_tril.shape[-2:])
         ratio = torch.linalg.solve_triangular(tril[0], tril, upper=False)
         _refuse_unless_same(name, reason, ratio, torch.eye(len(tril[0]), dtype=torch.float64))
         covariance: Tensor = tril[0] @ tril[0].mT
         return covariance
-    kind = type(getattr(law, "base_dist", law)).__name__
-    raise NoReferenceError(f"{name} has a {kind} law; exact answers need Gaussians throughout.")
+    kind = type(getattr(distribution, "base_dist", distribution)).__name__
+    raise NoReferenceError(f"{name} has a {kind} distribution; exact answers need Gaussians throughout.")
 
 
 def _refuse_unless_same(name: str, reason: str, values: Tensor, expected: Tensor) -> None:
     error = float((values - expected).abs().max())
     if not error <= 1e-9 * (1 + float(values.abs().max())):
         raise NoReferenceError(
-            f"The law of {name} has no exact answers: its {reason} (by {error:.2g}); "
+            f"The distribution of {name} has no exact answers: its {reason} (by {error:.2g}); "
             "use linear nets without hidden layers, a learned or fixed variance, and parents before children."
         )

@@ -30,9 +30,11 @@ class NoReferenceError(ValueError):
 
 
 def refuse_batch_statistics(module: nn.Module) -> None:
-    """Raise `NoReferenceError` if a law of ``module`` depends on what else is in the batch."""
+    """Raise `NoReferenceError` if a distribution of ``module`` depends on what else is in the batch."""
     if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
-        raise NoReferenceError("batch norm in training mode makes every law depend on the batch; call eval() first.")
+        raise NoReferenceError(
+            "batch norm in training mode makes every distribution depend on the batch; call eval() first."
+        )
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Exact answers for chains of discrete layers, by transfer matrices.
 
-A Markov decoder p(zL) … p(z1|z2) p(x|z1) over layers of coins or dice is a product of tables,
+A Markov decoder p(zL) … p(z1|z2) p(x|z1) over layers of Bernoulli or categorical units is a product of tables,
 
     log p(z_l)     = log sum over z_{l+1} of p(z_{l+1}) p(z_l | z_{l+1}),
     log p(x | z_l) = log sum over z_{l-1} of p(z_{l-1} | z_l) p(x | z_{l-1}),
     log p(x)       = log sum over z_1 of p(z_1) p(x | z_1),
 
-so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. With a posterior whose laws
-see x and the latent visited just before, the ELBO is a sum of expectations over pairs (`discrete_visits`). The
-tables are read from the very modules that are trained, uncopied: exact ELBO and log p(x) come with their exact
-gradients up to 2^8 states a layer. float64, nats.
+so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. With a posterior whose
+distributions see x and the latent visited just before, the ELBO is a sum of expectations over pairs
+(`discrete_visits`). The tables are read from the very modules that are trained, uncopied: exact ELBO and log p(x) come
+with their exact gradients up to 2^8 states a layer. float64, nats.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,8 @@ Tables = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class DiscreteChain(Reference):
-    """Exact answers about a decoder whose latents are coins or dice, autoregressive or not; x may be of any family.
+    """Exact answers about a decoder whose latents are Bernoulli or categorical units, autoregressive or not; x may be
+    of any family.
 
     Read anew from the modules at every call. `log_px`, `elbo` and the tables are differentiable in all parameters up
     to 2^8 states a layer; above that, and in `gaps` and `information`, they are numbers.
@@ -120,7 +121,8 @@ class DiscreteChain(Reference):
         A layer's G is a divergence to the exact conditional p(z_l | z_{l-1}) (bottom-up, p(z_1 | x) for the first)
         or p(z_l | z_{l+1}, x) (top-down), each normalised by itself; what remains is from log p(z_l) or log p(x | z_l).
         At 2^12 states a layer bottom-up takes seconds for all data, top-down a second or two for each.
-        Raises `NoReferenceError` unless every law of the posterior sees x and the latent visited before at most.
+        Raises `NoReferenceError` unless every distribution of the posterior sees x and the latent visited before at
+        most.
         """
         visits, tables = self._visits(posterior, x), self._tables()
         marginals = self._marginals(tables)
@@ -176,20 +178,23 @@ class DiscreteChain(Reference):
         if not x.isfinite().all():
             raise ValueError(f"x has {int((~x.isfinite()).sum())} numbers that are not finite; leave those data out.")
 
-    def _law(self, name: str) -> Tensor:
-        """The `parameters` `[S_{l+1} or 1, W]` of a discrete variable's law, for all states of its parent."""
+    def _distribution(self, name: str) -> Tensor:
+        """The `parameters` `[S_{l+1} or 1, W]` of a discrete variable's distribution, for all states of its parent."""
         conditional, values = self.decoder[name], {}
         for parent in conditional.parents:
             values[parent] = like_weights(self.decoder, self.states(parent))
         told = parameters(conditional.family, conditional(values))
         if not told.isfinite().all():
-            raise NoReferenceError(f"the decoder's law of {name} has logits that are not finite.")
+            raise NoReferenceError(f"the decoder's distribution of {name} has logits that are not finite.")
         n_parents = len(next(iter(values.values()), torch.zeros(1)))
         return told.reshape(-1, told.shape[-1]).expand(n_parents, -1)
 
     def _tables(self) -> Tables:
         refuse_batch_statistics(self.decoder)
-        return {name: log_table(self.decoder[name].family, self._law(name), self.states(name)) for name in self.latents}
+        return {
+            name: log_table(self.decoder[name].family, self._distribution(name), self.states(name))
+            for name in self.latents
+        }
 
     def _marginals(self, tables: Tables) -> dict[str, Tensor]:
         """log p(z_l) `[S_l]` of every latent, from the top down."""
@@ -203,13 +208,17 @@ class DiscreteChain(Reference):
         self._check(x)
         family, first = self.decoder["x"].family, self.latents[0]
         if isinstance(family, Bernoulli | Categorical):
-            eta, log_normaliser = family.natural(family.law(self._law("x").double()))
+            eta, log_normaliser = family.natural(family.distribution(self._distribution("x").double()))
             found = x.double() @ eta.mT - log_normaliser
         else:  # eta and A of a narrow Gaussian nearly cancel: its terms are summed unit by unit instead
             states, values = (like_weights(self.decoder, v) for v in (self.states(first), x))
             parts = states.unsqueeze(1).split(max(1, CELLS // values.numel()))
-            laws = (self.decoder["x"]({first: part}) for part in parts)
-            found = torch.cat([family.log_prob(law, values.unsqueeze(0)) for law in laws]).double().mT
+            distributions = (self.decoder["x"]({first: part}) for part in parts)
+            found = (
+                torch.cat([family.log_prob(distribution, values.unsqueeze(0)) for distribution in distributions])
+                .double()
+                .mT
+            )
         if not found.isfinite().all():
             raise NoReferenceError("log p(x | z1) is not finite for some state of z1; the decoder's nets overflow.")
         return found

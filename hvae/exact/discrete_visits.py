@@ -1,6 +1,6 @@
-"""What a posterior over discrete layers says, as tables: every law of q, and expectations under it.
+"""What a posterior over discrete layers says, as tables: every distribution of q, and expectations under it.
 
-With the latents in the order v_1, v_2, … in which q visits them, and every law seeing x and the latent visited
+With the latents in the order v_1, v_2, … in which q visits them, and every distribution seeing x and the latent visited
 just before at most, q is a chain per datum,
 
     q(v_k | x) = sum over v_{k-1} of q(v_{k-1} | x) q(v_k | v_{k-1}, x),
@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 
 from hvae.exact.answers import NoReferenceError, refuse_batch_statistics
 from hvae.families import Autoregressive, Bernoulli, Categorical, Family
-from hvae.families.autoregressive import AutoregressiveLaw
+from hvae.families.autoregressive import AutoregressiveDistribution
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
 from hvae.shapes import PerDatum
@@ -47,21 +47,28 @@ def enumerable(family: Family) -> tuple[int, int]:
             raise NoReferenceError(f"a {type(family).__name__} layer has no states to enumerate.")
 
 
-def parameters(family: Family, law: Distribution) -> Tensor:
-    """What tells a law of ``family`` apart: `[..., W]` natural parameters, or its outputs where it has none."""
-    return law.outputs if isinstance(law, AutoregressiveLaw) else family.natural(law)[0]
+def parameters(family: Family, distribution: Distribution) -> Tensor:
+    """What tells a distribution of ``family`` apart: `[..., W]` natural parameters, or its outputs where it has
+    none."""
+    return (
+        distribution.outputs
+        if isinstance(distribution, AutoregressiveDistribution)
+        else family.natural(distribution)[0]
+    )
 
 
 def log_table(family: Family, told: Tensor, states: Tensor) -> Tensor:
-    """log-probability `[..., S]`, float64, of every state `[S, width]` under the laws that ``told [..., W]`` tells.
+    """log-probability `[..., S]`, float64, of every state `[S, width]` under the distributions that ``told [..., W]``
+    tells.
 
-    From natural parameters by one product of matrices; autoregressive laws score each state, some laws at a time.
+    From natural parameters by one product of matrices; autoregressive distributions score each state, some
+    distributions at a time.
     """
     if not isinstance(family, Autoregressive):
         return (told.double() @ states.mT).log_softmax(-1)
-    values, laws = states.to(told), told.flatten(end_dim=-2).unsqueeze(-2)
-    parts = laws.split(max(1, CELLS // (len(states) * laws.shape[-1])))
-    found = torch.cat([family.log_prob(family.law(part), values) for part in parts])
+    values, distributions = states.to(told), told.flatten(end_dim=-2).unsqueeze(-2)
+    parts = distributions.split(max(1, CELLS // (len(states) * distributions.shape[-1])))
+    found = torch.cat([family.log_prob(family.distribution(part), values) for part in parts])
     return found.double().reshape(*told.shape[:-1], len(states))
 
 
@@ -73,14 +80,14 @@ def like_weights(module: nn.Module, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Visits:
-    """q(z | x) on ``x [B, D]``, read from the live modules; made by `of`, which checks what the laws see."""
+    """q(z | x) on ``x [B, D]``, read from the live modules; made by `of`, which checks what the distributions see."""
 
     decoder: BeliefNetwork
     posterior: Posterior
     x: Tensor
     states: Mapping[str, Tensor]
     pairwise: frozenset[str]
-    """latents whose law sees both x and the latent visited before: a matrix for every datum"""
+    """latents whose distribution sees both x and the latent visited before: a matrix for every datum"""
 
     @staticmethod
     def of(decoder: BeliefNetwork, posterior: Posterior, x: Tensor, states: Mapping[str, Tensor]) -> "Visits":
@@ -93,7 +100,7 @@ class Visits:
         refuse_batch_statistics(posterior)
         visits = Visits(decoder, posterior, x, states, frozenset())
         with torch.no_grad():
-            shapes = {name: visits._probe(name) for name in posterior.order}
+            shapes = {name: visits._measurement(name) for name in posterior.order}
         pairwise = frozenset(name for name, shape in shapes.items() if min(shape[:2]) > 1)
         return Visits(decoder, posterior, x, states, pairwise)
 
@@ -112,7 +119,7 @@ class Visits:
         given, previous = self._given(name, torch.zeros(1, dtype=torch.long)), self.previous(name)
         if previous is not None:
             given[previous] = self.states[previous].unsqueeze(1)
-        family, told = self._law(name, given, self.x[rows])
+        family, told = self._distribution(name, given, self.x[rows])
         return log_table(family, told.transpose(0, 1), self.states[name])
 
     def chunks(self, name: str, weight: Tensor, *, cells: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -138,8 +145,9 @@ class Visits:
             weight, *means = (torch.cat(column) for column in zip(*parts, strict=True))
             yield name, weight, means
 
-    def _law(self, name: str, given: Mapping[str, Tensor], x: Tensor) -> tuple[Family, Tensor]:
-        """The family of one latent and the `parameters` `[P or 1, B or 1, W]` of its law, all latents given."""
+    def _distribution(self, name: str, given: Mapping[str, Tensor], x: Tensor) -> tuple[Family, Tensor]:
+        """The family of one latent and the `parameters` `[P or 1, B or 1, W]` of its distribution, all latents
+        given."""
         values = {key: like_weights(self.posterior, value) for key, value in {**given, "x": x.unsqueeze(0)}.items()}
         site = self.posterior.walk(self.decoder, values, {})[name]
         own = self.decoder[name].family
@@ -149,17 +157,18 @@ class Visits:
                 f"the posterior draws {name} from a {type(site.family).__name__} of {site.family.units} units where "
                 f"the decoder has a {type(own).__name__} of {own.units}; the two must have the same states."
             )
-        told = parameters(site.family, site.law)
+        told = parameters(site.family, site.distribution)
         if not told.isfinite().all():
-            raise NoReferenceError(f"the posterior's law of {name} has logits that are not finite.")
+            raise NoReferenceError(f"the posterior's distribution of {name} has logits that are not finite.")
         return site.family, told.reshape(*(1,) * (3 - told.dim()), *told.shape)
 
     def _given(self, name: str, index: Tensor) -> dict[str, Tensor]:
         """All latents at the states ``index [K]`` (taken modulo their number), as `[K, 1, width]`."""
         return {key: states[index.to(states.device) % len(states)].unsqueeze(1) for key, states in self.states.items()}
 
-    def _probe(self, name: str) -> torch.Size:
-        """Shape of the law's parameters, after other values of all latents that it should not see changed nothing."""
+    def _measurement(self, name: str) -> torch.Size:
+        """Shape of the distribution's parameters, after other values of all latents that it should not see changed
+        nothing."""
         source, previous = torch.Generator().manual_seed(0), self.previous(name)
         x = self.x[:2]
 
@@ -168,13 +177,14 @@ class Visits:
 
         seen = self._given(name, index())
         kept = {} if previous is None else {previous: seen[previous]}
-        told = [self._law(name, {**self._given(name, index()), **kept}, x)[1] for _ in range(2)]
+        told = [self._distribution(name, {**self._given(name, index()), **kept}, x)[1] for _ in range(2)]
         # the same inputs in batches of one shape: what differs beyond the rounding of a long sum was seen
         rounding = 64 * torch.finfo(like_weights(self.posterior, x).dtype).eps * (1 + told[0].abs().max())
         if (told[0] - told[1]).abs().max() > rounding:
             before = "no other latent" if previous is None else f"no other latent than {previous}"
             raise NoReferenceError(
-                f"the posterior's law of {name} sees more than it may: exact answers need it to see {before}, beside x."
+                f"the posterior's distribution of {name} sees more than it may: exact answers need it to see {before}, "
+                "beside x."
             )
         return told[0].shape
 

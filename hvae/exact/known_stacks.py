@@ -25,7 +25,7 @@ from hvae.posterior import NetworkPosterior
 
 ENCODERS = ("best", "over-confident", "tilted")
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
-"""factor on the decoder's weights; latents and x have unit noise, or coins of fair biases"""
+"""factor on the decoder's weights; latents and x have unit noise, or Bernoulli units of fair biases"""
 N_DATA = 6
 
 
@@ -70,7 +70,7 @@ def families() -> Iterator[KnownStack]:
 
 
 def smooth_stack(strength: float, encoder: str, seed: int, depth: int) -> KnownStack:
-    """Tanh nets between layers of one Gaussian unit, below them four coins; the encoder is a tanh net too.
+    """Tanh nets between layers of one Gaussian unit, below them four Bernoulli units; the encoder is a tanh net too.
 
     Trained on the ELBO of its data; with 0.4 of its deviations; or with half a deviation added to its means.
     """
@@ -146,7 +146,7 @@ def linear_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
 
 
 def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ...] = (12, 8, 8)) -> KnownStack:
-    """A stack of coins of widths (x, z1, …) and a bottom-up encoder with logits linear in the parent.
+    """A stack of Bernoulli units of widths (x, z1, …) and a bottom-up encoder with logits linear in the parent.
 
     Trained on the exact ELBO of its data; with logits twice as large; or with half a logit of noise on each.
     """
@@ -172,7 +172,8 @@ def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
 
 
 def binary_decoder(strength: float, widths: tuple[int, ...], source: torch.Generator) -> BeliefNetwork:
-    """A belief network of coins of widths (x, z1, …): logits linear in the parent, fair where it is halfway on."""
+    """A belief network of Bernoulli units of widths (x, z1, …): logits linear in the parent, fair where it is halfway
+    on."""
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
     top = Root(torch.zeros(widths[-1]).double(), learned=False)
     conditionals = [Conditional(names[-1], [], top, Bernoulli(widths[-1]))]

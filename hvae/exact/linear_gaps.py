@@ -1,6 +1,7 @@
 """The gap of the ELBO of a linear-Gaussian stack, split by layer, twice: from divergences and from marginals.
 
-Given x, a posterior whose laws are Gaussian with affine means visits v_1, …, v_L with one Gaussian law
+Given x, a posterior whose distributions are Gaussian with affine means visits v_1, …, v_L with one Gaussian
+distribution
 
     q(z | x) = N(m(x), Q),    m affine in x, Q the same for all x,
 
@@ -32,16 +33,16 @@ def linear_gaps(p: AffineChain, q: AffineChain, x: Tensor) -> Gaps:
     order, visit, joint = [name for name in q.widths if name != "x"], _Visit.of(q, x), p.joint()
     ancestral = list(p.widths)
     log_p = {
-        name: visit.expected_log_prob(p.law(name), [name], ancestral[:position])
+        name: visit.expected_log_prob(p.distribution(name), [name], ancestral[:position])
         for position, name in enumerate(ancestral)
     }
-    log_q = {name: -_entropy(q.law(name).covariance).expand(len(x)) for name in order}
+    log_q = {name: -_entropy(q.distribution(name).covariance).expand(len(x)) for name in order}
 
     rates = {name: log_q[name] - log_p[name] for name in order}
     layers, remaining = {}, {}
     for position, name in enumerate(order):
         before, seen, later = ["x", *order[:position]], ["x", *order[: position + 1]], order[position + 1 :]
-        layers[name] = visit.expected_kl(q.law(name), joint.conditional([name], before), before)
+        layers[name] = visit.expected_kl(q.distribution(name), joint.conditional([name], before), before)
         log_marginal = visit.expected_log_prob(joint.conditional(seen, []), seen, [])
         remaining[name] = log_marginal - torch.stack([*log_p.values(), *(-log_q[name] for name in later)]).sum(0)
     elbo = log_p["x"] - torch.stack([*rates.values()]).sum(0)
@@ -75,22 +76,24 @@ class _Visit:
         start[:, indices(q.widths, ["x"])] = x
         return _Visit(q, start @ mix.mT, covariance)
 
-    def expected_log_prob(self, law: AffineGaussian, a: list[str], b: list[str]) -> PerDatum:
-        """`E_q log law(a | b)`."""
+    def expected_log_prob(self, distribution: AffineGaussian, a: list[str], b: list[str]) -> PerDatum:
+        """`E_q log distribution(a | b)`."""
         rows, columns = indices(self.q.widths, a), indices(self.q.widths, b)
         both = torch.cat([rows, columns])
-        contrast = torch.cat([torch.eye(len(rows), dtype=torch.float64), -law.weight], -1)
+        contrast = torch.cat([torch.eye(len(rows), dtype=torch.float64), -distribution.weight], -1)
         spread = contrast @ self.covariance[both][:, both] @ contrast.mT
-        at_mean = gaussian_log_prob(self.mean[:, rows] - law.mean(self.mean[:, columns]), law.covariance)
-        return at_mean - _trace_ratio(spread, law.covariance) / 2
+        at_mean = gaussian_log_prob(
+            self.mean[:, rows] - distribution.mean(self.mean[:, columns]), distribution.covariance
+        )
+        return at_mean - _trace_ratio(spread, distribution.covariance) / 2
 
-    def expected_kl(self, law: AffineGaussian, other: AffineGaussian, given: list[str]) -> PerDatum:
-        """`E_q KL(law(· | given) ‖ other(· | given))`."""
+    def expected_kl(self, distribution: AffineGaussian, other: AffineGaussian, given: list[str]) -> PerDatum:
+        """`E_q KL(distribution(· | given) ‖ other(· | given))`."""
         columns = indices(self.q.widths, given)
-        weight = law.weight - other.weight
-        difference = self.mean[:, columns] @ weight.mT + law.offset - other.offset
-        spread = law.covariance + weight @ self.covariance[columns][:, columns] @ weight.mT
-        at_mean = -gaussian_log_prob(difference, other.covariance) - _entropy(law.covariance)
+        weight = distribution.weight - other.weight
+        difference = self.mean[:, columns] @ weight.mT + distribution.offset - other.offset
+        spread = distribution.covariance + weight @ self.covariance[columns][:, columns] @ weight.mT
+        at_mean = -gaussian_log_prob(difference, other.covariance) - _entropy(distribution.covariance)
         return at_mean + _trace_ratio(spread, other.covariance) / 2
 
 

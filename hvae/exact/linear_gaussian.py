@@ -2,7 +2,7 @@
 
 All variables of such a decoder are jointly Gaussian, so log p(x), any conditional and any information is a matter
 of blocks of one dense covariance, whatever the depth and whatever skips there are; a posterior of affine
-Gaussian laws, in any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`).
+Gaussian distributions, in any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`).
 float64, nats.
 """
 
@@ -28,7 +28,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LinearGaussian(JointGaussian, Reference):
-    """The joint law of all variables of a linear-Gaussian network, and what a posterior misses of it."""
+    """The joint distribution of all variables of a linear-Gaussian network, and what a posterior misses of it."""
 
     decoder: BeliefNetwork
     """the decoder itself, a copy in float64"""
@@ -61,11 +61,12 @@ class LinearGaussian(JointGaussian, Reference):
         return self.log_prob({"x": self._observed(x)})
 
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
-        """ELBO, rates and layer gaps of any posterior whose laws are Gaussian with affine means and constant variances.
+        """ELBO, rates and layer gaps of any posterior whose distributions are Gaussian with affine means and constant
+        variances.
 
         Bottom-up, top-down, ladder, mean field, Markov or seeing all; `x [B, D]`. Raises `NoReferenceError` with the
-        reason for laws of another kind and for couplings that float64 cannot resolve, ValueError where posterior or
-        x do not fit the decoder.
+        reason for distributions of another kind and for couplings that float64 cannot resolve, ValueError where
+        posterior or x do not fit the decoder.
         """
         latents = set(self.widths) - {"x"}
         if set(posterior.order) != latents:
@@ -103,9 +104,13 @@ class LinearGaussian(JointGaussian, Reference):
             if self.markov:
                 seen = seen[-1:]
             parents = [*seen, "x"] if order == "top-down" or not seen or not self.markov else seen
-            law = self.conditional([name], parents)
-            family = _full(name, law.covariance) if covariance == "full" else _diagonal(name, law.covariance)
-            conditionals.append(Conditional(name, parents, _linear(law), family))
+            distribution = self.conditional([name], parents)
+            family = (
+                _full(name, distribution.covariance)
+                if covariance == "full"
+                else _diagonal(name, distribution.covariance)
+            )
+            conditionals.append(Conditional(name, parents, _linear(distribution), family))
         return NetworkPosterior(BeliefNetwork(conditionals))
 
     def _observed(self, x: Tensor) -> Tensor:
@@ -118,13 +123,14 @@ class LinearGaussian(JointGaussian, Reference):
 
 
 def _plain_copy(module: Module) -> Module:
-    """A copy in float64 on the CPU. Batch norm in training mode is refused: a probe would read its own statistics."""
+    """A copy in float64 on the CPU. Batch norm in training mode is refused: a measurement would read its own
+    statistics."""
     refuse_batch_statistics(module)
     return copy.deepcopy(module).double().cpu()
 
 
 def _posterior_chain(decoder: BeliefNetwork, posterior: Posterior) -> AffineChain:
-    """The laws of a posterior in its own order, x first and without a law."""
+    """The distributions of a posterior in its own order, x first and without a distribution."""
     visit = _plain_copy(posterior)
     widths = {name: decoder[name].family.width for name in ("x", *visit.order)}
 
@@ -153,17 +159,18 @@ def _diagonal(name: str, covariance: Tensor) -> Family:
 def _refuse_unless_held(name: str, log_variance: Tensor) -> None:
     if not log_variance.abs().max() < LOG_VARIANCE_LIMIT:
         raise NoReferenceError(
-            f"The exact law of {name} has a log-variance of {float(log_variance.abs().max()):.3g} in size, beyond the "
+            f"The exact distribution of {name} has a log-variance of {float(log_variance.abs().max()):.3g} in size, "
+            "beyond the "
             f"{LOG_VARIANCE_LIMIT:g} that a family holds; rescale the decoder."
         )
 
 
-def _linear(law: AffineGaussian) -> nn.Module:
-    if law.weight.shape[1] == 0:
-        return Root(law.offset, learned=False)
-    net = nn.Linear(law.weight.shape[1], law.weight.shape[0], dtype=torch.float64)
+def _linear(distribution: AffineGaussian) -> nn.Module:
+    if distribution.weight.shape[1] == 0:
+        return Root(distribution.offset, learned=False)
+    net = nn.Linear(distribution.weight.shape[1], distribution.weight.shape[0], dtype=torch.float64)
     with torch.no_grad():
-        net.weight.copy_(law.weight)
+        net.weight.copy_(distribution.weight)
         assert net.bias is not None
-        net.bias.copy_(law.offset)
+        net.bias.copy_(distribution.offset)
     return net

@@ -73,8 +73,8 @@ class Placement:
         return self._then(mean, covariance)
 
     def to_curvature(self, grid: Noise, log_weight: LogProb, terms: LogProb, axis: int) -> "Placement":
-        """The normal law whose log-density has the mean slope and curvature of the integrand's, as Stein's lemma
-        gives them: exact at once for a normal integrand, however far from the nodes."""
+        """The normal distribution whose log-density has the mean slope and curvature of the integrand's, as Stein's
+        lemma gives them: exact at once for a normal integrand, however far from the nodes."""
         weight, height = log_weight.exp().unsqueeze(-1), (terms - log_weight).unsqueeze(-1)
         slope = (weight * height * grid).sum(axis, keepdim=True)
         square = grid.unsqueeze(-1) * grid.unsqueeze(-2) - _eye(grid)
@@ -84,7 +84,7 @@ class Placement:
         return self._then((covariance @ slope.unsqueeze(-1)).squeeze(-1), covariance)
 
     def _then(self, mean: Tensor, covariance: Tensor) -> "Placement":
-        """The law with these moments in units of the present nodes."""
+        """The distribution with these moments in units of the present nodes."""
         moved = self.mean + (self.scale @ mean.unsqueeze(-1)).squeeze(-1)
         return Placement(moved, self.scale @ torch.linalg.cholesky(covariance))
 

@@ -1,14 +1,14 @@
-"""Families: from a net's outputs to a law, and from noise to a draw.
+"""Families: from a net's outputs to a distribution, and from noise to a draw.
 
-A family reads ``[..., n_outputs]`` as the parameters of a law over values ``[..., width]``, and maps
-(law, noise) to a value. Noise is an input, so losses are pure functions of parameters, data and
-noise, and quadrature is a choice of noise. Laws are `torch.distributions`, built without argument
+A family reads ``[..., n_outputs]`` as the parameters of a distribution over values ``[..., width]``, and maps
+(distribution, noise) to a value. Noise is an input, so losses are pure functions of parameters, data and
+noise, and quadrature is a choice of noise. Distributions are `torch.distributions`, built without argument
 checks (one bad replica must not stop the others; data are checked once at the door).
 
-Coins, dice and Gaussians are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
-`statistic` T and `natural` (eta, A). The same inner product scores many values under many laws at
-once, and a product of laws adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow) score and
-draw; what rests on eta they refuse with a TypeError. Nats.
+Bernoulli units, categorical units and Gaussians are exponential families: ``log p(v) = base(v) + <T(v), eta> -
+A(eta)``, with `statistic` T and `natural` (eta, A). The same inner product scores many values under many distributions
+at once, and a product of distributions adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow)
+score and draw; what rests on eta they refuse with a TypeError. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive

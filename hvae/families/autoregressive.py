@@ -1,14 +1,16 @@
-"""Autoregressive families: every unit's law sees the parent and the units before it.
+"""Autoregressive families: every unit's distribution sees the parent and the units before it.
 
     q(v | parent) = prod_i  f(v_i | v_<i, parent),
 
-with f of a factorised family: coins, dice or Gaussians. What such a unit depends on goes through a masked net
-(Germain et al. 2015, MADE; with direct connections, its section 4.2), whose biases are the outputs of the parent's net:
+with f of a factorised family: Bernoulli units, categorical units or Gaussians. What such a unit depends on goes through
+a masked net (Germain et al. 2015, MADE; with direct connections, its section 4.2), whose biases are the outputs of the
+parent's net:
 
     outputs = [o, c],    parameters of f = o + A v + V tanh(c + U v),
 
-A, U and V masked so that no parameter of unit i sees v_i or a later unit. A and V start at 0, so the law starts
-as the factorised one; with hidden units enough it comes as close as one likes to any law of coins given any parent.
+A, U and V masked so that no parameter of unit i sees v_i or a later unit. A and V start at 0, so the distribution
+starts as the factorised one; with hidden units enough it comes as close as one likes to any distribution of Bernoulli
+units given any parent.
 """
 
 import torch
@@ -17,11 +19,11 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from hvae.families.family import Family
-from hvae.families.general import GeneralFamily, LawOfOutputs, averaged, fixed_noise, with_its_weights
+from hvae.families.general import DistributionOfOutputs, GeneralFamily, averaged, fixed_noise, with_its_weights
 from hvae.shapes import LogProb, Noise, Outputs, Value
 
 
-class AutoregressiveLaw(LawOfOutputs):
+class AutoregressiveDistribution(DistributionOfOutputs):
     """Of `Autoregressive`."""
 
 
@@ -75,53 +77,54 @@ class Autoregressive(GeneralFamily):
     def kin(self) -> Family:
         return self.unit
 
-    def law(self, outputs: Outputs) -> Distribution:
-        return AutoregressiveLaw(outputs, self)
+    def distribution(self, outputs: Outputs) -> Distribution:
+        return AutoregressiveDistribution(outputs, self)
 
     def standard_outputs(self) -> Tensor:
         return torch.cat([self.unit.standard_outputs(), torch.zeros(self.n_outputs - self.unit.n_outputs)])
 
     @with_its_weights
-    def given_before(self, law: LawOfOutputs, value: Value) -> Distribution:
-        """The law of each unit given the parent and the units of ``value`` that stand before it: one of ``unit``."""
-        return self._given_before(law, value)
+    def given_before(self, distribution: DistributionOfOutputs, value: Value) -> Distribution:
+        """The distribution of each unit given the parent and the units of ``value`` that stand before it: one of
+        ``unit``."""
+        return self._given_before(distribution, value)
 
     @with_its_weights
-    def draw(self, law: LawOfOutputs, noise: Noise) -> Value:
-        return self._draw(law, noise)
+    def draw(self, distribution: DistributionOfOutputs, noise: Noise) -> Value:
+        return self._draw(distribution, noise)
 
     @with_its_weights
-    def noise_of(self, law: LawOfOutputs, value: Value) -> Noise:
-        return self.unit.noise_of(self._given_before(law, value), value)
+    def noise_of(self, distribution: DistributionOfOutputs, value: Value) -> Noise:
+        return self.unit.noise_of(self._given_before(distribution, value), value)
 
     @with_its_weights
-    def log_prob(self, law: LawOfOutputs, value: Value) -> LogProb:
+    def log_prob(self, distribution: DistributionOfOutputs, value: Value) -> LogProb:
         """``sum_i log f(v_i | v_<i, parent)``."""
-        return self.unit.log_prob(self._given_before(law, value), value)
+        return self.unit.log_prob(self._given_before(distribution, value), value)
 
     @with_its_weights
     @torch.no_grad()
-    def mean(self, law: LawOfOutputs) -> Value:
+    def mean(self, distribution: DistributionOfOutputs) -> Value:
         """Estimated: the conditional means, averaged over `N_MEAN_DRAWS` fixed draws; it carries no gradient.
 
         Exact for the first unit, and for all units of a Gaussian whose dependence is linear.
         """
 
         def given_one_draw(noise: Noise) -> Value:
-            return self.unit.mean(self._given_before(law, self._draw(law, noise)))
+            return self.unit.mean(self._given_before(distribution, self._draw(distribution, noise)))
 
-        return averaged(self.mean_noise, law.outputs.dim() - 1, given_one_draw)
+        return averaged(self.mean_noise, distribution.outputs.dim() - 1, given_one_draw)
 
-    def _given_before(self, law: LawOfOutputs, value: Value) -> Distribution:
-        offset, bias = law.outputs.split([self.unit.n_outputs, self.n_outputs - self.unit.n_outputs], dim=-1)
+    def _given_before(self, distribution: DistributionOfOutputs, value: Value) -> Distribution:
+        offset, bias = distribution.outputs.split([self.unit.n_outputs, self.n_outputs - self.unit.n_outputs], dim=-1)
         hidden = torch.tanh(bias + F.linear(value, self.inward * self.into))
         linear = F.linear(value, self.direct * self.connect)
-        return self.unit.law(offset + linear + F.linear(hidden, self.outward * self.out_of))
+        return self.unit.distribution(offset + linear + F.linear(hidden, self.outward * self.out_of))
 
-    def _draw(self, law: LawOfOutputs, noise: Noise) -> Value:
+    def _draw(self, distribution: DistributionOfOutputs, noise: Noise) -> Value:
         """Unit by unit: after pass i the first i units have their values, as they see nothing but the ones before."""
-        batch = torch.broadcast_shapes(law.outputs.shape[:-1], noise.shape[:-1])
-        value = law.outputs.new_zeros(*batch, self.width)
+        batch = torch.broadcast_shapes(distribution.outputs.shape[:-1], noise.shape[:-1])
+        value = distribution.outputs.new_zeros(*batch, self.width)
         for _ in range(self.units):
-            value = self.unit.draw(self._given_before(law, value), noise)
+            value = self.unit.draw(self._given_before(distribution, value), noise)
         return value

@@ -1,10 +1,10 @@
-"""Discrete families, by logits only: coins and dice.
+"""Discrete families, by logits only: Bernoulli and categorical units.
 
 A draw is hard, the largest of the states' logits and their noise, and no gradient passes through it. A module that is
 in training mode and has a `Relaxation` draws a continuous value from the *same* noise, which is the hard one in the
 limit of temperature 0 (Jang et al. 2017; Maddison et al. 2017):
 
-    coin   v = sigmoid((logit - log u + log(1 - u)) / T)     hard: v > 1/2, which is u < sigmoid(logit)
+    Bernoulli unit   v = sigmoid((logit - log u + log(1 - u)) / T)     hard: v > 1/2, which is u < sigmoid(logit)
     die    v = softmax((logits - log(-log u)) / T)           hard: the largest
 
 It is scored by the discrete log-probabilities, which are linear in v, so that one term serves hard and relaxed values.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli as BernoulliLaw
+from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent, OneHotCategorical
 from torch.nn import functional as F
 
@@ -32,8 +32,8 @@ class Relaxation:
     """How a gradient passes through the draws of a discrete layer in training.
 
     ``straight_through`` takes the hard value with the gradient of the relaxed one (Jang et al. 2017, section 2.2):
-    values and bound are those of the discrete model, and the gradient is biased at any temperature. Of one coin,
-    where the exact gradient has ``f(1) - f(0)``, it tends to ``(f'(0) + f'(1)) / 2`` as T -> 0.
+    values and bound are those of the discrete model, and the gradient is biased at any temperature. Of one Bernoulli
+    unit, where the exact gradient has ``f(1) - f(0)``, it tends to ``(f'(0) + f'(1)) / 2`` as T -> 0.
     Raises ValueError for a temperature that is not positive.
     """
 
@@ -46,7 +46,7 @@ class Relaxation:
 
 
 class Discrete(Family):
-    """Factorised laws of finitely many states, by logits."""
+    """Factorised distributions of finitely many states, by logits."""
 
     noise: NoiseKind = "uniform"
     factorised = True
@@ -57,24 +57,24 @@ class Discrete(Family):
     def reparametrised(self) -> bool:  # type: ignore[override]
         return self.training and self.relaxation is not None
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
         if not self.reparametrised:
-            return self.hard(law, noise)
+            return self.hard(distribution, noise)
         assert self.relaxation is not None
-        soft = self.soft(law, noise, self.relaxation.temperature)
-        return self.hard(law, noise) + (soft - soft.detach()) if self.relaxation.straight_through else soft
+        soft = self.soft(distribution, noise, self.relaxation.temperature)
+        return self.hard(distribution, noise) + (soft - soft.detach()) if self.relaxation.straight_through else soft
 
     @abstractmethod
-    def hard(self, law: Distribution, noise: Noise) -> Value:
+    def hard(self, distribution: Distribution, noise: Noise) -> Value:
         """The state that ``noise`` draws."""
 
     @abstractmethod
-    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
+    def soft(self, distribution: Distribution, noise: Noise, temperature: float) -> Value:
         """A value between the states, from the same noise; `hard` in the limit of temperature 0."""
 
 
 class Bernoulli(Discrete):
-    """Independent coins with ``logits = outputs``; values 0 and 1.
+    """Independent Bernoulli units with ``logits = outputs``; values 0 and 1.
 
     Never by probabilities: `torch.distributions.Bernoulli(probs=)` answers 15.9 nats where the truth is 1000.
     """
@@ -83,49 +83,50 @@ class Bernoulli(Discrete):
         super().__init__()
         self.units = self.width = self.n_outputs = units
 
-    def law(self, outputs: Outputs) -> Distribution:
-        return Independent(BernoulliLaw(logits=outputs, validate_args=False), 1, validate_args=False)
+    def distribution(self, outputs: Outputs) -> Distribution:
+        return Independent(BernoulliDistribution(logits=outputs, validate_args=False), 1, validate_args=False)
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.units)
 
     def standard(self, like: Tensor) -> Distribution:
-        return self.law(like.new_zeros(self.n_outputs))
+        return self.distribution(like.new_zeros(self.n_outputs))
 
-    def hard(self, law: Distribution, noise: Noise) -> Value:
-        return (noise < law.mean).to(noise.dtype)
+    def hard(self, distribution: Distribution, noise: Noise) -> Value:
+        return (noise < distribution.mean).to(noise.dtype)
 
-    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
-        return ((_logits(law) - torch.logit(noise)) / temperature).sigmoid()
+    def soft(self, distribution: Distribution, noise: Noise, temperature: float) -> Value:
+        return ((_logits(distribution) - torch.logit(noise)) / temperature).sigmoid()
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
         """``v·logit - softplus(logit)``."""
-        logits = _logits(law)
+        logits = _logits(distribution)
         return value * logits - F.softplus(logits)
 
-    def mean(self, law: Distribution) -> Value:
-        return law.mean
+    def mean(self, distribution: Distribution) -> Value:
+        return distribution.mean
 
     def statistic(self, value: Value) -> Tensor:
         """``T(v) = v``."""
         return value
 
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
         """``eta = logits``, ``A = sum softplus(logits)``."""
-        logits = _logits(law)
+        logits = _logits(distribution)
         return logits, F.softplus(logits).sum(-1)
 
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
-        return self.law(_logits(law) + _logits(other))
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
+        return self.distribution(_logits(distribution) + _logits(other))
 
-    def match(self, law: Distribution) -> Distribution:
-        """In log-odds of log-mean probabilities: a coin whose probability rounds to 1 keeps a finite logit."""
-        logits = _logits(law).flatten(end_dim=-2)
-        return self.law(log_mean_exp(F.logsigmoid(logits), 0) - log_mean_exp(F.logsigmoid(-logits), 0))
+    def match(self, distribution: Distribution) -> Distribution:
+        """In log-odds of log-mean probabilities: a Bernoulli unit whose probability rounds to 1 keeps a finite
+        logit."""
+        logits = _logits(distribution).flatten(end_dim=-2)
+        return self.distribution(log_mean_exp(F.logsigmoid(logits), 0) - log_mean_exp(F.logsigmoid(-logits), 0))
 
 
 class Categorical(Discrete):
-    """``units`` independent dice of ``n_classes`` states.
+    """``units`` independent categorical units of ``n_classes`` states.
 
     Each is a one-hot stretch of the value ``[..., units·n_classes]``.
     """
@@ -136,7 +137,7 @@ class Categorical(Discrete):
         self.n_classes = n_classes
         self.width = self.n_outputs = units * n_classes
 
-    def law(self, outputs: Outputs) -> Distribution:
+    def distribution(self, outputs: Outputs) -> Distribution:
         logits = self._split(outputs)
         return Independent(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)
 
@@ -144,49 +145,51 @@ class Categorical(Discrete):
         return torch.zeros(self.n_outputs)
 
     def standard(self, like: Tensor) -> Distribution:
-        return self.law(like.new_zeros(self.n_outputs))
+        return self.distribution(like.new_zeros(self.n_outputs))
 
-    def hard(self, law: Distribution, noise: Noise) -> Value:
-        winner = self._scores(law, noise).argmax(-1, keepdim=True) == torch.arange(self.n_classes, device=noise.device)
+    def hard(self, distribution: Distribution, noise: Noise) -> Value:
+        winner = self._scores(distribution, noise).argmax(-1, keepdim=True) == torch.arange(
+            self.n_classes, device=noise.device
+        )
         return winner.to(noise.dtype).flatten(-2)
 
-    def soft(self, law: Distribution, noise: Noise, temperature: float) -> Value:
-        return (self._scores(law, noise) / temperature).softmax(-1).flatten(-2)
+    def soft(self, distribution: Distribution, noise: Noise, temperature: float) -> Value:
+        return (self._scores(distribution, noise) / temperature).softmax(-1).flatten(-2)
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
-        return (self._split(value) * _logits(law).log_softmax(-1)).sum(-1)
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        return (self._split(value) * _logits(distribution).log_softmax(-1)).sum(-1)
 
-    def mean(self, law: Distribution) -> Value:
-        return law.mean.flatten(-2)
+    def mean(self, distribution: Distribution) -> Value:
+        return distribution.mean.flatten(-2)
 
     def statistic(self, value: Value) -> Tensor:
         """``T(v) = v``."""
         return value
 
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
         """``eta = logits``, ``A = sum over units of logsumexp(logits)``."""
-        logits = _logits(law)
+        logits = _logits(distribution)
         return logits.flatten(-2), torch.logsumexp(logits, -1).sum(-1)
 
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
-        return self.law((_logits(law) + _logits(other)).flatten(-2))
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
+        return self.distribution((_logits(distribution) + _logits(other)).flatten(-2))
 
-    def match(self, law: Distribution) -> Distribution:
-        return self.law(log_mean_exp(_logits(law).log_softmax(-1).flatten(end_dim=-3), 0).flatten())
+    def match(self, distribution: Distribution) -> Distribution:
+        return self.distribution(log_mean_exp(_logits(distribution).log_softmax(-1).flatten(end_dim=-3), 0).flatten())
 
-    def _scores(self, law: Distribution, noise: Noise) -> Tensor:
+    def _scores(self, distribution: Distribution, noise: Noise) -> Tensor:
         """``logit - log(-log(noise))``, whose largest is drawn: the Gumbel-max trick (Maddison et al. 2014)."""
         tiny = torch.finfo(noise.dtype).tiny
         gumbel = -(-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
-        return _logits(law) + gumbel
+        return _logits(distribution) + gumbel
 
     def _split(self, value: Tensor) -> Tensor:
         one_hot: Tensor = value.unflatten(-1, (self.units, self.n_classes))
         return one_hot
 
 
-def _logits(law: Distribution) -> Tensor:
-    assert isinstance(law, Independent)
-    logits = law.base_dist.logits
+def _logits(distribution: Distribution) -> Tensor:
+    assert isinstance(distribution, Independent)
+    logits = distribution.base_dist.logits
     assert isinstance(logits, Tensor)
     return logits

@@ -1,66 +1,69 @@
-"""Closed-form divergences between two laws, nats."""
+"""Closed-form divergences between two distributions, nats."""
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli as BernoulliLaw
+from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, MultivariateNormal, OneHotCategorical
 
 from hvae.families.gaussian import DiagonalNormal, cholesky
-from hvae.families.logistic import LevelsLaw
+from hvae.families.logistic import LevelsDistribution
 from hvae.numerics import bernoulli_kl, categorical_kl, gaussian_kl
 from hvae.shapes import LogProb, UnitLogProb
 
 GAUSSIAN = (DiagonalNormal, MultivariateNormal)
-CLOSED = (GAUSSIAN, (BernoulliLaw,), (OneHotCategorical,), (LevelsLaw,))
-"""kinds of laws that have a closed-form KL among themselves"""
+CLOSED = (GAUSSIAN, (BernoulliDistribution,), (OneHotCategorical,), (LevelsDistribution,))
+"""kinds of distributions that have a closed-form KL among themselves"""
 
 
-def has_closed_kl(law: Distribution, other: Distribution) -> bool:
-    """Whether `kl` has an answer for these two laws."""
-    a, b = (getattr(each, "base_dist", each) for each in (law, other))
+def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
+    """Whether `kl` has an answer for these two distributions."""
+    a, b = (getattr(each, "base_dist", each) for each in (distribution, other))
     return any(isinstance(a, kinds) and isinstance(b, kinds) for kinds in CLOSED)
 
 
-def unit_kl(law: Distribution, other: Distribution) -> UnitLogProb:
-    """``KL(law ‖ other)`` of each unit ``[..., D]``, closed form, for two factorised laws of one family.
+def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
+    """``KL(distribution ‖ other)`` of each unit ``[..., D]``, closed form, for two factorised distributions of one
+    family.
 
-    Gaussians in log-variance form, coins and dice from logits (`hvae.numerics`): finite where the
+    Gaussians in log-variance form, Bernoulli and categorical units from logits (`hvae.numerics`): finite where the
     forms of `torch.distributions.kl_divergence` overflow, and fit for vmap; grey levels by their sum. Raises TypeError
-    otherwise: autoregressive, mixture and flow laws have no closed form.
+    otherwise: autoregressive, mixture and flow distributions have no closed form.
     """
-    match (getattr(law, "base_dist", law), getattr(other, "base_dist", other)):
+    match (getattr(distribution, "base_dist", distribution), getattr(other, "base_dist", other)):
         case (DiagonalNormal() as a, DiagonalNormal() as b):
             return gaussian_kl(a.mean, a.log_variance, b.mean, b.log_variance)
-        case (BernoulliLaw() as a, BernoulliLaw() as b):
+        case (BernoulliDistribution() as a, BernoulliDistribution() as b):
             return bernoulli_kl(a.logits, b.logits)
         case (OneHotCategorical() as a, OneHotCategorical() as b):
             return categorical_kl(a.logits, b.logits)
-        case (LevelsLaw() as a, LevelsLaw() as b) if a.n_levels == b.n_levels:
+        case (LevelsDistribution() as a, LevelsDistribution() as b) if a.n_levels == b.n_levels:
             return _levels_kl(a, b)
         case (a, b):
             raise TypeError(f"no closed-form KL per unit between {type(a).__name__} and {type(b).__name__}.")
 
 
-def kl(law: Distribution, other: Distribution) -> LogProb:
-    """``KL(law ‖ other)`` ``[...]``, closed form. Raises TypeError for a pair that has none."""
-    if isinstance(law, MultivariateNormal) or isinstance(other, MultivariateNormal):
-        return _full_gaussian_kl(law, other)
-    return unit_kl(law, other).sum(-1)
+def kl(distribution: Distribution, other: Distribution) -> LogProb:
+    """``KL(distribution ‖ other)`` ``[...]``, closed form. Raises TypeError for a pair that has none."""
+    if isinstance(distribution, MultivariateNormal) or isinstance(other, MultivariateNormal):
+        return _full_gaussian_kl(distribution, other)
+    return unit_kl(distribution, other).sum(-1)
 
 
-def _levels_kl(law: LevelsLaw, other: LevelsLaw) -> UnitLogProb:
+def _levels_kl(distribution: LevelsDistribution, other: LevelsDistribution) -> UnitLogProb:
     """``sum over levels of P (log P - log P')``."""
     total = torch.zeros(())
-    for value in torch.linspace(0, 1, law.n_levels, dtype=law.location.dtype, device=law.location.device):
-        log_p = law.unit_log_prob(value)
+    for value in torch.linspace(
+        0, 1, distribution.n_levels, dtype=distribution.location.dtype, device=distribution.location.device
+    ):
+        log_p = distribution.unit_log_prob(value)
         total = total + log_p.exp() * (log_p - other.unit_log_prob(value))
     return total
 
 
-def _full_gaussian_kl(law: Distribution, other: Distribution) -> LogProb:
+def _full_gaussian_kl(distribution: Distribution, other: Distribution) -> LogProb:
     """``(tr(Λ' Σ) + (m' - m)ᵀ Λ' (m' - m) - D) / 2 + log det C' - log det C``, C the Cholesky factors."""
-    tril, other_tril = cholesky(law), cholesky(other)
-    difference = (other.mean - law.mean).unsqueeze(-1)
+    tril, other_tril = cholesky(distribution), cholesky(other)
+    difference = (other.mean - distribution.mean).unsqueeze(-1)
     batch = torch.broadcast_shapes(difference.shape[:-2], tril.shape[:-2], other_tril.shape[:-2])
     tril, other_tril = (t.expand(*batch, *t.shape[-2:]) for t in (tril, other_tril))
     white = torch.linalg.solve_triangular(other_tril, difference.expand(*batch, *difference.shape[-2:]), upper=False)

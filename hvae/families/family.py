@@ -10,7 +10,7 @@ from hvae.shapes import LogProb, Noise, Outputs, UnitLogProb, Value
 
 
 class Family(nn.Module, ABC):
-    """What a variable's law looks like; a module, as a learned variance is a parameter of its own."""
+    """What a variable's distribution looks like; a module, as a learned variance is a parameter of its own."""
 
     units: int
     """D: what per-unit quantities count"""
@@ -20,9 +20,9 @@ class Family(nn.Module, ABC):
     """numbers the net must give"""
     noise: NoiseKind
     factorised: bool
-    """whether the law is a product over units"""
+    """whether the distribution is a product over units"""
     reparametrised: bool
-    """whether gradients pass from a draw to the law's parameters"""
+    """whether gradients pass from a draw to the distribution's parameters"""
     exponential: bool = True
     """whether there are `statistic`, `natural`, `product` and `match`, which raise TypeError elsewhere"""
 
@@ -33,52 +33,54 @@ class Family(nn.Module, ABC):
 
     @property
     def kin(self) -> "Family":
-        """The family that draws and scores the `standard` law: this one, or the factorised one of the same values."""
+        """The family that draws and scores the `standard` distribution: this one, or the factorised one of the same
+        values."""
         return self
 
     @abstractmethod
-    def law(self, outputs: Outputs) -> Distribution:
-        """The law that ``outputs`` describe."""
+    def distribution(self, outputs: Outputs) -> Distribution:
+        """The distribution that ``outputs`` describe."""
 
     @abstractmethod
     def standard_outputs(self) -> Tensor:
         """Outputs ``[n_outputs]`` that a prior starts from: mean 0, and log-variance 0 where the net gives it."""
 
     @abstractmethod
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        """The value that ``noise`` becomes under ``law``."""
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        """The value that ``noise`` becomes under ``distribution``."""
 
-    def noise_of(self, law: Distribution, value: Value) -> Noise:
+    def noise_of(self, distribution: Distribution, value: Value) -> Noise:
         """The noise that `draw` turns into ``value``. Raises TypeError where many do, as for discrete draws."""
         raise TypeError(f"a draw of {type(self).__name__} does not tell the noise that it was made of.")
 
-    def log_prob(self, law: Distribution, value: Value) -> LogProb:
+    def log_prob(self, distribution: Distribution, value: Value) -> LogProb:
         """Log-probability (density for continuous values) of ``value``: the sum of its terms per unit."""
-        return self.unit_log_prob(law, value).sum(-1)
+        return self.unit_log_prob(distribution, value).sum(-1)
 
     @abstractmethod
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
-        """Log-probability of each unit. Raises TypeError where the law does not factorise."""
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        """Log-probability of each unit. Raises TypeError where the distribution does not factorise."""
 
     @abstractmethod
-    def mean(self, law: Distribution) -> Value:
-        """Mean of the law ``[..., width]``."""
+    def mean(self, distribution: Distribution) -> Value:
+        """Mean of the distribution ``[..., width]``."""
 
     @abstractmethod
     def statistic(self, value: Value) -> Tensor:
         """Sufficient statistic T(v) ``[..., S]``."""
 
     @abstractmethod
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
-        """Natural parameter eta ``[..., S]`` and log-normaliser A ``[...]`` of ``law``."""
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
+        """Natural parameter eta ``[..., S]`` and log-normaliser A ``[...]`` of ``distribution``."""
 
     @abstractmethod
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
-        """The normalised product of two laws of this family: their natural parameters added."""
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
+        """The normalised product of two distributions of this family: their natural parameters added."""
 
     @abstractmethod
-    def match(self, law: Distribution) -> Distribution:
-        """The one law of this family nearest to the equal mixture of a batch of laws: the same mean statistic."""
+    def match(self, distribution: Distribution) -> Distribution:
+        """The one distribution of this family nearest to the equal mixture of a batch of distributions: the same mean
+        statistic."""
 
     def per_unit(self, terms: Tensor) -> Tensor:
         """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""
@@ -86,4 +88,5 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def standard(self, like: Tensor) -> Distribution:
-        """N(0, I), or fair coins and dice, whatever the variance of this family; device and dtype of ``like``."""
+        """N(0, I), or fair Bernoulli and categorical units, whatever the variance of this family; device and dtype of
+        ``like``."""

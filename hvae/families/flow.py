@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from hvae.extras import need
 from hvae.families.family import Family
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, VarianceKind
-from hvae.families.general import GeneralFamily, LawOfOutputs, averaged, fixed_noise, with_its_weights
+from hvae.families.general import DistributionOfOutputs, GeneralFamily, averaged, fixed_noise, with_its_weights
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, Outputs, Value
 
@@ -22,7 +22,7 @@ FLOWS = ("maf", "nsf")
 """those of zuko that run under vmap; its NICE, GF, BPF, NAF and CNF do not"""
 
 
-class FlowLaw(LawOfOutputs):
+class FlowDistribution(DistributionOfOutputs):
     """Of `Flow`."""
 
 
@@ -77,48 +77,48 @@ class Flow(GeneralFamily):
     def kin(self) -> Family:
         return self.gaussian
 
-    def law(self, outputs: Outputs) -> Distribution:
-        return FlowLaw(outputs, self)
+    def distribution(self, outputs: Outputs) -> Distribution:
+        return FlowDistribution(outputs, self)
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.n_outputs)
 
     @with_its_weights
-    def draw(self, law: LawOfOutputs, noise: Noise) -> Value:
-        return self._draw(law, noise)
+    def draw(self, distribution: DistributionOfOutputs, noise: Noise) -> Value:
+        return self._draw(distribution, noise)
 
     @with_its_weights
-    def noise_of(self, law: LawOfOutputs, value: Value) -> Noise:
-        return self._pushed(law, value)[0]
+    def noise_of(self, distribution: DistributionOfOutputs, value: Value) -> Noise:
+        return self._pushed(distribution, value)[0]
 
     @with_its_weights
-    def log_prob(self, law: LawOfOutputs, value: Value) -> LogProb:
-        noise, log_det = self._pushed(law, value)
+    def log_prob(self, distribution: DistributionOfOutputs, value: Value) -> LogProb:
+        noise, log_det = self._pushed(distribution, value)
         return DiagonalNormal(torch.zeros_like(noise), torch.zeros_like(noise)).log_prob(noise) + log_det
 
     @with_its_weights
     @torch.no_grad()
-    def mean(self, law: LawOfOutputs) -> Value:
+    def mean(self, distribution: DistributionOfOutputs) -> Value:
         """Estimated by `N_MEAN_DRAWS` fixed draws; it carries no gradient."""
-        return averaged(self.mean_noise, law.outputs.dim() - 1, lambda noise: self._draw(law, noise))
+        return averaged(self.mean_noise, distribution.outputs.dim() - 1, lambda noise: self._draw(distribution, noise))
 
-    def _split(self, law: LawOfOutputs) -> tuple[DiagonalNormal, Tensor]:
+    def _split(self, distribution: DistributionOfOutputs) -> tuple[DiagonalNormal, Tensor]:
         """The Gaussian without the flow, and the context."""
         n = self.gaussian.n_outputs
-        gaussian = self.gaussian.law(law.outputs[..., :n])
+        gaussian = self.gaussian.distribution(distribution.outputs[..., :n])
         assert isinstance(gaussian, DiagonalNormal)
-        return gaussian, law.outputs[..., n:]
+        return gaussian, distribution.outputs[..., n:]
 
-    def _draw(self, law: LawOfOutputs, noise: Noise) -> Value:
-        gaussian, context = self._split(law)
+    def _draw(self, distribution: DistributionOfOutputs, noise: Noise) -> Value:
+        gaussian, context = self._split(distribution)
         white = noise.expand(*torch.broadcast_shapes(context.shape[:-1], noise.shape[:-1]), self.units)
         for transform in reversed(self.transforms):
             white = transform(context).inv(white)
         return self.gaussian.draw(gaussian, white)
 
-    def _pushed(self, law: LawOfOutputs, value: Value) -> tuple[Noise, LogProb]:
+    def _pushed(self, distribution: DistributionOfOutputs, value: Value) -> tuple[Noise, LogProb]:
         """The noise of ``value``, and ``log |det ∂noise/∂value|``."""
-        gaussian, context = self._split(law)
+        gaussian, context = self._split(distribution)
         noise, log_det = self.gaussian.noise_of(gaussian, value), -gaussian.log_variance.sum(-1) / 2
         for transform in self.transforms:
             noise, terms = transform(context).call_and_ladj(noise)

@@ -80,7 +80,7 @@ class DiagonalGaussian(Family):
             del self.log_variance
             self.register_buffer("log_variance", torch.full((units,), log_variance))
 
-    def law(self, outputs: Outputs) -> Distribution:
+    def distribution(self, outputs: Outputs) -> Distribution:
         if self.log_variance is None:
             mean, log_variance = outputs.chunk(2, dim=-1)
         else:
@@ -93,44 +93,46 @@ class DiagonalGaussian(Family):
     def standard(self, like: Tensor) -> Distribution:
         return DiagonalNormal(like.new_zeros(self.units), like.new_zeros(self.units))
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        return law.mean + law.stddev * noise
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        return distribution.mean + distribution.stddev * noise
 
-    def noise_of(self, law: Distribution, value: Value) -> Noise:
-        return (value - law.mean) / law.stddev
+    def noise_of(self, distribution: Distribution, value: Value) -> Noise:
+        return (value - distribution.mean) / distribution.stddev
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
-        return _normal(law).unit_log_prob(value)
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        return _normal(distribution).unit_log_prob(value)
 
-    def mean(self, law: Distribution) -> Value:
-        return law.mean
+    def mean(self, distribution: Distribution) -> Value:
+        return distribution.mean
 
     def statistic(self, value: Value) -> Tensor:
         """``T(v) = [v, v²]``."""
         return torch.cat([value, value.square()], dim=-1)
 
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
         """``eta = [mean/variance, -1/(2 variance)]``, ``A = sum(mean²/variance + log variance) / 2``, in float64.
 
-        The three terms of a log-density nearly cancel for a narrow law: in float32 0.05 nats were lost.
+        The three terms of a log-density nearly cancel for a narrow distribution: in float32 0.05 nats were lost.
         """
-        mean, log_variance = torch.broadcast_tensors(law.mean.double(), _normal(law).log_variance.double())
+        mean, log_variance = torch.broadcast_tensors(
+            distribution.mean.double(), _normal(distribution).log_variance.double()
+        )
         precision = (-log_variance).exp()
         eta = torch.cat([mean * precision, -precision / 2], dim=-1)
         return eta, (mean.square() * precision + log_variance).sum(-1) / 2
 
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
         """Precision-weighted merge (Sønderby et al. 2016, equations 15 to 17).
 
         ``variance = 1 / (1/v + 1/v')``, ``mean = variance (m/v + m'/v')``, in log-variance form.
         """
-        log_v, log_w = _normal(law).log_variance, _normal(other).log_variance
+        log_v, log_w = _normal(distribution).log_variance, _normal(other).log_variance
         weight = torch.sigmoid(log_w - log_v)  # (1/v) / (1/v + 1/w)
-        mean = weight * law.mean + (1 - weight) * other.mean
+        mean = weight * distribution.mean + (1 - weight) * other.mean
         return DiagonalNormal(mean, -torch.logaddexp(-log_v, -log_w))
 
-    def match(self, law: Distribution) -> Distribution:
-        mean, variance = law.mean.flatten(end_dim=-2), law.variance.flatten(end_dim=-2)
+    def match(self, distribution: Distribution) -> Distribution:
+        mean, variance = distribution.mean.flatten(end_dim=-2), distribution.variance.flatten(end_dim=-2)
         return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
 
 
@@ -167,7 +169,7 @@ class FullGaussian(Family):
 
     below: Tensor
 
-    def law(self, outputs: Outputs) -> Distribution:
+    def distribution(self, outputs: Outputs) -> Distribution:
         mean, scale = outputs, self.scale
         if scale is None:
             mean, scale = outputs.split([self.units, self.n_outputs - self.units], dim=-1)
@@ -186,72 +188,72 @@ class FullGaussian(Family):
     def standard(self, like: Tensor) -> Distribution:
         return DiagonalNormal(like.new_zeros(self.units), like.new_zeros(self.units))
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        return law.mean + (cholesky(law) @ noise.unsqueeze(-1)).squeeze(-1)
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        return distribution.mean + (cholesky(distribution) @ noise.unsqueeze(-1)).squeeze(-1)
 
-    def noise_of(self, law: Distribution, value: Value) -> Noise:
-        difference = value - law.mean
-        tril = cholesky(law).expand(*difference.shape[:-1], self.units, self.units)
+    def noise_of(self, distribution: Distribution, value: Value) -> Noise:
+        difference = value - distribution.mean
+        tril = cholesky(distribution).expand(*difference.shape[:-1], self.units, self.units)
         noise: Noise = torch.linalg.solve_triangular(tril, difference.unsqueeze(-1), upper=False).squeeze(-1)
         return noise
 
-    def log_prob(self, law: Distribution, value: Value) -> LogProb:
+    def log_prob(self, distribution: Distribution, value: Value) -> LogProb:
         """``-(|C⁻¹(v - mean)|² + D log 2π) / 2 - log det C``."""
-        tril = cholesky(law)
-        difference = value - law.mean
+        tril = cholesky(distribution)
+        difference = value - distribution.mean
         tril_batch = tril.expand(*difference.shape[:-1], *tril.shape[-2:])
         white: Tensor = torch.linalg.solve_triangular(tril_batch, difference.unsqueeze(-1), upper=False).squeeze(-1)
         log_det: Tensor = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -(white.square().sum(-1) + self.units * LOG_2PI) / 2 - log_det
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
         raise TypeError("a full-covariance Gaussian has no terms per unit; read the layer as a whole.")
 
-    def mean(self, law: Distribution) -> Value:
-        return law.mean
+    def mean(self, distribution: Distribution) -> Value:
+        return distribution.mean
 
     def statistic(self, value: Value) -> Tensor:
         """``T(v) = [v, vec(v vᵀ)]``."""
         return torch.cat([value, (value.unsqueeze(-1) * value.unsqueeze(-2)).flatten(-2)], dim=-1)
 
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
         """``eta = [Λ mean, -vec(Λ)/2]`` with the precision Λ, ``A = (meanᵀ Λ mean - log det Λ) / 2``."""
-        tril, mean = cholesky(law).double(), law.mean.double()
+        tril, mean = cholesky(distribution).double(), distribution.mean.double()
         precision = torch.cholesky_inverse(tril)
         linear = (precision @ mean.unsqueeze(-1)).squeeze(-1)
         flat = precision.expand(*linear.shape[:-1], *precision.shape[-2:]).flatten(-2)
         log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return torch.cat([linear, -flat / 2], dim=-1), ((linear * mean).sum(-1) + log_det) / 2
 
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
-        (eta, _), (more, _) = self.natural(law), self.natural(other)
-        dtype = law.mean.dtype
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
+        (eta, _), (more, _) = self.natural(distribution), self.natural(other)
+        dtype = distribution.mean.dtype
         linear, flat = (eta + more).split([self.units, self.units**2], dim=-1)
         precision = -2 * flat.unflatten(-1, (self.units, self.units))
         mean = torch.linalg.solve(precision, linear.unsqueeze(-1)).squeeze(-1)
         scale_tril = torch.linalg.cholesky(torch.linalg.inv(precision))
         return MultivariateNormal(mean.to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
-    def match(self, law: Distribution) -> Distribution:
-        tril, mean = cholesky(law).double(), law.mean.double().flatten(end_dim=-2)
+    def match(self, distribution: Distribution) -> Distribution:
+        tril, mean = cholesky(distribution).double(), distribution.mean.double().flatten(end_dim=-2)
         within = (tril @ tril.mT).reshape(-1, self.units, self.units).mean(0)
         centred = mean - mean.mean(0)
         scale_tril = torch.linalg.cholesky(within + centred.mT @ centred / len(mean))
-        dtype = law.mean.dtype
+        dtype = distribution.mean.dtype
         return MultivariateNormal(mean.mean(0).to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
 
-def cholesky(law: Distribution) -> Tensor:
+def cholesky(distribution: Distribution) -> Tensor:
     """C with ``covariance = C Cᵀ``, lower triangular ``[..., D, D]``, of a Gaussian of either kind."""
-    if isinstance(law, DiagonalNormal):
-        return torch.diag_embed(law.stddev)
-    if isinstance(law, MultivariateNormal):
-        tril = law._unbroadcasted_scale_tril
+    if isinstance(distribution, DiagonalNormal):
+        return torch.diag_embed(distribution.stddev)
+    if isinstance(distribution, MultivariateNormal):
+        tril = distribution._unbroadcasted_scale_tril
         assert isinstance(tril, Tensor)
         return tril
-    raise TypeError(f"no covariance, and so no closed-form KL to a Gaussian, for {type(law).__name__}.")
+    raise TypeError(f"no covariance, and so no closed-form KL to a Gaussian, for {type(distribution).__name__}.")
 
 
-def _normal(law: Distribution) -> DiagonalNormal:
-    assert isinstance(law, DiagonalNormal)
-    return law
+def _normal(distribution: Distribution) -> DiagonalNormal:
+    assert isinstance(distribution, DiagonalNormal)
+    return distribution

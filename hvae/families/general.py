@@ -23,10 +23,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class LawOfOutputs(Distribution):
-    """A law over ``[width]`` told by its net's outputs and the weights that its family had then; its family reads it.
+class DistributionOfOutputs(Distribution):
+    """A distribution over ``[width]`` told by its net's outputs and the weights that its family had then; its family
+    reads it.
 
-    The weights must stay with the law, as it is scored after the call is over that exchanged them
+    The weights must stay with the distribution, as it is scored after the call is over that exchanged them
     (`torch.func.functional_call`, in training and in `Evidence.frozen`).
     """
 
@@ -52,7 +53,7 @@ class GeneralFamily(Family):
         """``method`` of this family, as `with_its_weights` calls it."""
         return method(self, *arguments)
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
         raise TypeError(f"{self._called} has no terms per unit; read the layer as a whole.")
 
     def standard(self, like: Tensor) -> Distribution:
@@ -61,32 +62,33 @@ class GeneralFamily(Family):
     def statistic(self, value: Value) -> Tensor:
         self._refuse("sufficient statistic")
 
-    def natural(self, law: Distribution) -> tuple[Tensor, Tensor]:
+    def natural(self, distribution: Distribution) -> tuple[Tensor, Tensor]:
         self._refuse("natural parameters")
 
-    def product(self, law: Distribution, other: Distribution) -> Distribution:
-        self._refuse("product of two laws")
+    def product(self, distribution: Distribution, other: Distribution) -> Distribution:
+        self._refuse("product of two distributions")
 
-    def match(self, law: Distribution) -> Distribution:
-        self._refuse("one law nearest to a mixture")
+    def match(self, distribution: Distribution) -> Distribution:
+        self._refuse("one distribution nearest to a mixture")
 
     @property
     def _called(self) -> str:
-        return f"a law of {type(self).__name__}"
+        return f"a distribution of {type(self).__name__}"
 
     def _refuse(self, what: str) -> NoReturn:
         raise TypeError(f"{self._called} is of no exponential family and has no {what}; use its log_prob and draws.")
 
 
 def with_its_weights(
-    method: Callable[Concatenate[F, LawOfOutputs, P], T],
+    method: Callable[Concatenate[F, DistributionOfOutputs, P], T],
 ) -> Callable[Concatenate[F, Distribution, P], T]:
-    """A method of a family that sees the weights which the law was made with, whatever the family holds by now."""
+    """A method of a family that sees the weights which the distribution was made with, whatever the family holds by
+    now."""
 
     @wraps(method)
-    def run(family: F, law: Distribution, /, *arguments: P.args, **named: P.kwargs) -> T:
-        assert isinstance(law, LawOfOutputs)
-        answer: T = functional_call(family, dict(law.weights), (method, law, *arguments), named)
+    def run(family: F, distribution: Distribution, /, *arguments: P.args, **named: P.kwargs) -> T:
+        assert isinstance(distribution, DistributionOfOutputs)
+        answer: T = functional_call(family, dict(distribution.weights), (method, distribution, *arguments), named)
         return answer
 
     return run

@@ -1,4 +1,5 @@
-"""Grey values in steps: a logistic law cut into levels (Kingma et al. 2016, section 5.2; Salimans et al. 2017)."""
+"""Grey values in steps: a logistic distribution cut into levels (Kingma et al. 2016, section 5.2; Salimans et al.
+2017)."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ LOG_SCALE_START = -2.0
 LOG_SCALE_LIMIT = 10.0
 
 
-class LevelsLaw(Distribution):
+class LevelsDistribution(Distribution):
     """Independent units over the levels ``0, 1/(n-1), …, 1``: each the level nearest to a logistic number.
 
     ``P(v) = σ((v + h - m)/s) - σ((v - h - m)/s)`` with half a step ``h = 1/(2(n-1))``; the end levels take all beyond.
@@ -66,41 +67,41 @@ class DiscretisedLogistic(GeneralFamily):
             del self.log_scale
             self.register_buffer("log_scale", torch.full((units,), LOG_SCALE_START))
 
-    def law(self, outputs: Outputs) -> Distribution:
+    def distribution(self, outputs: Outputs) -> Distribution:
         if self.log_scale is None:
             location, log_scale = outputs.chunk(2, dim=-1)
             log_scale = log_scale + LOG_SCALE_START
         else:
             location, log_scale = outputs, self.log_scale
-        return LevelsLaw(location, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), self.n_levels)
+        return LevelsDistribution(location, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), self.n_levels)
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.n_outputs)
 
     def standard(self, like: Tensor) -> Distribution:
-        self._refuse("standard law")
+        self._refuse("standard distribution")
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
         """The level nearest to ``location + scale · logit(noise)``."""
-        law = _levels(law)
+        distribution = _levels(distribution)
         tiny = torch.finfo(noise.dtype).tiny
         logit = noise.clamp(min=tiny).log() - torch.log1p(-noise.clamp(max=1 - torch.finfo(noise.dtype).eps))
-        steps = law.n_levels - 1
-        return ((law.location + law.log_scale.exp() * logit).clamp(0, 1) * steps).round() / steps
+        steps = distribution.n_levels - 1
+        return ((distribution.location + distribution.log_scale.exp() * logit).clamp(0, 1) * steps).round() / steps
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
-        return _levels(law).unit_log_prob(value)
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        return _levels(distribution).unit_log_prob(value)
 
-    def mean(self, law: Distribution) -> Value:
+    def mean(self, distribution: Distribution) -> Value:
         """``sum over steps of P(v above the step) / (n - 1)``, exact."""
-        law = _levels(law)
-        rate, steps = (-law.log_scale).exp(), law.n_levels - 1
-        total = torch.zeros_like(law.location)
+        distribution = _levels(distribution)
+        rate, steps = (-distribution.log_scale).exp(), distribution.n_levels - 1
+        total = torch.zeros_like(distribution.location)
         for step in range(steps):
-            total = total + torch.sigmoid((law.location - (step + 0.5) / steps) * rate)
+            total = total + torch.sigmoid((distribution.location - (step + 0.5) / steps) * rate)
         return total / steps
 
 
-def _levels(law: Distribution) -> LevelsLaw:
-    assert isinstance(law, LevelsLaw)
-    return law
+def _levels(distribution: Distribution) -> LevelsDistribution:
+    assert isinstance(distribution, LevelsDistribution)
+    return distribution

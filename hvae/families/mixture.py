@@ -18,7 +18,7 @@ N_SECTIONS = 8
 """into which a search cuts its interval: three bits a pass"""
 
 
-class MixtureLaw(Distribution):
+class MixtureDistribution(Distribution):
     """``sum_c exp(log_share_c) N(mean_c, diag(exp(log_variance_c)))`` over ``[D]``.
 
     ``log_share [..., C]``, ``means`` and ``log_variances [..., C, D]``.
@@ -35,12 +35,13 @@ class MixtureLaw(Distribution):
 class Mixture(GeneralFamily):
     """A mixture of ``n_components`` diagonal Gaussians over the whole layer.
 
-    A draw takes D normal numbers and no coin for the component: unit by unit it inverts the distribution function
+    A draw takes D normal numbers and no Bernoulli unit for the component: unit by unit it inverts the distribution
+    function
 
         F_i(v_i) = sum_c w_c(v_<i) Φ((v_i - m_ci) / s_ci),    w_c(v_<i) ∝ share_c prod_{j<i} N(v_j; m_cj, s_cj),
 
-    of v_i given the units before it (Rosenblatt 1952), at Φ(noise_i). So a draw is a smooth function of law and
-    noise, `noise_of` its exact inverse, and gradients pass to every parameter, the shares too (implicitly, Graves
+    of v_i given the units before it (Rosenblatt 1952), at Φ(noise_i). So a draw is a smooth function of distribution
+    and noise, `noise_of` its exact inverse, and gradients pass to every parameter, the shares too (implicitly, Graves
     2016). What it costs: D searches of 10 (float32) to 20 steps. Where components lie many deviations apart, the few
     draws that fall between them carry very large gradients, since 1 / F'_i is large there.
     """
@@ -59,35 +60,35 @@ class Mixture(GeneralFamily):
     def kin(self) -> Family:
         return DiagonalGaussian(self.units)
 
-    def log_prob(self, law: Distribution, value: Value) -> LogProb:
+    def log_prob(self, distribution: Distribution, value: Value) -> LogProb:
         """``logsumexp_c (log_share_c + sum_i log N(v_i; mean_ci, variance_ci))``."""
-        law = _mixture(law)
-        return (law.log_share + _terms(law, value).sum(-1)).logsumexp(-1)
+        distribution = _mixture(distribution)
+        return (distribution.log_share + _terms(distribution, value).sum(-1)).logsumexp(-1)
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        law = _mixture(law)
-        log_share, units = law.log_share, []
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        distribution = _mixture(distribution)
+        log_share, units = distribution.log_share, []
         for i in range(self.units):
-            mean, log_variance = law.means[..., i], law.log_variances[..., i]
+            mean, log_variance = distribution.means[..., i], distribution.log_variances[..., i]
             units.append(_quantile(log_share, mean, log_variance, noise[..., i]))
             log_share = (log_share + _normal(units[-1].unsqueeze(-1), mean, log_variance)).log_softmax(-1)
         return torch.stack(units, dim=-1)
 
-    def noise_of(self, law: Distribution, value: Value) -> Noise:
+    def noise_of(self, distribution: Distribution, value: Value) -> Noise:
         """Read off the nearer tail, so that a far draw keeps its noise."""
-        law = _mixture(law)
-        terms = _terms(law, value)
+        distribution = _mixture(distribution)
+        terms = _terms(distribution, value)
         earlier = F.pad(terms.cumsum(-1)[..., :-1], (1, 0))
-        before = (law.log_share.unsqueeze(-1) + earlier).log_softmax(-2)
-        white = (value.unsqueeze(-2) - law.means) * (law.log_variances * -0.5).exp()
+        before = (distribution.log_share.unsqueeze(-1) + earlier).log_softmax(-2)
+        white = (value.unsqueeze(-2) - distribution.means) * (distribution.log_variances * -0.5).exp()
         lower = (before + _log_cdf(white)).logsumexp(-2)
         upper = (before + _log_cdf(-white)).logsumexp(-2)
         noise: Noise = ndtri(torch.minimum(lower, upper).exp())
         return torch.where(lower < upper, noise, -noise)
 
-    def mean(self, law: Distribution) -> Value:
-        law = _mixture(law)
-        return (law.log_share.exp().unsqueeze(-1) * law.means).sum(-2)
+    def mean(self, distribution: Distribution) -> Value:
+        distribution = _mixture(distribution)
+        return (distribution.log_share.exp().unsqueeze(-1) * distribution.means).sum(-2)
 
 
 class MixtureGaussian(Mixture):
@@ -97,12 +98,12 @@ class MixtureGaussian(Mixture):
         super().__init__(units, n_components)
         self.n_outputs = n_components * (1 + 2 * units)
 
-    def law(self, outputs: Outputs) -> Distribution:
+    def distribution(self, outputs: Outputs) -> Distribution:
         n = self.n_components * self.units
         logits, means, log_variances = outputs.split([self.n_components, n, n], dim=-1)
         shape = (self.n_components, self.units)
         log_variances = log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).unflatten(-1, shape)
-        return MixtureLaw(logits.log_softmax(-1), means.unflatten(-1, shape), log_variances)
+        return MixtureDistribution(logits.log_softmax(-1), means.unflatten(-1, shape), log_variances)
 
     def standard_outputs(self) -> Tensor:
         """Equal shares, and mean 0 and variance 1 in all: equal components would stay equal, so these lie apart."""
@@ -114,7 +115,7 @@ class MixtureGaussian(Mixture):
 
 
 class EqualMixture(Mixture):
-    """Equal shares of laws of the ``component`` family, which another variable owns: its outputs side by side.
+    """Equal shares of distributions of the ``component`` family, which another variable owns: its outputs side by side.
 
     Over what the encoder makes of pseudo-inputs u_c it is ``p(z) = 1/C Σ_c q(z | u_c)`` (Tomczak and Welling 2018,
     equation 9).
@@ -125,12 +126,12 @@ class EqualMixture(Mixture):
         self.shared = (component,)  # no submodule, as in `hvae.nets.PseudoInputs`
         self.n_outputs = n_components * component.n_outputs
 
-    def law(self, outputs: Outputs) -> Distribution:
-        law = self.shared[0].law(outputs.unflatten(-1, (self.n_components, -1)))
-        assert isinstance(law, DiagonalNormal)
-        means, log_variances = torch.broadcast_tensors(law.mean, law.log_variance)
+    def distribution(self, outputs: Outputs) -> Distribution:
+        distribution = self.shared[0].distribution(outputs.unflatten(-1, (self.n_components, -1)))
+        assert isinstance(distribution, DiagonalNormal)
+        means, log_variances = torch.broadcast_tensors(distribution.mean, distribution.log_variance)
         log_share = torch.full_like(means[..., 0], -math.log(self.n_components))
-        return MixtureLaw(log_share, means, log_variances)
+        return MixtureDistribution(log_share, means, log_variances)
 
     def standard_outputs(self) -> Tensor:
         return self.shared[0].standard_outputs().repeat(self.n_components)
@@ -165,7 +166,9 @@ def _quantile(log_share: Tensor, mean: Tensor, log_variance: Tensor, noise: Tens
         root = low + width / 2
         log_density = (log_share + _normal(root, mean, log_variance)).logsumexp(-1)
         log_slope = log_density.unsqueeze(-1) - tail(root)
-        slope = sign.unsqueeze(-1) * log_slope.clamp(min=-40.0).exp()  # at 1e-17 of the tail the law has no draws
+        slope = (
+            sign.unsqueeze(-1) * log_slope.clamp(min=-40.0).exp()
+        )  # at 1e-17 of the tail the distribution has no draws
     miss = target - tail(root)
     return (root + (miss - miss.detach()) / slope).squeeze(-1)
 
@@ -177,9 +180,9 @@ def _log_cdf(white: Tensor) -> Tensor:
     return torch.where(white > 0, upper, lower)
 
 
-def _terms(law: MixtureLaw, value: Value) -> Tensor:
+def _terms(distribution: MixtureDistribution, value: Value) -> Tensor:
     """log-density of every unit under every component: ``[..., C, D]``."""
-    return _normal(value.unsqueeze(-2), law.means, law.log_variances)
+    return _normal(value.unsqueeze(-2), distribution.means, distribution.log_variances)
 
 
 def _normal(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -188,6 +191,6 @@ def _normal(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return log_density
 
 
-def _mixture(law: Distribution) -> MixtureLaw:
-    assert isinstance(law, MixtureLaw)
-    return law
+def _mixture(distribution: Distribution) -> MixtureDistribution:
+    assert isinstance(distribution, MixtureDistribution)
+    return distribution

@@ -10,11 +10,12 @@ from hvae.shapes import Noise, Outputs, UnitLogProb, Value
 
 
 class Removed(GeneralFamily):
-    """``family`` where the units ``removed [D]`` stand at ``constant [D]`` whatever their law, and weigh nothing.
+    """``family`` where the units ``removed [D]`` stand at ``constant [D]`` whatever their distribution, and weigh
+    nothing.
 
-    Over the units that are left it is the law that the same net gives, so a chain of such conditionals is normalised:
-    p and q less the same units are a model of its own, and its log-weights bound its own log p(x).
-    Raises ValueError for a law that does not factorise over units, and for dice.
+    Over the units that are left it is the distribution that the same net gives, so a chain of such conditionals is
+    normalised: p and q less the same units are a model of its own, and its log-weights bound its own log p(x).
+    Raises ValueError for a distribution that does not factorise over units, and for categorical units.
     """
 
     factorised = True
@@ -25,7 +26,8 @@ class Removed(GeneralFamily):
         super().__init__()
         if not family.factorised or family.width != family.units:
             raise ValueError(
-                f"a unit of {type(family).__name__} cannot be removed by itself; use a law that factorises over units "
+                f"a unit of {type(family).__name__} cannot be removed by itself; use a distribution that factorises "
+                "over units "
                 "of one number each."
             )
         self.family = family
@@ -34,17 +36,17 @@ class Removed(GeneralFamily):
         self.register_buffer("removed", removed)
         self.register_buffer("constant", constant)
 
-    def law(self, outputs: Outputs) -> Distribution:
-        return self.family.law(outputs)
+    def distribution(self, outputs: Outputs) -> Distribution:
+        return self.family.distribution(outputs)
 
     def standard_outputs(self) -> Tensor:
         return self.family.standard_outputs()
 
-    def draw(self, law: Distribution, noise: Noise) -> Value:
-        return torch.where(self.removed, self.constant, self.family.draw(law, noise))
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        return torch.where(self.removed, self.constant, self.family.draw(distribution, noise))
 
-    def unit_log_prob(self, law: Distribution, value: Value) -> UnitLogProb:
-        return self.family.unit_log_prob(law, value).masked_fill(self.removed, 0.0)
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        return self.family.unit_log_prob(distribution, value).masked_fill(self.removed, 0.0)
 
-    def mean(self, law: Distribution) -> Value:
-        return torch.where(self.removed, self.constant, self.family.mean(law))
+    def mean(self, distribution: Distribution) -> Value:
+        return torch.where(self.removed, self.constant, self.family.mean(distribution))

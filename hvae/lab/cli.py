@@ -117,31 +117,33 @@ def _evaluate(options: Any) -> int:
 
     asked = options.likelihood or ("" if options.gradients else "importance")
     words = evaluation.read_words(asked) if asked else ()
-    effort = evaluation.Effort(**{field.name: options[field.name] for field in dataclasses.fields(evaluation.Effort)})
-    probes = [word for word in words if word in evaluation.PROBES] + ["gradients"] * bool(options.gradients)
-    if not probes and effort != evaluation.Effort():
-        knobs = ", ".join(f"--{field.name}" for field in dataclasses.fields(effort))
-        raise ConfigError(f"{knobs} go with --likelihood {', '.join(evaluation.PROBES)}; name one of these words.")
+    budget = evaluation.Budget(**{field.name: options[field.name] for field in dataclasses.fields(evaluation.Budget)})
+    measurements = [word for word in words if word in evaluation.MEASUREMENTS] + ["gradients"] * bool(options.gradients)
+    if not measurements and budget != evaluation.Budget():
+        knobs = ", ".join(f"--{field.name}" for field in dataclasses.fields(budget))
+        raise ConfigError(
+            f"{knobs} go with --likelihood {', '.join(evaluation.MEASUREMENTS)}; name one of these words."
+        )
     completion.check_device(options.device)
     torch.set_num_threads(options.threads)
     where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}
     todo = [run for run in runs if options.force or not run.done] if "importance" in words else []
-    refusals, n_probed = [], 0
+    refusals, n_measured_further = [], 0
     for run in runs:
         if run in todo:
             _say(f"Measuring {run.path} ({_state(run)})")
             completion.measure(run, **where)
-        wanted = probes if options.force else completion.unmeasured(run, probes, effort)
+        wanted = measurements if options.force else completion.unmeasured(run, measurements, budget)
         if wanted:
             _say(f"Measuring {', '.join(wanted)} of {run.path}")
-            refusals += completion.measure_further(run, wanted, effort, **where)
-            n_probed += len(wanted)
-    if not todo and not n_probed:
+            refusals += completion.measure_further(run, wanted, budget, **where)
+            n_measured_further += len(wanted)
+    if not todo and not n_measured_further:
         _say(f"{options.run} is measured already; --force measures it again.")
     _show(Path(options.run))
     for sentence in refusals:
         _say(f"hvae: {sentence}")
-    all_refused = "importance" not in words and len(refusals) == len(probes) * len(runs)
+    all_refused = "importance" not in words and len(refusals) == len(measurements) * len(runs)
     return 2 if all_refused else 0
 
 

@@ -13,9 +13,10 @@ import torch
 from hvae.data import Dataset, load
 from hvae.data.user import is_user_file
 from hvae.errors import ConfigError
+from hvae.lab import evaluation
 from hvae.lab.assembly import build_hvae, check_batch_size
 from hvae.lab.config import RunConfig
-from hvae.lab.evaluation import Effort, evaluate, missing, probe
+from hvae.lab.evaluation import Budget, evaluate, missing
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.files import write_atomically
 from hvae.lab.runs.run import Run
@@ -54,21 +55,21 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
 def complete(
     run: Run,
     *,
-    probes: Mapping[str, Effort] = {},
+    measurements: Mapping[str, Budget] = {},
     device: str = "cpu",
     data_dir: Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Train and evaluate what is missing of the run, mark it done, then measure what is missing of its probes."""
+    """Train and evaluate what is missing of the run, mark it done, then measure what is missing of its measurements."""
     _complete(run, device=device, data_dir=data_dir, progress=progress)
-    for word, effort in probes.items():
-        if unmeasured(run, [word], effort):
-            measure_further(run, [word], effort, device=device, data_dir=data_dir, progress=progress)
+    for word, budget in measurements.items():
+        if unmeasured(run, [word], budget):
+            measure_further(run, [word], budget, device=device, data_dir=data_dir, progress=progress)
 
 
-def settled(run: Run, probes: Mapping[str, Effort]) -> bool:
+def settled(run: Run, measurements: Mapping[str, Budget]) -> bool:
     """Whether `complete` has nothing left to do."""
-    return run.done and not any(unmeasured(run, [word], effort) for word, effort in probes.items())
+    return run.done and not any(unmeasured(run, [word], budget) for word, budget in measurements.items())
 
 
 def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> None:
@@ -97,26 +98,26 @@ def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, prog
             run.mark_done()
 
 
-def unmeasured(run: Run, words: Sequence[str], effort: Effort) -> list[str]:
-    """Those of the probes (`hvae.lab.evaluation.PROBES`) that `measure_further` has to do."""
-    return missing(run, words, effort, _newest_step(run)) if words else []
+def unmeasured(run: Run, words: Sequence[str], budget: Budget) -> list[str]:
+    """Those of the measurements (`hvae.lab.evaluation.MEASUREMENTS`) that `measure_further` has to do."""
+    return missing(run, words, budget, _newest_step(run)) if words else []
 
 
 def measure_further(
     run: Run,
     words: Sequence[str],
-    effort: Effort,
+    budget: Budget,
     *,
     device: str = "cpu",
     data_dir: Path | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Measure the newest checkpoint by probes; a sentence for each that the run refuses. What was done stays done."""
+    """Measure more of the newest checkpoint: a sentence for each word that the run refuses."""
     with _held(run):
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
         with run.session(device, torch.get_num_threads()):
-            return probe(run, data, words, effort, device=device, progress=progress)
+            return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """An experiment: a file or a folder of `experiments/`, found by its name, checked, completed and measured.
 
 Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `NEEDS`
-(module of `hvae.extras` -> what its measurement does with it), `PROBES` (preset -> word -> effort, what `hvae evaluate
+(module of `hvae.extras` -> what its measurement does with it), `MEASUREMENTS` (preset -> word -> budget, what `hvae
+evaluate
 --likelihood` measures of every run), `measure(preset, paths, data_dir, say)` -> part -> what makes its arrays, and
 `members()`, the names of the experiments that it stands for. Modules stand below hvae, so they are imported by name,
 and torch only by what trains or measures.
@@ -100,15 +101,15 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     """Train and measure every run of the preset that is not done yet, then what is measured beside the runs."""
     module = find(name)
     configs: Mapping[str, RunConfig] = module.configs(preset)
-    probes: Mapping[str, Mapping[str, Any]] = getattr(module, "PROBES", {}).get(preset, {})
+    measurements: Mapping[str, Mapping[str, Any]] = getattr(module, "MEASUREMENTS", {}).get(preset, {})
     paths = {label: Run.directory(means.root, name, label, config) for label, config in configs.items()}
-    missing = [label for label, config in configs.items() if not _finished(paths[label], config, probes)]
+    missing = [label for label, config in configs.items() if not _finished(paths[label], config, measurements)]
     failures: list[Failure] = []
     if missing:
         from hvae.lab import completion, sweep
 
         completion.check([configs[label] for label in missing], means.data_dir, means.device)
-        efforts = _efforts(probes)
+        budgets = _budgets(measurements)
         runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
         done = len(runs) - len(missing)
         if not has("tensorboard"):
@@ -121,8 +122,8 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
             device=means.device,
             data_dir=means.data_dir,
             say=say,
-            task=partial(completion.complete, probes=efforts),
-            settled=partial(completion.settled, probes=efforts),
+            task=partial(completion.complete, measurements=budgets),
+            settled=partial(completion.settled, measurements=budgets),
         )
     else:
         say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
@@ -216,19 +217,19 @@ def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: in
     return older
 
 
-def _finished(path: Path, config: RunConfig, probes: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the run is trained, evaluated as configured, and measured by every probe."""
+def _finished(path: Path, config: RunConfig, measurements: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run is trained, evaluated as configured, and measured by every measurement."""
     if not (path / "DONE").exists() or Run.open(path).config != config:
         return False
-    if not probes:
+    if not measurements:
         return True
     from hvae.lab import completion
 
-    return completion.settled(Run.open(path), _efforts(probes))
+    return completion.settled(Run.open(path), _budgets(measurements))
 
 
-def _efforts(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Word of a probe -> the effort that an experiment spends on it."""
-    from hvae.lab.evaluation import Effort
+def _budgets(measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Word of a measurement -> the budget that an experiment spends on it."""
+    from hvae.lab.evaluation import Budget
 
-    return {word: Effort(**values) for word, values in probes.items()}
+    return {word: Budget(**values) for word, values in measurements.items()}

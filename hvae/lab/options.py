@@ -117,7 +117,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     )
     evaluate.add_argument("run", type=str, help="directory of a run, or of several")
     evaluate.add_argument("--force", action="store_true", help="measure again what is measured already")
-    _probes(evaluate)
+    _further(evaluate)
     _where(evaluate, runs_dir=False)
     _how(evaluate)
 
@@ -148,7 +148,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
-def _probes(parser: Parser) -> None:
+def _further(parser: Parser) -> None:
     """What is measured of log p(x) beyond the encoder's own bound, and how much is spent on it."""
     parser.add_argument(
         "--likelihood",

@@ -32,7 +32,8 @@ ROUNDING = 1e-6
 LARGEST_SPAN = 700.0
 """nats between the largest weight and the tail's cutoff that `exp` can carry in float64"""
 FEWEST_DISTINCT_SHARE = 0.5
-"""share of the tail's draws that must differ from each other; a continuous law is fitted, so ties say nothing of it"""
+"""share of the tail's draws that must differ from each other; a continuous distribution is fitted, so ties say
+nothing of it"""
 
 
 @dataclass(frozen=True)

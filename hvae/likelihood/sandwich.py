@@ -54,7 +54,7 @@ def simulate(model: HVAE, n_data: int, seed: int, like: Tensor) -> tuple[Tensor,
 def noise_at(model: HVAE, target: Target, x: Tensor, z: dict[str, Value]) -> Noise:
     """The noise ``[1, B, D]`` that the encoder turns into ``z``: where an exact draw stands in its coordinates."""
     q = model.infer(x.unsqueeze(0), {}, z)
-    return torch.cat([q[name].family.noise_of(q[name].law, q[name].value) for name in target.specs], dim=-1)
+    return torch.cat([q[name].family.noise_of(q[name].distribution, q[name].value) for name in target.specs], dim=-1)
 
 
 def sandwich(

@@ -1,4 +1,4 @@
-"""Nets: from a parent's value to the numbers that a family reads as a law. They know no probability.
+"""Nets: from a parent's value to the numbers that a family reads as a distribution. They know no probability.
 
 A net takes ``[..., n_in]`` and answers ``[..., n_outputs]``; every net that has an input is a row of layers whose
 last has one bias for each output. The net of a variable without parent is `Root` or `PseudoInputs`. Weights

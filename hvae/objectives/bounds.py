@@ -83,10 +83,10 @@ class Elbo(Bound):
         return ObjectiveTraits("score", "the objective is Elbo", free_nats=free, unit_free_nats=units)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
-        f = tempered(evidence, self.beta(step), self.layer_beta, self.price)
+        f = tempered(evidence, self.beta(step), self.layer_beta, self.beta_power)
         return -estimate(f, mean, discrete_log_q(evidence)).mean()
 
-    def price(self, evidence: Evidence, name: str) -> LogProb:
+    def beta_power(self, evidence: Evidence, name: str) -> LogProb:
         """What a layer pays, ``[K, B]``: its rate, or its free nats."""
         if self.unit_free_nats.get(name, 0.0) > 0:
             return at_least(evidence.unit_rate(name), self.unit_free_nats[name]).sum(-1)
@@ -248,12 +248,12 @@ def tempered(
     evidence: Evidence,
     beta: float,
     layer_beta: Mapping[str, float],
-    price: Callable[[Evidence, str], LogProb] = Evidence.rate,
+    beta_power: Callable[[Evidence, str], LogProb] = Evidence.rate,
 ) -> LogProb:
-    """``f_k = -distortion - Σ_l beta · layer_beta_l · rate_l``, ``[K, B]``; ``price`` may stand for the rate."""
+    """``f_k = -distortion - Σ_l beta · layer_beta_l · rate_l``, ``[K, B]``; ``beta_power`` may stand for the rate."""
     found = -evidence.distortion
     for name in evidence.latents:
-        found = found - beta * layer_beta.get(name, 1.0) * price(evidence, name)
+        found = found - beta * layer_beta.get(name, 1.0) * beta_power(evidence, name)
     return found
 
 

@@ -50,7 +50,8 @@ class Game(Objective):
 class WakeSleep(Game):
     """``-mean log p(x, z) over z ~ q(z|x) - mean log q(z|x) over (x, z) ~ p`` (Hinton et al. 1995).
 
-    Where ``q = p(z|x)`` and p(x) is the data's law it rests. It is no bound: its value says nothing about log p(x).
+    Where ``q = p(z|x)`` and p(x) is the data's distribution it rests. It is no bound: its value says nothing about log
+    p(x).
     """
 
     def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar:

@@ -189,7 +189,7 @@ def metrics(config: RunConfig, rng: np.random.Generator, failed: int | None) -> 
 GAP_IMAGES, GAP_SAMPLES = 40, (1, 10, 100)
 
 
-def probe(run: Run, *, n_images: int = GAP_IMAGES, failed: int | None = None) -> Run:
+def measure_further(run: Run, *, n_images: int = GAP_IMAGES, failed: int | None = None) -> Run:
     """What `hvae evaluate --likelihood annealed,exact,gap` leaves behind, with plausible numbers."""
     rng = np.random.default_rng(7)
     for name, make in (("annealed", annealed), ("exact", exact), ("gap", gap)):

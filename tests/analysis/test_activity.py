@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hvae.analysis.activity import POSTERIOR_READING, read_units
+from hvae.analysis.activity import POSTERIOR_CAUSE, read_units
 from hvae.analysis.layers import read_layer
 from hvae.vocabulary import (
     ACTIVE_SHARE,
@@ -42,13 +42,13 @@ ON, OFF, OPEN, DOUBTED = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009), (0.005, 0.02, 0.
 )
 def test_only_what_is_sure_is_said(posterior: object, encoder: object, reading: str) -> None:
     assert read_units(np.array(posterior), np.array(encoder)) == reading
-    assert reading in POSTERIOR_READING
+    assert reading in POSTERIOR_CAUSE
 
 
 def test_doubted_chains_say_nothing_whatever_the_encoder_does() -> None:
     for pair in product((ON, OFF, OPEN), repeat=2):
         assert read_units(np.array([DOUBTED, DOUBTED]), np.array(pair)) == UNDECIDED
-    assert "chains are doubted" in POSTERIOR_READING[UNDECIDED]
+    assert "chains are doubted" in POSTERIOR_CAUSE[UNDECIDED]
 
 
 def test_an_interval_that_touches_the_threshold_is_open() -> None:
@@ -67,9 +67,9 @@ def test_what_was_not_measured_has_no_word() -> None:
 
 def test_the_words_claim_no_more_than_was_seen() -> None:
     """Of the posterior its mean and its variance; nothing of what the decoder would need."""
-    words = POSTERIOR_READING[MODEL_COLLAPSE]
+    words = POSTERIOR_CAUSE[MODEL_COLLAPSE]
     assert "neither its mean nor its variance" in words and "decoder" not in words
-    assert f"share of {ACTIVE_SHARE:g}" in POSTERIOR_READING[UNDECIDED]
+    assert f"share of {ACTIVE_SHARE:g}" in POSTERIOR_CAUSE[UNDECIDED]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from hvae.analysis.figures.comparison import comparison as picture
 from hvae.analysis.load import by_label
 from hvae.analysis.results import write_results
 from hvae.analysis.study import Study, open_study
-from hvae.analysis.tables.comparison import compared, comparison, comparison_csv, comparison_reading
+from hvae.analysis.tables.comparison import compared, comparison, comparison_csv, comparison_summary
 from hvae.experiments import convolution, cures, orders
-from tests.analysis.fabricate import fabricate, probe
+from tests.analysis.fabricate import fabricate, measure_further
 
 RUNS = ("plain", "warm-up", "ladder", "all together", "grey, variance fixed", "grey, variance learned")
 
@@ -92,7 +92,7 @@ def test_the_table_says_what_is_revived_and_what_it_buys(study: Study) -> None:
     assert rows["ladder"]["active layers"] == "– 2 2" and rows["ladder"]["so"].endswith("costs likelihood")
     assert rows["warm-up"]["active layers"] == "2? 2? 2?" and rows["warm-up"]["cost"] == "1.50 ± 0.25"
     assert rows["warm-up"]["gain"].startswith("+") and " ± " in rows["warm-up"]["gain"]
-    (sentence,) = comparison_reading(study)
+    (sentence,) = comparison_summary(study)
     assert "Every layer is active in every seed in all together." in sentence and "surely lower with ladder" in sentence
     text = table.to_markdown().splitlines()
     assert len(text) == 2 + len(RUNS) and {line.count(" | ") for line in text} == {len(names) - 1}
@@ -116,7 +116,7 @@ def test_results_and_report_hold_the_comparison(directory: Path, tmp_path: Path)
 
 
 def test_a_study_without_baselines_has_no_comparison(depth_study: Study) -> None:
-    assert comparison(depth_study) is None and picture(depth_study) is None and comparison_reading(depth_study) == []
+    assert comparison(depth_study) is None and picture(depth_study) is None and comparison_summary(depth_study) == []
 
 
 def test_claims_of_the_cures_follow_the_arrays(study: Study) -> None:
@@ -132,7 +132,7 @@ def test_the_gap_has_a_column_where_it_was_measured(tmp_path: Path) -> None:
     demo = orders.configs("demo")
     runs = fabricate(tmp_path, {label: demo[label] for label in ("bottom-up", "top-down")}, experiment="orders")
     for run in runs:
-        probe(run)
+        measure_further(run)
     table = comparison(open_study(tmp_path / "orders"))
     assert table is not None and "gap" in [column.name for column in table.columns]
 

@@ -23,7 +23,7 @@ from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.experiments.depth import configs
 from hvae.lab.runs.run import Run
 from hvae.vocabulary import ENCODER_COLLAPSE, IN_USE, LOSES
-from tests.analysis.fabricate import GAP_IMAGES, fabricate, probe, refuse
+from tests.analysis.fabricate import GAP_IMAGES, fabricate, measure_further, refuse
 
 BOTTOM_UP, LADDER = "depth-3 bottom-up", "depth-3 ladder+WU"
 SENTENCE = "z1 is discrete, and annealing needs Gaussian latents."
@@ -47,7 +47,7 @@ def change(run: Run, name: str, **arrays: object) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return probe(bare(tmp_path, BOTTOM_UP)[0])
+    return measure_further(bare(tmp_path, BOTTOM_UP)[0])
 
 
 def bars(figure: Figure, panel: str) -> list[Rectangle]:
@@ -65,7 +65,7 @@ def visible(page: str) -> str:
 def test_records_are_the_arrays(run: Run) -> None:
     found = loaded(run)
     annealed, exact, gap = found.annealed, found.exact, found.gap
-    assert annealed is not None and exact is not None and gap is not None and found.probed
+    assert annealed is not None and exact is not None and gap is not None and found.measured_further
     files = {name: run.load_arrays(name) for name in ("annealed", "exact", "gap")}
     for record, name, pairs in (
         (annealed, "annealed", {"log_px_nats": "annealed_nats", "pareto_k": "annealed_pareto_k"}),
@@ -87,7 +87,7 @@ def test_records_are_the_arrays(run: Run) -> None:
 
 def test_a_failed_replica_has_neither_number_nor_sentence(tmp_path: Path) -> None:
     (run,) = bare(tmp_path, BOTTOM_UP)
-    found = loaded(probe(run, failed=2))
+    found = loaded(measure_further(run, failed=2))
     assert found.gap is not None and found.annealed is not None
     assert found.annealed.warning == ("",) * 4
     assert np.isnan(found.gap.layers["z1"].gap_nats[2]).all() and found.gap.layers["z1"].reading()[2] == ""
@@ -237,7 +237,7 @@ def test_bars_are_the_layer_gaps_and_hollow_where_untrusted(run: Run) -> None:
 
 
 def test_two_orders_never_share_a_panel(tmp_path: Path) -> None:
-    runs = [loaded(probe(run)) for run in bare(tmp_path, BOTTOM_UP, LADDER)]
+    runs = [loaded(measure_further(run)) for run in bare(tmp_path, BOTTOM_UP, LADDER)]
     figure = layer_gaps(runs)
     assert figure is not None
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == [
@@ -259,7 +259,7 @@ def test_causes_are_drawn_with_their_remainder(run: Run) -> None:
 
 def test_a_failed_replica_is_not_drawn(tmp_path: Path) -> None:
     (run,) = bare(tmp_path, BOTTOM_UP)
-    found = loaded(probe(run, failed=1))
+    found = loaded(measure_further(run, failed=1))
     for make, n_bars in ((layer_gaps, 3 * 3), (causes, 3 * 6)):
         figure = make([found])
         assert figure is not None and len(bars(figure, BOTTOM_UP)) == n_bars
@@ -279,7 +279,7 @@ def test_the_section_stands_only_where_something_was_measured(tmp_path: Path) ->
 @pytest.mark.parametrize("only", ["annealed", "exact", "gap"])
 def test_each_measure_stands_alone(only: str, tmp_path: Path) -> None:
     (run,) = bare(tmp_path, BOTTOM_UP)
-    probe(run)
+    measure_further(run)
     for name in {"annealed", "exact", "gap"} - {only}:
         (run.path / "evaluation" / f"{name}.npz").unlink()
     page = write_experiment_report(run.path).read_text(encoding="utf-8")
@@ -334,9 +334,9 @@ def test_csv_has_every_replica(run: Run) -> None:
 def test_several_runs_share_a_narrow_terminal_and_one_page(tmp_path: Path) -> None:
     runs = bare(tmp_path, BOTTOM_UP, LADDER, "depth-1", "depth-5 bottom-up")
     for run in runs[:2]:
-        probe(run)
+        measure_further(run)
     refuse(runs[2], "annealed", SENTENCE)
-    probe(runs[3])
+    measure_further(runs[3])
     text = verdict_text(tmp_path / "trial")
     section = text[text.index("The gap between") :]
     assert max(map(len, text.splitlines())) <= 100
@@ -349,7 +349,7 @@ def test_several_runs_share_a_narrow_terminal_and_one_page(tmp_path: Path) -> No
 
 def test_results_keep_the_new_tables_and_figures(tmp_path: Path) -> None:
     (run,) = fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]}, experiment="kept")
-    probe(run)
+    measure_further(run)
     text = write_results(run.path, tmp_path / "to").read_text(encoding="utf-8")
     assert "[tables/gap.csv](tables/gap.csv)" in text and "The gap between" in text
     for file in ("tables/gap.csv", "figures/gap-curves.svg", "figures/gap-layers.svg", "figures/gap-causes.svg"):

@@ -15,8 +15,8 @@ from hvae.analysis.study import open_study
 from hvae.experiments import orders
 from hvae.experiments.orders.claims import OWNERS, part
 from hvae.experiments.orders.figures import exact, informations, leads
-from hvae.experiments.orders.tables import frozen, same_decoder_csv, same_decoder_reading, same_decoder_tables
-from tests.analysis.fabricate import fabricate, probe
+from hvae.experiments.orders.tables import frozen, frozen_decoder_summary, same_decoder_csv, same_decoder_tables
+from tests.analysis.fabricate import fabricate, measure_further
 
 Measured = dict[str, dict[str, np.ndarray]]
 SEEDS, N_OWN = (0, 1, 2), 4
@@ -87,11 +87,11 @@ def test_a_failed_replica_is_left_out(measured: Measured) -> None:
 
 
 def test_the_reading_says_who_is_surely_ahead_and_how_far_off_draws_are(measured: Measured) -> None:
-    first, second, known = same_decoder_reading(measured)
+    first, second, known = frozen_decoder_summary(measured)
     assert first.startswith("At the decoder trained bottom-up the smallest gap is that of bottom-up-x, surely ahead")
     assert "mean-field (" in first and "top-down (" in first and "that of top-down-shared" in second
     assert known.endswith("off by at most 0.020 nats of the exact ones, in 23 posteriors.")
-    assert same_decoder_reading({}) == []
+    assert frozen_decoder_summary({}) == []
 
 
 def test_every_seed_is_in_the_csv(measured: Measured) -> None:
@@ -144,7 +144,7 @@ def test_gaps_of_joint_runs_need_trust_and_compare_totals(tmp_path: Path, measur
     runs = fabricate(tmp_path, {label: demo[label] for label in pair}, experiment="orders")
     trusted = np.array([True, True, True])
     for run, total in zip(runs, (3.0, 1.0), strict=True):
-        arrays = probe(run).load_arrays("gap")
+        arrays = measure_further(run).load_arrays("gap")
         spread = 0.01 * np.arange(3)[:, None] + np.array([-0.1, 0.0, 0.1])
         run.save_arrays("gap", arrays | {"total_gap_nats": total + spread, "trusted/log_px": trusted})
     folder = tmp_path / "orders" / "measured" / "demo"

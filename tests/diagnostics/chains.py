@@ -162,8 +162,8 @@ def finite_informations(stack: Stack, name: str, x: Tensor) -> tuple[float, floa
     q(z_l | x_i) is one Gaussian on a linear chain, so the aggregate is a mixture of n: its entropy by the trapezoid
     rule, all others in closed form.
     """
-    laws = [stack.q(row, np.zeros((len(row), len(row)))).block(name) for row in x.numpy()]
-    means, variance = np.array([mean.item() for mean, _ in laws]), float(laws[0][1].item())
+    distributions = [stack.q(row, np.zeros((len(row), len(row)))).block(name) for row in x.numpy()]
+    means, variance = np.array([mean.item() for mean, _ in distributions]), float(distributions[0][1].item())
     noise = float(stack.up[stack.names.index(name)].variance.item())
     deviation = variance**0.5
     grid = np.arange(means.min() - 12 * deviation, means.max() + 12 * deviation, deviation / 20)

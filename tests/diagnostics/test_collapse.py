@@ -15,8 +15,8 @@ from hvae.exact import LinearGaussian
 from hvae.families import DiagonalGaussian
 from hvae.lab.config import EvaluationConfig
 from hvae.lab.evaluation import gap
-from hvae.lab.evaluation.budget import Effort
-from hvae.lab.evaluation.subject import Subject
+from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.replica import Replica
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.nets import Root
@@ -50,8 +50,8 @@ def gaussian_shares(mean: FloatArray, variance: float) -> tuple[float, float]:
 
 def exact_share(model: HVAE, x: Tensor, name: str) -> float:
     """The larger share under p(z|x) of a layer of one unit."""
-    law = LinearGaussian.of(model.decoder).conditional([name], ["x"])
-    return max(gaussian_shares(x.numpy() @ law.weight.numpy()[0], float(law.covariance.squeeze())))
+    distribution = LinearGaussian.of(model.decoder).conditional([name], ["x"])
+    return max(gaussian_shares(x.numpy() @ distribution.weight.numpy()[0], float(distribution.covariance.squeeze())))
 
 
 def annealed(model: HVAE, x: Tensor, n_chains: int = 64) -> dict[str, UnitActivity]:
@@ -187,8 +187,8 @@ def test_twins_of_few_weighted_draws_are_unbiased() -> None:
     assert holds(found.posterior[0], truth) and holds(found.encoder[0], truth)
     with torch.no_grad():
         z = exact.infer(x.unsqueeze(0), noise)["z1"].value[..., 0].numpy()
-    law = LinearGaussian.of(model.decoder).conditional(["z1"], ["x"])
-    mean, variance = x.numpy() @ law.weight.numpy()[0], float(law.covariance.squeeze())
+    distribution = LinearGaussian.of(model.decoder).conditional(["z1"], ["x"])
+    mean, variance = x.numpy() @ distribution.weight.numpy()[0], float(distribution.covariance.squeeze())
     (a, b, s), _ = parts = by_hand(z, np.ones_like(z))
     assert_mean((a - a.mean()) * (b - b.mean()), np.var(mean), detect=0.16)
     assert_mean(s - a * b, variance, detect=0.16)
@@ -272,15 +272,15 @@ def test_a_unit_that_never_moves_has_share_zero() -> None:
     np.testing.assert_allclose(share_interval(same, same, same**2, 0.01), np.ones((1, 3)), atol=1e-12)
 
 
-def subject(n_chains: int) -> Subject:
+def replica(n_chains: int) -> Replica:
     model = stack([link([[0.7, 0.3]], 0.2), STUCK], DOWN_USED)
-    effort = dataclasses.replace(Effort(), temperatures=15, chains=n_chains, leapfrog=2)
-    return Subject(model, data(model, 60), EvaluationConfig(), effort, lambda: None)
+    budget = dataclasses.replace(Budget(), temperatures=15, chains=n_chains, leapfrog=2)
+    return Replica(model, data(model, 60), EvaluationConfig(), budget, lambda: None)
 
 
 def test_doubted_chains_leave_the_reading_open() -> None:
     """16 chains have no effective 10 for each half: nothing of p(z|x) is said; 64 have, and say it."""
-    sure, doubted = gap._activity(subject(64)), gap._activity(subject(16))
+    sure, doubted = gap._activity(replica(64)), gap._activity(replica(16))
     assert sure["posterior_warning"] == ""
     said = str(doubted["posterior_warning"])
     assert "the chains of 60 of 60 images have an effective sample size of 20 or less" in said

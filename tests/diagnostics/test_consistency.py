@@ -17,7 +17,7 @@ from tests.statistics import assert_mean
 N = 40_000
 
 
-def law_of(model: HVAE, kinds: list[Family]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def distribution_of(model: HVAE, kinds: list[Family]) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """States of x, p(x|z1) by rows, and the transition matrix T[x, x'] = sum_z q(z|x) p(x'|z1), by listing."""
     x = torch.tensor(enumerated.states(kinds[0]), dtype=torch.float64)
     first = torch.tensor(enumerated.states(kinds[1]), dtype=torch.float64)
@@ -56,8 +56,8 @@ def _marginal_of_z1(model: HVAE, kinds: list[Family], x: Tensor, first: Tensor) 
     return np.einsum("xa,xaz->xz", top, np.stack(rows))
 
 
-COINS: list[Family] = [Bernoulli(3), Bernoulli(3), Bernoulli(2)]
-DICE: list[Family] = [Categorical(1, 4), Categorical(1, 3), Bernoulli(2)]
+BERNOULLI: list[Family] = [Bernoulli(3), Bernoulli(3), Bernoulli(2)]
+CATEGORICAL: list[Family] = [Categorical(1, 4), Categorical(1, 3), Bernoulli(2)]
 
 
 def shares(x: Tensor, states: Tensor) -> Tensor:
@@ -67,14 +67,19 @@ def shares(x: Tensor, states: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("kinds", "kind", "seed"),
-    [(COINS, "bottom-up", 50), (COINS, "bottom-up sees x", 54), (COINS, "top-down", 16), (DICE, "bottom-up", 43)],
+    [
+        (BERNOULLI, "bottom-up", 50),
+        (BERNOULLI, "bottom-up sees x", 54),
+        (BERNOULLI, "top-down", 16),
+        (CATEGORICAL, "bottom-up", 43),
+    ],
 )
-def test_after_any_number_of_steps_the_law_is_a_power_of_the_transition_matrix(
+def test_after_any_number_of_steps_the_distribution_is_a_power_of_the_transition_matrix(
     kinds: list[Family], kind: str, seed: int
 ) -> None:
     """Seeds of stacks whose chains take some steps to forget where they began."""
     model = HVAE(enumerated.decoder(kinds, scale=3), enumerated.posterior(kind, kinds, seed=seed, scale=3))
-    states, _, transition = law_of(model, kinds)
+    states, _, transition = distribution_of(model, kinds)
     np.testing.assert_allclose(transition.sum(1), 1, atol=1e-12)
     values, vectors = np.linalg.eig(transition.T)
     at_rest = np.real(vectors[:, np.argmax(np.real(values))])
@@ -82,15 +87,15 @@ def test_after_any_number_of_steps_the_law_is_a_power_of_the_transition_matrix(
     assert np.abs(at_rest - transition[0]).max() > 0.2, "one step must not be the limit, or the test sees nothing"
     found = chain(model, states[:1].expand(N, -1), (1, 2, 30), seed=3)
     for step, x in found.items():
-        law = np.linalg.matrix_power(transition, step)[0]
-        seen = law > 0.005  # of rarer states the central limit theorem says nothing
-        assert_mean(shares(x, states)[:, seen], law[seen], detect=0.03)
+        distribution = np.linalg.matrix_power(transition, step)[0]
+        seen = distribution > 0.005  # of rarer states the central limit theorem says nothing
+        assert_mean(shares(x, states)[:, seen], distribution[seen], detect=0.03)
     common = at_rest > 0.005
     assert_mean(shares(found[30], states)[:, common], at_rest[common], detect=0.03)
 
 
-def test_with_the_exact_posterior_it_rests_at_the_decoders_own_law() -> None:
-    """One coin a layer: p(z1|x) and p(z2|z1) are logistic, with weights by hand."""
+def test_with_the_exact_posterior_it_rests_at_the_decoders_own_distribution() -> None:
+    """One Bernoulli unit a layer: p(z1|x) and p(z2|z1) are logistic, with weights by hand."""
     up, bias, top = torch.tensor([[1.5], [-2.0], [0.7]]).double(), torch.tensor([0.3, 0.1, -0.6]).double(), 0.4
     weight, offset = 2.2, -1.0
     decoder = BeliefNetwork(
@@ -111,7 +116,7 @@ def test_with_the_exact_posterior_it_rests_at_the_decoders_own_law() -> None:
         [Conditional("z1", ["x"], first, Bernoulli(1)), Conditional("z2", ["z1"], second, Bernoulli(1))]
     )
     model = HVAE(decoder, NetworkPosterior(encoder))
-    states, emission, transition = law_of(model, [Bernoulli(3), Bernoulli(1), Bernoulli(1)])
+    states, emission, transition = distribution_of(model, [Bernoulli(3), Bernoulli(1), Bernoulli(1)])
     px = np.array([1 - prior, prior]) @ emission
     np.testing.assert_allclose(px @ transition, px, atol=1e-12)
     shot, _ = simulate(model, N, 0, states)
@@ -119,7 +124,7 @@ def test_with_the_exact_posterior_it_rests_at_the_decoders_own_law() -> None:
 
 
 def test_marks_are_the_states_of_one_chain_and_seeds_are_chains() -> None:
-    model = HVAE(enumerated.decoder(COINS), enumerated.posterior("bottom-up", COINS))
+    model = HVAE(enumerated.decoder(BERNOULLI), enumerated.posterior("bottom-up", BERNOULLI))
     start = torch.zeros(500, 3, dtype=torch.float64)
     both, late = chain(model, start, (2, 4), seed=0), chain(model, start, (4,), seed=0)
     assert list(both) == [2, 4] and torch.equal(both[4], late[4])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hvae import nets
 from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_gap
-from hvae.diagnostics.marginals import Budget, refutes
+from hvae.diagnostics.marginals import Sampling, refutes
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE
 from hvae.exact import Gaps, LinearGaussian, Quadrature
@@ -40,14 +40,14 @@ def test_an_exact_posterior_has_no_gap_in_any_layer(order: str, skips: bool) -> 
     network = stacks.decoder(WIDTHS, skips=skips)
     reference = LinearGaussian.of(network)
     model = HVAE(network, reference.exact_posterior(order))  # type: ignore[arg-type]
-    found = split_gap(model, data(), 3, Budget(300, 0, ("q",)))
+    found = split_gap(model, data(), 3, Sampling(300, 0, ("q",)))
     for part in (found.total, *found.layers.values(), *found.remaining.values()):
         np.testing.assert_allclose(part.datum_nats, 0, atol=1e-10)
         assert part.standard_error.max() < 1e-6  # sqrt of float64's rounding of 1/ESS - 1/K
     assert tuple(found.layers) == tuple(found.remaining) == model.posterior.order
     np.testing.assert_allclose(found.log_px.estimate.log_px, reference.log_px(data()).numpy(), atol=1e-10)
     assert not found.layers[model.posterior.order[0]].trusted  # equal weights of q alone prove nothing
-    widened = split_gap(model, data(), 3, Budget(600, 0))
+    widened = split_gap(model, data(), 3, Sampling(600, 0))
     assert all(layer.trusted and "widened" in layer.proposal for layer in widened.layers.values())
 
 
@@ -62,7 +62,7 @@ def test_where_the_later_conditionals_are_exact_the_first_bear_the_gap(n_wrong: 
         for name in posterior.order[:n_wrong]:
             posterior.network[name].net.bias += 0.5  # type: ignore[operator]
     model = HVAE(network, posterior)
-    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact_marginal(reference, data()))
+    found = split_gap(model, data(), 40, Sampling(40, 0, ("q",)), exact_marginal(reference, data()))
     exact = reference.gaps(posterior, data())
     for position, name in enumerate(posterior.order):
         if position >= n_wrong:
@@ -77,7 +77,7 @@ def test_where_the_later_conditionals_are_exact_the_first_bear_the_gap(n_wrong: 
 
 @pytest.mark.parametrize("order", ["bottom-up", "top-down"])
 def test_with_skips_what_is_left_hangs_on_all_that_was_visited(order: str) -> None:
-    """Only the first law of the visit is wrong: the others are p(v_l | v_<l, x) and have no gap, path by path.
+    """Only the first distribution of the visit is wrong: the others are p(v_l | v_<l, x) and have no gap, path by path.
 
     A Markov rule, with p(z_l | z_{l-1}) in its place, would charge them for what the skips tell them.
     """
@@ -89,7 +89,7 @@ def test_with_skips_what_is_left_hangs_on_all_that_was_visited(order: str) -> No
     with torch.no_grad():
         posterior.network[first].net.bias += 0.5  # type: ignore[operator]
     model = HVAE(network, posterior)
-    found = split_gap(model, data(), 40, Budget(40, 0, ("q",)), exact_marginal(reference, data()))
+    found = split_gap(model, data(), 40, Sampling(40, 0, ("q",)), exact_marginal(reference, data()))
     exact = reference.gaps(posterior, data())
     assert exact.layers[first].min() > 0.1
     for name in others:
@@ -103,7 +103,7 @@ def test_with_skips_what_is_left_hangs_on_all_that_was_visited(order: str) -> No
 def test_parts_add_up_draw_by_draw() -> None:
     """Σ G = total, and what remains falls by G at each layer: no estimate is used with two values."""
     model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
-    found = split_gap(model, data(), 5, Budget(50, 0, ("q",)))
+    found = split_gap(model, data(), 5, Sampling(50, 0, ("q",)))
     layers = [layer.datum_nats for layer in found.layers.values()]
     remaining = [found.total.datum_nats, *(layer.datum_nats for layer in found.remaining.values())]
     np.testing.assert_allclose(sum(layers), found.total.datum_nats, atol=1e-10)
@@ -166,7 +166,7 @@ def test_every_order_of_visit(kind: str, skips: bool) -> None:
     network = stacks.decoder(WIDTHS, skips=skips, scale=0.7)
     reference = LinearGaussian.of(network)
     posterior = posteriors(reference)[kind]
-    found = split_gap(HVAE(network, posterior), data(), 80, Budget(500, 1))
+    found = split_gap(HVAE(network, posterior), data(), 80, Sampling(500, 1))
     exact = reference.gaps(posterior, data())
     within(found, exact, 8 * 7)
     for name, layer in found.layers.items():
@@ -181,7 +181,7 @@ def test_every_order_of_visit(kind: str, skips: bool) -> None:
 def test_strong_couplings_with_q_as_its_own_proposal_are_untrusted() -> None:
     """An over-confident q misses mass and its own standard error does not see it."""
     for stack in (linear_stack(STRENGTHS[-1], "over-confident", 0), binary_stack(STRENGTHS[-1], "over-confident", 0)):
-        found = split_gap(stack.model, stack.x, 8, Budget(1000, 0, ("q",)))
+        found = split_gap(stack.model, stack.x, 8, Sampling(1000, 0, ("q",)))
         first = found.layers[stack.model.posterior.order[0]]
         assert not first.trusted
         assert "log p(x) is not trusted: with 1000 draws of the proposal q" in first.reason
@@ -196,7 +196,7 @@ def test_a_gap_that_rests_on_two_estimates_needs_both() -> None:
     assert isinstance(posterior, NetworkPosterior)
     with torch.no_grad():
         posterior.network["z1"].net.bias += 4  # type: ignore[operator]
-    found = split_gap(HVAE(network, posterior), data(), 3, Budget(500, 0, ("widened",)))
+    found = split_gap(HVAE(network, posterior), data(), 3, Sampling(500, 0, ("widened",)))
     assert not found.total.trusted and not found.layers["z1"].trusted
     assert found.remaining["z1"].trusted and found.layers["z2"].trusted and found.layers["z3"].trusted
     assert found.total.reason == found.layers["z1"].reason == found.log_px.reason
@@ -207,7 +207,7 @@ def test_a_gap_that_rests_on_two_estimates_needs_both() -> None:
 
 def test_a_single_sample_is_never_trusted() -> None:
     model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
-    found = split_gap(model, data(), 2, Budget(1, 0, ("q",)))
+    found = split_gap(model, data(), 2, Sampling(1, 0, ("q",)))
     assert not found.total.trusted and found.total.bias.min() == math.inf
 
 
@@ -248,7 +248,7 @@ def test_too_few_draws_are_refused() -> None:
     model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
     for n_draws in (0, 1):
         with pytest.raises(ValueError, match=f"n_draws is {n_draws}; give at least 2"):
-            split_gap(model, data(), n_draws, Budget(10, 0))
+            split_gap(model, data(), n_draws, Sampling(10, 0))
 
 
 def test_log_densities_that_are_no_numbers_name_their_layer() -> None:
@@ -256,7 +256,7 @@ def test_log_densities_that_are_no_numbers_name_their_layer() -> None:
     with torch.no_grad():
         model.decoder["z2"].net.bias.fill_(math.nan)  # type: ignore[union-attr, operator]
     with pytest.raises(ValueError, match="The log-density of z2 along draws of q is not finite"):
-        split_gap(model, data(), 3, Budget(10, 0))
+        split_gap(model, data(), 3, Sampling(10, 0))
 
 
 # The grid
@@ -267,7 +267,7 @@ def test_every_trusted_gap_of_the_grid_lies_in_its_interval() -> None:
     """24 stacks from weak to strong, linear-Gaussian and binary; at 1e-6 for all intervals together."""
     n_intervals, trusted, n_layers = 12 * (7 + 5), {"linear": 0, "binary": 0}, {"linear": 0, "binary": 0}
     for seed, stack in enumerate(grid()):
-        found = split_gap(stack.model, stack.x, 32, Budget(1000, seed))
+        found = split_gap(stack.model, stack.x, 32, Sampling(1000, seed))
         within(found, stack.exact, n_intervals)
         kind = stack.name.split()[0]
         trusted[kind] += sum(layer.trusted for layer in found.layers.values())
@@ -280,7 +280,7 @@ def test_every_trusted_gap_of_the_grid_lies_in_its_interval() -> None:
 def test_the_error_of_log_px_is_part_of_the_gaps() -> None:
     """log p(x) is one number for all draws of a datum: its error does not fall with how many there are."""
     model = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS)))
-    found = split_gap(model, data(), 5, Budget(50, 0, ("q",)))
+    found = split_gap(model, data(), 5, Sampling(50, 0, ("q",)))
     expected = np.square(found.elbo.standard_error) + np.square(found.log_px.estimate.standard_error)
     np.testing.assert_allclose(np.square(found.total.standard_error), expected, rtol=1e-10)
     assert found.log_px.estimate.standard_error.min() > 0.01
@@ -309,13 +309,13 @@ def test_a_higher_bound_from_elsewhere_refutes_a_trusted_one() -> None:
     """Every proposal of q's stays on one of two modes, trusts itself and is off by log 2; annealing not."""
     model, x = two_modes(), torch.tensor([[3.0], [4.0], [5.0], [6.0]]).double()
     exact = Quadrature.of(model.decoder).log_px(x).numpy()
-    alone = split_gap(model, x, 50, Budget(2000, 0, ("widened", "full")))
+    alone = split_gap(model, x, 50, Sampling(2000, 0, ("widened", "full")))
     missed, error = exact - alone.log_px.estimate.log_px, alone.log_px.estimate.standard_error
     assert abs(missed.mean() - math.log(2)) < 5 * math.sqrt(np.square(error).sum()) / len(x)
     assert alone.total.trusted, "the rule of trust cannot see a mode that no draw reached: its docstring says so"
     known = annealed_marginal(anneal(from_prior(model.decoder, x), Annealing(100, 64, 3), seed=0))
-    told = split_gap(model, x, 50, Budget(2000, 0, ("widened", "full")), known)
-    default = split_gap(model, x, 50, Budget(2000, 0))
+    told = split_gap(model, x, 50, Sampling(2000, 0, ("widened", "full")), known)
+    default = split_gap(model, x, 50, Sampling(2000, 0))
     for found, proposal in ((told, "annealed"), (default, "prior")):
         error = found.log_px.estimate.standard_error
         assert (np.abs(found.log_px.estimate.log_px - exact) < 5 * error + 0.01).all()

@@ -98,10 +98,10 @@ def errors_of_bounds(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) 
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x, seed).paths(n_paths, "raw")["z2"]
         found = vars(module._nested(site))
-        match = site.family.natural(site.family.match(site.law))
+        match = site.family.natural(site.family.match(site.distribution))
         matched = module._scores(site, site.value[0], match).numpy() - math.log(2 * math.pi) / 2
-    laws = [stack.q(row, np.zeros((len(row), len(row)))).block("z2") for row in x.numpy()]
-    means, variance = np.array([mean.item() for mean, _ in laws]), float(laws[0][1].item())
+    distributions = [stack.q(row, np.zeros((len(row), len(row)))).block("z2") for row in x.numpy()]
+    means, variance = np.array([mean.item() for mean, _ in distributions]), float(distributions[0][1].item())
     values = site.value[0].numpy()
     log_q = -((values - means) ** 2 / variance + np.log(2 * np.pi * variance)) / 2
     log_mixture = np.log(np.exp(log_q).mean(1))
@@ -141,7 +141,7 @@ def test_one_path_estimator_reads_noise_as_information() -> None:
     stack, x = CASES["noise"], images(512)
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x).paths(1, "one path")["z2"]
-        scores = site.family.log_prob(site.law, site.value.transpose(0, 1))  # [draw, path]
+        scores = site.family.log_prob(site.distribution, site.value.transpose(0, 1))  # [draw, path]
     one_path = (scores.diagonal() - scores.logsumexp(1)).mean().item() + math.log(512)
     assert one_path > 2.8
     layer = measure(stack.bottom_up(), x[:64], max_paths=2048)["z2"]
@@ -195,7 +195,7 @@ def test_no_more_than_log_n_and_the_own_image_left_out_explodes() -> None:
     assert found["z1"].about_datum[0] > 3.5
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x).paths(1, "left out")["z1"]
-        scores = module._scores(site, site.value[0], site.family.natural(site.law))[:, 0]
+        scores = module._scores(site, site.value[0], site.family.natural(site.distribution))[:, 0]
     own = scores.diagonal().clone()
     scores.fill_diagonal_(-math.inf)
     left_out = (own - scores.logsumexp(1)).mean().item() + math.log(n - 1)
@@ -330,7 +330,7 @@ def top_down(decoder: BeliefNetwork, *conditionals: object) -> HVAE:
 
 
 def test_prior_mismatch_alone_is_no_information() -> None:
-    """q(z1 | z2) follows z2 by another law than p does, at 2.9 nats, and never looks at x."""
+    """q(z1 | z2) follows z2 by another distribution than p does, at 2.9 nats, and never looks at x."""
     decoder = small_stack().decoder()
     model = top_down(
         decoder,

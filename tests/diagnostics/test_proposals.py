@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.diagnostics.marginals import Budget, Marginal, best_marginal, measured
+from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured
 from hvae.diagnostics.proposals import PROPOSALS, spread
 from hvae.diagnostics.refinement import Refinement, linearise, scaled
 from hvae.diagnostics.rest import Rest
@@ -78,7 +78,7 @@ def test_with_exact_conditionals_every_weight_is_the_exact_marginal(order: str, 
     names = model.posterior.order
     for n_given in range(len(names)):
         given = {name: 2 * value + 1 for name, value in drawn(model, x, names[:n_given]).items()}
-        found = best_marginal(model, x, given, Budget(64, 0, ("q",)))
+        found = best_marginal(model, x, given, Sampling(64, 0, ("q",)))
         exact = reference.log_prob({"x": x, **{name: value[0] for name, value in given.items()}})
         np.testing.assert_allclose(found.estimate.log_px, exact.numpy(), atol=1e-10, rtol=0)
         np.testing.assert_allclose(found.estimate.ess, 64)
@@ -99,7 +99,7 @@ def test_what_the_free_latents_do_not_touch_is_evaluated_once(x: Tensor) -> None
         conditional.net.register_forward_hook(count)
     given = drawn(model, x, ("z1",))
     rows.update(dict.fromkeys(rows, 0))
-    best_marginal(model, x, given, Budget(100, 0, ("widened",)))
+    best_marginal(model, x, given, Sampling(100, 0, ("widened",)))
     assert rows == {"p(x|z1)": 4, "q(z1|x)": 0, "p(z1|z2)": 400}
 
 
@@ -138,8 +138,8 @@ def test_weights_of_the_prior_are_unbiased(order: str, x: Tensor) -> None:
         assert_mean(ratios(Rest.of(model, near, fixed), exact, "prior", 40_000), 1.0, detect=0.045)
 
 
-def coins(order: str, families: tuple[Family, Family], seed: int = 0) -> HVAE:
-    """Two layers of the given families and x of three coins, weights at random."""
+def bernoulli(order: str, families: tuple[Family, Family], seed: int = 0) -> HVAE:
+    """Two layers of the given families and x of three Bernoulli units, weights at random."""
     source = torch.Generator().manual_seed(seed)
 
     def net(n_in: int, n_out: int) -> nn.Linear:
@@ -186,15 +186,15 @@ def enumerated(model: HVAE, x: Tensor) -> Tensor:
     "families", [(Bernoulli(3), Bernoulli(2)), (Categorical(2, 3), Bernoulli(2))], ids=["coins", "dice"]
 )
 def test_discrete_weights_are_unbiased(families: tuple[Family, Family], order: str, proposal: str) -> None:
-    model = coins(order, families)
+    model = bernoulli(order, families)
     x = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.float64)
     exact = enumerated(model, x).detach()
     assert_mean(ratios(Rest.of(model, x, {}), exact, proposal, 40_000), 1.0, detect=0.06)
 
 
-def test_a_gaussian_below_coins_is_widened_too() -> None:
-    """Mixed stacks: log p(x) over the coins by enumeration, over the Gaussian unit by the trapezoid rule."""
-    model = coins("bottom-up", (DiagonalGaussian(1).double(), Bernoulli(2)))
+def test_a_gaussian_below_bernoulli_is_widened_too() -> None:
+    """Mixed stacks: log p(x) over the Bernoulli units by enumeration, over the Gaussian unit by the trapezoid rule."""
+    model = bernoulli("bottom-up", (DiagonalGaussian(1).double(), Bernoulli(2)))
     x = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.float64)
     grid = torch.linspace(-60, 60, 60_001, dtype=torch.float64)
     terms = []
@@ -337,20 +337,20 @@ def test_the_bias_of_a_mean_of_weights_is_seen() -> None:
 
 def test_the_first_trusted_proposal_is_taken(x: Tensor) -> None:
     good = linear("bottom-up")
-    assert best_marginal(good, x, {}, Budget(1000, 0)).proposal == "widened"
+    assert best_marginal(good, x, {}, Sampling(1000, 0)).proposal == "widened"
     bad = HVAE(good.decoder, NetworkPosterior(stacks.encoder(WIDTHS, scale=0.5)))
-    assert not best_marginal(bad, x, {}, Budget(1000, 0, ("q",))).trusted
-    assert best_marginal(bad, x, {}, Budget(1000, 0)).proposal == "full"
+    assert not best_marginal(bad, x, {}, Sampling(1000, 0, ("q",))).trusted
+    assert best_marginal(bad, x, {}, Sampling(1000, 0)).proposal == "full"
 
 
 def test_without_trust_the_highest_mean_is_kept(x: Tensor) -> None:
     bad = HVAE(stacks.decoder(WIDTHS), NetworkPosterior(stacks.encoder(WIDTHS, scale=0.5)))
-    alone = [best_marginal(bad, x, {}, Budget(100, 0, (name,), QUICK)) for name in ("refined", "q")]
+    alone = [best_marginal(bad, x, {}, Sampling(100, 0, (name,), QUICK)) for name in ("refined", "q")]
     assert not alone[0].trusted and not alone[1].trusted
     best = max(alone, key=lambda marginal: marginal.estimate.log_px.mean())
     assert best.proposal == "refined"
     for order in (("q", "refined"), ("refined", "q")):
-        kept = best_marginal(bad, x, {}, Budget(100, 0, order, QUICK))
+        kept = best_marginal(bad, x, {}, Sampling(100, 0, order, QUICK))
         assert kept.proposal == best.proposal
         np.testing.assert_array_equal(kept.estimate.log_px, best.estimate.log_px)
 
@@ -361,8 +361,8 @@ def test_annealing_comes_last(x: Tensor) -> None:
     reference = LinearGaussian.of(network)
     x = x[:2]
     model = HVAE(network, NetworkPosterior(stacks.encoder(WIDTHS[:3], scale=0.5)))
-    budget = Budget(100, 0, ("q",), QUICK, Annealing(n_temperatures=40, n_chains=320, n_leapfrog=3))
-    found = best_marginal(model, x, {}, budget)
+    sampling = Sampling(100, 0, ("q",), QUICK, Annealing(n_temperatures=40, n_chains=320, n_leapfrog=3))
+    found = best_marginal(model, x, {}, sampling)
     assert found.proposal == "annealed" and found.estimate.n_samples == 320 and found.trusted
     z = (found.estimate.log_px - reference.log_px(x).numpy()) / found.estimate.standard_error
     assert np.abs(z).max() < 5.5  # false alarm 1e-7 for two data
@@ -370,10 +370,10 @@ def test_annealing_comes_last(x: Tensor) -> None:
 
 def test_the_answer_is_a_function_of_the_seed_and_not_of_the_gradient_mode(x: Tensor) -> None:
     model = linear("bottom-up").requires_grad_(True)
-    budgets = [Budget(50, seed, ("refined",), QUICK) for seed in (0, 0, 1)]
+    budgets = [Sampling(50, seed, ("refined",), QUICK) for seed in (0, 0, 1)]
     with torch.no_grad():
         one = best_marginal(model, x, {}, budgets[0]).estimate.log_px
-    other, different = (best_marginal(model, x, {}, budget).estimate.log_px for budget in budgets[1:])
+    other, different = (best_marginal(model, x, {}, sampling).estimate.log_px for sampling in budgets[1:])
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, different)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -386,26 +386,26 @@ def test_data_in_several_parts(monkeypatch: pytest.MonkeyPatch, x: Tensor) -> No
     reference = LinearGaussian.of(network)
     model = HVAE(network, reference.exact_posterior("bottom-up"))
     given = drawn(model, x, ("z1",))
-    found = best_marginal(model, x, given, Budget(30, 0, ("q",)))
+    found = best_marginal(model, x, given, Sampling(30, 0, ("q",)))
     exact = reference.log_prob({"x": x, "z1": given["z1"][0]})
     np.testing.assert_allclose(found.estimate.log_px, exact.numpy(), atol=1e-10, rtol=0)
 
 
 def test_bad_budgets_are_refused() -> None:
     with pytest.raises(ValueError, match="n_samples is 0; give at least 1"):
-        Budget(0, 0)
+        Sampling(0, 0)
     with pytest.raises(ValueError, match=r"The proposals are \['q', 'wide'\]; choose among"):
-        Budget(10, 0, ("q", "wide"))
+        Sampling(10, 0, ("q", "wide"))
     with pytest.raises(ValueError, match="The proposals are"):
-        Budget(10, 0, ())
+        Sampling(10, 0, ())
     with pytest.raises(ValueError, match="n_steps of a refinement is 0"):
         Refinement(n_steps=0)
 
 
 def test_proposals_that_suit_no_latent_are_refused() -> None:
-    model = coins("bottom-up", (Bernoulli(3), Bernoulli(2)))
+    model = bernoulli("bottom-up", (Bernoulli(3), Bernoulli(2)))
     with pytest.raises(ValueError, match=r"None of the proposals \['full'\] suits log p\(x\), where z1, z2 are free"):
-        best_marginal(model, torch.zeros(2, 3).double(), {}, Budget(10, 0, ("full",)))
+        best_marginal(model, torch.zeros(2, 3).double(), {}, Sampling(10, 0, ("full",)))
 
 
 def test_weights_that_are_no_numbers_are_refused(x: Tensor) -> None:
@@ -414,7 +414,7 @@ def test_weights_that_are_no_numbers_are_refused(x: Tensor) -> None:
         model.decoder["z1"].net.bias.fill_(math.nan)  # type: ignore[union-attr, operator]
     given = drawn(model, x, ("z1",))
     with pytest.raises(ValueError, match=r"log p\(x, z1\) has no estimate: .* 4 of 4 evaluations"):
-        best_marginal(model, x, given, Budget(10, 0, ("q", "widened")))
+        best_marginal(model, x, given, Sampling(10, 0, ("q", "widened")))
 
 
 def test_a_scaled_target_has_the_same_mean(x: Tensor) -> None:

@@ -62,13 +62,13 @@ def test_a_healthy_layers_rate_is_negative_with_an_exact_encoder() -> None:
     assert "rate_unit_nats" not in found  # a full covariance has no units
 
 
-def test_divergences_from_fixed_laws() -> None:
+def test_divergences_from_fixed_distributions() -> None:
     """KL(q(z1 | x) ‖ N(0, I)) needs no draw; that to the prior has a closed form at the top only, and top-down."""
     x = images(100, width=2)
     with torch.no_grad():
         found = rates(sampler(STACK.bottom_up(), x).evidence(2, "rates"), "z1")
-    laws = [STACK.q(row, np.zeros((2, 2))).block("z1") for row in x.numpy()]
-    expected = [gaussian_kl(*law, np.zeros(2), np.eye(2)) for law in laws]
+    distributions = [STACK.q(row, np.zeros((2, 2))).block("z1") for row in x.numpy()]
+    expected = [gaussian_kl(*distribution, np.zeros(2), np.eye(2)) for distribution in distributions]
     assert found["kl_standard_nats"] == pytest.approx(np.array(expected), abs=1e-10)
     assert found["kl_standard_unit_nats"].sum(0) == pytest.approx(np.array(expected), abs=1e-10)
 
@@ -91,7 +91,9 @@ def test_the_prior_is_met_in_closed_form_where_that_is_right() -> None:
         FullGaussian(2, variance="fixed", scale_tril=0.1 * torch.eye(2)),
     ],
 )
-def test_the_standard_law_is_standard_whatever_variance_the_layer_has(family: DiagonalGaussian | FullGaussian) -> None:
+def test_the_standard_distribution_is_standard_whatever_variance_the_layer_has(
+    family: DiagonalGaussian | FullGaussian,
+) -> None:
     """The divergence is from N(0, I), not from N(0, the layer's own variance)."""
     net = torch.nn.Linear(2, 2)
     q = BeliefNetwork([Conditional("z1", ["x"], net, family)])

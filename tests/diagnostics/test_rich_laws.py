@@ -1,4 +1,5 @@
-"""Diagnostics of laws that only score and draw, against twins of the same law that have every closed form.
+"""Diagnostics of distributions that only score and draw, against twins of the same distribution that have every closed
+form.
 
 A linear autoregressive Gaussian ``v = o + A v + s ε`` is the Gaussian ``v = (I - A)⁻¹ (o + s ε)`` of full covariance.
 """
@@ -40,7 +41,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def twins(name: str, parent: str, n_in: int, n_out: int, seed: int, scale: float = 1.0) -> list[Conditional]:
-    """One linear law twice: unit by unit, and by its Cholesky factor."""
+    """One linear distribution twice: unit by unit, and by its Cholesky factor."""
     unit = DiagonalGaussian(n_out, variance="learned")
     one = Autoregressive(unit, 0, source=torch.Generator()).double()
     net, twin_net = nn.Linear(n_in, n_out).double(), nn.Linear(n_in, n_out).double()
@@ -59,7 +60,7 @@ def twins(name: str, parent: str, n_in: int, n_out: int, seed: int, scale: float
 
 
 def models(widths: Sequence[int] = (3, 3, 2)) -> list[HVAE]:
-    """Widths (x, z1, z2), every law but those of z2's prior and x in both forms."""
+    """Widths (x, z1, z2), every distribution but those of z2's prior and x in both forms."""
     n_x, n_1, n_2 = widths
     first, second = twins("z1", "x", n_x, n_1, 10, 0.4), twins("z2", "z1", n_1, n_2, 20, 0.7)
     below = twins("z1", "z2", n_2, n_1, 30, 0.4)
@@ -104,7 +105,7 @@ def test_raw_bounds_are_those_of_the_twin_without_its_control(monkeypatch: pytes
 
 
 def test_intervals_hold_the_information_of_the_population() -> None:
-    """512 images of N(0, I) stand for all. The reference reads the twin's covariances, not the units' laws."""
+    """512 images of N(0, I) stand for all. The reference reads the twin's covariances, not the units' distributions."""
     rich, full = models((4, 3, 2))
     x, eye = images(512, width=4), torch.eye(4, dtype=torch.float64)
     joint = LinearGaussian.of_posterior(full.decoder, full.posterior, torch.zeros(4), eye)
@@ -117,7 +118,7 @@ def test_intervals_hold_the_information_of_the_population() -> None:
 
 @torch.no_grad()
 def test_the_classifier_of_draws_bounds_information_from_below() -> None:
-    """Fitted to draws, it sees no path that it judges: in the mean no more than what the twin's laws know."""
+    """Fitted to draws, it sees no path that it judges: in the mean no more than what the twin's distributions know."""
     rich, full = models()
     found = []
     for seed in range(150):
@@ -132,21 +133,21 @@ def test_the_classifier_of_draws_bounds_information_from_below() -> None:
 def test_divergences_by_draws_have_the_closed_form_for_their_mean() -> None:
     rich, full = (model.posterior.network["z1"] for model in models())  # type: ignore[union-attr, index]
     x = images(1, width=3).unsqueeze(0)
-    law, closed = rich({"x": x}), full({"x": x})
+    distribution, closed = rich({"x": x}), full({"x": x})
     kin = rich.family.kin
-    value = rich.family.draw(law, normal(40_000, 1, 3, seed=5))
-    terms = divergence(Site(value, law, rich.family), Site(value, kin.standard(value), kin))
+    value = rich.family.draw(distribution, normal(40_000, 1, 3, seed=5))
+    terms = divergence(Site(value, distribution, rich.family), Site(value, kin.standard(value), kin))
     expected = kl(closed, full.family.standard(value)).item()
     assert_mean(terms[:, 0].numpy(), expected, detect=0.2)
     both = Site(value, closed, full.family), Site(value, full.family.standard(value), full.family)
     assert divergence(*both).item() == pytest.approx(expected, abs=1e-10)  # no draw has a part in it
 
 
-def test_standard_laws_are_scored_by_kin() -> None:
+def test_standard_distributions_are_scored_by_kin() -> None:
     source = torch.Generator().manual_seed(0)
-    dice = Autoregressive(Categorical(2, 3), 2, source=source)
+    categorical = Autoregressive(Categorical(2, 3), 2, source=source)
     value = torch.eye(3)[torch.tensor([[0, 2], [1, 1]])].flatten(-2)
-    scores = dice.kin.log_prob(dice.kin.standard(value), value)
+    scores = categorical.kin.log_prob(categorical.kin.standard(value), value)
     torch.testing.assert_close(scores, torch.full((2,), -2 * np.log(3)))
     for family in (MixtureGaussian(2, 3), FullGaussian(2), Autoregressive(DiagonalGaussian(2), 2, source=source)):
         scores = family.kin.log_prob(family.kin.standard(torch.zeros(1, 2)), torch.zeros(1, 2))
@@ -175,21 +176,21 @@ def test_rates_and_reading_agree_with_the_twin() -> None:
 
 FLAT: dict[str, Family] = {
     "coins": Autoregressive(Bernoulli(3), 4, source=torch.Generator().manual_seed(1)).double(),
-    "plain coins": Bernoulli(3),
+    "plain Bernoulli units": Bernoulli(3),
 }
 
 
 @pytest.mark.parametrize("name", FLAT)
 @torch.no_grad()
-def test_the_flat_copy_of_coins_is_a_law(name: str) -> None:
+def test_the_flat_copy_of_bernoulli_is_a_distribution(name: str) -> None:
     family = FLAT[name]
     for i, weight in enumerate(family.parameters()):
         weight.copy_(normal(*weight.shape, seed=i))
     states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).double()
-    law = family.law(3 * normal(1, family.n_outputs))
-    flat = proposals._flat_log_prob(Site(states, law, family), 1.3).exp()
+    distribution = family.distribution(3 * normal(1, family.n_outputs))
+    flat = proposals._flat_log_prob(Site(states, distribution, family), 1.3).exp()
     assert float(flat.sum()) == pytest.approx(1, abs=1e-10)
-    probability = family.log_prob(law, states).exp()
+    probability = family.log_prob(distribution, states).exp()
     entropies = [float(-(p * p.log()).sum()) for p in (probability, flat)]
     assert entropies[1] > entropies[0] + 0.1
 
@@ -198,8 +199,8 @@ def test_the_flat_copy_of_coins_is_a_law(name: str) -> None:
 def test_the_flat_copy_of_a_gaussian_has_grown_noise() -> None:
     rich, full = (model.posterior.network["z1"] for model in models())  # type: ignore[union-attr, index]
     x, noise = images(2, width=3).unsqueeze(0), normal(5, 2, 3, seed=6)
-    law, other = rich({"x": x}), full({"x": x})
-    site = Site(rich.family.draw(law, noise), law, rich.family)
+    distribution, other = rich({"x": x}), full({"x": x})
+    site = Site(rich.family.draw(distribution, noise), distribution, rich.family)
     grown = torch.distributions.MultivariateNormal(other.mean, scale_tril=1.3 * other.scale_tril)
     torch.testing.assert_close(proposals._flat_log_prob(site, 1.3), grown.log_prob(site.value), **EXACT)
     drawn = proposals._flat_draw(site, noise, 1.3)

@@ -1,4 +1,5 @@
-"""Signal-to-noise of gradients: a weight whose answer is known, chance, and the laws in the number of samples."""
+"""Signal-to-noise of gradients: a weight whose answer is known, chance, and the distributions in the number of
+samples."""
 
 import math
 
@@ -88,7 +89,7 @@ def test_jackknife_equals_a_loop_and_blocks_do_not_matter() -> None:
 
 def near_the_posterior(shift: float, wider: float) -> HVAE:
     """A linear-Gaussian stack of two layers whose q is the exact posterior, off by a little and wider: so its weights
-    are bounded, and the laws in K hold from few samples on."""
+    are bounded, and the distributions in K hold from few samples on."""
     p = decoder((3, 2, 1))
     model = HVAE(p, exact_posterior(p, "bottom-up"))
     source = torch.Generator().manual_seed(2)

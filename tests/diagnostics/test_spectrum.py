@@ -1,4 +1,4 @@
-"""What coins are told, against joint tables listed without `hvae`."""
+"""What Bernoulli units are told, against joint tables listed without `hvae`."""
 
 import itertools
 
@@ -9,9 +9,9 @@ import torch
 from hvae import rng
 from hvae.evidence import HVAE
 from hvae.experiments.flach_equilibrium.spectra import spectra
-from hvae.experiments.flach_equilibrium.spectrum import coin_information, probabilities
+from hvae.experiments.flach_equilibrium.spectrum import bernoulli_information, probabilities
 from hvae.families import Bernoulli, Categorical
-from hvae.numerics import coin_entropy
+from hvae.numerics import bernoulli_entropy
 from tests.reference import enumerated
 from tests.statistics import assert_mean
 
@@ -26,14 +26,15 @@ def of_table(joint: np.ndarray) -> float:
 
 
 def tables(pi: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
-    """Joint table of (parents, coin) of every coin: pi [D, S] over states of the parents that weigh [S]."""
+    """Joint table of (parents, Bernoulli unit) of every Bernoulli unit: pi [D, S] over states of the parents that
+    weigh [S]."""
     return [np.stack([weight * (1 - row), weight * row], axis=1) for row in pi]
 
 
 def test_over_states_that_weigh_alike_it_is_the_information_of_the_joint_table() -> None:
     source = np.random.default_rng(0)
     pi = np.concatenate([source.random((5, 32)), [np.full(32, 0.3), np.tile([0.0, 1.0], 16), np.zeros(32)]])
-    found = coin_information(pi, 50, 0)
+    found = bernoulli_information(pi, 50, 0)
     expected = [of_table(table) for table in tables(pi, np.full(32, 1 / 32))]
     np.testing.assert_allclose(found[:, 1], expected, atol=1e-12)
     np.testing.assert_allclose(found[5:, 1], [0, np.log(2), 0], atol=1e-12)
@@ -68,16 +69,16 @@ def listed(model: HVAE, player: str, name: str, images: torch.Tensor) -> tuple[n
         top = torch.sigmoid(model.decoder["z2"].net().detach()).numpy()
         if name == "z2":
             return top[:, None], np.ones(1)
-        return _probability(model.decoder["z1"].net(two)), _of_coins(top[None], two.numpy())[0]
+        return _probability(model.decoder["z1"].net(two)), _of_bernoulli(top[None], two.numpy())[0]
     first, second = ("z2", "z1") if model.posterior.order[0] == "z2" else ("z1", "z2")
     states = {"z1": one, "z2": two}
     columns, weights = [], []
     for image in images:
         x = image[None, None]
         trace = model.infer(x, {}, {first: states[first][:, None], second: states[second][:1, None]})
-        own = trace[first].law.mean.detach().numpy()[:, 0]
-        given = trace[second].law.mean.detach().numpy()[:, 0]
-        chance = _of_coins(own[:1], states[first].numpy())[0]
+        own = trace[first].distribution.mean.detach().numpy()[:, 0]
+        given = trace[second].distribution.mean.detach().numpy()[:, 0]
+        chance = _of_bernoulli(own[:1], states[first].numpy())[0]
         columns.append(own[:1].T if name == first else np.broadcast_to(given.T, (given.shape[1], len(chance))))
         weights.append(np.ones(1) if name == first else chance)
     weight = np.concatenate(weights) / len(images)
@@ -88,8 +89,8 @@ def _probability(logits: torch.Tensor) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-logits.detach().numpy()))).T
 
 
-def _of_coins(on: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """[N, S] chance of every state of independent coins."""
+def _of_bernoulli(on: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """[N, S] chance of every state of independent Bernoulli units."""
     return np.asarray(np.prod(np.where(states[None] == 1, on[:, None], 1 - on[:, None]), axis=-1))
 
 
@@ -103,14 +104,14 @@ def test_it_is_of_the_probabilities_and_not_of_the_draws() -> None:
     assert_mean(site.value[0].numpy() - pi.T, 0.0, detect=0.1)
 
 
-def test_a_settled_coin_has_no_entropy() -> None:
-    np.testing.assert_allclose(coin_entropy(np.array([0.0, 1.0, 0.5, 1e-300])), [0, 0, np.log(2), 0], atol=1e-15)
+def test_a_settled_bernoulli_has_no_entropy() -> None:
+    np.testing.assert_allclose(bernoulli_entropy(np.array([0.0, 1.0, 0.5, 1e-300])), [0, 0, np.log(2), 0], atol=1e-15)
 
 
-def test_dice_are_refused() -> None:
+def test_categorical_are_refused() -> None:
     kinds = [Bernoulli(2), Categorical(1, 3)]
     model = HVAE(enumerated.decoder(kinds), enumerated.posterior("bottom-up", kinds))
-    with pytest.raises(TypeError, match="has no coins"):
+    with pytest.raises(TypeError, match="has no Bernoulli units"):
         spectra([model], [True], torch.zeros(5, 2, dtype=torch.float64), n_bootstrap=5, seed=0)
 
 

@@ -64,11 +64,11 @@ def test_refinement_finds_the_best_diagonal_gaussian(how: str) -> None:
     target = from_encoder(model, x)
     shift, log_scale = refine(target, Refinement(), seed=0, purpose="test")
     with torch.no_grad():
-        law = model.infer(x.unsqueeze(0), {"z1": torch.zeros(1, 20, 3).double()})["z1"].law
+        distribution = model.infer(x.unsqueeze(0), {"z1": torch.zeros(1, 20, 3).double()})["z1"].distribution
     conditional = reference.conditional(["z1"], ["x"])
     precision = torch.linalg.inv(conditional.covariance)
-    mean_error = law.mean[0] + law.stddev[0] * shift - conditional.mean(x)
-    growth = 2 * (law.stddev[0].log() + log_scale) + precision.diagonal().log()  # 0 for the best log-variance
+    mean_error = distribution.mean[0] + distribution.stddev[0] * shift - conditional.mean(x)
+    growth = 2 * (distribution.stddev[0].log() + log_scale) + precision.diagonal().log()  # 0 for the best log-variance
     lost = ((mean_error @ precision * mean_error).sum(-1) + (growth.exp() - 1 - growth).sum(-1)) / 2
     assert lost.max() < 0.002 and lost.mean() < 0.001
 
@@ -154,11 +154,11 @@ def test_an_uncertain_log_px_widens_the_approximation() -> None:
 
 
 def test_what_cannot_be_refined_is_refused() -> None:
-    coin, net = Bernoulli(2), torch.nn.Linear(2, 2)
+    bernoulli, net = Bernoulli(2), torch.nn.Linear(2, 2)
     down = BeliefNetwork(
-        [Conditional("z1", [], Root(torch.zeros(2), learned=True), coin), Conditional("x", ["z1"], net, coin)]
+        [Conditional("z1", [], Root(torch.zeros(2), learned=True), bernoulli), Conditional("x", ["z1"], net, bernoulli)]
     )
-    model = HVAE(down, NetworkPosterior(BeliefNetwork([Conditional("z1", ["x"], net, coin)])))
+    model = HVAE(down, NetworkPosterior(BeliefNetwork([Conditional("z1", ["x"], net, bernoulli)])))
     reference, gaussian = best(SHALLOW)
     with pytest.raises(NotWhitenedError, match="z1 is discrete"):
         suboptimality(model, torch.zeros(3, 2), exact_log_px(reference, data(3)), n_draws=5, seed=0)

@@ -38,9 +38,9 @@ def test_a_linear_stack_reaches_the_best_of_mean_field() -> None:
     best = mean[latents] + (x.numpy() - mean[seen]) @ gain.T
     with torch.no_grad():
         noise = {name: torch.zeros(1, 3, width).double() for name, (_, width) in model.noise_specs().items()}
-        laws = [site.law for site in model.infer(x.unsqueeze(0), noise).values()]
-    off = torch.cat([law.mean[0] for law in laws], -1).numpy() - best
-    ratio = torch.cat([law.variance[0] for law in laws], -1).numpy() * precision.diagonal()
+        distributions = [site.distribution for site in model.infer(x.unsqueeze(0), noise).values()]
+    off = torch.cat([distribution.mean[0] for distribution in distributions], -1).numpy() - best
+    ratio = torch.cat([distribution.variance[0] for distribution in distributions], -1).numpy() * precision.diagonal()
     excess = np.einsum("bi,ij,bj->b", off, precision, off) / 2 + (ratio - 1 - np.log(ratio)).sum(-1) / 2
     assert (excess < 0.01 * missed).all(), excess
 

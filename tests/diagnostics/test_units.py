@@ -82,8 +82,8 @@ def test_the_middle_is_the_unbiased_covariance() -> None:
     assert high[0] < low[0] and low[1] < high[1]  # the interval of a sum is narrower than the sum of intervals
 
 
-def dice(order: str, n_classes: int = 3) -> HVAE:
-    """Two layers, two dice each, x three coins; the weights at random."""
+def categorical(order: str, n_classes: int = 3) -> HVAE:
+    """Two layers, two categorical units each, x three Bernoulli units; the weights at random."""
     source = torch.Generator().manual_seed(0)
 
     def net(n_in: int, n_out: int) -> torch.nn.Linear:
@@ -92,23 +92,26 @@ def dice(order: str, n_classes: int = 3) -> HVAE:
             layer.weight.copy_(torch.randn(n_out, n_in, generator=source))
         return layer
 
-    law, width = Categorical(2, n_classes), 2 * n_classes
-    up = [Conditional("z1", ["x"], net(3, width), law), Conditional("z2", ["z1"], net(width, width), law)]
-    top = Conditional("z2", [], Root(law.standard_outputs(), learned=False), law)
+    distribution, width = Categorical(2, n_classes), 2 * n_classes
+    up = [
+        Conditional("z1", ["x"], net(3, width), distribution),
+        Conditional("z2", ["z1"], net(width, width), distribution),
+    ]
+    top = Conditional("z2", [], Root(distribution.standard_outputs(), learned=False), distribution)
     down = [
         top,
-        Conditional("z1", ["z2"], net(width, width), law),
+        Conditional("z1", ["z2"], net(width, width), distribution),
         Conditional("x", ["z1"], net(width, 3), Bernoulli(3)),
     ]
     upward = BeliefNetwork(up)
     return HVAE(BeliefNetwork(down), Ladder(upward) if order == "top-down" else NetworkPosterior(upward))
 
 
-def test_units_of_dice() -> None:
+def test_units_of_categorical() -> None:
     """The one-hot entries of a die are one unit."""
     x = (images(200, width=3) > 0).float()
     for order in ("bottom-up", "top-down"):
-        found = evidence(dice(order), x)
+        found = evidence(categorical(order), x)
         for name in ("z1", "z2"):
             means, _ = units.mean_variance(found.q[name], 200)
             assert means.shape == (6, 200)

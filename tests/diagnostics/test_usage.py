@@ -1,4 +1,4 @@
-"""Reading and knock-outs against closed forms: every law here is Gaussian, with q or without it."""
+"""Reading and knock-outs against closed forms: every distribution here is Gaussian, with q or without it."""
 
 import numpy as np
 import pytest
@@ -58,11 +58,11 @@ def knocked_out(p: Joint, mean: Array, covariance: Array, kept: str | None) -> t
     return new_mean, new
 
 
-def posterior_law(model: HVAE, x: torch.Tensor) -> list[tuple[Array, Array]]:
+def posterior_distribution(model: HVAE, x: torch.Tensor) -> list[tuple[Array, Array]]:
     """q(z1, z2 | x) of any linear-Gaussian posterior, for each image."""
     joint = LinearGaussian.of_posterior(model.decoder, model.posterior, torch.zeros(2), torch.eye(2))
-    law = joint.conditional(LATENTS, ["x"])
-    return [(mean, law.covariance.numpy()) for mean in law.mean(x).numpy()]
+    distribution = joint.conditional(LATENTS, ["x"])
+    return [(mean, distribution.covariance.numpy()) for mean in distribution.mean(x).numpy()]
 
 
 MODELS = {
@@ -80,8 +80,8 @@ def test_encoder_knockout_is_the_difference_of_two_exact_bounds(model: HVAE, nam
     order, p = model.posterior.order, STACK.p()
     kept = order[0] if order.index(name) == 1 else None
     expected = [
-        elbo(p, row, *law) - elbo(p, row, *knocked_out(p, *law, kept))
-        for row, law in zip(x.numpy(), posterior_law(model, x), strict=True)
+        elbo(p, row, *distribution) - elbo(p, row, *knocked_out(p, *distribution, kept))
+        for row, distribution in zip(x.numpy(), posterior_distribution(model, x), strict=True)
     ]
     assert abs(np.mean(expected)) > 0.04  # gained, not lost, where q fits p badly
     found = usage.encoder_knockout(*observed(model, x, 128), name)
@@ -124,10 +124,10 @@ def test_reading_of_each_layer() -> None:
     """U = E (W (z - z~))² / 2v with z~ of the next image: means apart, and both variances."""
     x = images(1000, width=2)
     found = usage.reading(*observed(STACK.bottom_up(), x))
-    laws = [STACK.q(row, np.zeros((2, 2))) for row in x.numpy()]
+    distributions = [STACK.q(row, np.zeros((2, 2))) for row in x.numpy()]
     for name, part in zip(LATENTS, reversed(STACK.down[1:]), strict=True):
-        means = np.array([law.block(name)[0] for law in laws])
-        spread = part.weight @ laws[0].block(name)[1] @ part.weight.T
+        means = np.array([distribution.block(name)[0] for distribution in distributions])
+        spread = part.weight @ distributions[0].block(name)[1] @ part.weight.T
         shift = (means - np.roll(means, 1, axis=0)) @ part.weight.T
         expected = ((shift**2 + 2 * np.diag(spread)) / (2 * part.variance)).sum(1)
         assert expected.mean() > 0.3
@@ -156,11 +156,11 @@ def test_reading_with_skips_is_the_sum_over_children() -> None:
     model, x = skip_stack(), images(20, width=3)
     seen, evidence = observed(model, x, 3)
     found = usage.reading(seen, evidence)
-    laws = stacks.laws(model.decoder)
+    distributions = stacks.distributions(model.decoder)
     for name in LATENTS:
         value = evidence.q[name].value.numpy()
         difference, expected = value - np.roll(value, 1, axis=1), 0.0
-        for parents, weight, _, noise in laws.values():
+        for parents, weight, _, noise in distributions.values():
             if name in parents:
                 start = 2 * list(parents).index(name)
                 shift = difference @ weight[:, start : start + 2].T
@@ -169,11 +169,11 @@ def test_reading_with_skips_is_the_sum_over_children() -> None:
 
 
 def log_px_with(model: HVAE, name: str, clamp: Array, x: Array) -> Array:
-    """log p(x) once ``name`` is set: its law becomes a point, and nothing is learned of its parents."""
-    laws = stacks.laws(model.decoder)
-    parents, weight, _, noise = laws[name]
-    laws[name] = parents, 0 * weight, clamp, 0 * noise
-    where, mean, covariance = stacks.grown(laws)
+    """log p(x) once ``name`` is set: its distribution becomes a point, and nothing is learned of its parents."""
+    distributions = stacks.distributions(model.decoder)
+    parents, weight, _, noise = distributions[name]
+    distributions[name] = parents, 0 * weight, clamp, 0 * noise
+    where, mean, covariance = stacks.grown(distributions)
     block = where["x"]
     return np.array([log_normal(row, mean[block], covariance[np.ix_(block, block)]) for row in x])
 
@@ -201,7 +201,7 @@ def test_encoder_knockout_with_skips_of_every_layer_is_the_gap_of_the_prior(orde
     model, x = HVAE(decoder, reference.exact_posterior(order)), images(100, width=3)  # type: ignore[arg-type]
     found = usage.encoder_knockout(*observed(model, x, 256), model.posterior.order[0])
     where, mean, covariance = stacks.joint(decoder)
-    noise, block = stacks.laws(decoder)["x"][3], where["x"]
+    noise, block = stacks.distributions(decoder)["x"][3], where["x"]
     spread = covariance[np.ix_(block, block)] - noise
     expected = np.array([log_normal(row, mean[block], noise) for row in x.numpy()])
     expected = expected - np.trace(np.linalg.solve(noise, spread)) / 2

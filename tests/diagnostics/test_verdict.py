@@ -42,7 +42,7 @@ def verdicts(model: HVAE, *, n: int = 128, width: int = 1, config: EvaluationCon
         (Stack([link(1, 0.05), link(1, 0.3)], [root(1), link(1, 0.3), link(0, 1)]), (UNREAD, ACTIVE)),
         (Stack([link(1, 0.05), link(1, 0.3)], [root(1), link(0, 1), link(1, 0.1)]), (ACTIVE, UNREAD)),
     ],
-    ids=["active", "to N(0, I)", "to a narrow law", "to a shifted law", "all", "noise only", "z1 unread", "z2 unread"],
+    ids=["active", "to N(0, I)", "to a narrow one", "to a shifted one", "all", "noise only", "z1 unread", "z2 unread"],
 )  # fmt: skip
 def test_bottom_up(stack: Stack, expected: tuple[str, str]) -> None:
     found = verdicts(stack.bottom_up())

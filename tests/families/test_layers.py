@@ -1,4 +1,5 @@
-"""Rich laws as layers: replicas trained together, exact posteriors in reach, whole stacks that weigh as they should."""
+"""Rich distributions as layers: replicas trained together, exact posteriors in reach, whole stacks that weigh as they
+should."""
 
 import copy
 import itertools
@@ -68,7 +69,7 @@ def test_two_replicas_of_a_stack_train_together_as_if_alone(family: LatentFamily
 
 
 @pytest.mark.parametrize("family", RICH)
-def test_a_law_keeps_the_weights_that_it_was_made_with(family: LatentFamily) -> None:
+def test_a_distribution_keeps_the_weights_that_it_was_made_with(family: LatentFamily) -> None:
     """Frozen evidence moves with the draws alone, as if scored by a model whose weights are constants."""
     model = shaken(family)
     constants = copy.deepcopy(model).requires_grad_(False)
@@ -105,7 +106,7 @@ def test_a_log_weight_is_the_sum_of_its_scores(family: LatentFamily) -> None:
         for name in network.variables:
             conditional, values = network[name], {"x": x, "z1": z1, "z2": z2}
             outputs = conditional.net(*(values[parent] for parent in conditional.parents))
-            terms = terms + sign * conditional.family.log_prob(conditional.family.law(outputs), values[name])
+            terms = terms + sign * conditional.family.log_prob(conditional.family.distribution(outputs), values[name])
     assert evidence.log_weight.shape == (4, 5)
     torch.testing.assert_close(evidence.log_weight, terms, atol=1e-10, rtol=1e-10)
 
@@ -135,7 +136,8 @@ def all_states(n: int) -> Tensor:
 
 
 def teacher(coupling: float) -> tuple[Tensor, Tensor]:
-    """log p(x) [X] and log p(z | x) [X, Z] of fair coins z under x_i ~ coin(coupling · (W z - b)_i), by enumeration."""
+    """log p(x) [X] and log p(z | x) [X, Z] of fair Bernoulli units z under x_i ~ Bernoulli unit(coupling · (W z -
+    b)_i), by enumeration."""
     source = torch.Generator().manual_seed(0)
     weight = coupling * torch.randn(N_PIXELS, N_LATENT, generator=source, dtype=torch.float64)
     logits = all_states(N_LATENT) @ weight.T - weight.sum(1) / 2  # [Z, pixels]
@@ -155,7 +157,7 @@ def smallest_gap(family: Family, coupling: float, n_steps: int) -> float:
     optimiser = torch.optim.Adam([table, *family.parameters()], lr=0.05)
     for step in range(n_steps):
         optimiser.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * step / n_steps)) / 2
-        log_q = family.log_prob(family.law(table.unsqueeze(1)), all_states(N_LATENT))
+        log_q = family.log_prob(family.distribution(table.unsqueeze(1)), all_states(N_LATENT))
         gap = (log_px.exp() * (log_q.exp() * (log_q - log_posterior)).sum(1)).sum()
         optimiser.zero_grad()
         gap.backward()
@@ -163,7 +165,7 @@ def smallest_gap(family: Family, coupling: float, n_steps: int) -> float:
     return gap.item()
 
 
-def test_autoregressive_coins_reach_the_exact_reverse_conditional_where_independent_ones_cannot() -> None:
+def test_autoregressive_bernoulli_reach_the_exact_reverse_conditional_where_independent_ones_cannot() -> None:
     factorised = smallest_gap(Bernoulli(N_LATENT), 2.0, 300)
     rich = smallest_gap(Autoregressive(Bernoulli(N_LATENT), 24, source=torch.Generator().manual_seed(2)), 2.0, 800)
     assert factorised > 0.05

@@ -54,8 +54,8 @@ def by_hand(location: float, log_scale: float, level: int, n_levels: int) -> flo
 def test_probabilities_sum_to_one_and_equal_high_precision(kind: str, n_levels: int) -> None:
     family = family_of(kind, n_levels)
     outputs = outputs_for(family, 1, 4)
-    law = family.law(outputs)
-    terms = family.unit_log_prob(law, levels(n_levels)[:, None, None].expand(n_levels, 4, 3)).detach()
+    distribution = family.distribution(outputs)
+    terms = family.unit_log_prob(distribution, levels(n_levels)[:, None, None].expand(n_levels, 4, 3)).detach()
     torch.testing.assert_close(terms.exp().sum(0), torch.ones(4, 3).double(), **EXACT)
     for b, d, level in ((0, 0, 0), (1, 1, n_levels - 1), (2, 2, n_levels // 2), (3, 0, 1)):
         log_scale = {
@@ -66,8 +66,10 @@ def test_probabilities_sum_to_one_and_equal_high_precision(kind: str, n_levels: 
         expected = by_hand(outputs[0, b, d].item(), log_scale, level, n_levels)
         assert terms[level, b, d].item() == pytest.approx(expected, abs=1e-10)
     whole = levels(n_levels)[[0, n_levels // 2, -1]].expand(2, 4, 3)
-    torch.testing.assert_close(family.log_prob(law, whole), family.unit_log_prob(law, whole).sum(-1), **EXACT)
-    assert family.factorised and family.log_prob(law, whole).shape == (2, 4)
+    torch.testing.assert_close(
+        family.log_prob(distribution, whole), family.unit_log_prob(distribution, whole).sum(-1), **EXACT
+    )
+    assert family.factorised and family.log_prob(distribution, whole).shape == (2, 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -77,7 +79,7 @@ def test_extremes_lose_nothing_and_have_gradients(location: float, log_scale: fl
     family = DiscretisedLogistic(1, variance="network")
     outputs = torch.tensor([location, log_scale - LOG_SCALE_START], dtype=dtype, requires_grad=True)
     for level in (0, 1, 100, 255):
-        found = family.log_prob(family.law(outputs), levels(256)[level : level + 1].to(dtype))
+        found = family.log_prob(family.distribution(outputs), levels(256)[level : level + 1].to(dtype))
         (slope,) = torch.autograd.grad(found, outputs)
         assert slope.isfinite().all()
         # the rounding of a level and of the scale, as many scales away as it lies
@@ -89,54 +91,58 @@ def test_extremes_lose_nothing_and_have_gradients(location: float, log_scale: fl
 def test_scales_are_clamped() -> None:
     family = DiscretisedLogistic(1, variance="network").double()
     for extreme, clamped in ((1e4, 10.0), (-1e4, -10.0)):
-        found = family.log_prob(family.law(torch.tensor([0.501, extreme]).double()), levels(256)[128:129])
+        found = family.log_prob(family.distribution(torch.tensor([0.501, extreme]).double()), levels(256)[128:129])
         assert found.item() == pytest.approx(by_hand(0.501, clamped, 128, 256), abs=1e-6)
 
 
 def test_draws_are_the_quantiles_of_the_levels() -> None:
     """Noise u becomes the lowest level whose distribution function reaches u."""
     family = family_of("learned", 17)
-    law = family.law(torch.tensor([0.3, 0.9, 0.5]).double())
+    distribution = family.distribution(torch.tensor([0.3, 0.9, 0.5]).double())
     noise = torch.rand(500, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    value = family.draw(law, noise)
-    cdf = family.unit_log_prob(law, levels(17)[:, None].expand(17, 3)).exp().cumsum(0)
+    value = family.draw(distribution, noise)
+    cdf = family.unit_log_prob(distribution, levels(17)[:, None].expand(17, 3)).exp().cumsum(0)
     expected = levels(17)[(cdf[:, None] < noise).sum(0).clamp(max=16)]
     torch.testing.assert_close(value, expected, **EXACT)
-    edges = family.draw(law, torch.tensor([[0.0] * 3, [1.0] * 3]).double())
+    edges = family.draw(distribution, torch.tensor([[0.0] * 3, [1.0] * 3]).double())
     assert edges.tolist() == [[0.0] * 3, [1.0] * 3]
-    assert family.draw(DiscretisedLogistic(1).law(torch.tensor([0.5])), torch.tensor([1.0])).isfinite().all()
+    assert family.draw(DiscretisedLogistic(1).distribution(torch.tensor([0.5])), torch.tensor([1.0])).isfinite().all()
 
 
 def test_draws_fall_with_their_probabilities_and_have_the_mean() -> None:
     family = family_of("fixed", 5)
-    law = family.law(torch.tensor([0.3, 0.6, 0.5]).double())
+    distribution = family.distribution(torch.tensor([0.3, 0.6, 0.5]).double())
     noise = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    hits = (family.draw(law, noise).unsqueeze(-1) == levels(5)).flatten(1)
-    p = family.unit_log_prob(law, levels(5)[:, None].expand(5, 3)).exp().T.detach()
+    hits = (family.draw(distribution, noise).unsqueeze(-1) == levels(5)).flatten(1)
+    p = family.unit_log_prob(distribution, levels(5)[:, None].expand(5, 3)).exp().T.detach()
     assert_mean(hits, p.flatten(), detect=0.04)
-    torch.testing.assert_close(family.mean(law), p @ levels(5), **EXACT)
+    torch.testing.assert_close(family.mean(distribution), p @ levels(5), **EXACT)
 
 
 @pytest.mark.parametrize("kind", ["network", "learned"])
 def test_mean_and_divergence_equal_sums_over_the_levels(kind: str) -> None:
     family = family_of(kind)
-    law, other = family.law(outputs_for(family, 2, 1)), family.law(outputs_for(family, 1, 4, seed=1))
+    distribution, other = (
+        family.distribution(outputs_for(family, 2, 1)),
+        family.distribution(outputs_for(family, 1, 4, seed=1)),
+    )
     log_p, log_q = (
-        family.unit_log_prob(one, levels(256)[:, None, None, None].expand(256, 2, 4, 3)) for one in (law, other)
+        family.unit_log_prob(one, levels(256)[:, None, None, None].expand(256, 2, 4, 3))
+        for one in (distribution, other)
     )
     expected = (log_p.exp() * levels(256)[:, None, None, None]).sum(0)[:, :1]
-    torch.testing.assert_close(family.mean(law), expected, **EXACT)
-    found = unit_kl(law, other)
+    torch.testing.assert_close(family.mean(distribution), expected, **EXACT)
+    found = unit_kl(distribution, other)
     torch.testing.assert_close(found, (log_p.exp() * (log_p - log_q)).sum(0), **EXACT)
-    torch.testing.assert_close(kl(law, other), found.sum(-1), **EXACT)
-    assert (found > 0).all() and kl(law, law).abs().max() == 0
+    torch.testing.assert_close(kl(distribution, other), found.sum(-1), **EXACT)
+    assert (found > 0).all() and kl(distribution, distribution).abs().max() == 0
 
 
 def test_close_to_the_density_for_many_levels() -> None:
     """log P + log(n - 1) tends to the log-density."""
     family = DiscretisedLogistic(1, n_levels=100_001, variance="network").double()
     found = family.log_prob(
-        family.law(torch.tensor([0.4, 0.0], dtype=torch.float64)), torch.tensor([0.7], dtype=torch.float64)
+        family.distribution(torch.tensor([0.4, 0.0], dtype=torch.float64)), torch.tensor([0.7], dtype=torch.float64)
     )
     density = stats.logistic(0.4, np.exp(LOG_SCALE_START)).logpdf(0.7)
     assert found.item() + np.log(100_000) == pytest.approx(density, abs=1e-7)
@@ -147,8 +153,12 @@ def test_gradients_and_vmap() -> None:
     outputs, value = outputs_for(family, 5), levels(9)[[0, 3, 8]]
 
     def score(outputs: Tensor) -> Tensor:
-        law = family.law(outputs)
-        return family.log_prob(law, value) + kl(law, family.law(-outputs)) + family.mean(law).sum(-1)
+        distribution = family.distribution(outputs)
+        return (
+            family.log_prob(distribution, value)
+            + kl(distribution, family.distribution(-outputs))
+            + family.mean(distribution).sum(-1)
+        )
 
     found = vmap(grad(score), randomness="error")(outputs)
     torch.testing.assert_close(found, torch.stack([grad(score)(row) for row in outputs]), **EXACT)
@@ -157,17 +167,17 @@ def test_gradients_and_vmap() -> None:
 
 def test_what_it_cannot_do_is_refused() -> None:
     family = family_of("network")
-    law = family.law(outputs_for(family, 2))
+    distribution = family.distribution(outputs_for(family, 2))
     for ask in (
-        lambda: family.natural(law),
+        lambda: family.natural(distribution),
         lambda: family.statistic(torch.zeros(3)),
-        lambda: family.product(law, law),
-        lambda: family.match(law),
+        lambda: family.product(distribution, distribution),
+        lambda: family.match(distribution),
         lambda: family.standard(torch.zeros(3)),
     ):
         with pytest.raises(TypeError, match="DiscretisedLogistic is of no exponential family"):
             ask()
     with pytest.raises(TypeError, match="no closed-form KL"):
-        kl(law, DiscretisedLogistic(3, n_levels=17).law(torch.zeros(3)))
+        kl(distribution, DiscretisedLogistic(3, n_levels=17).distribution(torch.zeros(3)))
     with pytest.raises(ValueError, match="n_levels is 1"):
         DiscretisedLogistic(3, n_levels=1)

@@ -112,8 +112,8 @@ def test_autoregressive_scores_equal_loops_over_units(name: str, units: int) -> 
     family = made(name, units)
     assert isinstance(family, Autoregressive)
     outputs = normal(1, 4, family.n_outputs)
-    value = family.draw(family.law(outputs), noise_for(family, 3, 1)).detach()
-    found = family.log_prob(family.law(outputs), value).detach()
+    value = family.draw(family.distribution(outputs), noise_for(family, 3, 1)).detach()
+    found = family.log_prob(family.distribution(outputs), value).detach()
     assert found.shape == (3, 4) and value.shape == (3, 4, family.width)
     expected = [[by_hand(family, outputs[0, b].numpy(), value[k, b].numpy()) for b in range(4)] for k in range(3)]
     np.testing.assert_allclose(found, expected, **EXACT)
@@ -123,27 +123,27 @@ def test_autoregressive_scores_equal_loops_over_units(name: str, units: int) -> 
 @pytest.mark.parametrize("units", [1, 3])
 def test_all_states_sum_to_one(name: str, units: int) -> None:
     family = made(name, units)
-    law = family.law(3 * normal(1, 6, family.n_outputs))
-    total = family.log_prob(law, states(family)[:, None]).exp().sum(0)
+    distribution = family.distribution(3 * normal(1, 6, family.n_outputs))
+    total = family.log_prob(distribution, states(family)[:, None]).exp().sum(0)
     torch.testing.assert_close(total, torch.ones(6).double(), **EXACT)
 
 
 @pytest.mark.parametrize("name", DISCRETE)
-def test_discrete_draws_fall_with_the_law_of_every_joint_state(name: str) -> None:
+def test_discrete_draws_fall_with_the_distribution_of_every_joint_state(name: str) -> None:
     family = made(name, 3 if name == "coins" else 2)
-    law = family.law(normal(family.n_outputs))
-    drawn = family.draw(law, noise_for(family, 20_000)).detach()
+    distribution = family.distribution(normal(family.n_outputs))
+    drawn = family.draw(distribution, noise_for(family, 20_000)).detach()
     hits = (drawn[:, None] == states(family)).all(-1)
     assert hits.any(1).all()
-    assert_mean(hits, family.log_prob(law, states(family)).exp().detach(), detect=0.04)
+    assert_mean(hits, family.log_prob(distribution, states(family)).exp().detach(), detect=0.04)
 
 
-def test_the_mean_of_coins_is_no_worse_than_that_of_independent_draws() -> None:
+def test_the_mean_of_bernoulli_is_no_worse_than_that_of_independent_draws() -> None:
     family = made("coins", 4)
-    law = family.law(2 * normal(300, family.n_outputs))
-    p = family.log_prob(law, states(family)[:, None]).exp()
+    distribution = family.distribution(2 * normal(300, family.n_outputs))
+    p = family.log_prob(distribution, states(family)[:, None]).exp()
     mean = torch.einsum("sb,sd->bd", p, states(family))
-    error, variance = family.mean(law) - mean, mean * (1 - mean) / N_MEAN_DRAWS
+    error, variance = family.mean(distribution) - mean, mean * (1 - mean) / N_MEAN_DRAWS
     assert error[:, 0].abs().max() < 1e-12  # known
     assert 0 < error[:, 1:].square().mean() < variance[:, 1:].mean()
     assert error.abs().max() < 6 * 0.5 / math.sqrt(N_MEAN_DRAWS)
@@ -158,7 +158,7 @@ def test_the_mean_of_a_linear_gaussian_is_exact() -> None:
     triangle = torch.tril(family.direct[:4], diagonal=-1).detach()
     expected = torch.linalg.solve(torch.eye(4).double() - triangle, outputs[:, :4].T).T
     family.direct.data[4:].zero_()
-    torch.testing.assert_close(family.mean(family.law(outputs)), expected, **EXACT)
+    torch.testing.assert_close(family.mean(family.distribution(outputs)), expected, **EXACT)
 
 
 # Mixtures
@@ -174,8 +174,8 @@ def components(outputs: np.ndarray, units: int, n: int = 4) -> tuple[np.ndarray,
 def test_mixture_scores_and_means_equal_scipy() -> None:
     family = made("mixture")
     outputs, value = normal(1, 4, family.n_outputs), normal(5, 1, 3, seed=3)
-    law = family.law(outputs)
-    found, mean = family.log_prob(law, value), family.mean(law)
+    distribution = family.distribution(outputs)
+    found, mean = family.log_prob(distribution, value), family.mean(distribution)
     assert found.shape == (5, 4)
     for k, b in itertools.product(range(5), range(4)):
         share, means, deviations = components(outputs[0, b].numpy(), 3)
@@ -190,7 +190,7 @@ def test_mixture_draws_have_the_moments_and_the_mass_of_the_mixture() -> None:
     family = made("mixture", 2)
     outputs = 1.5 * normal(family.n_outputs, seed=4)
     share, means, deviations = components(outputs.numpy(), 2)
-    drawn = family.draw(family.law(outputs), normal(20_000, 2, seed=5)).numpy()
+    drawn = family.draw(family.distribution(outputs), normal(20_000, 2, seed=5)).numpy()
     inside = (drawn < 0.4).all(1).astype(float)
     box = sum(w * stats.norm(m, s).cdf(0.4).prod() for w, m, s in zip(share, means, deviations, strict=True))
     product = sum(w * m[0] * m[1] for w, m in zip(share, means, strict=True))
@@ -205,9 +205,9 @@ def test_mixture_far_apart_and_far_out_stays_exact() -> None:
     means = [-50.0, 0.0, 0.0, 0.0, 50.0, 1.0]
     outputs = torch.tensor([0.0, -20.0, 0.1, *means, *([0.0] * 6)], dtype=torch.float64, requires_grad=True)
     noise = torch.tensor([[8.0, -8.0], [-8.0, 8.0], [0.05, 0.3], [-3.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    value = family.draw(family.law(outputs), noise)
-    torch.testing.assert_close(family.noise_of(family.law(outputs), value), noise, atol=1e-9, rtol=0)
-    score = family.log_prob(family.law(outputs), value)
+    value = family.draw(family.distribution(outputs), noise)
+    torch.testing.assert_close(family.noise_of(family.distribution(outputs), value), noise, atol=1e-9, rtol=0)
+    score = family.log_prob(family.distribution(outputs), value)
     (slope,) = torch.autograd.grad(value.sum() + score.sum(), outputs)
     assert value.isfinite().all() and score.isfinite().all() and slope.isfinite().all()
 
@@ -215,9 +215,9 @@ def test_mixture_far_apart_and_far_out_stays_exact() -> None:
 def test_a_mixture_of_one_is_the_diagonal_gaussian() -> None:
     single, plain = MixtureGaussian(3, 1), DiagonalGaussian(3)
     outputs, noise = normal(4, 6), 3 * normal(7, 4, 3, seed=1)
-    law, other = single.law(torch.cat([normal(4, 1), outputs], -1)), plain.law(outputs)
-    torch.testing.assert_close(single.draw(law, noise), plain.draw(other, noise), **EXACT)
-    torch.testing.assert_close(single.log_prob(law, noise), plain.log_prob(other, noise), **EXACT)
+    distribution, other = single.distribution(torch.cat([normal(4, 1), outputs], -1)), plain.distribution(outputs)
+    torch.testing.assert_close(single.draw(distribution, noise), plain.draw(other, noise), **EXACT)
+    torch.testing.assert_close(single.log_prob(distribution, noise), plain.log_prob(other, noise), **EXACT)
 
 
 # What draws from normal noise have in common
@@ -228,12 +228,12 @@ def test_a_mixture_of_one_is_the_diagonal_gaussian() -> None:
 def test_noise_of_inverts_the_draw_both_ways(name: str, units: int) -> None:
     family = made(name, units)
     assert family.noise == "normal" and family.noise_width == units and family.reparametrised
-    law, noise = family.law(normal(1, 5, family.n_outputs)), 2 * normal(4, 1, units, seed=2)
-    value = family.draw(law, noise)
+    distribution, noise = family.distribution(normal(1, 5, family.n_outputs)), 2 * normal(4, 1, units, seed=2)
+    value = family.draw(distribution, noise)
     assert value.shape == (4, 5, units)
-    torch.testing.assert_close(family.noise_of(law, value), noise.expand(4, 5, units), **EXACT)
+    torch.testing.assert_close(family.noise_of(distribution, value), noise.expand(4, 5, units), **EXACT)
     other = normal(4, 5, units, seed=3)
-    torch.testing.assert_close(family.draw(law, family.noise_of(law, other)), other, **EXACT)
+    torch.testing.assert_close(family.draw(distribution, family.noise_of(distribution, other)), other, **EXACT)
 
 
 @pytest.mark.parametrize("units", [1, 3])
@@ -243,10 +243,12 @@ def test_density_is_that_of_the_noise_over_the_determinant(name: str, units: int
     family = made(name, units)
     for seed in range(4):
         outputs, noise = normal(family.n_outputs, seed=seed), 1.5 * normal(units, seed=10 + seed)
-        jacobian = jacrev(lambda n, o=outputs: family.draw(family.law(o), n))(noise)
+        jacobian = jacrev(lambda n, o=outputs: family.draw(family.distribution(o), n))(noise)
         expected = stats.norm().logpdf(noise).sum() - torch.linalg.slogdet(jacobian)[1].item()
-        law = family.law(outputs)
-        assert family.log_prob(law, family.draw(law, noise)).item() == pytest.approx(expected, abs=1e-9)
+        distribution = family.distribution(outputs)
+        assert family.log_prob(distribution, family.draw(distribution, noise)).item() == pytest.approx(
+            expected, abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "maf"])
@@ -256,10 +258,10 @@ def test_densities_integrate_to_one(name: str) -> None:
     family = made(name, 2)
     for parameter in family.parameters():
         parameter.data.mul_(0.2)
-    law = family.law(0.3 * normal(family.n_outputs))
+    distribution = family.distribution(0.3 * normal(family.n_outputs))
     nodes = torch.linspace(-12, 12, 401, dtype=torch.float64)
     total = torch.stack(
-        [family.log_prob(law, torch.cartesian_prod(rows, nodes)).exp().sum() for rows in nodes.split(40)]
+        [family.log_prob(distribution, torch.cartesian_prod(rows, nodes)).exp().sum() for rows in nodes.split(40)]
     ).sum()
     assert total.item() * (24 / 400) ** 2 == pytest.approx(1, abs=1e-10)
 
@@ -270,7 +272,7 @@ def test_a_spline_flow_integrates_to_one() -> None:
     for i, parameter in enumerate(family.parameters()):
         parameter.data.copy_(normal(*parameter.shape, seed=50 + i))
     outputs = normal(family.n_outputs, seed=1)
-    law = family.law(outputs)
+    distribution = family.distribution(outputs)
     mean, deviation = outputs[0].item(), math.exp(outputs[1].item() / 2)
     knots = family.transforms[0](outputs[2:]).base.horizontal[0].detach().numpy()
     assert len(knots) == 9 and np.ptp(np.diff(knots)) > 0.5  # no identity
@@ -278,7 +280,7 @@ def test_a_spline_flow_integrates_to_one() -> None:
     total = math.erfc(5 / math.sqrt(2))  # the spline is the identity beyond 5
     for left, right in itertools.pairwise(mean + deviation * knots):
         points = torch.from_numpy((left + right) / 2 + nodes * (right - left) / 2).unsqueeze(-1)
-        total += (right - left) / 2 * weights @ family.log_prob(law, points).exp().detach().numpy()
+        total += (right - left) / 2 * weights @ family.log_prob(distribution, points).exp().detach().numpy()
     assert total == pytest.approx(1, abs=1e-10)
 
 
@@ -303,10 +305,10 @@ def test_gradients_of_discrete_scores_equal_finite_differences(name: str) -> Non
     value = states(family)[[1, -2]]
 
     def score(outputs: Tensor) -> Tensor:
-        return family.log_prob(family.law(outputs), value)
+        return family.log_prob(family.distribution(outputs), value)
 
     assert torch.autograd.gradcheck(score, (normal(2, family.n_outputs).requires_grad_(),), eps=1e-6, atol=1e-6)
-    value = family.draw(family.law(normal(family.n_outputs).requires_grad_()), noise_for(family))
+    value = family.draw(family.distribution(normal(family.n_outputs).requires_grad_()), noise_for(family))
     assert not value.requires_grad and not family.reparametrised
 
 
@@ -318,9 +320,9 @@ class Drawn(torch.nn.Module):
         self.family = family
 
     def forward(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        law = self.family.law(outputs)
-        value = self.family.draw(law, noise)
-        return torch.cat([value, self.family.log_prob(law, value).unsqueeze(-1)], -1)
+        distribution = self.family.distribution(outputs)
+        value = self.family.draw(distribution, noise)
+        return torch.cat([value, self.family.log_prob(distribution, value).unsqueeze(-1)], -1)
 
 
 @pytest.mark.parametrize("name", FRESH)
@@ -350,14 +352,14 @@ def test_two_replicas_at_once_equal_each_alone(name: str) -> None:
 
     means = vmap(mean, randomness="error")(parameters, buffers, outputs)
     for r, model in enumerate(models):
-        torch.testing.assert_close(means[r], model.family.mean(model.family.law(outputs[r])), **EXACT)
+        torch.testing.assert_close(means[r], model.family.mean(model.family.distribution(outputs[r])), **EXACT)
 
 
 class Mean(Drawn):
     """The mean alone."""
 
     def forward(self, outputs: Tensor) -> Tensor:  # type: ignore[override]
-        return self.family.mean(self.family.law(outputs))
+        return self.family.mean(self.family.distribution(outputs))
 
 
 # Starts
@@ -365,17 +367,18 @@ class Mean(Drawn):
 
 @pytest.mark.parametrize("name", [name for name in FRESH if name != "mixture"])
 def test_a_fresh_layer_is_its_factorised_kin(name: str) -> None:
-    """Same draws and scores as coins, dice or a diagonal Gaussian of the same outputs, whatever it adds to them."""
+    """Same draws and scores as Bernoulli units, categorical units or a diagonal Gaussian of the same outputs,
+    whatever it adds to them."""
     family = FRESH[name](3).double()
     kin = family.unit if isinstance(family, Autoregressive) else family.gaussian
     assert isinstance(kin, Family)
     outputs, noise = normal(5, family.n_outputs), noise_for(family, 4, 5)
-    law, plain = family.law(outputs), kin.law(outputs[..., : kin.n_outputs])
+    distribution, plain = family.distribution(outputs), kin.distribution(outputs[..., : kin.n_outputs])
     value = kin.draw(plain, noise)
-    torch.testing.assert_close(family.draw(law, noise), value, **EXACT)
-    torch.testing.assert_close(family.log_prob(law, value), kin.log_prob(plain, value), **EXACT)
-    torch.testing.assert_close(family.mean(law), kin.mean(plain).expand(5, -1), **EXACT)
-    start = family.law(family.standard_outputs().double())
+    torch.testing.assert_close(family.draw(distribution, noise), value, **EXACT)
+    torch.testing.assert_close(family.log_prob(distribution, value), kin.log_prob(plain, value), **EXACT)
+    torch.testing.assert_close(family.mean(distribution), kin.mean(plain).expand(5, -1), **EXACT)
+    start = family.distribution(family.standard_outputs().double())
     if kin.n_outputs > 3 or name == "coins":
         expected = (
             kin.log_prob(family.standard(value), value)
@@ -413,31 +416,31 @@ def test_own_weights_come_from_the_generator() -> None:
 @pytest.mark.parametrize("name", FRESH)
 def test_what_needs_natural_parameters_is_refused(name: str) -> None:
     family = made(name)
-    law = family.law(normal(2, family.n_outputs))
-    value = family.draw(law, noise_for(family, 2))
+    distribution = family.distribution(normal(2, family.n_outputs))
+    value = family.draw(distribution, noise_for(family, 2))
     assert not family.factorised
     with pytest.raises(TypeError, match=f"{type(family).__name__} has no terms per unit"):
-        family.unit_log_prob(law, value)
+        family.unit_log_prob(distribution, value)
     for what, ask in (
         ("sufficient statistic", lambda: family.statistic(value)),
-        ("natural parameters", lambda: family.natural(law)),
-        ("product", lambda: family.product(law, law)),
-        ("nearest to a mixture", lambda: family.match(law)),
+        ("natural parameters", lambda: family.natural(distribution)),
+        ("product", lambda: family.product(distribution, distribution)),
+        ("nearest to a mixture", lambda: family.match(distribution)),
     ):
         with pytest.raises(TypeError, match=f"{type(family).__name__} is of no exponential family.*{what}.*log_prob"):
             ask()
     if name in DISCRETE:
         with pytest.raises(TypeError, match="does not tell the noise"):
-            family.noise_of(law, value)
+            family.noise_of(distribution, value)
 
 
 @pytest.mark.parametrize("name", FRESH)
 @pytest.mark.parametrize("other", [DiagonalGaussian(3), FullGaussian(3), Bernoulli(3), Categorical(1, 3), None])
 def test_no_divergence_is_made_up(name: str, other: Family | None) -> None:
     family = made(name)
-    law = family.law(normal(2, family.n_outputs))
-    against = law if other is None else other.law(normal(2, other.n_outputs))
-    for divergence, pair in itertools.product((kl, unit_kl), ((law, against), (against, law))):
+    distribution = family.distribution(normal(2, family.n_outputs))
+    against = distribution if other is None else other.distribution(normal(2, other.n_outputs))
+    for divergence, pair in itertools.product((kl, unit_kl), ((distribution, against), (against, distribution))):
         with pytest.raises(TypeError, match=r"no (closed-form KL|covariance)"):
             divergence(*pair)
 
@@ -463,11 +466,11 @@ def test_bad_sizes_and_kinds_are_refused(make: Callable[[], Family], words: str)
 @pytest.mark.parametrize("name", FRESH)
 def test_float32_agrees_with_float64(name: str) -> None:
     family = made(name)
-    law, noise = family.law(normal(50, family.n_outputs)), noise_for(family, 4, 50)
-    value = family.draw(law, noise).float()
-    exact = family.log_prob(law, value.double())
+    distribution, noise = family.distribution(normal(50, family.n_outputs)), noise_for(family, 4, 50)
+    value = family.draw(distribution, noise).float()
+    exact = family.log_prob(distribution, value.double())
     single = made(name).float()
-    law32 = single.law(normal(50, family.n_outputs).float())
+    law32 = single.distribution(normal(50, family.n_outputs).float())
     found = single.log_prob(law32, value)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), exact, rtol=3e-5, atol=3e-4)

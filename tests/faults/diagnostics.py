@@ -4,7 +4,7 @@ from tests.faults.fault import Change, Fault
 
 INFORMATION = "tests/diagnostics/test_information.py"
 PROPOSALS = "tests/diagnostics/test_proposals.py"
-RICH_LAWS = "tests/diagnostics/test_rich_laws.py"
+RICH_DISTRIBUTIONS = "tests/diagnostics/test_rich_laws.py"
 GAP = "tests/diagnostics/test_gap.py"
 CONSISTENCY = "tests/diagnostics/test_consistency.py"
 NUMERICS = "tests/test_numerics.py"
@@ -22,12 +22,16 @@ FAULTS = (
             'rng.noise({**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x), '
             'seed=seed, purpose="encode and decode", device=str(x.device), dtype=x.dtype)',
         ),
-        (f"{CONSISTENCY}::test_after_any_number_of_steps_the_law_is_a_power_of_the_transition_matrix",),
+        (f"{CONSISTENCY}::test_after_any_number_of_steps_the_distribution_is_a_power_of_the_transition_matrix",),
     ),
     Fault(
         "chain-passes-means",
         "the chain decodes to the mean of x in place of a draw",
-        Change("hvae.diagnostics.consistency:chain", 'draw.family.draw(law, noise["x"])', "draw.family.mean(law)"),
+        Change(
+            "hvae.diagnostics.consistency:chain",
+            'decoder.family("x").draw(distribution, noise["x"])',
+            'decoder.family("x").mean(distribution)',
+        ),
         (CONSISTENCY,),
     ),
     Fault(
@@ -56,18 +60,18 @@ FAULTS = (
         ),
         (NUMERICS,),
     ),
-    # what coins are told
+    # what bernoulli are told
     Fault(
         "spectrum-of-draws",
-        "the information of coins is taken from their states in place of their probabilities",
+        "the information of bernoulli is taken from their states in place of their probabilities",
         Change("hvae.experiments.flach_equilibrium.spectrum:probabilities", "site.mean", "site.value"),
         (f"{SPECTRUM}::test_of_a_stack_it_is_the_information_of_its_listed_states",),
     ),
     Fault(
         "coins-without-tails",
-        "the entropy of a coin counts one of its sides twice",
+        "the entropy of a bernoulli counts one of its sides twice",
         Change(
-            "hvae.numerics:coin_entropy",
+            "hvae.numerics:bernoulli_entropy",
             "special.entr(probability) + special.entr(1 - probability)",
             "2 * special.entr(probability)",
         ),
@@ -108,18 +112,18 @@ FAULTS = (
         Change("hvae.diagnostics.conditional:_conditional", "ratio - above", "ratio"),
         (f"{INFORMATION}::test_top_down_against_the_reference",),
     ),
-    # laws that only score and draw
+    # distributions that only score and draw
     Fault(
         "divergence-from-the-wrong-law",
-        "the sampled divergence is taken from the second law to the first",
+        "the sampled divergence is taken from the second distribution to the first",
         Change("hvae.diagnostics.draws:divergence", "site.log_prob - other.log_prob", "other.log_prob - site.log_prob"),
-        (f"{RICH_LAWS}::test_divergences_by_draws_have_the_closed_form_for_their_mean",),
+        (f"{RICH_DISTRIBUTIONS}::test_divergences_by_draws_have_the_closed_form_for_their_mean",),
     ),
     Fault(
         "read-at-the-encoders-draw",
-        "what the decoder reads through a rich law is sampled at values that q drew",
-        Change("hvae.diagnostics.usage:reading", "site.family.draw(site.law, drawn)", "site.value"),
-        (f"{RICH_LAWS}::test_rates_and_reading_agree_with_the_twin",),
+        "what the decoder reads through a rich distribution is sampled at values that q drew",
+        Change("hvae.diagnostics.usage:reading", "site.family.draw(site.distribution, drawn)", "site.value"),
+        (f"{RICH_DISTRIBUTIONS}::test_rates_and_reading_agree_with_the_twin",),
     ),
     Fault(
         "classifier-sees-the-path-it-judges",
@@ -129,7 +133,7 @@ FAULTS = (
             "moment.double().reshape(site.value.shape)[1:]",
             "moment.double().reshape(site.value.shape)[:1]",
         ),
-        (f"{RICH_LAWS}::test_the_classifier_of_draws_bounds_information_from_below",),
+        (f"{RICH_DISTRIBUTIONS}::test_the_classifier_of_draws_bounds_information_from_below",),
     ),
     # units
     Fault(

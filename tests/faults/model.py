@@ -1,4 +1,4 @@
-"""Faults in the arithmetic of weights, draws, laws and evidence."""
+"""Faults in the arithmetic of weights, draws, distributions and evidence."""
 
 from tests.faults.fault import Change, Fault
 
@@ -77,8 +77,8 @@ FAULTS = (
         "log-probabilities of units are averaged where they are to be summed",
         Change(
             "hvae.families.family:Family.log_prob",
-            "self.unit_log_prob(law, value).sum",
-            "self.unit_log_prob(law, value).mean",
+            "self.unit_log_prob(distribution, value).sum",
+            "self.unit_log_prob(distribution, value).mean",
         ),
         ("tests/test_families.py::test_log_prob_equals_scipy_and_broadcasts",),
     ),
@@ -111,8 +111,10 @@ FAULTS = (
     ),
     Fault(
         "draw-scaled-by-too-much",
-        "Gaussian draws are wider than the law that scores them",
-        Change("hvae.families.gaussian:DiagonalGaussian.draw", "law.stddev", "(1 + SIZE) * law.stddev"),
+        "Gaussian draws are wider than the distribution that scores them",
+        Change(
+            "hvae.families.gaussian:DiagonalGaussian.draw", "distribution.stddev", "(1 + SIZE) * distribution.stddev"
+        ),
         (
             "tests/test_families.py::test_gaussian_draws_are_mean_plus_scale_times_noise",
             "tests/test_evidence.py::test_weights_average_to_the_evidence_of_gaussian_stacks",
@@ -121,7 +123,7 @@ FAULTS = (
     ),
     Fault(
         "coins-by-probabilities",
-        "coins are scored by their probabilities, which round to 0 and 1",
+        "bernoulli are scored by their probabilities, which round to 0 and 1",
         Change(
             "hvae.families.discrete:Bernoulli.unit_log_prob",
             "return value * logits - F.softplus(logits)",
@@ -130,13 +132,13 @@ FAULTS = (
             return value * p.log() + (1 - value) * (1 - p).log()
             """,
         ),
-        ("tests/test_families.py::test_coins_answer_1000_where_the_truth_is_1000",),
+        ("tests/test_families.py::test_bernoulli_answer_1000_where_the_truth_is_1000",),
     ),
     Fault(
         "dice-without-gumbel-tails",
         "a die falls by uniform noise on its logits in place of Gumbel noise",
         Change("hvae.families.discrete:Categorical._scores", "gumbel", "self._split(noise)"),
-        ("tests/test_families.py::test_discrete_draws_fall_with_the_law_of_every_joint_state",),
+        ("tests/test_families.py::test_discrete_draws_fall_with_the_distribution_of_every_joint_state",),
     ),
     Fault(
         "ladder-merges-by-variance",
@@ -148,13 +150,13 @@ FAULTS = (
     Fault(
         "ladder-prior-from-means",
         "the ladder's prior of layer l is fed by the upward pass's mean of the layer above, not by what was drawn",
-        Change("hvae.posterior:Ladder.walk", "decoder[name](values)", "decoder[name](means)"),
+        Change("hvae.posterior:Ladder.walk", "decoder.descend(values)", "decoder.descend(means)"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
         "ladder-top-merged",
-        "the top of a ladder is merged with its prior, where the paper has the encoder's law alone",
-        Change("hvae.posterior:Ladder.walk", "decoder[name].parents", "name in decoder.variables"),
+        "the top of a ladder is merged with its prior, where the paper has the encoder's distribution alone",
+        Change("hvae.posterior:Ladder.walk", "decoder.parents(name)", "name in decoder.variables"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
@@ -228,7 +230,11 @@ FAULTS = (
     Fault(
         "closed-form-in-a-weight",
         "a closed-form KL stands in an importance weight where the sampled rate belongs",
-        Change("hvae.evidence:Evidence.log_weight", "self.rate(name)", "kl(self.q[name].law, self.p[name].law)"),
+        Change(
+            "hvae.evidence:Evidence.log_weight",
+            "self.rate(name)",
+            "kl(self.q[name].distribution, self.p[name].distribution)",
+        ),
         (
             "tests/test_evidence.py::test_log_weights_are_log_p_minus_log_q_by_other_arithmetic",
             "tests/test_evidence.py::test_weights_average_to_the_evidence_of_gaussian_stacks",
@@ -254,8 +260,8 @@ FAULTS = (
     Fault(
         "vamp-shares-forgotten",
         "the mixture of pseudo-inputs is a sum and not a mean",
-        Change("hvae.families.mixture:EqualMixture.law", "-math.log(self.n_components)", "0.0"),
-        ("tests/test_vamp.py::test_the_prior_is_the_mixture_of_the_encoders_laws_at_known_points",),
+        Change("hvae.families.mixture:EqualMixture.distribution", "-math.log(self.n_components)", "0.0"),
+        ("tests/test_vamp.py::test_the_prior_is_the_mixture_of_the_encoders_distributions_at_known_points",),
     ),
     Fault(
         "vamp-net-under-two-names",

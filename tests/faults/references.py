@@ -12,7 +12,9 @@ FAULTS = (
         "least-gap-of-the-covariance",
         "the least gap of a diagonal Gaussian is read off the covariance, not the precision",
         Change(
-            "hvae.experiments.orders.frozen_decoder:least_gap", "torch.linalg.inv(law.covariance)", "law.covariance"
+            "hvae.experiments.orders.frozen_decoder:least_gap",
+            "torch.linalg.inv(distribution.covariance)",
+            "distribution.covariance",
         ),
         ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
     ),
@@ -22,8 +24,8 @@ FAULTS = (
         "a layer's gap is KL(p ‖ q)",
         Change(
             "hvae.exact.linear_gaps:linear_gaps",
-            "visit.expected_kl(q.law(name), joint.conditional([name], before), before)",
-            "visit.expected_kl(joint.conditional([name], before), q.law(name), before)",
+            "visit.expected_kl(q.distribution(name), joint.conditional([name], before), before)",
+            "visit.expected_kl(joint.conditional([name], before), q.distribution(name), before)",
         ),
         LINEAR,
         raises=REFUSAL,
@@ -46,8 +48,8 @@ FAULTS = (
         "an expected log-density is taken at the mean, with too little of the spread about it",
         Change(
             "hvae.exact.linear_gaps:_Visit.expected_log_prob",
-            "_trace_ratio(spread, law.covariance)",
-            "(1 - SIZE) * _trace_ratio(spread, law.covariance)",
+            "_trace_ratio(spread, distribution.covariance)",
+            "(1 - SIZE) * _trace_ratio(spread, distribution.covariance)",
         ),
         LINEAR,
         size=0.02,
@@ -146,7 +148,7 @@ FAULTS = (
         Change("hvae.exact.discrete_information:_conditional", "so_far - above", "so_far"),
         ("tests/reference/test_discrete.py::test_informations_equal_enumeration",),
     ),
-    # whole stacks of coins
+    # whole stacks of bernoulli
     Fault(
         "enumeration-beta-of-the-wrong-layer",
         "log p(z_l | z_{l+1}) is weighed by the layer above it, not by its own",
@@ -168,8 +170,8 @@ FAULTS = (
         "exact inference forgets that a dear layer has a flatter posterior",
         Change(
             "hvae.experiments.conjecture.enumeration:Tables._scores",
-            "prices[layer] * found[-1].logsumexp(-1)",
-            "(prices[layer] * found[-1]).logsumexp(-1)",
+            "thresholds[layer] * found[-1].logsumexp(-1)",
+            "(thresholds[layer] * found[-1]).logsumexp(-1)",
         ),
         ("tests/reference/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",),
     ),
@@ -186,13 +188,13 @@ FAULTS = (
     # what a needed layer may cost
     Fault(
         "worth-of-every-coin",
-        "z2 is said to be worth what ties a group to all others, its own coins left out",
+        "z2 is said to be worth what ties a group to all others, its own bernoulli left out",
         Change("hvae.experiments.conjecture.grouped:log_groups", "axis != group", "axis == group"),
         ("tests/test_prices.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",),
     ),
     Fault(
         "local-threshold-of-fair-coins",
-        "the local threshold takes the coins of z1 for fair ones when it reads x",
+        "the local threshold takes the bernoulli of z1 for fair ones when it reads x",
         Change("hvae.experiments.conjecture.grouped:local_threshold", "tables.down[0].mT + prior", "tables.down[0].mT"),
         ("tests/test_prices.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
     ),
@@ -204,7 +206,7 @@ FAULTS = (
     ),
     Fault(
         "search-forgets-its-neighbours",
-        "each price is trained again from the first stack known, not from the best of all prices",
+        "each beta_power is trained again from the first stack known, not from the best of all thresholds",
         Change(
             "hvae.experiments.conjecture.thresholds:Search.best",
             "max(self._known[teacher], key=lambda solution: solution.value(beta))",
@@ -216,15 +218,15 @@ FAULTS = (
         "rate-of-a-stack-at-another-price",
         "under exact inference the rate is that of the posterior at β = 1",
         Change("hvae.experiments.conjecture.grouped:_solution", "tables.best((1.0, beta))", "tables.best((1.0, 1.0))"),
-        ("tests/test_prices.py::test_rows_of_coins_hold_what_their_stacks_have",),
+        ("tests/test_prices.py::test_rows_of_bernoulli_hold_what_their_stacks_have",),
     ),
     Fault(
         "autoregressive-table-without-masks",
         "the states of an autoregressive layer are scored as if its units were independent",
         Change(
             "hvae.exact.discrete_visits:log_table",
-            "family.log_prob(family.law(part), values)",
-            "family.unit.log_prob(family.unit.law(part[..., : family.width]), values)",
+            "family.log_prob(family.distribution(part), values)",
+            "family.unit.log_prob(family.unit.distribution(part[..., : family.width]), values)",
         ),
         ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
     ),
@@ -251,7 +253,7 @@ FAULTS = (
     ),
     Fault(
         "least-gaussian-forgets-above",
-        "the best law of z1 does not mind what it makes of z2",
+        "the best distribution of z1 does not mind what it makes of z2",
         Change(
             "hvae.experiments.conjecture.lines:Lines._least",
             "self.reverse(name) - above",

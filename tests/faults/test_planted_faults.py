@@ -40,7 +40,7 @@ def mean(values, scale=2):
     return share()
 
 
-class Law:
+class EncoderKind:
     width: int = 1
 
     def mean(self):
@@ -79,9 +79,9 @@ def test_the_source_has_the_place_of_every_fault(name: str) -> None:
         ("mean", "2", "1", "scale=2", "scale=1"),
         ("mean", "total = 0", "total = 1\ntotal -= 2", "    total = 0\n", "    total = 1\n    total -= 2\n"),
         ("mean", "total += scale * value", "pass", "total += scale * value", "pass"),
-        ("Law.mean", "self.width + LIMIT", "self.width", "self.width + LIMIT", "self.width"),
-        ("Law", "LIMIT", "0", "self.width + LIMIT", "self.width + 0"),
-        ("Law.width", "1", "2", "width: int = 1", "width: int = 2"),
+        ("EncoderKind.mean", "self.width + LIMIT", "self.width", "self.width + LIMIT", "self.width"),
+        ("EncoderKind", "LIMIT", "0", "self.width + LIMIT", "self.width + 0"),
+        ("EncoderKind.width", "1", "2", "width: int = 1", "width: int = 2"),
         ("LIMIT", "3", "4", "LIMIT = 3", "LIMIT = 4"),
     ],
 )
@@ -115,7 +115,7 @@ def test_layout_says_nothing(source: str, old: str) -> None:
     ("target", "old", "new", "message"),
     [
         ("nowhere", "x", "y", "house:nowhere is defined 0 times"),
-        ("Law.nowhere", "x", "y", "house:Law.nowhere is defined 0 times"),
+        ("EncoderKind.nowhere", "x", "y", "house:EncoderKind.nowhere is defined 0 times"),
         ("", "x", "y", "house: is defined 0 times"),
         ("spare", "x", "y", "house:spare is defined 2 times"),
         ("mean", "self.width", "1", "'self.width' stands 0 times in house:mean"),
@@ -146,7 +146,7 @@ def test_a_module_is_found_where_the_repository_has_it() -> None:
         ("hvae.experiments.truth", "experiments/truth/__init__.py"),
         ("hvae.analysis.claims", "analysis/claims.py"),
     ):
-        assert path_of(module) == harness.REPO / path
+        assert path_of(module).resolve() == harness.REPO / path
     for module in ("hvae.nowhere", "hvae.rng.numerics", "nowhere.numerics"):
         with pytest.raises(ValueError, match=f"no module {module}"):
             path_of(module)

@@ -45,12 +45,12 @@ FAULTS = (
     ),
     Fault(
         "laws-detached-in-sticking-the-landing",
-        "sticking the landing detaches the parameters of q's laws, which cuts the path through lower layers",
+        "sticking the landing detaches the parameters of q's distributions, which cuts the path through lower layers",
         Change(
             "hvae.gradients:stick",
             "evidence.frozen.q[name]",
-            "replace(site, law=torch.distributions.MultivariateNormal(site.law.mean.detach(), "
-            "scale_tril=site.law.scale_tril.detach(), validate_args=False))",
+            "replace(site, distribution=torch.distributions.MultivariateNormal(site.distribution.mean.detach(), "
+            "scale_tril=site.distribution.scale_tril.detach(), validate_args=False))",
         ),
         ("tests/test_gradients.py::test_at_the_exact_posterior_every_single_draw_has_the_gradient_0",),
     ),
@@ -68,19 +68,21 @@ FAULTS = (
     ),
     Fault(
         "relaxed-coin-with-the-wrong-noise",
-        "the noise of a relaxed coin has the wrong sign: the same law, but not the hard draw's limit",
+        "the noise of a relaxed bernoulli has the wrong sign: the same distribution, but not the hard draw's limit",
         Change(
             "hvae.families.discrete:Bernoulli.soft",
-            "_logits(law) - torch.logit(noise)",
-            "_logits(law) + torch.logit(noise)",
+            "_logits(distribution) - torch.logit(noise)",
+            "_logits(distribution) + torch.logit(noise)",
         ),
-        ("tests/test_relaxation.py::test_straight_through_values_have_the_discrete_law_and_relaxed_ones_lie_between",),
+        (
+            "tests/test_relaxation.py::test_straight_through_values_have_the_discrete_distribution_and_relaxed_ones_lie_between",
+        ),
     ),
     Fault(
         "relaxed-too-cold",
-        "a relaxed coin has another temperature than it says",
+        "a relaxed bernoulli has another temperature than it says",
         Change("hvae.families.discrete:Bernoulli.soft", "temperature", "(1 - SIZE) * temperature"),
-        ("tests/test_relaxation.py::test_the_relaxed_gradient_of_a_coin_climbs_the_surrogate",),
+        ("tests/test_relaxation.py::test_the_relaxed_gradient_of_a_bernoulli_climbs_the_surrogate",),
         size=0.02,
     ),
     Fault(
@@ -92,7 +94,7 @@ FAULTS = (
     Fault(
         "decoder-moves-a-step-early",
         "the decoder's turn comes at the step before",
-        Change("hvae.lab.assembly.trainable:moves", "step + 1", "step + 2"),
+        Change("hvae.lab.assembly.trainable:trainable", "step + 1", "step + 2"),
         ("tests/test_training.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",),
     ),
     Fault(
@@ -128,8 +130,8 @@ FAULTS = (
         "a unit that is removed still counts in the log-densities",
         Change(
             "hvae.families.removed:Removed.unit_log_prob",
-            "self.family.unit_log_prob(law, value).masked_fill(self.removed, 0.0)",
-            "self.family.unit_log_prob(law, value)",
+            "self.family.unit_log_prob(distribution, value).masked_fill(self.removed, 0.0)",
+            "self.family.unit_log_prob(distribution, value)",
         ),
         ("tests/test_removal.py::test_the_log_weights_are_those_of_a_stack_that_never_had_the_units",),
     ),

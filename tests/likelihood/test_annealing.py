@@ -21,7 +21,7 @@ from hvae.likelihood.sandwich import noise_at, simulate
 from hvae.posterior import NetworkPosterior
 from tests.reference.stacks import decoder
 from tests.statistics import assert_mean
-from tests.test_gradients import coins, normal, stack
+from tests.test_gradients import bernoulli, normal, stack
 
 WIDTHS = (5, 3, 2, 2)
 DETECT = 0.02
@@ -119,9 +119,10 @@ def test_moves_leave_the_posterior_where_it_is(model: HVAE) -> None:
 
 
 def moments(model: HVAE, x: Tensor, z: dict[str, Tensor]) -> np.ndarray:
-    """[n, M]: squares of the standardised residuals of every conditional, which are 1 on average in the joint law."""
+    """[n, M]: squares of the standardised residuals of every conditional, which are 1 on average in the joint
+    distribution."""
     trace = model.decoder.walk({**z, "x": x.unsqueeze(0)}, {})
-    white = [site.family.noise_of(site.law, site.value)[0] for site in trace.values()]
+    white = [site.family.noise_of(site.distribution, site.value)[0] for site in trace.values()]
     return torch.cat([*white, *(w.square() for w in white)], -1).numpy()
 
 
@@ -189,18 +190,18 @@ def test_given_latents_turn_the_evidence_into_a_joint_one(model: HVAE, exact: Li
 
 
 def test_discrete_latents_and_numbers_below_one_are_refused(x: Tensor) -> None:
-    mixed = stack("bottom-up", [normal, coins(2)])
+    mixed = stack("bottom-up", [normal, bernoulli(2)])
     with pytest.raises(NotWhitenedError, match="z2 is discrete"):
         sandwich(mixed, 3, Annealing(2, 2, 1), seed=0, like=torch.zeros(1, 3).double())
     with pytest.raises(NotWhitenedError, match="z2 and z1 are discrete"):
-        from_prior(stack("bottom-up", [coins(1), coins(2)]).decoder, torch.zeros(2, 3).double())
+        from_prior(stack("bottom-up", [bernoulli(1), bernoulli(2)]).decoder, torch.zeros(2, 3).double())
     for knobs in ((0, 2, 1), (2, 0, 1), (2, 2, 0)):
         with pytest.raises(ValueError, match="give at least 1"):
             Annealing(*knobs)
     with pytest.raises(ValueError, match="give at least 1"):
         simulate(mixed, 0, 0, torch.zeros(1, 3))
     with pytest.raises(TypeError, match="does not tell the noise"):
-        Bernoulli(1).noise_of(Bernoulli(1).law(torch.zeros(1)), torch.ones(1))
+        Bernoulli(1).noise_of(Bernoulli(1).distribution(torch.zeros(1)), torch.ones(1))
 
 
 def test_weights_that_are_no_number_are_marked(model: HVAE, x: Tensor) -> None:

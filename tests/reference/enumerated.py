@@ -233,7 +233,7 @@ class Enumerated:
         for position, name in enumerate(self.order):
             found["marginal"][name] = information("x", name)
             if bottom_up:
-                seen = ["x", *self.order[:position][-1:]]  # all that any law of these orders may see
+                seen = ["x", *self.order[:position][-1:]]  # all that any distribution of these orders may see
                 found["from_parent"][name] = entropy(seen) + entropy([name]) - entropy([*seen, name])
                 found["about_datum"][name] = found["marginal"][name]
             else:

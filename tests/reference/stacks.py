@@ -1,4 +1,5 @@
-"""Linear-Gaussian stacks for tests, and their joint law by arithmetic that shares no code with `hvae.exact`."""
+"""Linear-Gaussian stacks for tests, and their joint distribution by arithmetic that shares no code with
+`hvae.exact`."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,8 +13,8 @@ from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, Merge, NetworkPosterior, alone
 
 Array = np.ndarray
-Law = tuple[Sequence[str], Array, Array, Array]
-"""parents, weight, bias and noise covariance of an affine Gaussian law"""
+EncoderKind = tuple[Sequence[str], Array, Array, Array]
+"""parents, weight, bias and noise covariance of an affine Gaussian distribution"""
 
 
 def linear(n_in: int, family: Family, source: torch.Generator, scale: float = 1.0) -> nn.Linear:
@@ -101,15 +102,16 @@ def ladder(widths: Sequence[int], *, seed: int = 100, top: Merge = alone) -> Lad
     return Ladder(BeliefNetwork([first, *(upward[name] for name in upward.variables[1:])]), top)
 
 
-def laws(network: BeliefNetwork) -> dict[str, Law]:
-    """The laws of a network, read from its tensors."""
+def distributions(network: BeliefNetwork) -> dict[str, EncoderKind]:
+    """The distributions of a network, read from its tensors."""
     return {name: (network[name].parents, *parameters(network[name])) for name in network.variables}
 
 
-def ladder_laws(upward: BeliefNetwork, above: BeliefNetwork, *, merged_top: bool) -> dict[str, Law]:
-    """The laws of a ladder: precisions of u_l(z_l; x) and p(z_l | ·) add (Sønderby et al. 2016, equations 15 to 17)."""
+def ladder_distributions(upward: BeliefNetwork, above: BeliefNetwork, *, merged_top: bool) -> dict[str, EncoderKind]:
+    """The distributions of a ladder: precisions of u_l(z_l; x) and p(z_l | ·) add (Sønderby et al. 2016, equations 15
+    to 17)."""
     weight, bias = np.eye(parameters(upward["z1"])[0].shape[1]), np.zeros(1)
-    found: dict[str, Law] = {}
+    found: dict[str, EncoderKind] = {}
     for name in upward.variables:
         step, shift, noise = parameters(upward[name])
         bias, weight = step @ np.broadcast_to(bias, step.shape[1:]) + shift, step @ weight
@@ -153,11 +155,11 @@ def joint(
     network: BeliefNetwork, roots: dict[str, tuple[Array, Array]] | None = None
 ) -> tuple[dict[str, list[int]], Array, Array]:
     """Indices, mean and covariance of all variables of a network."""
-    return grown(laws(network), roots)
+    return grown(distributions(network), roots)
 
 
 def grown(
-    conditionals: Mapping[str, Law], roots: Mapping[str, tuple[Array, Array]] | None = None
+    conditionals: Mapping[str, EncoderKind], roots: Mapping[str, tuple[Array, Array]] | None = None
 ) -> tuple[dict[str, list[int]], Array, Array]:
     """Indices, mean and covariance of all variables, grown one variable at a time (Bishop 2006, 8.15 and 8.16)."""
     where: dict[str, list[int]] = {}

@@ -176,7 +176,7 @@ def test_the_gradient_equals_central_differences(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_evidence_of_all_joint_states_says_the_same(kind: str) -> None:
-    """The laws that `hvae.evidence` weighs are the laws that the chain reads."""
+    """The distributions that `hvae.evidence` weighs are the distributions that the chain reads."""
     families = stack("mixed", 3)
     network, visits, x = decoder(families), posterior(kind, families), observations(families[0], N_DATA)
     chain, model = DiscreteChain.of(network), HVAE(network, visits)
@@ -229,7 +229,7 @@ def test_chunks_of_data_change_nothing_and_stay_small(n_data: int, kind: str, mo
 
 
 def side_by_side(parents: dict[str, list[str]], units: int, source: torch.Generator) -> BeliefNetwork:
-    """Layers of coins where unit i sees unit i only: `units` independent chains, whose answers add up."""
+    """Layers of Bernoulli units where unit i sees unit i only: `units` independent chains, whose answers add up."""
     conditionals = []
     for name, seen in parents.items():
         bias = torch.randn(units, generator=source, dtype=torch.float64)
@@ -257,8 +257,9 @@ def one_unit(network: BeliefNetwork, i: int) -> BeliefNetwork:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parents", [{"z1": ["x"], "z2": ["z1"]}, {"z2": ["x"], "z1": ["z2"]}], ids=["up", "down"])
-def test_twelve_coins_a_layer(parents: dict[str, list[str]]) -> None:
-    """2^12 states a layer, against twelve enumerations of one coin a layer; gradients are not kept at this size."""
+def test_twelve_bernoulli_a_layer(parents: dict[str, list[str]]) -> None:
+    """2^12 states a layer, against twelve enumerations of one Bernoulli unit a layer; gradients are not kept at this
+    size."""
     source = torch.Generator().manual_seed(0)
     network = side_by_side({"z2": [], "z1": ["z2"], "x": ["z1"]}, 12, source)
     encoder = side_by_side(parents, 12, source)
@@ -279,7 +280,7 @@ def test_twelve_coins_a_layer(parents: dict[str, list[str]]) -> None:
 
 
 def test_float32_nets_give_identities_in_float64() -> None:
-    """The laws are those of the float32 logits, normalised and summed in float64."""
+    """The distributions are those of the float32 logits, normalised and summed in float64."""
     families = stack("coins", 3)
     network, visits = decoder(families).float(), posterior("bottom-up", families).float()
     gaps = DiscreteChain.of(network).gaps(visits, observations(families[0], N_DATA).float())
@@ -315,13 +316,13 @@ def conditional(name: str, parents: list[str], n_in: int, family: Family) -> Con
 
 
 def two_layers(**other: Conditional) -> BeliefNetwork:
-    """z2 -> z1 -> x of two coins each, some laws replaced."""
-    laws = {
+    """z2 -> z1 -> x of two Bernoulli units each, some distributions replaced."""
+    distributions = {
         "z2": Conditional("z2", [], Root(torch.zeros(2).double(), learned=True), Bernoulli(2)),
         "z1": conditional("z1", ["z2"], 2, Bernoulli(2)),
         "x": conditional("x", ["z1"], 2, Bernoulli(2)),
     }
-    return BeliefNetwork([*{**laws, **other}.values()])
+    return BeliefNetwork([*{**distributions, **other}.values()])
 
 
 @pytest.mark.parametrize(
@@ -341,12 +342,12 @@ def test_decoders_without_a_reference(network: BeliefNetwork, reason: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("laws", "reason"),
+    ("distributions", "reason"),
     [
         ([("z1", ["x"], Bernoulli(2)), ("z2", ["z1"], Bernoulli(2)), ("z3", ["z1", "z2"], Bernoulli(2))],
-         "law of z3 sees more than it may.* no other latent than z2"),
+         "distribution of z3 sees more than it may.* no other latent than z2"),
         ([("z3", ["x"], Bernoulli(2)), ("z2", ["x"], Bernoulli(2)), ("z1", ["z3"], Bernoulli(2))],
-         "law of z1 sees more"),
+         "distribution of z1 sees more"),
         ([("z2", ["x"], Bernoulli(2)), ("z1", ["z2"], Bernoulli(2)), ("z3", ["z1"], Bernoulli(2))],
          r"visits \['z2', 'z1', 'z3'\]"),
         ([("z1", ["x"], Bernoulli(2)), ("z2", ["z1"], Categorical(1, 2)), ("z3", ["z2"], Bernoulli(2))],
@@ -355,10 +356,10 @@ def test_decoders_without_a_reference(network: BeliefNetwork, reason: str) -> No
          "draws z2 from a DiagonalGaussian"),
     ],
 )  # fmt: skip
-def test_posteriors_without_a_reference(laws: list[tuple[str, list[str], Family]], reason: str) -> None:
+def test_posteriors_without_a_reference(distributions: list[tuple[str, list[str], Family]], reason: str) -> None:
     families = [Bernoulli(2)] * 4
     visits = NetworkPosterior(
-        BeliefNetwork([conditional(name, seen, 2 * len(seen), family) for name, seen, family in laws])
+        BeliefNetwork([conditional(name, seen, 2 * len(seen), family) for name, seen, family in distributions])
     )
     chain, x = DiscreteChain.of(decoder(families)), observations(families[0], N_DATA)
     for ask in (chain.gaps, chain.elbo, chain.information):
@@ -391,11 +392,11 @@ def test_bad_input_is_named() -> None:
     assert moving.log_px(x).isfinite().all()
     with torch.no_grad():
         next(visits.parameters()).fill_(math.inf)
-    with pytest.raises(NoReferenceError, match="posterior's law of z1 has logits that are not finite"):
+    with pytest.raises(NoReferenceError, match="posterior's distribution of z1 has logits that are not finite"):
         chain.elbo(visits, x)
     with torch.no_grad():
         next(network.parameters()).fill_(math.nan)
-    with pytest.raises(NoReferenceError, match="decoder's law of z2 has logits that are not finite"):
+    with pytest.raises(NoReferenceError, match="decoder's distribution of z2 has logits that are not finite"):
         chain.log_px(x)
 
 

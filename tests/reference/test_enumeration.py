@@ -1,4 +1,5 @@
-"""Tables of whole stacks of coins: bounds, gaps and informations against other arithmetic, and their training."""
+"""Tables of whole stacks of Bernoulli units: bounds, gaps and informations against other arithmetic, and their
+training."""
 
 import copy
 import itertools
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from hvae import nets
 from hvae.exact import DiscreteChain
 from hvae.exact import known_stacks as examples
-from hvae.experiments.conjecture.enumeration import Enumeration, Tables, coin_states, fit
+from hvae.experiments.conjecture.enumeration import Enumeration, Tables, bernoulli_states, fit
 from hvae.families import Autoregressive, Bernoulli
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
@@ -43,7 +44,7 @@ def weights(n: int, seed: int = 7) -> Tensor:
 def test_bound_and_gaps_equal_the_chain_of_transfer_matrices(rich: bool) -> None:
     made = stack(rich=rich)
     assert made.encoder is not None
-    tables, weight, x = made(), weights(8), coin_states(3)
+    tables, weight, x = made(), weights(8), bernoulli_states(3)
     chain, visits = DiscreteChain.of(made.decoder), NetworkPosterior(made.encoder)
     exact = chain.gaps(visits, x)
     torch.testing.assert_close(tables.bound(weight, (1.0, 1.0, 1.0)), (weight * exact.elbo).sum(), **EXACT)
@@ -131,5 +132,5 @@ def test_exact_inference_trains_the_likelihood() -> None:
     found = fit([exact], weight.unsqueeze(0), (1.0, 1.0), 100, 0.05)
     with torch.no_grad():
         chain = DiscreteChain.of(found.stacks[0].decoder)
-        torch.testing.assert_close(found.bound[0], (weight * chain.log_px(coin_states(3))).sum(), **EXACT)
-        assert found.bound[0] > (weight * DiscreteChain.of(made.decoder).log_px(coin_states(3))).sum()
+        torch.testing.assert_close(found.bound[0], (weight * chain.log_px(bernoulli_states(3))).sum(), **EXACT)
+        assert found.bound[0] > (weight * DiscreteChain.of(made.decoder).log_px(bernoulli_states(3))).sum()

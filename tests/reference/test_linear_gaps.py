@@ -22,15 +22,15 @@ from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 from tests.reference.stacks import (
     NETWORKS,
     Array,
-    Law,
+    EncoderKind,
     decoder,
+    distributions,
     encoder,
     gaussian,
     grown,
     joint,
     ladder,
-    ladder_laws,
-    laws,
+    ladder_distributions,
     linear,
     posterior,
 )
@@ -51,11 +51,11 @@ def model_of(kind: str, widths: Sequence[int], skips: bool = False) -> HVAE:
     return HVAE(decoder(widths, skips=skips, scale=1.0), visits)
 
 
-def laws_of(model: HVAE) -> dict[str, Law]:
+def distributions_of(model: HVAE) -> dict[str, EncoderKind]:
     if isinstance(model.posterior, NetworkPosterior):
-        return laws(model.posterior.network)
+        return distributions(model.posterior.network)
     assert isinstance(model.posterior, Ladder)
-    return ladder_laws(model.posterior.upward, model.decoder, merged_top=model.posterior.top is shared)
+    return ladder_distributions(model.posterior.upward, model.decoder, merged_top=model.posterior.top is shared)
 
 
 def points(mean: Array, covariance: Array) -> Array:
@@ -76,7 +76,7 @@ def kl(mean: Array, covariance: Array, other_mean: Array, other: Array) -> float
     return float((log_density(at, mean, covariance) - log_density(at, other_mean, other)).mean())
 
 
-def by_numpy(network: BeliefNetwork, conditionals: Mapping[str, Law], x: Array) -> dict[str, dict[str, float]]:
+def by_numpy(network: BeliefNetwork, conditionals: Mapping[str, EncoderKind], x: Array) -> dict[str, dict[str, float]]:
     """All numbers of `Gaps` for one datum `x [D]`: layers from KLs, remaining from marginals, total from the joint."""
     where, mean, covariance = joint(network)
     order, at_x = list(conditionals), (x, np.zeros((len(x), len(x))))
@@ -147,7 +147,7 @@ def test_gaps_equal_numpy_three_ways(kind: str, depth: int, skips: bool) -> None
     assert gaps.total.shape == (2,) and gaps.total.dtype == torch.float64 and gaps.error == 0
     assert_identities(gaps)
     for datum in range(len(x)):
-        expected = by_numpy(model.decoder, laws_of(model), x[datum].numpy())
+        expected = by_numpy(model.decoder, distributions_of(model), x[datum].numpy())
         assert sum(expected["layers"].values()) == pytest.approx(
             expected[""]["log_px"] - expected[""]["elbo"], abs=1e-9
         )
@@ -347,9 +347,9 @@ def rotating() -> Posterior:
 
 @pytest.mark.parametrize("log_variance", [0.0, -19.0])
 def test_a_variance_that_moves_is_refused_however_small_it_is(log_variance: float) -> None:
-    with pytest.raises(NoReferenceError, match=r"law of z1 .* variance depends"):
+    with pytest.raises(NoReferenceError, match=r"distribution of z1 .* variance depends"):
         LinearGaussian.of(decoder((4, 2))).gaps(shrinking(log_variance, 0.01), observations(2, 4))
-    with pytest.raises(NoReferenceError, match=r"law of z1 .* variance depends"):
+    with pytest.raises(NoReferenceError, match=r"distribution of z1 .* variance depends"):
         LinearGaussian.of(decoder((4, 2))).gaps(rotating(), observations(2, 4))
     LinearGaussian.of(decoder((4, 2))).gaps(shrinking(log_variance, 0.0), observations(2, 4))
 
@@ -357,9 +357,9 @@ def test_a_variance_that_moves_is_refused_however_small_it_is(log_variance: floa
 def test_posteriors_without_exact_answers_are_refused_with_the_reason() -> None:
     reference, x = LinearGaussian.of(decoder((4, 2))), observations(2, 4)
     learned = DiagonalGaussian(2, variance="learned")
-    with pytest.raises(NoReferenceError, match=r"law of z1 .* not affine"):
+    with pytest.raises(NoReferenceError, match=r"distribution of z1 .* not affine"):
         reference.gaps(first_layer(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), learned), x)
-    with pytest.raises(NoReferenceError, match="z1 has a Bernoulli law"):
+    with pytest.raises(NoReferenceError, match="z1 has a Bernoulli distribution"):
         reference.gaps(first_layer(nn.Linear(4, 2), Bernoulli(2)), x)
     normed = nn.Sequential(nn.Linear(4, 2, bias=False), BatchNorm(2))
     with pytest.raises(NoReferenceError, match=r"batch norm in training mode .* eval\(\)"):
@@ -375,7 +375,7 @@ def test_children_before_their_parents_are_refused() -> None:
     below = Conditional("z1", ["z2"], linear(2, family, source), family)
     observed = Conditional("x", ["z1"], linear(2, four := gaussian(4, source), source), four)
     LinearGaussian.of(BeliefNetwork([above, below, observed]))
-    with pytest.raises(NoReferenceError, match=r"law of z1 .* parents before children"):
+    with pytest.raises(NoReferenceError, match=r"distribution of z1 .* parents before children"):
         LinearGaussian.of(BeliefNetwork([below, above, observed]))
 
 
@@ -393,7 +393,7 @@ def test_data_and_posteriors_that_do_not_fit_are_named() -> None:
             ask(broken)
 
 
-def test_a_law_too_narrow_for_its_family_is_refused_instead_of_clamped() -> None:
+def test_a_distribution_too_narrow_for_its_family_is_refused_instead_of_clamped() -> None:
     network = decoder((4, 2))
     log_variance = network["x"].family.log_variance
     with torch.no_grad():

@@ -82,11 +82,11 @@ def test_joint_and_conditionals_equal_independent_arithmetic() -> None:
     ):
         rows, columns = ([i for name in group for i in where[name]] for group in (a, b))
         both = np.linalg.inv(covariance[np.ix_(rows + columns, rows + columns)])  # by the precision matrix
-        law, n = reference.conditional(a, b), len(rows)
+        distribution, n = reference.conditional(a, b), len(rows)
         expected = -np.linalg.solve(both[:n, :n], both[:n, n:])
-        np.testing.assert_allclose(law.covariance.numpy(), np.linalg.inv(both[:n, :n]), atol=1e-11)
-        np.testing.assert_allclose(law.weight.numpy(), expected, atol=1e-11)
-        np.testing.assert_allclose(law.offset.numpy(), mean[rows] - expected @ mean[columns], atol=1e-11)
+        np.testing.assert_allclose(distribution.covariance.numpy(), np.linalg.inv(both[:n, :n]), atol=1e-11)
+        np.testing.assert_allclose(distribution.weight.numpy(), expected, atol=1e-11)
+        np.testing.assert_allclose(distribution.offset.numpy(), mean[rows] - expected @ mean[columns], atol=1e-11)
 
 
 def test_conditional_log_densities_obey_the_product_rule() -> None:
@@ -94,8 +94,8 @@ def test_conditional_log_densities_obey_the_product_rule() -> None:
     x, z2 = observations(7, 5), torch.randn(3, 1, 2, dtype=torch.float64)
     both = reference.log_prob({"x": x, "z2": z2})
     assert both.shape == (3, 7)
-    law = reference.conditional(["x"], ["z2"])
-    torch.testing.assert_close(both, law.log_prob(x, z2) + reference.log_prob({"z2": z2}), rtol=0, atol=1e-11)
+    distribution = reference.conditional(["x"], ["z2"])
+    torch.testing.assert_close(both, distribution.log_prob(x, z2) + reference.log_prob({"z2": z2}), rtol=0, atol=1e-11)
     single = reference.log_px(x[0, 0])
     assert single.shape == () and abs(float(single - reference.log_px(x)[0, 0])) < 1e-12
 
@@ -163,17 +163,17 @@ def test_ladder_on_gaussian_data() -> None:
         return net.weight.detach().numpy(), net.bias.detach().numpy(), log_variance.detach().exp().numpy()
 
     (w1, b1, v1), (w2, b2, v2), (g, h, u) = numbers(up["z1"]), numbers(up["z2"]), numbers(network["z1"])
-    law = reference.conditional(["z2"], ["x"])
-    np.testing.assert_allclose(law.weight.numpy(), w2 @ w1, atol=1e-11)
-    np.testing.assert_allclose(law.offset.numpy(), w2 @ b1 + b2, atol=1e-11)
-    np.testing.assert_allclose(law.covariance.numpy(), np.diag(v2), atol=1e-11)
+    distribution = reference.conditional(["z2"], ["x"])
+    np.testing.assert_allclose(distribution.weight.numpy(), w2 @ w1, atol=1e-11)
+    np.testing.assert_allclose(distribution.offset.numpy(), w2 @ b1 + b2, atol=1e-11)
+    np.testing.assert_allclose(distribution.covariance.numpy(), np.diag(v2), atol=1e-11)
     merged = 1 / (1 / v1 + 1 / u)
-    law = reference.conditional(["z1"], ["z2", "x"])
-    np.testing.assert_allclose(law.covariance.numpy(), np.diag(merged), atol=1e-11)
+    distribution = reference.conditional(["z1"], ["z2", "x"])
+    np.testing.assert_allclose(distribution.covariance.numpy(), np.diag(merged), atol=1e-11)
     np.testing.assert_allclose(
-        law.weight.numpy(), merged[:, None] * np.hstack([g / u[:, None], w1 / v1[:, None]]), atol=1e-11
+        distribution.weight.numpy(), merged[:, None] * np.hstack([g / u[:, None], w1 / v1[:, None]]), atol=1e-11
     )
-    np.testing.assert_allclose(law.offset.numpy(), merged * (b1 / v1 + h / u), atol=1e-11)
+    np.testing.assert_allclose(distribution.offset.numpy(), merged * (b1 / v1 + h / u), atol=1e-11)
 
 
 def test_the_decoder_itself_is_left_as_it_was() -> None:
@@ -193,11 +193,11 @@ def test_what_has_no_exact_answer_is_refused_with_the_reason() -> None:
     learned = DiagonalGaussian(4, variance="learned")
     for activation in (nn.Tanh(), nn.ReLU(), nn.LeakyReLU(0.99)):
         bent = nn.Sequential(nn.Linear(2, 3), activation, nn.Linear(3, 4))
-        with pytest.raises(NoReferenceError, match=r"law of x .* not affine"):
+        with pytest.raises(NoReferenceError, match=r"distribution of x .* not affine"):
             LinearGaussian.of(with_observation(bent, learned))
-    with pytest.raises(NoReferenceError, match=r"law of x .* variance depends"):
+    with pytest.raises(NoReferenceError, match=r"distribution of x .* variance depends"):
         LinearGaussian.of(with_observation(nn.Linear(2, 8), DiagonalGaussian(4, variance="network")))
-    with pytest.raises(NoReferenceError, match="x has a Bernoulli law"):
+    with pytest.raises(NoReferenceError, match="x has a Bernoulli distribution"):
         LinearGaussian.of(with_observation(nn.Linear(2, 4), Bernoulli(4)))
     broken = nn.Linear(2, 4)
     nn.init.constant_(broken.weight, torch.nan)

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from torch import nn
 
 from hvae.exact import NoReferenceError, Quadrature
-from hvae.experiments.conjecture.bernoulli import Law
+from hvae.experiments.conjecture.bernoulli import EncoderKind
 from hvae.experiments.conjecture.lines import Lines
 from hvae.experiments.conjecture.nonlinear import smooth_decoder, started
 from hvae.families import DiagonalGaussian
@@ -20,7 +20,11 @@ from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
 from tests.reference import stacks
 
-GAUSSIAN, MIXTURE, FLOW = Law("gaussian", "mlp", 3), Law("mixture", "mlp", 3, 2), Law("nsf", "mlp", 3)
+GAUSSIAN, MIXTURE, FLOW = (
+    EncoderKind("gaussian", "mlp", 3),
+    EncoderKind("mixture", "mlp", 3, 2),
+    EncoderKind("nsf", "mlp", 3),
+)
 STRENGTH = 0.8
 Array = np.ndarray
 
@@ -29,9 +33,9 @@ def decoder(strength: float = STRENGTH, seed: int = 3) -> BeliefNetwork:
     return smooth_decoder(strength, torch.Generator().manual_seed(seed))
 
 
-def smooth(law: Law) -> tuple[BeliefNetwork, BeliefNetwork]:
+def smooth(distribution: EncoderKind) -> tuple[BeliefNetwork, BeliefNetwork]:
     """A decoder and an encoder that are not steep, so that few nodes resolve them."""
-    network, found = decoder(), started(law, 1)
+    network, found = decoder(), started(distribution, 1)
     with torch.no_grad():
         for parameter in found.parameters():
             parameter.mul_(0.3)
@@ -65,9 +69,9 @@ def log_density(conditional: Conditional, parent: Array, values: Array) -> Array
     return logsumexp(share[:, None] + parts, axis=-1)
 
 
-@pytest.mark.parametrize("law", [GAUSSIAN, MIXTURE])
-def test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo(law: Law) -> None:
-    network, found = smooth(law)
+@pytest.mark.parametrize("distribution", [GAUSSIAN, MIXTURE])
+def test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo(distribution: EncoderKind) -> None:
+    network, found = smooth(distribution)
     values = np.linspace(-9.5, 9.5, 173)
     h = values[1] - values[0]
     top, middle, x = (
@@ -88,10 +92,10 @@ def test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_el
     assert float(gaps.min()) > 0.01 and off < 1e-10
 
 
-@pytest.mark.parametrize(("law", "error"), [(GAUSSIAN, 1e-6), (FLOW, 1e-3)])
-def test_gaps_equal_those_of_quadrature_in_the_noise_of_q(law: Law, error: float) -> None:
+@pytest.mark.parametrize(("distribution", "error"), [(GAUSSIAN, 1e-6), (FLOW, 1e-3)])
+def test_gaps_equal_those_of_quadrature_in_the_noise_of_q(distribution: EncoderKind, error: float) -> None:
     """The spline of a flow has jumps in its second derivative, which nodes resolve slowly."""
-    network, found = smooth(law)
+    network, found = smooth(distribution)
     lines = Lines.of(network, 48, 7.5)
     exact = Quadrature.of(network, 32).gaps(NetworkPosterior(found), lines.values["x"].unsqueeze(-1))
     weight = lines.weight("x")
@@ -168,7 +172,7 @@ def test_the_least_gaussian_equals_a_search_by_scipy() -> None:
     gaps = lines.least_gaussian()
     assert float(gaps.sum()) == pytest.approx(total, abs=1e-12) and float(gaps.min()) > 0.01
     for start in range(3):
-        assert total < float(lines.gaps(started(Law("gaussian", "mlp", 4), start))[0].sum())
+        assert total < float(lines.gaps(started(EncoderKind("gaussian", "mlp", 4), start))[0].sum())
 
 
 def test_an_even_function_has_two_modes_for_every_parent_that_it_reaches() -> None:
@@ -198,6 +202,6 @@ def test_what_values_cannot_solve_is_refused_with_the_reason() -> None:
     with pytest.raises(NoReferenceError, match=r"40 values of z2 hold a mass of 0\.95.*give more values, or a longer"):
         Lines.of(decoder(), 40, 2.0)
     full = Conditional("z1", [], Root(torch.zeros(1).double(), learned=False), DiagonalGaussian(1, variance="fixed"))
-    mixture = Law("mixture", "mlp", 2, 2).family(1, torch.Generator())
+    mixture = EncoderKind("mixture", "mlp", 2, 2).family(1, torch.Generator())
     with pytest.raises(NoReferenceError, match="x is a MixtureGaussian; values need Gaussian units"):
         Lines.of(BeliefNetwork([full, Conditional("x", ["z1"], nn.Linear(1, 6).double(), mixture)]), 40, 6.0)

@@ -60,7 +60,7 @@ def stack(
 
 
 def posterior(kind: str, depth: int, activation: Callable[[], nn.Module] = TANH) -> Posterior:
-    """Every law has a variance of its own that moves with its parents."""
+    """Every distribution has a variance of its own that moves with its parents."""
     source = torch.Generator().manual_seed(10 + depth)
     names = [f"z{layer}" for layer in range(1, depth + 1)]
     visits = names[::-1] if kind == "top-down" else names
@@ -225,7 +225,7 @@ def test_answers_equal_a_grid_of_values(depth: int, kind: str, activation: Calla
     assert_three_ways(gaps, 1e-6 if depth == 3 else 1e-10)
 
 
-def test_answers_for_coins_equal_a_grid_of_values() -> None:
+def test_answers_for_bernoulli_equal_a_grid_of_values() -> None:
     network, found = stack(2, x=Bernoulli(WIDTH)), posterior("bottom-up", 2)
     x = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=torch.float32)
     reference = Quadrature.of(network)
@@ -284,7 +284,7 @@ def gaussian_kl(mean: Array, covariance: Array, other_mean: Array, other: Array)
 
 
 def in_closed_form(network: BeliefNetwork, found: NetworkPosterior, x: Array) -> dict[str, float]:
-    """G_k as differences of divergences between the joint laws of v_1 … v_k (the chain rule)."""
+    """G_k as differences of divergences between the joint distributions of v_1 … v_k (the chain rule)."""
     where, mean, covariance = joint(network)
     latent, seen = [i for name in found.order for i in where[name]], where["x"]
     gain = np.linalg.solve(covariance[np.ix_(seen, seen)], covariance[np.ix_(seen, latent)]).T
@@ -422,15 +422,15 @@ def test_a_narrow_stack_has_its_gaps_resolved_or_refused() -> None:
 def test_a_jump_between_all_nodes_is_seen_by_a_posterior_that_knows_it() -> None:
     """tanh(1e5 z) is ±1 at every node of both grids, so that doubling changes nothing; but q has its nodes at 0."""
     network, found = stack(1), posterior("bottom-up", 1)
-    net, law = network["x"].net, found.network["z1"].net  # type: ignore[union-attr]
-    assert isinstance(net, nn.Sequential) and isinstance(law, nn.Sequential)
+    net, distribution = network["x"].net, found.network["z1"].net  # type: ignore[union-attr]
+    assert isinstance(net, nn.Sequential) and isinstance(distribution, nn.Sequential)
     with torch.no_grad():
-        for module in (net, law):
+        for module in (net, distribution):
             for parameter in module.parameters():
                 parameter.zero_()
         net[0].weight.fill_(1e5)
         net[2].weight.fill_(1.0)
-        law[2].bias.copy_(torch.tensor([0.0, 2 * np.log(1e-5)]))
+        distribution[2].bias.copy_(torch.tensor([0.0, 2 * np.log(1e-5)]))
     with pytest.raises(NoReferenceError, match="two ways to a layer's gap differ by"):
         Quadrature.of(network).gaps(found, torch.zeros(1, WIDTH))
 
@@ -461,11 +461,13 @@ def test_the_models_are_left_as_they_were() -> None:
 def test_what_quadrature_cannot_solve_is_refused_with_the_reason() -> None:
     with pytest.raises(NoReferenceError, match="latents have 4 dimensions in all; quadrature has 3 at most"):
         Quadrature.of(linear_decoder((3, 2, 2)))
-    coin = Bernoulli(1)
-    root = Root(coin.standard_outputs(), learned=False)
+    bernoulli = Bernoulli(1)
+    root = Root(bernoulli.standard_outputs(), learned=False)
     x = DiagonalGaussian(WIDTH)
     with pytest.raises(NoReferenceError, match="z1 is drawn from uniform noise; quadrature needs Gaussian latents"):
-        Quadrature.of(BeliefNetwork([Conditional("z1", [], root, coin), Conditional("x", ["z1"], nn.Linear(1, 4), x)]))
+        Quadrature.of(
+            BeliefNetwork([Conditional("z1", [], root, bernoulli), Conditional("x", ["z1"], nn.Linear(1, 4), x)])
+        )
     with pytest.raises(NoReferenceError, match=r"x has the parents z2, z1 in the decoder; .* its only parent is z1"):
         Quadrature.of(linear_decoder((2, 1, 1), skips=True)).gaps(linear_posterior("top-down", (2, 1, 1), 0.0), data())
     scrambled = posterior("mean field", 3)

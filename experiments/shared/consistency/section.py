@@ -3,7 +3,7 @@
 from hvae.analysis.exhibits import Exhibit
 from hvae.analysis.sections.section import Section
 from hvae.experiments.shared.consistency.figures import distances, samples
-from hvae.experiments.shared.consistency.tables import consistency_csv, consistency_reading, consistency_tables
+from hvae.experiments.shared.consistency.tables import consistency_csv, consistency_summary, consistency_tables
 
 FIGURES = (
     Exhibit(
@@ -40,5 +40,5 @@ SECTION = Section(
     consistency_tables,
     consistency_csv,
     FIGURES,
-    consistency_reading,
+    consistency_summary,
 )

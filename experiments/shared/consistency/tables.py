@@ -77,7 +77,7 @@ def consistency_csv(study: Study) -> dict[str, str]:
     return {"consistency.csv": to_csv(heading, rows)} if rows else {}
 
 
-def consistency_reading(study: Study) -> list[str]:
+def consistency_summary(study: Study) -> list[str]:
     """How good the classifier is, how far halves of the test images lie apart, and whether the chains came to rest."""
     runs, classifier = compared(study.runs), study.measured.get("classifier")
     if not runs or classifier is None:

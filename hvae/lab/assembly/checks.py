@@ -6,7 +6,7 @@ from hvae.lab.config import ModelConfig
 
 
 def check_observation(config: ModelConfig, data: Dataset) -> None:
-    """Refuse a law of x that cannot have made the data."""
+    """Refuse a distribution of x that cannot have made the data."""
     if config.observation == "bernoulli" and data.kind != "binary":
         binarise = "" if data.kind == "real" else f", or binarise the images with data.name {data.name}:dynamic"
         if data.kind == "grey" and data.name.endswith("-grey"):

@@ -28,7 +28,8 @@ class Nets:
     source: torch.Generator
 
     def upward(self, layer: int, n_in: int, family: Family, crossed: tuple[int, ...] = ()) -> nn.Sequential:
-        """From ``n_in`` numbers to the encoder's law of layer ``layer`` (0 is z1), with the cures that act on it.
+        """From ``n_in`` numbers to the encoder's distribution of layer ``layer`` (0 is z1), with the cures that act on
+        it.
 
         ``crossed`` are hidden widths before its own, of the layers that x crosses where it is a parent of z2 and above.
         """
@@ -51,7 +52,7 @@ class Nets:
         return net
 
     def downward(self, layer: int, n_in: int, family: Family) -> nn.Sequential:
-        """From ``n_in`` numbers of the layers from ``layer`` up to the decoder's law of what stands below."""
+        """From ``n_in`` numbers of the layers from ``layer`` up to the decoder's distribution of what stands below."""
         widths, n_outputs = self._own(self.config.hidden, layer)[::-1], family.n_outputs
         match self._own(self.config.nets, layer):
             case "convolutional":

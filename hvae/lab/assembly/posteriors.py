@@ -22,12 +22,12 @@ def build_upward(
     conditionals: list[Conditional] = []
     widths = {"x": n_pixels}
     for layer, name in enumerate(names):
-        law = family(layer)
+        distribution = family(layer)
         parents = _parents(config, names, layer)
         crossed = sum(hidden[:layer], ()) if layer and "x" in parents else ()
         n_in = sum(widths[parent] for parent in parents)
-        conditionals.append(Conditional(name, parents, nets.upward(layer, n_in, law, crossed), law))
-        widths[name] = law.width
+        conditionals.append(Conditional(name, parents, nets.upward(layer, n_in, distribution, crossed), distribution))
+        widths[name] = distribution.width
     return conditionals
 
 

@@ -15,7 +15,7 @@ from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.families import Family
 from hvae.lab.assembly.checks import check_image, check_observation
-from hvae.lab.assembly.distributions import latent_law, observation_law, prior_law
+from hvae.lab.assembly.families import latent_family, observation_family, prior_family
 from hvae.lab.assembly.nets import Nets
 from hvae.lab.assembly.posteriors import build_upward, visited_in
 from hvae.lab.config import LatentFamily, ModelConfig, per_layer
@@ -43,17 +43,17 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     n_pixels = data.train.shape[1]
 
     def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
-        return latent_law(config, kinds[layer], config.latents[layer], source)
+        return latent_family(config, kinds[layer], config.latents[layer], source)
 
-    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.laws_upward), made)
+    upward = build_upward(config, names, n_pixels, lambda layer: latent(layer, config.distributions_upward), made)
     if config.prior == "vamp":
         downward = [_vamp_prior(config, upward, data, seed)]
     else:
-        top = prior_law(config, kinds[-1], source)
+        top = prior_family(config, kinds[-1], source)
         root = nets.Root(top.standard_outputs(), learned=config.prior == "learned")
         downward = [Conditional(names[-1], [], root, top)]
     for layer in range(n_layers - 1, -1, -1):
-        family = latent(layer - 1, kinds) if layer else observation_law(config, n_pixels)
+        family = latent(layer - 1, kinds) if layer else observation_family(config, n_pixels)
         child = names[layer - 1] if layer else "x"
         seen = downward[::-1] if config.generative_skips else downward[-1:]
         net = made.downward(layer, sum(above.family.width for above in seen), family)
@@ -66,23 +66,25 @@ def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Datase
     """``p(z_L) = 1/C Σ_c q(z_L | u_c)`` (Tomczak and Welling 2018, equation 9), q the last of ``upward``, shared.
 
     A pseudo-input u_c holds a value of every parent of z_L in the encoder. It starts as a training image, drawn at
-    random, beside draws of the standard laws of latent parents.
+    random, beside draws of the standard distributions of latent parents.
     """
     top, n = upward[-1], config.n_pseudo_inputs
     assert isinstance(top.family, families.DiagonalGaussian)
-    laws = {conditional.name: conditional.family for conditional in upward if conditional.name in top.parents}
-    specs: NoiseSpecs = {name: (law.noise, law.noise_width) for name, law in laws.items()}
+    distributions = {conditional.name: conditional.family for conditional in upward if conditional.name in top.parents}
+    specs: NoiseSpecs = {
+        name: (distribution.noise, distribution.noise_width) for name, distribution in distributions.items()
+    }
     noise = rng.noise(specs, 1, n, seed=seed, purpose="pseudo-inputs")
     chosen = torch.randint(len(data.train), (n,), generator=generator(seed, "pseudo-inputs/x"))
     values = {"x": data.train[chosen]}
-    for name, law in laws.items():
-        values[name] = law.kin.draw(law.kin.standard(noise[name]), noise[name])[0]
+    for name, distribution in distributions.items():
+        values[name] = distribution.kin.draw(distribution.kin.standard(noise[name]), noise[name])[0]
     inputs = torch.cat([values[parent] for parent in top.parents], dim=-1)
     return Conditional(top.name, [], nets.PseudoInputs(inputs, top.net), families.EqualMixture(top.family, n))
 
 
 def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
-    """Output bias at the data's mean: its logit for coins (clamped to ±5), itself for Gaussians."""
+    """Output bias at the data's mean: its logit for Bernoulli units (clamped to ±5), itself for Gaussians."""
     mean: Tensor = data.train.mean(0)
     assert isinstance(conditional.net, nn.Sequential)
     bias = conditional.net[-1].bias

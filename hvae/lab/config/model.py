@@ -1,4 +1,4 @@
-"""The knobs of a stack: decoder, encoder, laws and nets."""
+"""The knobs of a stack: decoder, encoder, distributions and nets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from hvae.lab.config.checks import per_layer, require
 
 Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
 MERGING = ("top-down", "top-down-shared")
-"""orders whose laws are products with the decoder's"""
+"""orders whose distributions are products with the decoder's"""
 VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
-"""orders in which the encoder's law of the top layer is one conditional"""
+"""orders in which the encoder's distribution of the top layer is one conditional"""
 LatentFamily = Literal[
     "gaussian",
     "full-gaussian",
@@ -32,7 +32,7 @@ VALUES: Mapping[str, str] = {
 """what a latent family's values are, where they are not real numbers"""
 REAL = "real numbers"
 MERGED = ("gaussian", "bernoulli", "categorical")
-"""laws that factorise over units, as a ladder's merge and a rate per unit need"""
+"""distributions that factorise over units, as a ladder's merge and a rate per unit need"""
 CENTRED = ("gaussian", "full-gaussian")
 """whose first outputs are its mean"""
 FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
@@ -64,10 +64,12 @@ class ModelConfig:
     ladder q(z_l | z_{l+1}, x); top-down-shared, which adds natural parameters to the decoder's, the top's included;
     unamortised, with free parameters for every image, and exact, where a reference knows p(z | x), from Python only"""
     families: tuple[LatentFamily, ...] = ("gaussian",)
-    """law of each latent layer given its parent. Beyond units that are independent given the parent: full-gaussian;
-    autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf and nsf"""
+    """distribution of each latent layer given its parent. Beyond units that are independent given the parent:
+    full-gaussian; autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf
+    and nsf"""
     encoder_families: tuple[LatentFamily, ...] = ()
-    """law of each latent layer in the encoder, where it is to be richer than the decoder's; empty takes `families`"""
+    """distribution of each latent layer in the encoder, where it is to be richer than the decoder's; empty takes
+    `families`"""
     n_classes: int = 4
     """states of each unit of a categorical layer"""
     n_masked: int = 32
@@ -77,8 +79,8 @@ class ModelConfig:
     n_components: int = 4
     """Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
-    """law of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey values in
-    `n_levels` steps, as 8-bit images are"""
+    """distribution of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey
+    values in `n_levels` steps, as 8-bit images are"""
     n_levels: int = 256
     """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
     latent_variance: Variance = "network"
@@ -89,8 +91,8 @@ class ModelConfig:
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start, and for good where it is fixed"""
     prior: Prior = "standard"
-    """p(zL): N(0, I) (fair coins for discrete layers); with learned parameters, of the family of the top layer; or
-    vamp, the mixture that the encoder's top law makes of `n_pseudo_inputs` learned inputs"""
+    """p(zL): N(0, I) (fair Bernoulli units for discrete layers); with learned parameters, of the family of the top
+    layer; or vamp, the mixture that the encoder's top distribution makes of `n_pseudo_inputs` learned inputs"""
     n_pseudo_inputs: int = 50
     """inputs of a vamp prior"""
     nets: tuple[Net, ...] = ("mlp",)
@@ -124,12 +126,13 @@ class ModelConfig:
         require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
         for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
             per_layer(f"model.{knob}", getattr(self, knob), n)
-        upward, downward = self.laws_upward, per_layer("model.families", self.families, n)
+        upward, downward = self.distributions_upward, per_layer("model.families", self.families, n)
         for layer, (family, other) in enumerate(zip(upward, downward, strict=True), 1):
             require(
                 VALUES.get(family) == VALUES.get(other),
                 f"model.encoder_families has {family} for z{layer}, whose values are {VALUES.get(family, REAL)}, but "
-                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give laws of the same kind.",
+                f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give distributions of the "
+                "same kind.",
             )
         for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
             value = getattr(self, knob)
@@ -190,12 +193,14 @@ class ModelConfig:
         self._check_cures()
 
     def _check_vamp(self) -> None:
-        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another law would change."""
-        n, top = len(self.latents), (self.laws_upward[-1], self.families[-1])
+        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another distribution would
+        change."""
+        n, top = len(self.latents), (self.distributions_upward[-1], self.families[-1])
         require(
             self.order in VAMP_ORDERS,
-            f"model.prior is vamp, the mixture that the encoder's top law makes of inputs, but with model.order "
-            f"{self.order} no one conditional of the encoder is that law; use {', '.join(VAMP_ORDERS)}.",
+            f"model.prior is vamp, the mixture that the encoder's top distribution makes of inputs, but with "
+            "model.order "
+            f"{self.order} no one conditional of the encoder is that distribution; use {', '.join(VAMP_ORDERS)}.",
         )
         require(
             set(top) == {"gaussian"},
@@ -215,8 +220,8 @@ class ModelConfig:
         )
 
     @property
-    def laws_upward(self) -> tuple[LatentFamily, ...]:
-        """The law of each latent layer in the encoder."""
+    def distributions_upward(self) -> tuple[LatentFamily, ...]:
+        """The distribution of each latent layer in the encoder."""
         if self.encoder_families:
             return per_layer("model.encoder_families", self.encoder_families, len(self.latents))
         return per_layer("model.families", self.families, len(self.latents))
@@ -236,20 +241,22 @@ class ModelConfig:
         for layer, (family, spread) in enumerate(zip(families, self._spreads, strict=True), 1):
             require(
                 spread == 0 or family in CENTRED,
-                f"model.normalised_means is {spread:g} for z{layer}, but its law in the encoder is {family}, whose "
+                f"model.normalised_means is {spread:g} for z{layer}, but its distribution in the encoder is {family}, "
+                "whose "
                 f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
             )
         if self.floor_nats == 0:
             return
         require(
             self.order in FLOORED,
-            f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top law is no plain output of the "
+            f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top distribution is no plain output "
+            "of the "
             f"encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
         )
         require(
             (families[-1], self.latent_variance, self.prior) == ("gaussian", "network", "standard"),
             f"model.floor_nats is {self.floor_nats}, which caps the variances that a net gives a diagonal Gaussian "
-            f"under N(0, I), but at the top the encoder's law is {families[-1]} with model.latent_variance "
+            f"under N(0, I), but at the top the encoder's distribution is {families[-1]} with model.latent_variance "
             f"{self.latent_variance} and model.prior {self.prior}; use gaussian, network and standard.",
         )
         most = MOST_FLOOR_NATS * self.latents[-1]

@@ -92,7 +92,7 @@ class RunConfig:
     @property
     def _discrete(self) -> set[str]:
         """The discrete families of the encoder."""
-        return set(DISCRETE) & set(self.model.laws_upward)
+        return set(DISCRETE) & set(self.model.distributions_upward)
 
     def _check_suited(self, norm: str) -> None:
         """Ask of the objective and the model what `Objective.refuse` asks of those that they become."""
@@ -100,7 +100,7 @@ class RunConfig:
         n, relaxed = len(model.latents), objective.gradient in RELAXED
         downward = per_layer("model.families", model.families, n)
         layers = []
-        for layer, (up, down) in enumerate(zip(model.laws_upward, downward, strict=True)):
+        for layer, (up, down) in enumerate(zip(model.distributions_upward, downward, strict=True)):
             whole = joined({up, down} - set(MERGED))
             vamp = model.prior == "vamp" and layer == n - 1
             layers.append(
@@ -110,7 +110,7 @@ class RunConfig:
                     discrete=up in DISCRETE,
                     relaxed=relaxed and up in DISCRETE,
                     in_order=up in DISCRETE and up not in MERGED,
-                    whole=f"a law of {whole}" if whole else "a vamp prior" if vamp else "",
+                    whole=f"a distribution of {whole}" if whole else "a vamp prior" if vamp else "",
                 )
             )
         units = per_layer("objective.unit_free_nats", objective.unit_free_nats, n)

@@ -6,27 +6,27 @@ estimator's two bounds, widened by a bootstrap over images. Replicas stay side b
 never pooled with data. A replica that became non-finite has NaN and the verdict "failed".
 
 `evaluate` (file `whole`) writes what every run has, ``evaluation/diagnostics.npz``, ``likelihood.npz`` and
-``images.npz``; `probe` (file `probes`) what is asked for further: ``annealed.npz``, ``exact.npz``, ``gap.npz``,
-``gradients.npz``, each with its settings and, where it cannot be had, with a sentence for each replica, `refused`.
-These files are all that figures and reports read.
+``images.npz``; `measure_further` (file `measurements`) what is asked for further: ``annealed.npz``, ``exact.npz``,
+``gap.npz``, ``gradients.npz``, each with its settings and, where it cannot be had, with a sentence for each replica,
+`refused`. These files are all that figures and reports read.
 """
 
-from hvae.lab.evaluation.budget import PROBES, WORDS, Effort, read_words
+from hvae.lab.evaluation.budget import MEASUREMENTS, WORDS, Budget, read_words
 from hvae.lab.evaluation.images import image_arrays
 from hvae.lab.evaluation.layers import layer_diagnostics
 from hvae.lab.evaluation.likelihood import likelihood_arrays
-from hvae.lab.evaluation.probes import missing, probe
+from hvae.lab.evaluation.measurements import measure_further, missing
 from hvae.lab.evaluation.whole import evaluate
 
 __all__ = [
-    "PROBES",
+    "MEASUREMENTS",
     "WORDS",
-    "Effort",
+    "Budget",
     "evaluate",
     "image_arrays",
     "layer_diagnostics",
     "likelihood_arrays",
+    "measure_further",
     "missing",
-    "probe",
     "read_words",
 ]

@@ -6,32 +6,32 @@ import numpy as np
 import torch
 
 from hvae.lab.evaluation.likelihood import powers_of_ten
+from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
-from hvae.lab.evaluation.subject import Subject
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.likelihood.sandwich import sandwich
 
 
 @torch.no_grad()
-def annealed_arrays(subject: Subject) -> Arrays:
+def annealed_arrays(replica: Replica) -> Arrays:
     """Arrays of one replica, no replica axis. Raises `NotWhitenedError` for discrete latents.
 
     The curve of L_K is of the same images as the annealed bound, and of the same simulated data as the sandwich.
     """
     started = time.monotonic()
-    annealed, interval = subject.annealed, subject.interval
-    seed, ks = subject.config.seed, powers_of_ten(subject.effort.samples)
+    annealed, interval = replica.annealed, replica.interval
+    seed, ks = replica.config.seed, powers_of_ten(replica.budget.samples)
     estimate = annealed.estimate
-    curve = log_likelihood_curve(subject.model, subject.x, ks, seed=seed)
+    curve = log_likelihood_curve(replica.model, replica.x, ks, seed=seed)
     between = sandwich(
-        subject.model, len(subject.x), subject.effort.annealing, seed=seed, like=subject.x, tick=subject.tick
+        replica.model, len(replica.x), replica.budget.annealing, seed=seed, like=replica.x, tick=replica.tick
     )
-    simulated = log_likelihood_curve(subject.model, between.x, ks, seed=seed)
+    simulated = log_likelihood_curve(replica.model, between.x, ks, seed=seed)
     bounds, simulated_bounds = (interval(found.bound_datum_nats) for found in (curve, simulated))
     doubts = (between.lower.warning, between.upper.warning)
     return {
         "path": np.array("encoder"),
-        "device": np.array(str(subject.x.device)),
+        "device": np.array(str(replica.x.device)),
         "seconds": np.array(time.monotonic() - started),
         "n_samples": np.array(ks),
         "annealed_nats": interval(estimate.log_px),

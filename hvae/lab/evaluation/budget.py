@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from hvae.errors import ConfigError
 from hvae.likelihood.annealing import Annealing
 
-PROBES = ("annealed", "exact", "gap")
-"""probes of log p(x); each, like the probe "gradients", writes the file of arrays of its name"""
-WORDS = ("importance", *PROBES)
+MEASUREMENTS = ("annealed", "exact", "gap")
+"""measurements of log p(x); each, like the measurement "gradients", writes the file of arrays of its name"""
+WORDS = ("importance", *MEASUREMENTS)
 
 
 def read_words(text: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def read_words(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Budget:
     """How many images, and how much work on each; below its least, `ConfigError`."""
 
     images: int = 100
@@ -45,7 +45,7 @@ class Effort:
         return Annealing(self.temperatures, self.chains, self.leapfrog)
 
     def settings(self, word: str, n_test: int) -> dict[str, int | tuple[int, ...]]:
-        """What the numbers of a probe depend on, by the names that its arrays have; at most ``n_test`` images."""
+        """What the numbers of a measurement depend on, by the names that its arrays have; at most ``n_test`` images."""
         values: dict[str, int | tuple[int, ...]] = {
             "n_images": min(self.images, n_test),
             "n_temperatures": self.temperatures,

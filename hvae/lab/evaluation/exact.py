@@ -6,19 +6,19 @@ import numpy as np
 import torch
 
 from hvae.exact import NoReferenceError, solve
+from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays, array
-from hvae.lab.evaluation.subject import Subject
 
 
 @torch.no_grad()
-def exact_arrays(subject: Subject) -> Arrays:
+def exact_arrays(replica: Replica) -> Arrays:
     """Arrays of one replica, no replica axis, from a float64 copy on the CPU.
 
     A reference that knows log p(x) but not this encoder's gap leaves NaN for it and says why in `gaps_refused`.
     Raises `NoReferenceError` where nothing solves the decoder.
     """
-    model = copy.deepcopy(subject.model).cpu().double()
-    x, interval = subject.x.cpu().double(), subject.interval
+    model = copy.deepcopy(replica.model).cpu().double()
+    x, interval = replica.x.cpu().double(), replica.interval
     reference = solve(model.decoder)
     log_px = array(reference.log_px(x))
     nothing = np.full(3, np.nan)

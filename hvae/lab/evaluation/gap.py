@@ -7,11 +7,11 @@ import numpy as np
 
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_gap
-from hvae.diagnostics.marginals import TRUSTED_ESS, Budget, Marginal
+from hvae.diagnostics.marginals import TRUSTED_ESS, Marginal, Sampling
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.exact import NoReferenceError, solve
+from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
-from hvae.lab.evaluation.subject import Subject
 from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
 from hvae.likelihood.target import NotWhitenedError, from_encoder
 from hvae.vocabulary import ACTIVE_SHARE
@@ -26,7 +26,7 @@ FAMILY_RISK = 0.05
 """chance that any statement on a unit errs: few chains on few images make many units look active by chance"""
 
 
-def gap_arrays(subject: Subject) -> Arrays:
+def gap_arrays(replica: Replica) -> Arrays:
     """Arrays of one replica, no replica axis.
 
     The interval of a gap is that of its draws and of its estimates' bias, for these images. A unit counts as active
@@ -35,37 +35,37 @@ def gap_arrays(subject: Subject) -> Arrays:
     Raises ValueError where no number is finite.
     """
     started = time.monotonic()
-    effort, seed = subject.effort, subject.config.seed
-    annealing = effort.annealing if effort.chains > TRUSTED_ESS else None  # fewer chains are never trusted
-    budget = Budget(n_samples=effort.samples, seed=seed, annealing=annealing)
-    gap = split_gap(subject.model, subject.x, effort.draws, budget, _known(subject))
-    arrays = _split(subject, gap) | _causes(subject, gap) | _activity(subject)
-    return arrays | {"device": np.array(str(subject.x.device)), "seconds": np.array(time.monotonic() - started)}
+    budget, seed = replica.budget, replica.config.seed
+    annealing = budget.annealing if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted
+    sampling = Sampling(n_samples=budget.samples, seed=seed, annealing=annealing)
+    gap = split_gap(replica.model, replica.x, budget.draws, sampling, _known(replica))
+    arrays = _split(replica, gap) | _causes(replica, gap) | _activity(replica)
+    return arrays | {"device": np.array(str(replica.x.device)), "seconds": np.array(time.monotonic() - started)}
 
 
-def _known(subject: Subject) -> Marginal | None:
+def _known(replica: Replica) -> Marginal | None:
     """log p(x) exactly where a reference has it (in float64 on the CPU), else by annealed chains, if latents allow."""
-    model = copy.deepcopy(subject.model).cpu().double()
+    model = copy.deepcopy(replica.model).cpu().double()
     try:
-        return exact_marginal(solve(model.decoder), subject.x.cpu().double())
+        return exact_marginal(solve(model.decoder), replica.x.cpu().double())
     except NoReferenceError:
         pass
     try:
-        return annealed_marginal(subject.annealed)
+        return annealed_marginal(replica.annealed)
     except NotWhitenedError:
         return None
 
 
-def _split(subject: Subject, gap: Gap) -> Arrays:
+def _split(replica: Replica, gap: Gap) -> Arrays:
     estimate = gap.log_px.estimate
     defined = estimate.pareto_k[~np.isnan(estimate.pareto_k)]
     arrays: Arrays = {
-        "log_px_nats": subject.interval(estimate.log_px),
+        "log_px_nats": replica.interval(estimate.log_px),
         "log_px_datum_nats": estimate.log_px,
         "log_px_direction": np.array(estimate.direction),
         "high_pareto_k_share": np.array((defined > estimate.largest_pareto_k).mean() if len(defined) else np.nan),
         "warning": np.array("" if estimate.direction == "exact" else gap.log_px.reason or estimate.warning),
-        "elbo_nats": subject.interval(gap.elbo.datum_nats),
+        "elbo_nats": replica.interval(gap.elbo.datum_nats),
         "total_gap_nats": np.array(gap.total.interval()),
         "trusted/log_px": np.array(gap.log_px.trusted),
         "reason/log_px": np.array(gap.log_px.reason),
@@ -74,7 +74,7 @@ def _split(subject: Subject, gap: Gap) -> Arrays:
     for name, layer in gap.layers.items():
         arrays |= {
             f"layer_gap_nats/{name}": np.array(layer.interval()),
-            f"layer_gap_se_nats/{name}": np.array(np.sqrt(np.square(layer.standard_error).sum()) / len(subject.x)),
+            f"layer_gap_se_nats/{name}": np.array(np.sqrt(np.square(layer.standard_error).sum()) / len(replica.x)),
             f"layer_gap_bias_nats/{name}": np.array(layer.bias.mean()),
             f"trusted/{name}": np.array(layer.trusted),
             f"reason/{name}": np.array(layer.reason),
@@ -87,12 +87,12 @@ def _split(subject: Subject, gap: Gap) -> Arrays:
     return arrays
 
 
-def _causes(subject: Subject, gap: Gap) -> Arrays:
-    model, nothing = subject.model, np.full(3, np.nan)
+def _causes(replica: Replica, gap: Gap) -> Arrays:
+    model, nothing = replica.model, np.full(3, np.nan)
     keys = ("approximation_nats", "amortisation_nats", "remainder_nats", *(f"freed_nats/{n}" for n in model.latents))
     arrays: Arrays = {key: nothing for key in keys} | {"suboptimality_refused": np.array("")}
     try:
-        found = suboptimality(model, subject.x, gap.log_px, n_draws=N_PATHS, seed=subject.config.seed)
+        found = suboptimality(model, replica.x, gap.log_px, n_draws=N_PATHS, seed=replica.config.seed)
     except NotWhitenedError as refusal:
         return arrays | {"suboptimality_refused": np.array(str(refusal))}
     terms = {"approximation_nats": found.approximation, "amortisation_nats": found.amortisation}
@@ -114,24 +114,24 @@ def _doubt(estimate: Estimate) -> str:
     )
 
 
-def _activity(subject: Subject) -> Arrays:
+def _activity(replica: Replica) -> Arrays:
     """Where the chains are doubted nothing is sure of p(z|x): intervals from 0 to 1, and no count."""
-    model = subject.model
+    model = replica.model
     arrays: Arrays = {"posterior_refused": np.array(""), "posterior_warning": np.array("")}
     for name in model.latents:
         nothing = np.full((model.decoder.family(name).units, 3), np.nan)
         arrays |= {f"posterior_active/{name}": np.array(np.nan), f"encoder_active/{name}": np.array(np.nan)}
         arrays |= {f"posterior_share/{name}": nothing, f"encoder_share/{name}": nothing}
-    if subject.effort.chains < 2:
+    if replica.budget.chains < 2:
         return arrays | {"posterior_refused": np.array("--chains is 1, and the posterior's variance takes two halves.")}
     try:
-        annealed = subject.annealed
+        annealed = replica.annealed
     except NotWhitenedError as refusal:
         return arrays | {"posterior_refused": np.array(str(refusal))}
-    noise = from_encoder(model, subject.x).split(annealed.noise)
+    noise = from_encoder(model, replica.x).split(annealed.noise)
     found = activity(
-        model, subject.x, noise, annealed.log_weight,
-        n_paths=N_ACTIVITY_PATHS, seed=subject.config.seed, risk=FAMILY_RISK,
+        model, replica.x, noise, annealed.log_weight,
+        n_paths=N_ACTIVITY_PATHS, seed=replica.config.seed, risk=FAMILY_RISK,
     )  # fmt: skip
     doubt = _doubt(annealed.estimate)
     arrays["posterior_warning"] = np.array(doubt)

@@ -6,30 +6,30 @@ import numpy as np
 
 from hvae.diagnostics.signal import signal
 from hvae.lab.assembly import build_objective, relax
+from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
-from hvae.lab.evaluation.subject import Subject
 
 N_DRAWS = 100
 """draws of the gradient on the same images"""
 
 
-def gradient_arrays(subject: Subject) -> Arrays:
+def gradient_arrays(replica: Replica) -> Arrays:
     """Arrays of one replica, no replica axis: each ``[C, 3]`` over the C numbers of samples that were asked for.
 
     Of a copy in training mode: batch norm by the batch, discrete layers drawn as their gradient has it.
     """
-    model = relax(copy.deepcopy(subject.model), subject.objective).train()
-    objective = build_objective(subject.objective, model.latents)
-    counts = subject.effort.gradients
+    model = relax(copy.deepcopy(replica.model), replica.objective).train()
+    objective = build_objective(replica.objective, model.latents)
+    counts = replica.budget.gradients
     found = []
     for n_samples in counts:
         found.append(
             signal(
-                model, objective, subject.x, n_samples,
-                n_draws=N_DRAWS, step=subject.step, seed=subject.config.seed,
+                model, objective, replica.x, n_samples,
+                n_draws=N_DRAWS, step=replica.step, seed=replica.config.seed,
             )
         )  # fmt: skip
-        subject.tick()
+        replica.tick()
     arrays: Arrays = {}
     for part in found[0]:
         arrays[f"gradient_snr/{part}"] = np.stack([signals[part].snr for signals in found])

@@ -1,4 +1,4 @@
-"""One replica under several probes, which share what is dear."""
+"""One replica under several measurements, which share what is dear."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.lab.config import EvaluationConfig, ObjectiveConfig
-from hvae.lab.evaluation.budget import Effort
+from hvae.lab.evaluation.budget import Budget
 from hvae.likelihood.annealing import Annealed, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.numerics import FloatArray, bootstrap_interval
@@ -18,13 +18,13 @@ CHUNK_DATA = 128
 
 
 @dataclass(frozen=True)
-class Subject:
+class Replica:
     """A model, the test images ``x [B, D]``, and how much is spent on them."""
 
     model: HVAE
     x: Tensor
     config: EvaluationConfig
-    effort: Effort
+    budget: Budget
     tick: Callable[[], object]
     """called after every temperature"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -36,7 +36,7 @@ class Subject:
     def annealed(self) -> Annealed:
         """Chains from q to the posterior of each image. Raises `NotWhitenedError` for discrete latents."""
         parts = [
-            anneal(from_encoder(self.model, x), self.effort.annealing, self.config.seed, f"annealing/{part}", self.tick)
+            anneal(from_encoder(self.model, x), self.budget.annealing, self.config.seed, f"annealing/{part}", self.tick)
             for part, x in enumerate(self.x.split(CHUNK_DATA))
         ]
         return Annealed.joined(parts)

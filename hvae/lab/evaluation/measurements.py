@@ -10,16 +10,16 @@ from tqdm import tqdm
 from hvae.data import Dataset
 from hvae.errors import ConfigError
 from hvae.lab.evaluation.annealed import annealed_arrays
-from hvae.lab.evaluation.budget import Effort
+from hvae.lab.evaluation.budget import Budget
 from hvae.lab.evaluation.exact import exact_arrays
 from hvae.lab.evaluation.gap import gap_arrays
 from hvae.lab.evaluation.gradients import gradient_arrays
+from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays, Replicas, stack
-from hvae.lab.evaluation.subject import Subject
 from hvae.lab.runs.run import Run
 from hvae.vocabulary import FAILED
 
-Measure = Callable[[Subject], Arrays]
+Measure = Callable[[Replica], Arrays]
 MEASURES: Mapping[str, Measure] = {
     "annealed": annealed_arrays,
     "exact": exact_arrays,
@@ -28,54 +28,54 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-def missing(run: Run, words: Sequence[str], effort: Effort, step: int) -> list[str]:
-    """Those of the probes that are not on disk, were refused, or are of another checkpoint or other settings."""
-    return [word for word in words if not _is_there(run, word, effort, step)]
+def missing(run: Run, words: Sequence[str], budget: Budget, step: int) -> list[str]:
+    """Those of the measurements that are not on disk, were refused, or are of another checkpoint or other settings."""
+    return [word for word in words if not _is_there(run, word, budget, step)]
 
 
-def _is_there(run: Run, word: str, effort: Effort, step: int) -> bool:
+def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
     try:
         arrays = run.load_arrays(word)
     except ConfigError:  # missing, or damaged and to be written anew
         return False
     if any(text not in ("", FAILED) for text in arrays["refused"].tolist()):
         return False
-    settings = _settings(run, word, effort, int(arrays["n_test"]), step)
+    settings = _settings(run, word, budget, int(arrays["n_test"]), step)
     return all(name in arrays and np.array_equal(arrays[name], value) for name, value in settings.items())
 
 
-def _settings(run: Run, word: str, effort: Effort, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
+def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
     common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
-    return effort.settings(word, n_test) | common
+    return budget.settings(word, n_test) | common
 
 
-def probe(
-    run: Run, data: Dataset, words: Sequence[str], effort: Effort, *, device: str = "cpu", progress: bool = True
+def measure_further(
+    run: Run, data: Dataset, words: Sequence[str], budget: Budget, *, device: str = "cpu", progress: bool = True
 ) -> list[str]:
     """Measure, and write the arrays of each word; answers a sentence for each that no replica could be measured by.
 
     A replica that refuses, by a ValueError of one sentence, has NaN and the sentence in `refused [R]`.
     """
-    replicas = Replicas.of(run, data, device)
-    x, config = replicas.test[: effort.images], run.config.evaluation
+    trained = Replicas.of(run, data, device)
+    x, config = trained.test[: budget.images], run.config.evaluation
     refusals = []
     with tqdm(
-        total=len(words) * len(replicas.models), desc=f"{run.label} measured", disable=None if progress else True
+        total=len(words) * len(trained.models), desc=f"{run.label} measured", disable=None if progress else True
     ) as bar:
-        step = replicas.trained.step
+        step = trained.trained.step
         last = max(step - 1, 0)
         stage = run.config.stage_at(last)
-        subjects = [
-            Subject(model, x, config, effort, _Ticks(bar), stage.objective, last - stage.from_step)
-            for model in replicas.models
+        replicas = [
+            Replica(model, x, config, budget, _Ticks(bar), stage.objective, last - stage.from_step)
+            for model in trained.models
         ]
         for word in words:
             each: list[Arrays | None] = []
             refused = []
-            for subject, good in zip(subjects, replicas.alive, strict=True):
-                arrays, reason = _measured(MEASURES[word], subject) if good else (None, FAILED)
+            for replica, good in zip(replicas, trained.alive, strict=True):
+                arrays, reason = _measured(MEASURES[word], replica) if good else (None, FAILED)
                 each.append(arrays)
                 refused.append(reason)
                 bar.update()
@@ -88,16 +88,16 @@ def probe(
                 )
             texts = [FAILED if text == FAILED else "" for text in refused]
             stacked = stack(each, measured[0], texts) if measured else {}
-            settings = _settings(run, word, effort, len(replicas.test), step)
+            settings = _settings(run, word, budget, len(trained.test), step)
             stacked |= {name: np.array(value) for name, value in settings.items()}
             run.save_arrays(word, stacked | {"refused": np.array(refused)})
     return refusals
 
 
-def _measured(measure: Measure, subject: Subject) -> tuple[Arrays | None, str]:
+def _measured(measure: Measure, replica: Replica) -> tuple[Arrays | None, str]:
     """The arrays and no reason, or none and the reason."""
     try:
-        return measure(subject), ""
+        return measure(replica), ""
     except torch.linalg.LinAlgError as failure:  # type: ignore[attr-defined]
         return None, f"A matrix of the stack is singular in floating point ({' '.join(str(failure).split())})."
     except ValueError as refusal:

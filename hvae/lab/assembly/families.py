@@ -1,4 +1,4 @@
-"""The laws of the layers."""
+"""The distributions of the layers."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hvae.families import Family
 from hvae.lab.config import LatentFamily, ModelConfig
 
 
-def latent_law(config: ModelConfig, kind: LatentFamily, units: int, source: torch.Generator) -> Family:
+def latent_family(config: ModelConfig, kind: LatentFamily, units: int, source: torch.Generator) -> Family:
     """The family of a layer: what weights it has of its own are drawn from ``source``."""
     variance = config.latent_variance
     match kind:
@@ -25,7 +25,7 @@ def latent_law(config: ModelConfig, kind: LatentFamily, units: int, source: torc
             return families.Categorical(units, config.n_classes)
         case "autoregressive-gaussian" | "autoregressive-bernoulli" | "autoregressive-categorical":
             return families.Autoregressive(
-                latent_law(config, UNIT[kind], units, source), config.n_masked, source=source
+                latent_family(config, UNIT[kind], units, source), config.n_masked, source=source
             )
         case "mixture":
             return families.MixtureGaussian(units, config.n_components)
@@ -45,16 +45,18 @@ UNIT: Mapping[LatentFamily, LatentFamily] = {
 """the factorised kin of a family with weights, or components, of its own"""
 
 
-def prior_law(config: ModelConfig, kind: LatentFamily, source: torch.Generator) -> Family:
+def prior_family(config: ModelConfig, kind: LatentFamily, source: torch.Generator) -> Family:
     """The family of p(zL): N(0, I) is mean 0 and log-variance 0, fixed or learned.
 
     A standard prior is of the factorised kin, which has no weights of its own that would learn to be something else.
     """
     config = replace(config, latent_variance="network")
-    return latent_law(config, UNIT.get(kind, kind) if config.prior == "standard" else kind, config.latents[-1], source)
+    return latent_family(
+        config, UNIT.get(kind, kind) if config.prior == "standard" else kind, config.latents[-1], source
+    )
 
 
-def observation_law(config: ModelConfig, n_pixels: int) -> Family:
+def observation_family(config: ModelConfig, n_pixels: int) -> Family:
     """The family of x."""
     match config.observation:
         case "bernoulli":
