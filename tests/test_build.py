@@ -202,13 +202,13 @@ def test_the_encoder_may_have_distributions_of_its_own(name: str) -> None:
         (
             ("gaussian",),
             ("bernoulli",),
-            "bernoulli for z1, whose values are Bernoulli units, but model.families has gaussian",
+            "bernoulli for z1, whose values are binary, but model.families has gaussian",
         ),
         (("gaussian", "bernoulli", "maf"), ("nsf", "autoregressive-bernoulli", "categorical"), "categorical for z3"),
         (
             ("categorical",),
             ("autoregressive-bernoulli",),
-            "whose values are categorical units; give distributions of the same kind.",
+            "whose values are categorical; give distributions of the same kind.",
         ),
         (("gaussian",), ("maf", "nsf"), "model.encoder_families has 2 entries for 3 latent layers"),
     ],

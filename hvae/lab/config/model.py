@@ -24,10 +24,10 @@ LatentFamily = Literal[
     "nsf",
 ]
 VALUES: Mapping[str, str] = {
-    "bernoulli": "coins",
-    "autoregressive-bernoulli": "coins",
-    "categorical": "dice",
-    "autoregressive-categorical": "dice",
+    "bernoulli": "binary",
+    "autoregressive-bernoulli": "binary",
+    "categorical": "categorical",
+    "autoregressive-categorical": "categorical",
 }
 """what a latent family's values are, where they are not real numbers"""
 REAL = "real numbers"
