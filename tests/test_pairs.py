@@ -30,7 +30,7 @@ from hvae.objectives import (
 )
 from hvae.posterior import NetworkPosterior
 from hvae.runs import Run
-from hvae.training import train
+from hvae.training import Step, train
 from tests.test_training import toy
 
 LAYERS = {
@@ -158,6 +158,34 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
+NORMED = {"batch norm", "batch norm of one layer", "normalised means of Gaussians"}
+NORMED_BESIDE_COINS = {"normalised means", "batch norm beside coins"}
+COINS = {"coins", "autoregressive coins", "batch norm beside coins"}
+NO_COINS = NORMED | {"vamp", "a rich encoder", "full covariance", "a ladder"}
+GAME = NORMED | NORMED_BESIDE_COINS | {"vamp"}
+NOT_RELAXED = NO_COINS | {"autoregressive coins"}
+REFUSED: dict[str, set[str]] = {
+    "elbo pathwise": NORMED_BESIDE_COINS,
+    "elbo sticking-the-landing": NORMED_BESIDE_COINS | COINS,
+    "elbo relaxed": NOT_RELAXED,
+    "elbo straight-through": NOT_RELAXED,
+    "iwae pathwise": NORMED_BESIDE_COINS,
+    "iwae doubly-reparametrised": NORMED | NORMED_BESIDE_COINS | COINS,
+    "iwae relaxed": NOT_RELAXED,
+    "iwae straight-through": NOT_RELAXED,
+    "vimco pathwise": NO_COINS | NORMED_BESIDE_COINS,
+    "tvo pathwise": NORMED_BESIDE_COINS,
+    "tvo covariance": NORMED | NORMED_BESIDE_COINS,
+    "wake-sleep pathwise": GAME,
+    "reweighted-wake-sleep pathwise": GAME,
+    "symmetric pathwise": GAME,
+    "free nats": NORMED_BESIDE_COINS | COINS,
+    "relaxed free nats": NOT_RELAXED,
+    "free nats of z1's units": NORMED_BESIDE_COINS | COINS | {"a rich encoder"},
+    "free nats of z2's units": NORMED_BESIDE_COINS | COINS | {"vamp", "full covariance"},
+}
+
+
 @pytest.mark.parametrize("knob", KNOBS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_python_refuses_the_models_that_the_command_refuses(knob: str, objective: str) -> None:
@@ -169,6 +197,7 @@ def test_python_refuses_the_models_that_the_command_refuses(knob: str, objective
         RunConfig(model=model_config, objective=settings)
     except ConfigError as error:
         said = str(error)
+    assert bool(said) == (knob in REFUSED[objective]), said
     model = build_hvae(model_config, toy(), seed=0).train()
 
     def put() -> None:
@@ -194,6 +223,8 @@ def test_the_command_and_the_loop_ask_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="with batch norm a draw moves the weights of all others"):
         train(run, toy(), progress=False)
     assert not list(run.path.rglob("*.pt")) and run.read_metrics() == []
+    with pytest.raises(UnsuitedError):
+        Step.of(build_hvae(config.model, toy(), seed=0), run.config.objective)
 
 
 def test_constants_of_evaluation_are_no_batch_statistics() -> None:
