@@ -21,7 +21,11 @@ FAULTS = (
     Fault(
         "chain-passes-means",
         "the chain decodes to the mean of x in place of a draw",
-        Edit("hvae.diagnostics.consistency", 'draw.family.draw(law, noise["x"])[0]', "draw.family.mean(law)[0]"),
+        Edit(
+            "hvae.diagnostics.consistency",
+            'decoder.family("x").draw(law, noise["x"])[0]',
+            'decoder.family("x").mean(law)[0]',
+        ),
         (CONSISTENCY,),
     ),
     Fault(

@@ -129,13 +129,13 @@ FAULTS = (
     Fault(
         "ladder-prior-from-means",
         "the ladder's prior of layer l is fed by the upward pass's mean of the layer above, not by what was drawn",
-        Edit("hvae.posterior", "decoder[name](values)", "decoder[name](means)"),
+        Edit("hvae.posterior", "decoder.descend(values)", "decoder.descend(means)"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
         "ladder-top-merged",
         "the top of a ladder is merged with its prior, where the paper has the encoder's law alone",
-        Edit("hvae.posterior", "if decoder[name].parents else", "if name in decoder.variables else"),
+        Edit("hvae.posterior", "if decoder.parents(name) else", "if name in decoder.variables else"),
         ("tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",),
     ),
     Fault(
