@@ -50,7 +50,9 @@ def test_they_are_reported(name: str, own: Path) -> None:
 def test_what_is_done_is_not_done_again(own: Path) -> None:
     before = {path: path.read_bytes() for path in (own / BINARY).rglob("*") if path.is_file()}
     complete(Run.open(own / BINARY), progress=False)
-    assert main(["evaluate", str(own / BINARY), "--likelihood=exact,gap", "--images=6", "--samples=50", "--draws=2"]) == 0
+    assert (
+        main(["evaluate", str(own / BINARY), "--likelihood=exact,gap", "--images=6", "--samples=50", "--draws=2"]) == 0
+    )
     for path, content in before.items():
         assert path.read_bytes() == content, path
 
