@@ -141,12 +141,12 @@ KNOBS: dict[str, dict[str, Any]] = {
     "batch norm of one layer": {"batch_norm": (False, True)},
     "normalised means": {"normalised_means": (1.0, 0.0), "families": ("gaussian", "bernoulli")},
     "normalised means of Gaussians": {"normalised_means": (1.0,)},
-    "batch norm beside Bernoulli units": {"batch_norm": (True,), "families": ("bernoulli",)},
+    "batch norm beside Bernoulli": {"batch_norm": (True,), "families": ("bernoulli",)},
     "vamp": {"prior": "vamp"},
-    "autoregressive Bernoulli units": {"families": ("autoregressive-bernoulli", "bernoulli")},
+    "autoregressive Bernoulli": {"families": ("autoregressive-bernoulli", "bernoulli")},
     "a rich encoder": {"encoder_families": ("maf", "gaussian")},
     "full covariance": {"families": ("gaussian", "full-gaussian")},
-    "coins": {"families": ("bernoulli",)},
+    "Bernoulli": {"families": ("bernoulli",)},
     "a ladder": {"order": "top-down"},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -160,30 +160,30 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 
 NORMED = {"batch norm", "batch norm of one layer", "normalised means of Gaussians"}
-NORMED_BESIDE_COINS = {"normalised means", "batch norm beside coins"}
-COINS = {"coins", "autoregressive coins", "batch norm beside coins"}
-NO_COINS = NORMED | {"vamp", "a rich encoder", "full covariance", "a ladder"}
-GAME = NORMED | NORMED_BESIDE_COINS | {"vamp"}
-NOT_RELAXED = NO_COINS | {"autoregressive coins"}
+NORMED_BESIDE_BERNOULLI = {"normalised means", "batch norm beside Bernoulli"}
+BERNOULLI = {"Bernoulli", "autoregressive Bernoulli", "batch norm beside Bernoulli"}
+NO_BERNOULLI = NORMED | {"vamp", "a rich encoder", "full covariance", "a ladder"}
+GAME = NORMED | NORMED_BESIDE_BERNOULLI | {"vamp"}
+NOT_RELAXED = NO_BERNOULLI | {"autoregressive Bernoulli"}
 REFUSED: dict[str, set[str]] = {
-    "elbo pathwise": NORMED_BESIDE_COINS,
-    "elbo sticking-the-landing": NORMED_BESIDE_COINS | COINS,
+    "elbo pathwise": NORMED_BESIDE_BERNOULLI,
+    "elbo sticking-the-landing": NORMED_BESIDE_BERNOULLI | BERNOULLI,
     "elbo relaxed": NOT_RELAXED,
     "elbo straight-through": NOT_RELAXED,
-    "iwae pathwise": NORMED_BESIDE_COINS,
-    "iwae doubly-reparametrised": NORMED | NORMED_BESIDE_COINS | COINS,
+    "iwae pathwise": NORMED_BESIDE_BERNOULLI,
+    "iwae doubly-reparametrised": NORMED | NORMED_BESIDE_BERNOULLI | BERNOULLI,
     "iwae relaxed": NOT_RELAXED,
     "iwae straight-through": NOT_RELAXED,
-    "vimco pathwise": NO_COINS | NORMED_BESIDE_COINS,
-    "tvo pathwise": NORMED_BESIDE_COINS,
-    "tvo covariance": NORMED | NORMED_BESIDE_COINS,
+    "vimco pathwise": NO_BERNOULLI | NORMED_BESIDE_BERNOULLI,
+    "tvo pathwise": NORMED_BESIDE_BERNOULLI,
+    "tvo covariance": NORMED | NORMED_BESIDE_BERNOULLI,
     "wake-sleep pathwise": GAME,
     "reweighted-wake-sleep pathwise": GAME,
     "symmetric pathwise": GAME,
-    "free nats": NORMED_BESIDE_COINS | COINS,
+    "free nats": NORMED_BESIDE_BERNOULLI | BERNOULLI,
     "relaxed free nats": NOT_RELAXED,
-    "free nats of z1's units": NORMED_BESIDE_COINS | COINS | {"a rich encoder"},
-    "free nats of z2's units": NORMED_BESIDE_COINS | COINS | {"vamp", "full covariance"},
+    "free nats of z1's units": NORMED_BESIDE_BERNOULLI | BERNOULLI | {"a rich encoder"},
+    "free nats of z2's units": NORMED_BESIDE_BERNOULLI | BERNOULLI | {"vamp", "full covariance"},
 }
 
 
