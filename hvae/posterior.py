@@ -5,7 +5,7 @@
     mean-field        q(z1|x) q(z2|x) … q(zL|x)                   no layer sees another
     top-down          q(zL|x) q(z_{L-1}|zL, x) … q(z1|z2, x)      the ladder of Sønderby et al. 2016
     top-down-shared   the same, with the top merged too           Flach, Schlesinger and Shekhovtsov 2024
-    unamortised       mean field with free parameters for every image, no net (`unamortised`)
+    unamortised       free parameters for every image, no net: `hvae.diagnostics.unamortised`
 
 Any belief network over the latents is a posterior (`NetworkPosterior`); the ladder merges an
 upward pass with the decoder's own conditionals, so it is handed the decoder at every visit.
@@ -14,13 +14,12 @@ upward pass with the decoder's own conditionals, so it is handed the decoder at 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
-from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace
-from hvae.rng import NoiseSpecs, generator
+from hvae.families import Family
+from hvae.network import BeliefNetwork, Decoder, Site, Trace
+from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
 
 
@@ -143,69 +142,3 @@ class Ladder(Posterior):
                 values[name] = family.draw(distribution, noise[name])
             trace[name] = Site(values[name], distribution, family)
         return trace
-
-
-class Rows(nn.Module):
-    """Free outputs ``[N, n_outputs]`` for N images, each found by the image itself: what stands where a net would.
-
-    An image is known by its projection on one random direction, in float64: among sorted keys the nearest counts,
-    if it is as near as rounding lets two sums of the same terms be. So no index travels beside the data, and any batch
-    will do, inside `vmap` too. Equal images share a row. An image that is not stored has outputs NaN, as nothing was
-    fitted to it. Raises ValueError where two images have keys that rounding could confuse.
-    """
-
-    direction: Tensor
-    keys: Tensor
-
-    def __init__(self, images: Tensor, outputs: Tensor) -> None:
-        super().__init__()
-        source = generator(0, "rows of images")
-        direction = torch.randn(images.shape[-1], generator=source, dtype=torch.float64).to(images.device)
-        distinct = images.unique(dim=0).double()
-        keys = (distinct @ direction).sort().values
-        self.tolerance = (
-            len(direction) * torch.finfo(torch.float64).eps * float((distinct.abs() @ direction.abs()).max())
-        )
-        if (keys.diff() <= 2 * self.tolerance).any():
-            raise ValueError("two of the images differ by less than rounding; leave one of them out.")
-        self.register_buffer("direction", direction)
-        self.register_buffer("keys", keys)
-        self.outputs = nn.Parameter(outputs.to(images).expand(len(keys), -1).clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        key = x.double() @ self.direction
-        after = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-        before = (after - 1).clamp(min=0)
-        row = torch.where((self.keys[after] - key).abs() < (self.keys[before] - key).abs(), after, before)
-        stored = (self.keys[row] - key).abs() <= self.tolerance
-        return torch.where(stored.unsqueeze(-1), self.outputs[row], torch.nan)
-
-
-def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
-    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution a layer, at first
-    N(0, I) or fair Bernoulli and categorical units.
-
-    Raises ValueError for a layer that is neither Gaussian nor Bernoulli nor categorical.
-    """
-    names = [name for name in reversed(decoder.variables) if name != "x"]
-    distributions = {name: _factorised(decoder.family(name), name) for name in names}
-    rows = {name: Rows(images, distribution.standard_outputs()) for name, distribution in distributions.items()}
-    return NetworkPosterior(
-        BeliefNetwork([Conditional(name, ["x"], rows[name], distributions[name]) for name in names])
-    )
-
-
-def _factorised(family: Family, name: str) -> Family:
-    match family.kin:
-        case DiagonalGaussian() | FullGaussian():
-            return DiagonalGaussian(family.units)
-        case Bernoulli():
-            return Bernoulli(family.units)
-        case Categorical(n_classes=n_classes):
-            return Categorical(family.units, n_classes)
-        case _:
-            raise ValueError(
-                f"{name} is a {type(family).__name__}, which has no factorised distribution of its own for every "
-                "image; "
-                "use Gaussian layers, Bernoulli or categorical units."
-            )
