@@ -7,8 +7,8 @@
     top-down-shared   the same, with the top merged too           Flach, Schlesinger and Shekhovtsov 2024
     unamortised       free parameters for every image, no net: `hvae.diagnostics.unamortised`
 
-Any belief network over the latents is a posterior (`NetworkPosterior`); the ladder merges an
-upward pass with the decoder's own conditionals, so it is handed the decoder at every visit.
+Any belief network over the latents is a posterior (`NetworkPosterior`). The ladder merges an upward
+pass with the decoder's own conditionals, so every visit takes the decoder too.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,18 @@ from hvae.shapes import Noise, Value
 
 
 class Posterior(nn.Module, ABC):
-    """q(z | x)."""
+    """q(z | x).
+
+    >>> class Ignorant(Posterior):
+    ...     '''q(z1 | x) = p(z1): a posterior that has collapsed to its prior.'''
+    ...     order = ("z1",)
+    ...     def noise_specs(self):
+    ...         return {"z1": ("normal", 2)}
+    ...     def walk(self, decoder, given, noise):
+    ...         return decoder.factors(["z1"]).walk(given, noise)
+    >>> Ignorant().parents("z1")
+    ('x',)
+    """
 
     @property
     @abstractmethod
@@ -34,16 +45,16 @@ class Posterior(nn.Module, ABC):
     def bottom_up(self, decoder: Decoder) -> bool:
         """Whether z1 is visited first, then z2 and so on up: the reverse of the order in which ``decoder`` draws.
 
-        Which latent stands next to x is the decoder's to say, as names are free. A single latent is visited bottom-up.
+        The decoder says which latent stands next to x, as names are free. A single latent is visited bottom-up.
         """
         return self.order == tuple(name for name in reversed(decoder.variables) if name != "x")
 
     def parents(self, name: str) -> tuple[str, ...]:
-        """What q(z_l | ·) sees at most: x and the latents visited before."""
+        """The variables that q(z_l | ·) sees at most: x and the latents visited before."""
         return ("x", *self.order[: self.order.index(name)])
 
     def family(self, name: str, decoder: Decoder) -> Family:
-        """The family that q draws z_l from: by default that of the decoder, which draws the same kind of values."""
+        """The family of q(z_l | ·): by default the decoder's, which draws values of the same kind."""
         return decoder.family(name)
 
     @abstractmethod
@@ -56,7 +67,14 @@ class Posterior(nn.Module, ABC):
 
 
 class NetworkPosterior(Posterior):
-    """A belief network over the latents with x among its parents, such as the bottom-up encoder."""
+    """A belief network over the latents with x among its parents, such as the bottom-up encoder.
+
+    >>> from hvae import Conditional, DiagonalGaussian
+    >>> z1 = Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))
+    >>> z2 = Conditional("z2", ["z1"], nn.Linear(2, 2), DiagonalGaussian(1))
+    >>> NetworkPosterior(BeliefNetwork([z1, z2])).order
+    ('z1', 'z2')
+    """
 
     def __init__(self, network: BeliefNetwork) -> None:
         super().__init__()
@@ -80,7 +98,7 @@ class NetworkPosterior(Posterior):
 
 
 Merge = Callable[[Family, Distribution, Distribution], Distribution]
-"""(family, u_L, p(zL)) -> q(zL | x): what a ladder makes of its top"""
+"""(family, u_L, p(zL)) -> q(zL | x): the top of a ladder"""
 
 
 def alone(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
@@ -89,17 +107,32 @@ def alone(family: Family, upward: Distribution, prior: Distribution) -> Distribu
 
 
 def shared(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
-    """``q(zL | x) ∝ u_L(zL; x) · p(zL)``: the top is merged as all others are (Flach et al. 2024, section 3)."""
+    """``q(zL | x) ∝ u_L(zL; x) · p(zL)``: the top is merged as all others are (Flach et al. 2024, section 3).
+
+    >>> import torch
+    >>> from hvae.families import DiagonalGaussian
+    >>> family = DiagonalGaussian(1, variance="fixed")  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
+    >>> merged = shared(family, family.distribution(torch.tensor([2.0])), family.distribution(torch.zeros(1)))
+    >>> merged.mean.item(), round(merged.variance.item(), 4)
+    (1.0, 0.5)
+    """
     return family.product(upward, prior)
 
 
 class Ladder(Posterior):
     """``q(z_l | z_{l+1}, x) ∝ u_l(z_l; x) · p(z_l | z_{l+1})`` (Sønderby et al. 2016, equations 12 to 18).
 
-    ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its distributions u_l
-    meet the decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for
-    Gaussians, added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The
-    variable without parent, zL, is merged by ``top``: `alone` or `shared`.
+    ``upward`` is a bottom-up encoder; it passes up its *means* in place of draws. Its distributions u_l meet the
+    decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for Gaussians,
+    added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The variable without
+    parent, zL, is merged by ``top``: `alone` or `shared`.
+
+    >>> from hvae import Conditional, DiagonalGaussian
+    >>> z1 = Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))
+    >>> z2 = Conditional("z2", ["z1"], nn.Linear(2, 2), DiagonalGaussian(1))
+    >>> ladder = Ladder(BeliefNetwork([z1, z2]))
+    >>> ladder.order, ladder.parents("z1")
+    (('z2', 'z1'), ('x', 'z2'))
     """
 
     def __init__(self, upward: BeliefNetwork, top: Merge = alone) -> None:
@@ -120,7 +153,7 @@ class Ladder(Posterior):
     def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """One pass up and one down (`Decoder.descend`), which ends above x.
 
-        Raises ValueError for a decoder that has its latents in another order.
+        Raises ValueError for a decoder with another order of its latents.
         """
         means: dict[str, Value] = {"x": given["x"]}
         upward_distributions = {}
