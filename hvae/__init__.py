@@ -31,38 +31,20 @@ for, so `import hvae` loads no torch. `__init__.pyi` tells type checkers the sam
 """
 
 _HOMES = {
-    "errors": ("ConfigError", "MissingExtraError"),
-    "rng": ("noise",),
-    "families": (
-        "Autoregressive",
-        "Bernoulli",
-        "Categorical",
-        "DiagonalGaussian",
-        "DiscretisedLogistic",
-        "Family",
-        "Flow",
-        "FullGaussian",
-        "MixtureGaussian",
-    ),
-    "nets": ("Root", "mlp", "residual"),
-    "network": ("BeliefNetwork", "Conditional", "Decoder"),
-    "posterior": ("Ladder", "NetworkPosterior", "Posterior"),
-    "evidence": ("HVAE", "Evidence"),
-    "objectives": (
-        "DoublyReparametrised",
-        "Elbo",
-        "Iwae",
-        "Objective",
-        "ReweightedWakeSleep",
-        "StickingTheLanding",
-        "SymmetricEquilibrium",
-        "Tvo",
-        "WakeSleep",
-    ),
-    "likelihood": ("Estimate", "anneal", "importance_sample", "log_likelihood_curve", "sandwich"),
+    "errors": "ConfigError MissingExtraError",
+    "rng": "noise",
+    "families": "Autoregressive Bernoulli Categorical DiagonalGaussian DiscretisedLogistic Family Flow FullGaussian "
+    "MixtureGaussian",
+    "nets": "Root mlp residual",
+    "network": "BeliefNetwork Conditional Decoder",
+    "posterior": "Ladder NetworkPosterior Posterior",
+    "evidence": "HVAE Evidence",
+    "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
+    "SymmetricEquilibrium Tvo WakeSleep",
+    "likelihood": "Estimate anneal importance_sample log_likelihood_curve sandwich",
 }
-"""room -> what the face shows of it"""
-_HOME = {name: room for room, names in _HOMES.items() for name in names}
+"""room -> its names on the face"""
+_HOME = {name: room for room, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_HOME]
 

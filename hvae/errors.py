@@ -2,16 +2,8 @@
 
 
 class ConfigError(ValueError):
-    """Bad input of any kind, caught as what it is in Python.
-
-    >>> issubclass(ConfigError, ValueError)
-    True
-    """
+    """Bad input of any kind."""
 
 
 class MissingExtraError(ConfigError, ImportError):
-    """A package that comes with an extra of hvae is not installed.
-
-    >>> issubclass(MissingExtraError, ConfigError) and issubclass(MissingExtraError, ImportError)
-    True
-    """
+    """A package that comes with an extra of hvae is not installed."""

@@ -35,10 +35,6 @@ def need(module: str, purpose: str) -> None:
 
 
 def sentence(module: str, purpose: str) -> str:
-    """What is missing, for what, and the command that brings it.
-
-    >>> sentence("zuko", "Flow layers need")
-    "Flow layers need zuko; pip install 'hvae[lab]'."
-    """
+    """What is missing, for what, and the command that brings it."""
     package, extra = EXTRAS[module]
     return f"{purpose} {package}; pip install 'hvae[{extra}]'."

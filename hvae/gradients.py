@@ -98,11 +98,7 @@ def estimate(
 
 
 def leave_one_out(log_weight: LogProb, aggregate: Aggregate) -> LogProb:
-    """``F(f without k)`` for every k: ``[K, B]``.
-
-    >>> leave_one_out(torch.tensor([[1.0], [2.0], [6.0]]), mean).flatten().tolist()
-    [4.0, 3.5, 1.5]
-    """
+    """``F(f without k)`` for every k: ``[K, B]``."""
     return aggregate(_others(log_weight))
 
 
@@ -169,7 +165,7 @@ def score_as_path(log_weight: LogProb) -> PerDatum:
 
 
 def clamped(model: HVAE, x: Value, noise: Mapping[str, Noise]) -> Evidence:
-    """Evidence of constant draws from q, the opposite of `frozen`: its gradient is that of all weights there."""
+    """Evidence of constant draws from q: gradients reach the weights alone, the opposite of `frozen`."""
     return model.weigh(model.infer(x, {}, _values(model, x, noise)), x)
 
 

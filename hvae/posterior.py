@@ -70,10 +70,9 @@ class NetworkPosterior(Posterior):
     """A belief network over the latents with x among its parents, such as the bottom-up encoder.
 
     >>> from hvae import Conditional, DiagonalGaussian
-    >>> z1 = Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))
-    >>> z2 = Conditional("z2", ["z1"], nn.Linear(2, 2), DiagonalGaussian(1))
-    >>> NetworkPosterior(BeliefNetwork([z1, z2])).order
-    ('z1', 'z2')
+    >>> encoder = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))])
+    >>> NetworkPosterior(encoder).order, NetworkPosterior(encoder).noise_specs()
+    (('z1',), {'z1': ('normal', 2)})
     """
 
     def __init__(self, network: BeliefNetwork) -> None:
@@ -107,15 +106,7 @@ def alone(family: Family, upward: Distribution, prior: Distribution) -> Distribu
 
 
 def shared(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
-    """``q(zL | x) ∝ u_L(zL; x) · p(zL)``: the top is merged as all others are (Flach et al. 2024, section 3).
-
-    >>> import torch
-    >>> from hvae.families import DiagonalGaussian
-    >>> family = DiagonalGaussian(1, variance="fixed")  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
-    >>> merged = shared(family, family.distribution(torch.tensor([2.0])), family.distribution(torch.zeros(1)))
-    >>> merged.mean.item(), round(merged.variance.item(), 4)
-    (1.0, 0.5)
-    """
+    """``q(zL | x) ∝ u_L(zL; x) · p(zL)``: the top is merged as all others are (Flach et al. 2024, section 3)."""
     return family.product(upward, prior)
 
 

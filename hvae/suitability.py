@@ -17,20 +17,12 @@ Follows = Literal["score", "score and path", "path", "covariance", "players", "o
 
 
 class UnsuitedError(ConfigError):
-    """An objective that is biased, or has no gradient, for a model; the message is one sentence with the remedy.
-
-    >>> issubclass(UnsuitedError, ConfigError)
-    True
-    """
+    """An objective that is biased, or has no gradient, for a model; the message is one sentence with the remedy."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A latent layer, as an objective sees it.
-
-    >>> Layer("z1", "Bernoulli", discrete=True).relaxed
-    False
-    """
+    """A latent layer, as an objective sees it."""
 
     name: str
     family: str
@@ -65,12 +57,7 @@ class ModelTraits:
 
 @dataclass(frozen=True)
 class ObjectiveTraits:
-    """An objective, as the rules see it.
-
-    >>> objective = ObjectiveTraits(follows="path", gradient="the gradient is that of StickingTheLanding")
-    >>> refusal(objective, ModelTraits((Layer("z1", "Gaussian", discrete=False),)))  # suited
-    ''
-    """
+    """An objective, as the rules see it."""
 
     follows: Follows = "own"
     name: str = "this objective"
@@ -89,11 +76,7 @@ class ObjectiveTraits:
 
 @dataclass(frozen=True)
 class Words:
-    """The names in the sentences; by default those of Python.
-
-    >>> Words(pathwise="--objective.gradient pathwise").norm
-    'batch norm'
-    """
+    """The names in the sentences; by default those of Python."""
 
     free_nats: str = "free_nats"
     unit_free_nats: str = "unit_free_nats"

@@ -35,9 +35,5 @@ PARETO_K_LIMIT = 0.7
 
 
 def good_k(n_samples: int) -> float:
-    """The largest Pareto k-hat that K samples can carry: min(1 - 1/log10 K, 0.7) (Vehtari et al. 2024).
-
-    >>> good_k(100), good_k(100_000)
-    (0.5, 0.7)
-    """
+    """The largest Pareto k-hat that K samples can carry: min(1 - 1/log10 K, 0.7) (Vehtari et al. 2024)."""
     return min(1 - 1 / math.log10(n_samples), PARETO_K_LIMIT) if n_samples > 1 else 0.0

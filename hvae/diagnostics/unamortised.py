@@ -21,12 +21,16 @@ from hvae.posterior import NetworkPosterior
 
 
 class Rows(nn.Module):
-    """Free outputs ``[N, n_outputs]`` for N images, each found by the image itself: what stands where a net would.
+    """Free outputs ``[N, n_outputs]`` for N images, in the place of a net; the image itself finds its row.
 
-    An image is known by its projection on one random direction, in float64: among sorted keys the nearest counts,
-    if it is as near as rounding lets two sums of the same terms be. So no index travels beside the data, and any batch
-    will do, inside `vmap` too. Equal images share a row. An image that is not stored has outputs NaN, as nothing was
-    fitted to it. Raises ValueError where two images have keys that rounding could confuse.
+    The key of an image is its projection on one random direction, in float64. The nearest of the sorted keys counts, if
+    it is as near as the rounding of two sums of the same terms allows. So data need no index, and any batch will do,
+    inside `vmap` too. Equal images share a row. An image that is not stored has outputs NaN, as nothing was fitted to
+    it. Raises ValueError where two images have keys that rounding could confuse.
+
+    >>> rows = Rows(torch.eye(3), outputs=torch.zeros(2))
+    >>> rows(torch.tensor([[1.0, 0.0, 0.0], [5.0, 5.0, 5.0]])).tolist()
+    [[0.0, 0.0], [nan, nan]]
     """
 
     direction: Tensor
@@ -57,8 +61,9 @@ class Rows(nn.Module):
 
 
 def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
-    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution a layer, at first
-    N(0, I) or fair Bernoulli and categorical units.
+    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution for each layer.
+
+    It starts as N(0, I), or as fair Bernoulli or categorical units.
 
     Raises ValueError for a layer that is neither Gaussian nor Bernoulli nor categorical.
     """
