@@ -128,7 +128,7 @@ class Visits:
         return log_table(family, told.transpose(0, 1), self.states[name])
 
     def chunks(self, name: str, weight: Tensor, *, cells: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(rows, ``weight [B, P]`` of the rows, log q) over all data, for callers that hold ``cells`` numbers a datum."""
+        """(rows, ``weight [B, P]`` of the rows, log q) over all data, where callers hold ``cells`` numbers a datum."""
         if name in self.pairwise:
             cells = max(cells, self.n_previous(name) * len(self.states[name]))
         for rows in torch.arange(len(self.x), device=weight.device).split(max(1, CELLS // cells)):
