@@ -26,13 +26,17 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file: its place below the data folder, its SHA-256 and its public address."""
+    """One file: its place below the data folder, its SHA-256 and its public address.
+
+    >>> state(DataFile("toy/toy.npz", sha256="0" * 64), Path("no folder"))
+    'missing'
+    """
 
     path: str
     sha256: str
     url: str | None = None
     origin: str = ""
-    """what the file is made from, when it has no public address"""
+    """the source of a file that has no public address"""
 
     def address(self) -> str | None:
         """The URL it is fetched from: on the mirror if one is set, else the public one."""

@@ -21,8 +21,8 @@ Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l throug
 z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
 control of mean 0: a draw's log-ratio to r less its divergence from r.
 
-Distributions outside the exponential families have no moment match: they do without r and the control, all pairs are
-scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their
+Distributions outside the exponential families have no moment match, so they have neither r nor the control. All pairs
+are scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths, not to their
 distributions.
 """
 
@@ -84,7 +84,7 @@ class _Bounds:
     parent_lower: FloatArray
     parent_upper: FloatArray
     divergence: FloatArray | None
-    """KL to the moment match, a second upper bound on J_l; None of distributions that have none"""
+    """KL to the moment match, a second upper bound on J_l; None for distributions without a match"""
     datum_lower: FloatArray
     datum_upper: FloatArray
     classified: FloatArray
@@ -139,11 +139,8 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    moments = (
-        (site.distribution.mean, site.distribution.variance)
-        if site.family.exponential
-        else (site.value, site.value * 0)
-    )
+    q, exponential = site.distribution, site.family.exponential
+    moments = (q.mean, q.variance) if exponential else (site.value, site.value * 0)
     mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
@@ -166,8 +163,7 @@ def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
 
 
 def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
-    """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of distributions: ``[r,
-    *batch]``."""
+    """Log-densities ``[r, *batch]`` of ``values [r, width]`` under a batch, up to a term of the value alone."""
     eta, log_normaliser = natural
     statistic = site.family.statistic(values.double())
     scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()

@@ -1,4 +1,4 @@
-"""Terms of a gap: a mean over draws for each datum, with the error of the draws and of what was estimated."""
+"""Terms of a gap: a mean over draws for each datum, with the errors of the draws and of estimates that went in."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,12 @@ from hvae.numerics import FloatArray
 
 @dataclass(frozen=True)
 class Term:
-    """An expectation under q for each of n data, in nats."""
+    """An expectation under q for each of n data, in nats.
+
+    >>> term = Term.of(np.array([[1.0, 3.0], [2.0, 4.0]]))  # 2 draws for each of 2 data
+    >>> term.datum_nats.tolist(), term.standard_error.tolist()
+    ([1.5, 3.5], [0.5, 0.5])
+    """
 
     datum_nats: FloatArray
     """``[n]``"""

@@ -2,7 +2,7 @@
 
 Burda et al. 2016 (section 5) call a unit active if the variance over data of its mean exceeds 0.01.
 In a conditional layer that variance inherits: top-down the parent's, bottom-up the sampling noise
-of the path. Beside it stand
+of the path. So two more numbers are reported:
 
 - where z1 is visited first: the covariance over x of the means along two independent paths, unbiased for
   ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
@@ -38,9 +38,8 @@ def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
 def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
     q, p = evidence.q[name], evidence.p[name]
-    variance = p.distribution.variance.flatten(
-        -len(p.distribution.event_shape)
-    )  # categorical units keep their classes on an axis of their own
+    n_axes = len(p.distribution.event_shape)  # categorical units keep their classes on an axis of their own
+    variance = p.distribution.variance.flatten(-n_axes)
     tiny = torch.finfo(variance.dtype).tiny  # a Bernoulli unit that is settled has no variance left
     shift = ((q.mean - p.mean) / variance.clamp(min=tiny).sqrt())[:1]
     return per_datum(shift, evidence.p["x"].value.shape[1])
@@ -73,5 +72,5 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
 
 
 def collapse_reference(evidence: Evidence, name: str) -> str:
-    """What `collapsed_fraction` measures a layer against."""
+    """ "prior" or "aggregate": the distribution that `collapsed_fraction` measures a layer against."""
     return "prior" if evidence.closed_form(name) and evidence.p[name].family.factorised else "aggregate"

@@ -49,7 +49,14 @@ def node_axes(specs: NoiseSpecs, n_nodes: int, n_axes: int) -> tuple[dict[str, N
 
 @dataclass(frozen=True)
 class Placement:
-    """Nodes moved to `mean + scale e` (Naylor and Smith 1982), one placement for each place of the other axes."""
+    """Nodes moved to `mean + scale e` (Naylor and Smith 1982), one placement for each place of the other axes.
+
+    >>> grid, log_weight = nodes(40, 1)
+    >>> placement = Placement(torch.full((1,), 0.5).double(), torch.full((1, 1), 1.5).double())
+    >>> moved, log_weight = placement.place(grid, log_weight)
+    >>> round(float(log_weight.exp() @ moved[:, 0].square()), 6)  # E e² under N(0, 1), wherever the nodes are
+    1.0
+    """
 
     mean: Tensor
     scale: Tensor
@@ -73,8 +80,10 @@ class Placement:
         return self._then(mean, covariance)
 
     def to_curvature(self, grid: Noise, log_weight: LogProb, terms: LogProb, axis: int) -> "Placement":
-        """The normal distribution whose log-density has the mean slope and curvature of the integrand's, as Stein's
-        lemma gives them: exact at once for a normal integrand, however far from the nodes."""
+        """The normal distribution that has the integrand's mean slope and curvature of the log-density.
+
+        Both are by Stein's lemma: exact at once for a normal integrand, however far from the nodes.
+        """
         weight, height = log_weight.exp().unsqueeze(-1), (terms - log_weight).unsqueeze(-1)
         slope = (weight * height * grid).sum(axis, keepdim=True)
         square = grid.unsqueeze(-1) * grid.unsqueeze(-2) - _eye(grid)
