@@ -92,7 +92,11 @@ def _factorised(family: Family, name: str) -> Family:
 
 @dataclass(frozen=True)
 class Ascent:
-    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair Bernoulli and categorical units."""
+    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair Bernoulli and categorical units.
+
+    >>> Ascent(n_steps=100).learning_rate
+    0.1
+    """
 
     n_steps: int = 600
     n_samples: int = 8

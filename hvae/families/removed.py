@@ -39,6 +39,10 @@ class Removed(GeneralFamily):
         self.register_buffer("removed", removed)
         self.register_buffer("constant", constant)
 
+    @property
+    def kin(self) -> Family:
+        return self.family.kin
+
     def distribution(self, outputs: Outputs) -> Distribution:
         return self.family.distribution(outputs)
 
