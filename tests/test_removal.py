@@ -12,8 +12,8 @@ from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
 from hvae.experiments.burda_tables.removal import removal_arrays, without_units
-from hvae.families import DiagonalGaussian, FullGaussian, Removed
-from hvae.families.removed import Removed
+from hvae.experiments.burda_tables.removed import Removed
+from hvae.families import DiagonalGaussian, FullGaussian
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import evaluate

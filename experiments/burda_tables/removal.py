@@ -17,7 +17,7 @@ from hvae.data import Dataset
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
-from hvae.families import Removed
+from hvae.experiments.burda_tables.removed import Removed
 from hvae.lab.evaluation.replicas import Arrays, Replicas
 from hvae.lab.runs.run import Run
 from hvae.likelihood.importance import log_likelihood_curve

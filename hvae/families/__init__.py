@@ -20,7 +20,6 @@ from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussia
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
 from hvae.families.mixture import EqualMixture, MixtureGaussian
-from hvae.families.removed import Removed
 
 __all__ = [
     "Autoregressive",
@@ -37,7 +36,6 @@ __all__ = [
     "GeneralFamily",
     "MixtureGaussian",
     "Relaxation",
-    "Removed",
     "has_closed_kl",
     "kl",
     "unit_kl",
