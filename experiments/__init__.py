@@ -4,6 +4,7 @@
     configs    preset -> label -> RunConfig, in the order in which they are shown
     panels     title -> labels of the runs that share a panel of a figure (optional)
     baselines  label of a run -> label of the run that it is held against (optional)
+    KEPT       names of the figures that carry the message, which the page of results keeps (optional: all)
     PROBES     preset -> word of `hvae evaluate --likelihood` -> its effort: measured of every run (optional)
     measure    what is measured beside the runs, part by part (optional)
     claims     what the source says, each with a margin fixed before the runs (optional)

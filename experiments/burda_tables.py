@@ -54,6 +54,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant, PiecewiseConstant, Schedule
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("samples", "unit-variances", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

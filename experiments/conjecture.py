@@ -27,6 +27,7 @@ from experiments.claims.prices import prices
 from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("conjecture-widths", "conjecture-strengths", "conjecture-nonlinear", "conjecture-release", "conjecture-prices")
 
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 

@@ -40,6 +40,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("strengths-beta2", "strengths-given", "relu-rates")
 NEED_GPU = ("paper",)
 
 NOT_THEIRS = (

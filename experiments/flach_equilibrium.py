@@ -58,6 +58,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("spectra", "consistency-distances", "consistency-samples")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

@@ -45,6 +45,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("notebook", "stability", "columns", "epsilon", "annealing")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

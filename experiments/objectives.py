@@ -38,6 +38,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("consistency-distances", "consistency-samples")
 
 GAME = "wake-sleep (symmetric)"
 _REWEIGHTED = ObjectiveConfig("reweighted-wake-sleep", n_samples=5)

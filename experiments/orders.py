@@ -34,6 +34,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, Tr
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "same-decoder-leads", "same-decoder-known")
 
 ORDERS = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
 

@@ -42,6 +42,7 @@ from hvae.config import DataConfig, EvaluationConfig, RunConfig
 from hvae.schedules import LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("depth", "active-over-training", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

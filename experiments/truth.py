@@ -22,6 +22,7 @@ from experiments import depth
 from hvae.config import RunConfig
 
 PRESETS = ("demo", "cpu")
+KEPT = ("accuracy-gaps", "accuracy-bounds", "accuracy-sandwich")
 TRAINED = "depth-2 bottom-up"
 
 GRID: Mapping[str, Mapping[str, Any]] = {

@@ -44,6 +44,7 @@ from hvae.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConf
 from hvae.schedules import Constant
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("staircase", "decoder-modes", "vae")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

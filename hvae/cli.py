@@ -144,7 +144,6 @@ def _evaluate(options: Any) -> int:
 
 
 def _report(options: Any) -> int:
-    _runs_at(options.directory)
     _show(Path(options.directory), options.preset)
     if options.to:
         from analysis.results import write_results
