@@ -2,7 +2,7 @@
 
 Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
 
-    load      a run directory -> records of arrays; the one place that knows the files' keys, with
+    load      a run directory, or the arrays of a page of results -> records of arrays; knows the files' keys, with
     layers    this one for what was measured of each layer,
     gap       and this one for what bounds log p(x) and splits the ELBO's gap
     activity  units of the exact posterior against those of q -> whose collapse
@@ -12,6 +12,7 @@ Reads arrays, never a model: no file here imports torch, so everything redraws i
     figures/  one file per figure: records -> Figure
     tables/   verdicts and likelihoods: records -> tables, CSV
     report    report.html, and what the terminal shows
+    results   a page to keep; `keep` says what of the runs stays with it, `kept` and `packed` how it is written
 
 Legend: R replicas (seeds of one configuration), L latent layers (z1 touches x), D units, K samples.
 Every number is in nats unless its name says otherwise; an interval is (low, middle, high).

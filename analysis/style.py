@@ -17,8 +17,6 @@ from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from PIL import Image
 
 WIDTH_CM = 8.0
-MOST_BYTES = 250_000
-"""of a PNG, so that it may be committed"""
 PALETTE = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#767676"
@@ -119,12 +117,11 @@ def with_prefix(svg_text: str, prefix: str) -> str:
 
 
 def png(made: Figure, dpi: int = 300) -> bytes:
-    """The figure as PNG, of 256 colours where it is larger than `MOST_BYTES` with all of them."""
+    """The figure as PNG of 256 colours, small enough to be committed."""
     buffer = io.BytesIO()
     with settings():
         made.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    if len(buffer.getvalue()) <= MOST_BYTES:
-        return buffer.getvalue()
     picture, fewer = Image.open(buffer).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
+    palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
+    picture.quantize(256, **palette).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
     return fewer.getvalue()

@@ -4,6 +4,7 @@
     configs       preset -> label -> RunConfig, in the order in which they are shown
     panels        title -> labels of the runs that share a panel of a figure (optional)
     baselines     label of a run -> label of the run that it is held against (optional)
+    KEPT          names of the figures that the page of results keeps (optional: all)
     MEASUREMENTS  preset -> word of `hvae evaluate --likelihood` -> its budget: measured of every run (optional)
     measure       what is measured apart from the runs, part by part (optional)
     sections      what the experiment adds to the report, as a function (optional)

@@ -20,6 +20,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "information")
 
 NETS = ("MLP", "residual", "convolutional")
 DATA: Mapping[str, Mapping[str, str]] = {

@@ -30,6 +30,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant, Cyclical, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "information")
 
 PLAIN, TOGETHER, BOTTOM_UP_TOGETHER = "plain", "all together", "bottom-up together"
 FIXED, LEARNED = "grey, variance fixed", "grey, variance learned"

@@ -23,6 +23,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("information", "active-units", "unit-rates")
 
 SOURCE = "Sønderby et al. 2016, section 4 (arXiv:1602.02282)"
 

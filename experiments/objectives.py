@@ -38,6 +38,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("consistency-distances", "consistency-samples")
 
 GAME = "wake-sleep (symmetric)"
 _REWEIGHTED = ObjectiveConfig("reweighted-wake-sleep", n_samples=5)

@@ -9,5 +9,5 @@ from hvae.analysis.study import Study
 
 
 def sections(study: Study) -> tuple[Section, ...]:
-    """Paper and ours, what the experiment adds, runs held against a baseline, the signal of the gradients."""
+    """Paper and ours, runs held against a baseline, what the experiment adds, the signal of the gradients."""
     return (published.SECTION, comparison.SECTION, *study.sections, signal.SECTION)

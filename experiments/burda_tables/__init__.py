@@ -52,6 +52,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, PiecewiseConstant, Schedule
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("samples", "unit-variances", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

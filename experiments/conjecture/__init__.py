@@ -26,6 +26,7 @@ from hvae.experiments.conjecture.claims_thresholds import thresholds
 from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("conjecture-widths", "conjecture-strengths", "conjecture-nonlinear", "conjecture-release", "conjecture-prices")
 
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 

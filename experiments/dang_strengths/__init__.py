@@ -39,6 +39,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("strengths-beta2", "strengths-given", "relu-rates")
 NEED_GPU = ("paper",)
 
 NOT_THEIRS = (

@@ -52,6 +52,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("spectra", "consistency-distances", "consistency-samples")
 NEED_GPU = ("paper",)
 NEEDS = features.NEEDS
 

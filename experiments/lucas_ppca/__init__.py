@@ -44,6 +44,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("notebook", "stability", "columns", "epsilon", "annealing")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

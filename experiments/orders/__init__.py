@@ -33,6 +33,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "same-decoder-leads", "same-decoder-known")
 
 ORDERS = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
 

@@ -31,6 +31,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, RunConfig
 from hvae.schedules import LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("depth", "active-over-training", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

@@ -21,6 +21,7 @@ from hvae.experiments import depth
 from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu")
+KEPT = ("accuracy-gaps", "accuracy-bounds", "accuracy-sandwich")
 TRAINED = "depth-2 bottom-up"
 
 GRID: Mapping[str, Mapping[str, Any]] = {

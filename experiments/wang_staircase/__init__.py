@@ -43,6 +43,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("staircase", "decoder-modes", "vae")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(

@@ -148,7 +148,6 @@ def _evaluate(options: Any) -> int:
 
 
 def _report(options: Any) -> int:
-    _runs_at(options.directory)
     need("jinja2", "A report needs")
     _show(Path(options.directory), options.preset)
     if options.to:

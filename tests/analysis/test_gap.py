@@ -352,5 +352,5 @@ def test_results_keep_the_new_tables_and_figures(tmp_path: Path) -> None:
     measure_further(run)
     text = write_results(run.path, tmp_path / "to").read_text(encoding="utf-8")
     assert "[tables/gap.csv](tables/gap.csv)" in text and "The gap between" in text
-    for file in ("tables/gap.csv", "figures/gap-curves.svg", "figures/gap-layers.svg", "figures/gap-causes.svg"):
+    for file in ("tables/gap.csv", "figures/gap-curves.png", "figures/gap-layers.png", "figures/gap-causes.png"):
         assert (tmp_path / "to" / file).is_file() and file in text
