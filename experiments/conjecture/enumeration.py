@@ -170,8 +170,7 @@ def fit(
 ) -> Fit:
     """Raise the bound by `ascend` on data of distribution ``weight [R, X]``; ``betas [L]`` or `[R, L]` weigh the rates.
 
-    A stack without encoder has exact inference. ``decoder=False`` trains the encoder alone. The given stacks do not
-    change.
+    A stack without encoder has exact inference. ``decoder=False`` trains the encoder alone. Given stacks do not change.
     """
     parameters, buffers = stack_module_state(list(stacks))
     trained = {name: value.detach().clone() for name, value in parameters.items()}
