@@ -105,7 +105,7 @@ def test_the_command_redraws_the_report(made: tuple[Path, Path], redrawn: tuple[
 def test_tables_are_those_of_the_runs_byte_for_byte(made: tuple[Path, Path], redrawn: tuple[Path, str]) -> None:
     runs, page = made[0], redrawn[0]
     kept = contents(page / "tables")
-    assert {"verdict.csv", "likelihood.csv", "claims.json", "gap.csv", "consistency.csv", "reading.txt"} == set(kept)
+    assert {"verdict.csv", "likelihood.csv", "claims.json", "gap.csv", "consistency.csv", "summary.txt"} == set(kept)
     assert contents(page / "report" / "tables") == kept == contents(runs / "tables")
 
 
