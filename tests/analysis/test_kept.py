@@ -24,7 +24,7 @@ from hvae.experiments.shared.consistency.tables import DISTANCES
 from hvae.lab.cli import main
 from hvae.lab.runs.files import save_arrays
 from hvae.lab.runs.run import Run
-from tests.analysis.fabricate import fabricate, probe
+from tests.analysis.fabricate import fabricate, measure_further
 
 REPO = Path(__file__).parents[2]
 LABELS = ("depth-1", "depth-2 bottom-up", "depth-3 ladder+WU")
@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("kept")
     demo = configs("demo")
     runs = fabricate(root / "runs", {label: demo[label] for label in LABELS}, failed=0)
-    probe(runs[1])
+    measure_further(runs[1])
     for run in runs:
         finer = [row | {"step": 1000 + step} for step in range(N_FINER) for row in run.read_metrics()[-1:]]
         run.append_metrics(finer)
