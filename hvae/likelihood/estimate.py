@@ -109,8 +109,7 @@ class Estimate:
     def note(self) -> str:
         """What an undefined k-hat means, where it occurs.
 
-        Equal weights prove little: q on one of two modes has them too. Tied weights leave the effective sample size to
-        judge by.
+        Equal weights prove little: q on one of two modes has them too. Tied weights are judged by their ESS alone.
         """
         if self.direction == "exact" or self.n_samples < FEWEST_SAMPLES:
             return ""
