@@ -74,7 +74,7 @@ class Marginal:
 
     @property
     def doubtful_share(self) -> float:
-        """Share of the data whose weights are too few or too heavy-tailed."""
+        """Share of the data with weights that are too few or too heavy-tailed."""
         estimate = self.estimate
         if estimate.direction == "exact":
             return 0.0

@@ -38,7 +38,7 @@ class NoReferenceError(ValueError):
 
 
 def refuse_batch_statistics(module: nn.Module) -> None:
-    """Raise `NoReferenceError` if a distribution of ``module`` depends on what else is in the batch."""
+    """Raise `NoReferenceError` if a distribution of ``module`` depends on the rest of the batch."""
     if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
         raise NoReferenceError(
             "batch norm in training mode makes distributions depend on the batch; call eval() first."
