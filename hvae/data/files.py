@@ -91,8 +91,7 @@ def require(file: DataFile, folder: Path, *, name: str) -> Path:
 def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
     """Downloads the file unless it is there already; a download that fails leaves nothing behind.
 
-    It goes to a scratch folder on the same disk, is checked against its SHA-256 there, and only then
-    takes its name. With `progress` a bar is drawn on stderr.
+    It is checked in a scratch folder on the same disk, then takes its name. With `progress` a bar is drawn on stderr.
     """
     path = folder / file.path
     try:

@@ -145,8 +145,7 @@ def split_at_random(items: Array, labels: Array | None, *, n_test: int, generato
 def subset_rows(n_wanted: int, n_there: int, *, seed: int, purpose: Purpose, what: str) -> NDArray[np.int64] | None:
     """Which rows are kept: `n_wanted` at random, or None for all (0).
 
-    Never the first n: test files may be sorted by class (the binarised MNIST is). For one seed a
-    smaller subset is part of a larger one.
+    Never the first n: test files may be sorted by class. For one seed a smaller subset is part of a larger one.
     """
     if n_wanted == 0:
         return None

@@ -1,8 +1,8 @@
 """Intervals for a quantity known between bounds: each bound's bootstrap over data, clipped and put in order.
 
-To look again with more paths, or to take the best of several bounds as an end, gives chance more than one throw.
-Each throw therefore takes its share of the 5 % (Bonferroni). A final interval then misses the truth with at most that
-probability, up to the bootstrap's own error.
+To look again with more paths, or to take the best of several bounds as an end, gives chance more than one throw. Each
+throw takes its share of the 5 % (Bonferroni), so a final interval misses the truth in at most 5 % of all cases, up to
+the bootstrap's own error.
 """
 
 from dataclasses import dataclass, replace

@@ -110,8 +110,7 @@ def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> 
     Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (6 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
     freedom, e is the standard error by the delta method, ``dR = [(1 - R) dC - R dW] / (C + W)``, and g the skewness of
     dR where positive (Hall 1992, "The bootstrap and Edgeworth expansion", section 3.10): units that few data move have
-    a long right tail, which makes the low end of a t interval safe and the high end miss. A unit that never moves has
-    share 0.
+    a long right tail, so the high end of a t interval misses. A unit that never moves has share 0.
     """
     n = len(a)
     products = (a - a.mean(0)) * (b - b.mean(0))

@@ -14,7 +14,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.families import has_closed_kl, kl
 from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
-from hvae.rng import noise
+from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
 
@@ -37,10 +37,10 @@ class Sampler:
         """n."""
         return len(self.x)
 
-    def noise(self, n_paths: int, purpose: str) -> Mapping[str, Noise]:
-        """Noise of ``n_paths`` visits of the latents per image."""
+    def noise(self, n_paths: int, purpose: str, specs: NoiseSpecs | None = None) -> Mapping[str, Noise]:
+        """Noise of ``n_paths`` draws per image: of ``specs``, or of a visit of the latents."""
         return noise(
-            self.model.noise_specs(), n_paths, self.n_images,
+            self.model.noise_specs() if specs is None else specs, n_paths, self.n_images,
             seed=self.seed, purpose=purpose, device=str(self.x.device), dtype=self.x.dtype,
         )  # fmt: skip
 
@@ -73,8 +73,7 @@ def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
     """``terms [n]`` less the part that ``control [n]``, of mean 0, explains: the same mean, less chance.
 
     ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
-    sampled log-ratio for its divergence, which is best where little is carried; near the cap log n, where the
-    ratio itself hardly moves, c is 0.
+    log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and c is 0.
     """
     variance = control.var()
     if not variance > 0 or not np.isfinite(terms).all():

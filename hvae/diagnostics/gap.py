@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae import rng
+from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
-from hvae.evidence import HVAE, Evidence
+from hvae.evidence import HVAE
 from hvae.exact.answers import Reference
 from hvae.likelihood.annealing import Annealed
 from hvae.likelihood.estimate import Estimate
@@ -123,17 +123,11 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: M
     """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``sampling``.
 
     ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`). It is taken if it is exact; else it is
-    one of the candidates of `marginals.settled`. Raises ValueError for fewer than two paths, and for log-densities or
-    weights that are not finite.
+    a candidate of `marginals.settled`. Raises ValueError for fewer than two paths, and for weights that are not finite.
     """
     if n_draws < 2:
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")
-    order, observed = model.posterior.order, x.unsqueeze(0)
-    noise = rng.noise(
-        model.noise_specs(), n_draws, len(x), seed=sampling.seed, purpose="gap", device=str(x.device), dtype=x.dtype
-    )
-    evidence = model(observed, noise)
-    assert isinstance(evidence, Evidence)
+    order, evidence = model.posterior.order, Sampler(model, x, sampling.seed).evidence(n_draws, "gap")
     log_weight = _array(evidence.log_weight)
     if not np.isfinite(log_weight).all():
         name = next((n for n in order if not np.isfinite(_array(evidence.rate(n))).all()), "x")

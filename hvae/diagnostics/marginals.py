@@ -60,8 +60,7 @@ class Marginal:
     def bias_datum_nats(self) -> FloatArray:
         """``[B]``, about how far below the truth it lies: the larger of `(1/ESS - 1/K) / 2` and the halving difference.
 
-        Both estimate `var(w) / (2 K mean(w)^2)`, the leading term of the delta method and of L_K - L_{K/2}; halving
-        sees more of a heavy tail.
+        Both estimate `var(w) / (2 K mean(w)^2)`, the leading term; halving sees more of a heavy tail.
         """
         if self.estimate.direction == "exact":
             return np.zeros_like(self.estimate.log_px)
@@ -75,7 +74,7 @@ class Marginal:
 
     @property
     def doubtful_share(self) -> float:
-        """Share of the data whose weights are too few or too heavy-tailed."""
+        """Share of the data with weights that are too few or too heavy-tailed."""
         estimate = self.estimate
         if estimate.direction == "exact":
             return 0.0
@@ -143,8 +142,7 @@ class Sampling:
 def best_marginal(model: HVAE, x: Tensor, given: Mapping[str, Value], sampling: Sampling) -> Marginal:
     """log p(given, x) of `x [B, D]`, by the proposal that `settled` picks; at least two are tried if named.
 
-    ``given`` holds values ``[1, B, D]`` of the first latents of the visit. Raises ValueError where no proposal suits
-    the latents, or none has finite weights.
+    ``given`` holds values ``[1, B, D]`` of the first latents visited. Raises ValueError where no proposal suits.
     """
     what = f"log p({', '.join(('x', *given))})"
     rests = [

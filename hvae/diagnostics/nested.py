@@ -1,16 +1,14 @@
 """Bottom-up information: nested bounds for a distribution that is a mixture over sampled paths, nats.
 
-For z_l drawn along a path of image x_i, with M paths for each of the n images and v the parents of z_l in q, which are
-z_{l-1}, or z_{l-1} and x, or x alone:
+For z_l drawn along a path of image x_i, M paths for each of n images, v the parents of z_l in q (z_{l-1}, x, or both):
 
     I_l = I_q(x; z_l)   = E log q(z_l | x_i) / q(z_l)
     J_l = I_q(v; z_l)   = E log q(z_l | v) / q(z_l)
 
-q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own
-path kept in a mixture makes its log too large in expectation (it is a KL), left out too small
-(Jensen). So the numerator without and the denominator with the own path bound I_l from below, the
-reverse from above; the denominator always keeps the own *image*, since leaving that out explodes.
-Two more bounds are tight where these are loose:
+q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own path kept in a
+mixture makes its log too large in expectation (it is a KL), left out too small (Jensen). So the numerator without and
+the denominator with the own path bound I_l from below, the reverse from above; the denominator always keeps the own
+*image*, since leaving that out explodes. Two more bounds are tight where these are loose:
 
 - from above, ``J_l <= E KL(q(z_l | v) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
 - from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
@@ -22,8 +20,7 @@ z_{l-1} is the only parent. A layer that sees x itself may say more of it than t
 control of mean 0: a draw's log-ratio to r less its divergence from r.
 
 Distributions outside the exponential families have no moment match, so they have neither r nor the control. All pairs
-are scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths, not to their
-distributions.
+are scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths.
 """
 
 import math

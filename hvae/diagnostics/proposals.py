@@ -9,8 +9,7 @@
 
 The mixture's weight is ``log p - log (q/2 + r/2)``, the balance heuristic of a defensive mixture (Hesterberg 1995;
 Veach and Guibas 1995): it exceeds neither that of q nor that of r by more than log 2. r is q with noise of deviation
-`spread`; for Bernoulli and categorical units it is q with halved logits. The last three need latents made of normal
-noise.
+`spread`; for Bernoulli and categorical units it is q with halved logits. The last three need normal noise.
 """
 
 import math
@@ -29,6 +28,7 @@ from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
 from hvae.likelihood.target import Target
 from hvae.network import Site
+from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, Value
 
 MOST_DIMENSIONS = 64
@@ -51,7 +51,7 @@ class Proposal:
 
 
 def _q(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
-    return lambda chunk, k: rest.log_weight(_noise(rest, k, seed, purpose, chunk))
+    return lambda chunk, k: rest.log_weight(_noise(rest, rest.specs, k, seed, purpose, chunk))
 
 
 def _widened(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
@@ -73,11 +73,7 @@ def _prior(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawL
     specs = {name: spec for name, spec in rest.decoder.noise_specs().items() if name in rest.specs}
 
     def draw(chunk: int, k: int) -> LogProb:
-        drawn = rng.noise(
-            specs, k, len(rest.x),
-            seed=seed, purpose=purpose, step=chunk, device=str(rest.x.device), dtype=rest.x.dtype,
-        )  # fmt: skip
-        trace = rest.decoder.walk(rest.known, drawn)
+        trace = rest.decoder.walk(rest.known, _noise(rest, specs, k, seed, purpose, chunk))
         scored = (site.log_prob.double() for name, site in trace.items() if name not in specs)
         return sum(scored, start=rest.constant).expand(k, -1)
 
@@ -128,7 +124,7 @@ def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
     deviation = spread(rest.width)
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
-        noise = _noise(rest, k, seed, purpose, chunk)
+        noise = _noise(rest, rest.specs, k, seed, purpose, chunk)
         flat = _half(next(iter(noise.values())), seed, purpose, chunk)
         values: dict[str, Value] = {}
         for name in rest.specs:
@@ -166,9 +162,9 @@ def _halved(site: Site) -> Distribution:
     return site.family.distribution(site.distribution.outputs / 2)
 
 
-def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
+def _noise(rest: Rest, specs: NoiseSpecs, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
     x = rest.x
-    return rng.noise(rest.specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
+    return rng.noise(specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
 
 
 def _half(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:

@@ -95,9 +95,9 @@ def linearise(target: Target, refinement: Refinement, *, seed: int, purpose: str
 
     At that Gaussian ``E ∇ log π(m + C ε) = 0`` and ``-E ∇² log π = I`` in the coordinates ε (Opper and Archambeau 2009,
     equations 13 and 14, with π(ε) ∝ N(ε; 0, I) w(ε)). Both are read off a linear regression of the gradient on ε over
-    antithetic draws, whose slope is E ∇² by Stein's identity, and a damped Newton step is taken: exact at once where
-    log π is quadratic, and it needs no second derivative of a net. A datum whose ELBO falls goes back to its best
-    fit and takes a quarter of the step; the best one seen is the answer.
+    antithetic draws; its slope is E ∇² by Stein's identity. Then comes a damped Newton step: exact at once where log π
+    is quadratic, without second derivatives of a net. Where the ELBO of a datum falls, it goes back to its best fit and
+    takes a quarter of the step; the best one seen is the answer.
     """
     n_data, width, like = target.n_data, target.width, target.like
     identity = torch.eye(width, dtype=like.dtype, device=like.device).expand(n_data, -1, -1)
@@ -137,7 +137,7 @@ class _Fit:
         )
 
     def newton(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The ``share [B]`` of Newton's step, whose precision is ``(1 - share) I + share curvature``."""
+        """The ``share [B]`` of Newton's step, with the precision ``(1 - share) I + share curvature``."""
         eigenvalues, axes = torch.linalg.eigh(self.curvature)
         part = share.unsqueeze(-1)
         precision = 1 - part + part * eigenvalues.clamp(min=FLATTEST)

@@ -8,8 +8,8 @@ The paper averages |E g_i| / sd g_i. The mean of its squares, taken here, can be
 So it can say that there is no signal, where n draws of noise alone look like a signal of sqrt(1/n). A weight with a
 gradient that does not vary over the draws, as behind a unit that is off, is left out.
 
-With K samples the signal of IWAE's encoder falls like K^-1/2, that of its decoder rises like K^1/2. Doubly
-reparametrised (Tucker et al. 2019) the encoder's rises too.
+With K samples the signal of IWAE's encoder falls like K^-1/2, its decoder's rises like K^1/2; doubly reparametrised
+(Tucker et al. 2019) the encoder's rises too.
 """
 
 from collections.abc import Iterator

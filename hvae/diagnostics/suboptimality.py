@@ -38,9 +38,8 @@ class Suboptimality:
     >>> stack = linear_stack(1.0, "over-confident", seed=0, widths=(6, 4))
     >>> log_px, budget = exact_marginal(stack.reference, stack.x), Refinement(n_steps=10, n_samples=2)
     >>> found = suboptimality(stack.model, stack.x, log_px, n_draws=5, seed=0, refinement=budget)
-    >>> gap = log_px.estimate.log_px - found.elbo.datum_nats
-    >>> np.allclose(found.approximation.datum_nats + found.amortisation.datum_nats, gap)
-    True
+    >>> found.amortisation.datum_nats.shape, list(found.freed)
+    ((6,), ['z1'])
     """
 
     elbo: Term
@@ -62,8 +61,7 @@ def suboptimality(
     """Approximation and amortisation on `x [n, D]`, measured on ``n_draws`` draws that no fit has seen.
 
     All ELBOs of a datum see the same noise, so differences are paired; approximation + amortisation is the gap on these
-    draws. Raises `NotWhitenedError` for discrete latents, which have no such refinement, and ValueError where
-    log-weights are not finite.
+    draws. Raises `NotWhitenedError` for discrete latents, and ValueError where log-weights are not finite.
     """
     if n_draws < 2:
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")

@@ -32,9 +32,7 @@ class Term:
         """The mean over ``draws [M, n]``; ``shared_variance [n]`` is of what the draws of a datum have in common."""
         n_draws, n = draws.shape
         if n_draws < 2:
-            raise ValueError(
-                f"There is {n_draws} draw for each datum; give at least 2, else nothing is known of chance."
-            )
+            raise ValueError(f"There is {n_draws} draw for each datum; give at least 2, else chance is unknown.")
         error = np.sqrt(draws.var(0, ddof=1) / n_draws + shared_variance)
         return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws)
 

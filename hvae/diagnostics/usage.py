@@ -19,7 +19,7 @@ from hvae.evidence import Evidence
 from hvae.families import has_closed_kl
 from hvae.network import Decoder, Site
 from hvae.numerics import FloatArray, log_mean_exp
-from hvae.rng import noise
+from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb
 
 N_PRIOR_DRAWS = 4096
@@ -35,10 +35,8 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
         site = evidence.p[child]
         if not has_closed_kl(site.distribution, swapped):
             n_paths = len(evidence.q[evidence.latents[0]].value)
-            drawn = noise(
-                {child: (site.family.noise, site.family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
-                seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
-            )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
+            specs: NoiseSpecs = {child: (site.family.noise, site.family.noise_width)}
+            drawn = sampler.noise(N_KL_DRAWS * n_paths, "reading", specs)[child].unflatten(0, (N_KL_DRAWS, n_paths))
             site = Site(site.family.draw(site.distribution, drawn), site.distribution, site.family)
         return divergence(site, Site(site.value, swapped, site.family)).flatten(end_dim=-2)
 
@@ -58,10 +56,7 @@ def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatAr
     kept = order[: order.index(name)]
     n_paths = evidence.q[name].value.shape[0]
     given = {latent: evidence.q[latent].value for latent in kept} | {"x": sampler.x.unsqueeze(0)}
-    from_prior = noise(
-        sampler.model.decoder.noise_specs(), n_paths, sampler.n_images,
-        seed=sampler.seed, purpose=f"knock-out {name}", device=str(sampler.x.device), dtype=sampler.x.dtype,
-    )  # fmt: skip
+    from_prior = sampler.noise(n_paths, f"knock-out {name}", sampler.model.decoder.noise_specs())
     p = sampler.model.decoder.walk(given, from_prior)
     bound = p["x"].log_prob.double()
     for latent in kept:

@@ -8,9 +8,8 @@
     the rest                                          undecided
 
 J_l is the information from the parent, I_l the information about the datum, U_l the decoder's reading
-(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate:
-bottom-up it is a difference of informations, and negative for a layer that carries everything.
-"Surely" means that the whole interval lies on one side.
+(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate: bottom-up a layer that
+carries everything may have a negative one. "Surely" means that the whole interval lies on one side.
 """
 
 from hvae.numerics import FloatArray

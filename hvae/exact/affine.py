@@ -136,8 +136,7 @@ class AffineChain:
 def read_chain(score: Callable[[Mapping[str, Tensor]], Trace], widths: Mapping[str, int]) -> AffineChain:
     """Probe all distributions of a walk at once, since one with everything given draws nothing.
 
-    A variable without a distribution of its own (x of an encoder) keeps rows of 0. Raises `NoReferenceError` with the
-    reason.
+    A variable without a distribution of its own (x of an encoder) keeps rows of 0. Raises `NoReferenceError`.
     """
     n = sum(widths.values())
     others = 3 * torch.randn(16, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

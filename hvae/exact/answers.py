@@ -38,10 +38,10 @@ class NoReferenceError(ValueError):
 
 
 def refuse_batch_statistics(module: nn.Module) -> None:
-    """Raise `NoReferenceError` if a distribution of ``module`` depends on what else is in the batch."""
+    """Raise `NoReferenceError` if a distribution of ``module`` depends on the rest of the batch."""
     if any(isinstance(layer, BatchNorm) and layer.training for layer in module.modules()):
         raise NoReferenceError(
-            "batch norm in training mode makes every distribution depend on the batch; call eval() first."
+            "batch norm in training mode makes distributions depend on the batch; call eval() first."
         )
 
 
@@ -77,8 +77,8 @@ class Reference(ABC):
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> isinstance(stack.reference, Reference), stack.reference.log_px(stack.x).shape
-    (True, torch.Size([6]))
+    >>> stack.reference.log_px(stack.x).shape
+    torch.Size([6])
     """
 
     @abstractmethod

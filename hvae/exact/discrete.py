@@ -6,10 +6,10 @@ A Markov decoder p(zL) … p(z1|z2) p(x|z1) over layers of Bernoulli or categori
     log p(x | z_l) = log sum over z_{l-1} of p(z_{l-1} | z_l) p(x | z_{l-1}),
     log p(x)       = log sum over z_1 of p(z_1) p(x | z_1),
 
-so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. With a posterior whose
-distributions see x and the latent visited just before, the ELBO is a sum of expectations over pairs
-(`discrete_visits`). The tables are read from the very modules that are trained, uncopied: exact ELBO and log p(x) come
-with their exact gradients up to 2^8 states a layer. float64, nats.
+so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. If the posterior's distributions
+see at most x and the latent visited just before, the ELBO is a sum of expectations over pairs (`discrete_visits`). The
+tables are read from the very modules that are trained. So exact ELBO and log p(x) come with their exact gradients, up
+to 2^8 states a layer. float64, nats.
 """
 
 from collections.abc import Mapping

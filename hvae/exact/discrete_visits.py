@@ -57,8 +57,7 @@ def parameters(family: Family, distribution: Distribution) -> Tensor:
 def log_table(family: Family, told: Tensor, states: Tensor) -> Tensor:
     """log-probability `[..., S]`, float64, of every state `[S, width]` under distributions of `parameters` ``told``.
 
-    Natural parameters take one product of matrices. Autoregressive distributions score each state, some distributions
-    at a time.
+    Natural parameters take one product of matrices; autoregressive distributions score each state, in parts.
     """
     if not isinstance(family, Autoregressive):
         return (told.double() @ states.mT).log_softmax(-1)

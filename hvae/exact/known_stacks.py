@@ -125,14 +125,12 @@ def smooth_stack(strength: float, encoder: str, seed: int, depth: int) -> KnownS
 def linear_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ...] = (6, 4, 3, 2)) -> KnownStack:
     """A linear-Gaussian stack of widths (x, z1, …) and a diagonal bottom-up encoder.
 
-    The encoder is the best one; with 0.4 of its deviations; or with random changes of its weights, of about half a
-    deviation.
+    The encoder is the best one; with 0.4 of its deviations; or with random changes by about half a deviation.
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
-    conditionals = [
-        Conditional(names[-1], [], Root(torch.zeros(widths[-1]).double(), learned=False), _unit(widths[-1]))
-    ]
+    top = Root(torch.zeros(widths[-1]).double(), learned=False)
+    conditionals = [Conditional(names[-1], [], top, _unit(widths[-1]))]
     for layer in reversed(range(len(widths) - 1)):
         net = _net(widths[layer + 1], widths[layer], strength, source)
         conditionals.append(Conditional(names[layer], [names[layer + 1]], net, _unit(widths[layer])))
@@ -154,24 +152,19 @@ def linear_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
     mean, covariance = reference.marginal(["x"])
     noise = torch.randn(N_DATA, widths[0], generator=source, dtype=torch.float64)
     x = mean + noise @ torch.linalg.cholesky(covariance).mT
-    return KnownStack(
-        f"linear {strength:g} {encoder}", "linear", strength, encoder, HVAE(decoder, posterior), x, reference
-    )
+    name, model = f"linear {strength:g} {encoder}", HVAE(decoder, posterior)
+    return KnownStack(name, "linear", strength, encoder, model, x, reference)
 
 
 def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ...] = (12, 8, 8)) -> KnownStack:
     """A stack of Bernoulli units of widths (x, z1, …) and a bottom-up encoder with logits linear in the parent.
 
-    The encoder is trained on the exact ELBO of its data; with logits twice as large; or with noise of deviation
-    0.5 on each of its parameters.
+    The encoder is trained on the exact ELBO of its data; with logits twice as large; or with noise on its parameters.
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
     decoder = binary_decoder(strength, widths, source)
-    noise = {
-        name: torch.rand(1, N_DATA, width, generator=source, dtype=torch.float64)
-        for name, width in zip(names, widths, strict=True)
-    }
+    noise = {name: _draw("uniform", (1, N_DATA, width), source) for name, width in zip(names, widths, strict=True)}
     x = decoder.walk({}, noise)["x"].value[0]
     reference = DiscreteChain.of(decoder.requires_grad_(False))
     posterior = _trained(widths, reference, x, source)
@@ -181,9 +174,8 @@ def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
                 parameter.mul_(2)
             elif encoder == "tilted":
                 parameter.add_(0.5 * torch.randn(parameter.shape, generator=source, dtype=torch.float64))
-    return KnownStack(
-        f"binary {strength:g} {encoder}", "binary", strength, encoder, HVAE(decoder, posterior), x, reference
-    )
+    name, model = f"binary {strength:g} {encoder}", HVAE(decoder, posterior)
+    return KnownStack(name, "binary", strength, encoder, model, x, reference)
 
 
 def binary_decoder(strength: float, widths: tuple[int, ...], source: torch.Generator) -> BeliefNetwork:

@@ -69,9 +69,8 @@ class LinearGaussian(JointGaussian, Reference):
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
         """ELBO, rates and layer gaps of any posterior of Gaussians with affine means and constant variances.
 
-        Bottom-up, top-down, ladder, mean field, Markov or seeing all; `x [B, D]`. Raises `NoReferenceError` with the
-        reason for distributions of another kind and for couplings that float64 cannot resolve, ValueError where
-        posterior or x do not fit the decoder.
+        Bottom-up, top-down, ladder, mean field, Markov or seeing all; `x [B, D]`. Raises `NoReferenceError` for other
+        distributions and for couplings beyond float64, ValueError where posterior or x do not fit the decoder.
         """
         latents = set(self.widths) - {"x"}
         if set(posterior.order) != latents:

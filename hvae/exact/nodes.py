@@ -4,9 +4,8 @@
 
 The trapezoid rule converges geometrically for integrands that are analytic in a strip of half-width a about the real
 line: by Poisson summation its error is of the order exp(-2 pi a / h), plus exp(-r² / 2) for what lies beyond the
-reach r (Trefethen and Weideman 2014, theorem 5.1). The two balance for `r ∝ n^(1/3)`, `h ∝ n^(-2/3)`, so that doubling
-the nodes tries both, a finer spacing and a wider reach, on nodes that the first grid did not have. A kink leaves no
-strip, and an error that falls with a power of h.
+reach r (Trefethen and Weideman 2014, theorem 5.1). The two balance for `r ∝ n^(1/3)`, `h ∝ n^(-2/3)`. So doubling the
+nodes tries a finer spacing and a wider reach, on new nodes. A kink leaves no strip, and an error of a power of h.
 """
 
 from dataclasses import dataclass

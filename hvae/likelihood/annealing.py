@@ -145,12 +145,7 @@ def tune(target: Target, annealing: Annealing, seed: int, purpose: str = "anneal
 
 @torch.no_grad()
 def run_forward(
-    target: Target,
-    path: Path,
-    annealing: Annealing,
-    seed: int,
-    purpose: str = "annealing",
-    tick: Tick = silent,
+    target: Target, path: Path, annealing: Annealing, seed: int, purpose: str = "annealing", tick: Tick = silent
 ) -> Annealed:
     """Chains from N(0, I) to the posterior along a frozen path."""
     draws = _Draws(target, annealing.n_chains, seed, f"{purpose}/forward")
@@ -168,14 +163,9 @@ def run_forward(
 
 @torch.no_grad()
 def run_backward(
-    target: Target,
-    path: Path,
-    exact: Noise,
-    annealing: Annealing,
-    seed: int,
-    purpose: str = "annealing",
+    target: Target, path: Path, exact: Noise, annealing: Annealing, seed: int, purpose: str = "annealing",
     tick: Tick = silent,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """log p(x) from above: chains from an exact draw of the posterior back to N(0, I).
 
     ``exact [1, B, D]`` is the draw in the target's coordinates. The chains of a datum share their start, so their

@@ -109,8 +109,7 @@ class Estimate:
     def note(self) -> str:
         """What an undefined k-hat means, where it occurs.
 
-        Equal weights prove little: q on one of two modes has them too. Tied weights leave the effective sample size to
-        judge by.
+        Equal weights prove little: q on one of two modes has them too. Tied weights are judged by their ESS alone.
         """
         if self.direction == "exact" or self.n_samples < FEWEST_SAMPLES:
             return ""
@@ -166,8 +165,8 @@ def _pareto_k(largest: FloatArray, n_tail: int) -> float:
         with np.errstate(divide="raise", invalid="raise"):
             return _fitted(exceeding, cutoff)
     except FloatingPointError:
-        # One of the fit's candidates is an exactly exponential tail, 0/0 in its formula. Left alone it takes the
-        # whole fit with it, and the prior's mark comes out, an excellent one. A hair aside no candidate is.
+        # One of the fit's candidates is an exactly exponential tail, 0/0 in its formula. It would spoil the whole fit
+        # and leave the prior's k-hat, an excellent mark. After a tiny shift no candidate is exactly exponential.
         exceeding[-1] -= 1e-3 * rounding
         with np.errstate(all="ignore"):
             return _fitted(exceeding, cutoff)

@@ -7,8 +7,7 @@ harmonic oscillator: the flow rotates position and momentum, and is known exactl
     p <- p + h/2 β ∇log w,    (ε, p) <- (ε cos h + p sin h, p cos h - ε sin h),    p <- p + h/2 β ∇log w.
 
 Its error comes from the weight alone: where w is flat every move is accepted, and a quarter turn is a fresh draw. The
-map is reversible and keeps volume, so the accept step of Metropolis leaves the density invariant, provided that step
-size and β do not depend on the chain.
+map is reversible and keeps volume, so an accept step leaves the density invariant if h and β do not see the state.
 """
 
 import math

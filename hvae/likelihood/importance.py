@@ -116,14 +116,9 @@ def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], 
 
 @torch.no_grad()
 def log_likelihood_curve(
-    model: HVAE,
-    x: Tensor,
-    n_samples: Sequence[int] = (1, 10, 100, 1000),
-    *,
-    seed: int,
-    chunk_samples: int = 500,
+    model: HVAE, x: Tensor, n_samples: Sequence[int] = (1, 10, 100, 1000), *, seed: int, chunk_samples: int = 500,
     chunk_data: int = 16,
-) -> Curve:
+) -> Curve:  # fmt: skip
     """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
 
     Each datum has draws of its own, a function of (seed, its position, number of the chunk of draws): the

@@ -70,8 +70,7 @@ def sandwich(
 ) -> Sandwich:  # fmt: skip
     """Bounds of log p(x) from both sides on ``n_data`` simulated data, both along one frozen path from the encoder.
 
-    ``like`` names device and dtype; ``chunk_data`` data are annealed together, which bounds the memory. Raises
-    `NotWhitenedError` for discrete latents.
+    ``like`` names device and dtype; ``chunk_data`` data are annealed together. Raises `NotWhitenedError`.
     """
     x, z = simulate(model, n_data, seed, like)
     forward, upper = [], []

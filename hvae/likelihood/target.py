@@ -1,7 +1,6 @@
 """log p(x) as the mean of a weight over standard normal noise: the form that every estimator here works on.
 
-A draw of the latents is a function z = g(ε) of noise ε ~ N(0, I) (`hvae.families`). With r(z) the distribution that g
-gives to z, the weight
+A draw of the latents is a function z = g(ε) of noise ε ~ N(0, I) (`hvae.families`). With r the density of z, the weight
 
     w(ε) = p(x, z) / r(z),    z = g(ε),    E_N(0,I) w(ε) = p(x),
 

@@ -2,12 +2,10 @@
 
     f_k = -distortion - Σ_l beta(step) · layer_beta_l · rate_l
 
-The loss is minus the mean of the aggregate over data. It bounds log p(x) only where every weight is 1, so the trainer
-records the untempered bound as well.
+The loss is minus the mean of the aggregate over data. It bounds log p(x) only where every weight is 1.
 
 The gradient is pathwise, with the score function for discrete layers. `StickingTheLanding` and
-`DoublyReparametrised` are the same losses with another gradient of equal expectation, free of the score of q.
-`Covariance` follows no path, whatever the layers.
+`DoublyReparametrised` are the same losses with another gradient of equal expectation. `Covariance` follows no path.
 """
 
 from abc import abstractmethod
@@ -70,9 +68,7 @@ class Elbo(Bound):
 
     The gradient is that of the loss with its gates as they stand. Draws of a discrete layer also move the gates, which
     its score function does not see. It is biased where a gate opens for some draws and not for others, so `refuse`
-    takes no model with both.
-    Raises ValueError for a layer with both kinds of free nats, and TypeError for unit free nats where p or q does not
-    factorise.
+    takes no model with both. Raises ValueError for a layer with both free nats, TypeError where units do not factorise.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
@@ -141,8 +137,7 @@ class Tvo(Bound):
     """``-mean over data of Σ_d (b_{d+1} - b_d) Σ_k softmax(b_d f)_k f_k``: the thermodynamic variational objective.
 
     A lower bound on log p(x) between the ELBO and IWAE of as many samples, for any K (Masrani et al. 2019;
-    `hvae.gradients.thermodynamic`). ``partition`` holds b_0 = 0 < b_1 < … < 1. The gradient is that of its own
-    expectation for K samples; the paper's is `Covariance`.
+    `hvae.gradients.thermodynamic`). ``partition`` holds b_0 = 0 < b_1 < … < 1. The paper's gradient is `Covariance`.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
@@ -172,8 +167,7 @@ class Tvo(Bound):
 class Covariance(Bound):
     """The loss of ``tvo`` with the paper's covariance gradient, which follows no path (`hvae.gradients.covariance`).
 
-    Reads `hvae.gradients.clamped` evidence, as `on` makes it. Raises ValueError for one sample, where the covariance
-    is 0.
+    Reads `hvae.gradients.clamped` evidence, as `on` makes it. Raises ValueError for one sample (covariance 0).
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence, tvo = linear_stack(1.0, "best", seed=0).evidence(5), Tvo((0.0, 0.5))
