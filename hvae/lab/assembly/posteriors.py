@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hvae.families import Family
 from hvae.lab.assembly.nets import Nets
-from hvae.lab.config import ModelConfig, Order, per_layer
+from hvae.lab.config import ModelConfig, OrderName, per_layer
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 
@@ -31,7 +31,7 @@ def build_upward(
     return conditionals
 
 
-def visited_in(order: Order, upward: BeliefNetwork) -> Posterior:
+def visited_in(order: OrderName, upward: BeliefNetwork) -> Posterior:
     """q(z | x): the conditionals ``upward`` themselves, or merged with the decoder's from the top down."""
     match order:
         case "top-down":

@@ -16,6 +16,7 @@ from hvae.lab.config.model import MERGING as MERGING
 from hvae.lab.config.model import LatentFamily as LatentFamily
 from hvae.lab.config.model import ModelConfig as ModelConfig
 from hvae.lab.config.model import Order as Order
+from hvae.lab.config.model import OrderName as OrderName
 from hvae.lab.config.objective import GAMES as GAMES
 from hvae.lab.config.objective import RELAXED as RELAXED
 from hvae.lab.config.objective import ObjectiveConfig as ObjectiveConfig

@@ -10,6 +10,7 @@ from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_g
 from hvae.diagnostics.marginals import TRUSTED_ESS, Marginal, Sampling
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.exact import NoReferenceError, solve
+from hvae.lab.evaluation.budget import annealing
 from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
 from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
@@ -36,8 +37,8 @@ def gap_arrays(replica: Replica) -> Arrays:
     """
     started = time.monotonic()
     budget, seed = replica.budget, replica.config.seed
-    annealing = budget.annealing if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted
-    sampling = Sampling(n_samples=budget.samples, seed=seed, annealing=annealing)
+    chains = annealing(budget) if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted
+    sampling = Sampling(n_samples=budget.samples, seed=seed, annealing=chains)
     gap = split_gap(replica.model, replica.x, budget.draws, sampling, _known(replica))
     arrays = _split(replica, gap) | _causes(replica, gap) | _activity(replica)
     return arrays | {"device": np.array(str(replica.x.device)), "seconds": np.array(time.monotonic() - started)}

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from hvae.data import Dataset
 from hvae.errors import ConfigError
 from hvae.lab.evaluation.annealed import annealed_arrays
-from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.budget import Budget, settings
 from hvae.lab.evaluation.exact import exact_arrays
 from hvae.lab.evaluation.gap import gap_arrays
 from hvae.lab.evaluation.gradients import gradient_arrays
@@ -40,15 +40,15 @@ def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
         return False
     if any(text not in ("", FAILED) for text in arrays["refused"].tolist()):
         return False
-    settings = _settings(run, word, budget, int(arrays["n_test"]), step)
-    return all(name in arrays and np.array_equal(arrays[name], value) for name, value in settings.items())
+    wanted = _settings(run, word, budget, int(arrays["n_test"]), step)
+    return all(name in arrays and np.array_equal(arrays[name], value) for name, value in wanted.items())
 
 
 def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
     common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
-    return budget.settings(word, n_test) | common
+    return settings(budget, word, n_test) | common
 
 
 def measure_further(
@@ -88,8 +88,8 @@ def measure_further(
                 )
             texts = [FAILED if text == FAILED else "" for text in refused]
             stacked = stack(each, measured[0], texts) if measured else {}
-            settings = _settings(run, word, budget, len(trained.test), step)
-            stacked |= {name: np.array(value) for name, value in settings.items()}
+            depends_on = _settings(run, word, budget, len(trained.test), step)
+            stacked |= {name: np.array(value) for name, value in depends_on.items()}
             run.save_arrays(word, stacked | {"refused": np.array(refused)})
     return refusals
 

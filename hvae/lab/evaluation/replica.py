@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.lab.config import EvaluationConfig, ObjectiveConfig
-from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.budget import Budget, annealing
 from hvae.likelihood.annealing import Annealed, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.numerics import FloatArray, bootstrap_interval
@@ -36,7 +36,9 @@ class Replica:
     def annealed(self) -> Annealed:
         """Chains from q to the posterior of each image. Raises `NotWhitenedError` for discrete latents."""
         parts = [
-            anneal(from_encoder(self.model, x), self.budget.annealing, self.config.seed, f"annealing/{part}", self.tick)
+            anneal(
+                from_encoder(self.model, x), annealing(self.budget), self.config.seed, f"annealing/{part}", self.tick
+            )
             for part, x in enumerate(self.x.split(CHUNK_DATA))
         ]
         return Annealed.joined(parts)
