@@ -62,7 +62,7 @@ def panel_axes(panels: Panels, height_cm: float, **subplots: Any) -> tuple[Figur
 
 
 def panel_legend(axes: Axes, panels: Panels, runs: Sequence[LoadedRun]) -> None:
-    """The names of the runs beside their panel, where their depth does not tell them apart."""
+    """A legend next to the panel, where depth does not tell its runs apart."""
     if not by_run(panels):
         return
     indices = [series_index(panels, run) for run in runs]

@@ -1,4 +1,4 @@
-"""The knobs of the images that a run sees."""
+"""Settings of the data."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The knobs of what is measured."""
+"""Settings of the evaluation."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from hvae.lab.config.checks import require
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured on the finished run, on test images drawn at random with `seed`."""
+    """What is measured of the finished run, on test images drawn at random with `seed`."""
 
     n_images: int = 512
     """test images for the information measures, which cannot exceed log(n_images) nats"""

@@ -1,4 +1,4 @@
-"""The knobs of a stack: decoder, encoder, distributions and nets."""
+"""Settings of the model: decoder, encoder, distributions and nets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-
 OrderName = Literal[Order, "ladder"]
 """what is accepted for an order; ladder is another name of top-down"""
 MERGING = ("top-down", "top-down-shared")
-"""orders whose distributions are products with the decoder's"""
+"""orders in which q of a layer is a product with the decoder's distribution"""
 VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
 """orders in which the encoder's distribution of the top layer is one conditional"""
 LatentFamily = Literal[
@@ -31,18 +31,18 @@ VALUES: Mapping[str, str] = {
     "categorical": "categorical",
     "autoregressive-categorical": "categorical",
 }
-"""what a latent family's values are, where they are not real numbers"""
+"""kind of a latent family's values, where they are not real numbers"""
 REAL = "real numbers"
 MERGED = ("gaussian", "bernoulli", "categorical")
 """distributions that factorise over units, as a ladder's merge and a rate per unit need"""
 CENTRED = ("gaussian", "full-gaussian")
-"""whose first outputs are its mean"""
+"""families that take their mean from the first outputs of the net"""
 FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
-"""orders whose q of the top layer is what its net says"""
+"""orders in which the net alone gives q of the top layer"""
 MOST_FLOOR_NATS = 8.0
-"""least rate a unit up to which a capped variance is above that where log-variances are clamped"""
+"""largest floor per unit; beyond it the cap on a variance would be below the clamp of log-variances"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
-"""whose draws no gradient passes through"""
+"""families with draws that no gradient passes through"""
 ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
@@ -147,8 +147,8 @@ class ModelConfig:
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
         require(
             self.order != "unamortised",
-            "model.order is unamortised, whose parameters are those of the training images, so that no test image "
-            "could be measured; train with order mean-field, and fit a posterior to each datum beside its decoder with "
+            "model.order is unamortised, which has parameters for the training images only, so that no test image "
+            "could be measured; train with order mean-field, and fit a posterior to each datum of its decoder with "
             "hvae.diagnostics.unamortised from Python.",
         )
         require(
@@ -160,7 +160,7 @@ class ModelConfig:
             whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
             require(
                 not whole,
-                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, but its precision-weighted merge is per "
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
@@ -200,13 +200,11 @@ class ModelConfig:
         self._check_cures()
 
     def _check_vamp(self) -> None:
-        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another distribution would
-        change."""
+        """Refuse a vamp prior unless the encoder's top is one Gaussian conditional of its own input alone."""
         n, top = len(self.latents), (self.distributions_upward[-1], self.families[-1])
         require(
             self.order in VAMP_ORDERS,
-            f"model.prior is vamp, the mixture that the encoder's top distribution makes of inputs, but with "
-            "model.order "
+            "model.prior is vamp, a mixture of the encoder's top distributions at learned inputs, but with model.order "
             f"{self.order} no one conditional of the encoder is that distribution; use {', '.join(VAMP_ORDERS)}.",
         )
         require(
@@ -249,16 +247,14 @@ class ModelConfig:
             require(
                 spread == 0 or family in CENTRED,
                 f"model.normalised_means is {spread:g} for z{layer}, but its distribution in the encoder is {family}, "
-                "whose "
-                f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
+                f"and its mean is no output of the net; use {' or '.join(CENTRED)}, or 0 for this layer.",
             )
         if self.floor_nats == 0:
             return
         require(
             self.order in FLOORED,
             f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top distribution is no plain output "
-            "of the "
-            f"encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
+            f"of the encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
         )
         require(
             (families[-1], self.latent_variance, self.prior) == ("gaussian", "network", "standard"),
@@ -270,7 +266,7 @@ class ModelConfig:
         require(
             self.floor_nats <= most,
             f"model.floor_nats is {self.floor_nats}, more than {MOST_FLOOR_NATS:g} for each of the {self.latents[-1]} "
-            "units of the top layer, whose deviations would be below 2e-4; give less.",
+            "units of the top layer, with deviations below 2e-4; give less.",
         )
 
     @property

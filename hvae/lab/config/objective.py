@@ -1,4 +1,4 @@
-"""The knobs of what is maximised."""
+"""Settings of the objective."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ Gradient = Literal[
 ]
 ObjectiveName = Literal["elbo", "iwae", "vimco", "tvo", "wake-sleep", "reweighted-wake-sleep", "symmetric"]
 GAMES = ("wake-sleep", "reweighted-wake-sleep", "symmetric")
-"""objectives of two players, decoder and encoder, each with a utility of its own"""
+"""objectives of two players, decoder and encoder, each with its own utility"""
 RELAXED = ("relaxed", "straight-through")
-"""gradients through the draws of discrete layers, biased"""
+"""biased gradients through the draws of discrete layers"""
 GRADIENTS: Mapping[str, tuple[Gradient, ...]] = {
     "elbo": ("pathwise", "sticking-the-landing", "relaxed", "straight-through"),
     "iwae": ("pathwise", "doubly-reparametrised", "relaxed", "straight-through"),
     "tvo": ("pathwise", "covariance"),
 }
-"""the estimators of each objective; pathwise alone for the others"""
+"""the estimators of each objective; pathwise only for the others"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The knobs of how it is maximised."""
+"""Settings of the training."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hvae.schedules import Constant, Schedule
 
 @dataclass(frozen=True)
 class Stage:
-    """What is maximised from a step on; its schedules count from there, weights and Adam's moments go on."""
+    """An objective from a step on. Its schedules count from that step; weights and Adam's moments go on."""
 
     from_step: int
     objective: ObjectiveConfig

@@ -15,9 +15,9 @@ from hvae.likelihood.sandwich import sandwich
 
 @torch.no_grad()
 def annealed_arrays(replica: Replica) -> Arrays:
-    """Arrays of one replica, no replica axis. Raises `NotWhitenedError` for discrete latents.
+    """Arrays of one replica, without a replica axis. Raises `NotWhitenedError` for discrete latents.
 
-    The curve of L_K is of the same images as the annealed bound, and of the same simulated data as the sandwich.
+    The curve of L_K is on the same images as the annealed bound, and on the same simulated data as the sandwich.
     """
     started = time.monotonic()
     annealed, interval = replica.annealed, replica.interval

@@ -29,14 +29,14 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def missing(run: Run, words: Sequence[str], budget: Budget, step: int) -> list[str]:
-    """Those of the measurements that are not on disk, were refused, or are of another checkpoint or other settings."""
+    """The measurements to do: not on disk, refused, or of another checkpoint or other settings."""
     return [word for word in words if not _is_there(run, word, budget, step)]
 
 
 def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
     try:
         arrays = run.load_arrays(word)
-    except ConfigError:  # missing, or damaged and to be written anew
+    except ConfigError:  # missing, or damaged and to be written again
         return False
     if any(text not in ("", FAILED) for text in arrays["refused"].tolist()):
         return False
@@ -54,9 +54,9 @@ def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> di
 def measure_further(
     run: Run, data: Dataset, words: Sequence[str], budget: Budget, *, device: str = "cpu", progress: bool = True
 ) -> list[str]:
-    """Measure, and write the arrays of each word; answers a sentence for each that no replica could be measured by.
+    """Measure, and write the arrays of each word. Returns a sentence for each word that every replica refused.
 
-    A replica that refuses, by a ValueError of one sentence, has NaN and the sentence in `refused [R]`.
+    A replica refuses by a ValueError of one sentence. It has NaN, and the sentence is in `refused [R]`.
     """
     trained = Replicas.of(run, data, device)
     x, config = trained.test[: budget.images], run.config.evaluation

@@ -1,4 +1,4 @@
-"""One replica under several measurements, which share what is dear."""
+"""One replica under several measurements, which share its annealed chains."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from hvae.likelihood.target import from_encoder
 from hvae.numerics import FloatArray, bootstrap_interval
 
 CHUNK_DATA = 128
-"""images annealed together: bounds the memory"""
+"""images annealed together; this limits the memory"""
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A model, the test images ``x [B, D]``, and how much is spent on them."""
+    """A model, the test images ``x [B, D]``, and the budget of the measurements."""
 
     model: HVAE
     x: Tensor
@@ -28,7 +28,7 @@ class Replica:
     tick: Callable[[], object]
     """called after every temperature"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """what it was trained for at last"""
+    """the objective of its last step of training"""
     step: int = 0
     """the last step of training, as that objective counts"""
 
