@@ -1,7 +1,7 @@
-"""One page of all papers: theirs, ours, verdict. Made from the committed results alone, never by hand.
+"""One page of all papers: their numbers, ours, outcome. Made from the committed results alone, never by hand.
 
 `python -m hvae.analysis.overview experiments/results` writes `README.md` there from every `*/tables/published.json` and
-the claims beside it.
+the claims in the same folder.
 """
 
 import json

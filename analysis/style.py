@@ -1,8 +1,8 @@
-"""How figures look: one palette, one set of sizes, files that come out the same every time.
+"""How figures look: one palette, one set of sizes, the same bytes every time.
 
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), told apart by all common forms
-of colour vision; a marker always says the same as a colour. Sizes are set for a printed width of
-8 cm. SVG carries no date and no random identifier.
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), distinct in all common forms of
+colour vision. A marker always says the same as a colour. Sizes are set for a printed width of 8 cm.
+SVG has no date and no random identifier.
 """
 
 import io
@@ -57,7 +57,7 @@ _SETTINGS: Any = {
 
 
 def settings() -> Any:
-    """The context in which a figure is made and written; nothing global is touched."""
+    """The context in which a figure is made and written; global settings stay as they are."""
     return matplotlib.rc_context(_SETTINGS)
 
 
@@ -69,7 +69,7 @@ def figure(height_cm: float, width_cm: float = WIDTH_CM) -> Figure:
 
 
 def panel_grid(n_panels: int, panel_height_cm: float, n_columns: int = 2, **subplots: Any) -> tuple[Figure, list[Axes]]:
-    """Two columns, or one for one panel; the surplus cell of an odd count is removed, not left empty."""
+    """Two columns, or one for one panel. The surplus cell of an odd count is removed."""
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     made = figure(n_rows * panel_height_cm + (1.8 if n_panels == 1 else 0.8))
@@ -101,7 +101,7 @@ def plain(value: float) -> str:
 
 
 def svg(made: Figure) -> str:
-    """The `<svg>` element as text, the same bytes every time; places to a thousandth of a point, to keep it small."""
+    """The `<svg>` element as text, the same bytes every time. Coordinates have three decimals, to keep it small."""
     buffer = io.StringIO()
     with settings():
         made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hvae"})

@@ -12,14 +12,14 @@ from hvae.analysis import style
 from hvae.analysis.load import Array, LoadedRun
 
 LINEAR_BELOW = 0.01
-"""nats; colours are linear up to here and logarithmic beyond"""
+"""nats; colours are linear up to this rate, logarithmic beyond"""
 
 
 def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
     """Rate per unit in nats (colour) against the step, a row per unit, of one replica per run.
 
-    Shown is the first replica that is alive. Within a layer units are sorted by their last rate;
-    lines separate the layers, z1 at the bottom. Every layer has the same height.
+    The replica is the first that did not fail. Units of a layer are sorted by their last rate. Lines
+    separate the layers, z1 at the bottom. Every layer has the same height.
     """
     shown = {title: run for title, run in runs.items() if len(recorded(run)) > 1 and run.training.rate_unit_nats}
     if not shown:
@@ -87,7 +87,7 @@ def edges(step: Array) -> Array:
 
 
 def rows(run: LoadedRun) -> Array:
-    """[sum of D + 1] borders of the rows: every layer is one high, so a small one stays legible."""
+    """[sum of D + 1] borders of the rows. Every layer has height 1, so a small one stays legible."""
     bands = [index + np.arange(layer.n_units) / layer.n_units for index, layer in enumerate(run.layers)]
     return np.concatenate([*bands, [run.depth]])
 
