@@ -105,7 +105,7 @@ def test_the_command_redraws_the_report(made: tuple[Path, Path], redrawn: tuple[
 def test_tables_are_those_of_the_runs_byte_for_byte(made: tuple[Path, Path], redrawn: tuple[Path, str]) -> None:
     runs, page = made[0], redrawn[0]
     kept = contents(page / "tables")
-    assert {"verdict.csv", "likelihood.csv", "claims.json", "gap.csv", "consistency.csv", "summary.txt"} == set(kept)
+    assert {"verdict.csv", "likelihood.csv", "claims.json", "gap.csv", "summary.txt"} == set(kept)
     assert contents(page / "report" / "tables") == kept == contents(runs / "tables")
 
 
@@ -121,7 +121,7 @@ def test_all_figures_are_redrawn(made: tuple[Path, Path], redrawn: tuple[Path, s
     drawn, before = contents(redrawn[0] / "report" / "figures"), contents(made[0] / "figures")
     assert set(drawn) == set(before) > {f"{name}.svg" for name in ("information", "gap-layers", "likelihood")}
     for_the_eye = {name for name in before if name.endswith(".png")}
-    assert {"unit-rates.png", "consistency-samples.png", "resampling-1.png"} <= for_the_eye
+    assert {"unit-rates.png", "resampling-1.png"} <= for_the_eye
     assert {name for name in before if drawn[name] != before[name]} <= for_the_eye
 
 
