@@ -111,7 +111,7 @@ def _content(
         "details": details(study.runs),
         "meanings": {word: text for word, text in MEANING.items() if word in seen},
         "quantities": QUANTITIES,
-        "reading": summary(study),
+        "summary": summary(study),
         "figures": figures,
         "absent": absent,
         "likelihoods": likelihoods(study.runs),

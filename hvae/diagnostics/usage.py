@@ -1,6 +1,6 @@
 """Whether the decoder reads a layer, and the loss without it; per datum, nats.
 
-- reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
+- use: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
   for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
   generative skips the children are all below, and the sum compares their joint distributions along the draws of q.
   Where a child's distribution has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
@@ -26,7 +26,7 @@ N_PRIOR_DRAWS = 4096
 N_KL_DRAWS = 4
 
 
-def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
+def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum."""
     decoder = sampler.model.decoder
     values = {name: site.value for name, site in evidence.p.items()}

@@ -7,7 +7,7 @@
     I_l and U_l surely > epsilon                      active
     the rest                                          undecided
 
-J_l is the information from the parent, I_l the information about the datum, U_l the decoder's reading
+J_l is the information from the parent, I_l the information about the datum, U_l the decoder's use of the layer
 (`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate: bottom-up a layer that
 carries everything may have a negative one. "Surely" means that the whole interval lies on one side.
 """

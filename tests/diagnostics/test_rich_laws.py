@@ -162,7 +162,7 @@ def test_rates_and_reading_agree_with_the_twin() -> None:
         here = sampler(model, x)
         evidence = here.evidence(32, "diagnostics")
         terms = {name: rates(evidence, name) for name in ("z1", "z2")}
-        found.append((terms, usage.reading(here, evidence), evidence))
+        found.append((terms, usage.use(here, evidence), evidence))
     (rich, reading, evidence), (full, read, _) = found
     for name in ("z1", "z2"):
         assert rich[name]["rate_nats"] == pytest.approx(full[name]["rate_nats"], abs=1e-10)

@@ -123,7 +123,7 @@ def test_the_clamp_is_the_prior_mean() -> None:
 def test_reading_of_each_layer() -> None:
     """U = E (W (z - z~))² / 2v with z~ of the next image: means apart, and both variances."""
     x = images(1000, width=2)
-    found = usage.reading(*observed(STACK.bottom_up(), x))
+    found = usage.use(*observed(STACK.bottom_up(), x))
     distributions = [STACK.q(row, np.zeros((2, 2))) for row in x.numpy()]
     for name, part in zip(LATENTS, reversed(STACK.down[1:]), strict=True):
         means = np.array([distribution.block(name)[0] for distribution in distributions])
@@ -136,7 +136,7 @@ def test_reading_of_each_layer() -> None:
 
 def test_a_layer_that_nobody_reads() -> None:
     stack = Stack(STACK.up, [root(1.0), link([[0], [0]], 1), STACK.down[2]])
-    found = usage.reading(*observed(stack.bottom_up(), images(50, width=2)))
+    found = usage.use(*observed(stack.bottom_up(), images(50, width=2)))
     assert found["z2"] == pytest.approx(0, abs=1e-15)
     assert found["z1"].mean() > 0.3
 
@@ -155,7 +155,7 @@ def test_reading_with_skips_is_the_sum_over_children() -> None:
     """(W Δ)ᵀ C⁻¹ (W Δ) / 2 for each child of the swapped latent, W its columns of the child's weight."""
     model, x = skip_stack(), images(20, width=3)
     seen, evidence = observed(model, x, 3)
-    found = usage.reading(seen, evidence)
+    found = usage.use(seen, evidence)
     distributions = stacks.distributions(model.decoder)
     for name in LATENTS:
         value = evidence.q[name].value.numpy()

@@ -122,7 +122,7 @@ FAULTS = (
     Fault(
         "read-at-the-encoders-draw",
         "what the decoder reads through a rich distribution is sampled at values that q drew",
-        Change("hvae.diagnostics.usage:reading", "site.family.draw(site.distribution, drawn)", "site.value"),
+        Change("hvae.diagnostics.usage:use", "site.family.draw(site.distribution, drawn)", "site.value"),
         (f"{RICH_DISTRIBUTIONS}::test_rates_and_reading_agree_with_the_twin",),
     ),
     Fault(
@@ -152,7 +152,7 @@ FAULTS = (
     Fault(
         "read-from-the-same-datum",
         "what the decoder reads is compared with a draw for the same datum",
-        Change("hvae.diagnostics.usage:reading", "site.value.roll(1, dims=1)", "site.value.roll(1, dims=0)"),
+        Change("hvae.diagnostics.usage:use", "site.value.roll(1, dims=1)", "site.value.roll(1, dims=0)"),
         ("tests/diagnostics/test_usage.py::test_reading_of_each_layer",),
     ),
     Fault(
@@ -225,7 +225,7 @@ FAULTS = (
     Fault(
         "reading-of-one-child",
         "with generative skips only one child of a layer is asked whether it reads it",
-        Change("hvae.diagnostics.usage:reading", "sum(terms[1:], start=terms[0])", "terms[-1]"),
+        Change("hvae.diagnostics.usage:use", "sum(terms[1:], start=terms[0])", "terms[-1]"),
         ("tests/diagnostics/test_usage.py::test_reading_with_skips_is_the_sum_over_children",),
     ),
     Fault(

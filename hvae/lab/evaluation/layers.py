@@ -30,7 +30,7 @@ def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: T
     carried = information(
         sampler, epsilon=config.epsilon_nats, max_paths=config.max_paths, n_bootstrap=config.n_bootstrap, extra=extra
     )
-    read = usage.reading(sampler, evidence)
+    read = usage.use(sampler, evidence)
     found: Arrays = {}
     for name in model.latents:
         site = evidence.q[name]
