@@ -21,7 +21,7 @@ from hvae import extras
 from hvae.errors import ConfigError, MissingExtraError
 from hvae.experiments import flach_equilibrium, objectives
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 BARE = """

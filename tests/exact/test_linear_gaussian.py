@@ -12,7 +12,7 @@ from hvae.exact import LinearGaussian, NoReferenceError, gaussian_mutual_informa
 from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior
-from tests.reference.stacks import decoder, encoder, gaussian, information, joint, linear
+from tests.exact.stacks import decoder, encoder, gaussian, information, joint, linear
 
 WIDTHS = {1: (5, 3), 2: (5, 4, 2), 3: (6, 4, 3, 2)}
 ORDERS = ("bottom-up", "top-down")

@@ -18,7 +18,7 @@ from hvae.lab.config import EvaluationConfig, RunConfig, TrainingConfig
 from hvae.lab.runs.files import write_atomically
 from hvae.lab.runs.run import Run, find_runs, slug
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[3]
 
 
 @pytest.fixture

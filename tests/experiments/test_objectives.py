@@ -23,7 +23,7 @@ from hvae.lab.config import RunConfig
 from hvae.lab.runs.run import Run, find_runs
 from hvae.objectives import SymmetricEquilibrium, WakeSleep
 from tests.analysis.fabricate import fabricate
-from tests.reference.enumerated import decoder, posterior
+from tests.exact.enumerated import decoder, posterior
 
 SMALL = ("Gaussian ELBO", "binary ELBO", f"binary {objectives.GAME}")
 

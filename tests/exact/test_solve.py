@@ -8,7 +8,7 @@ from hvae.exact import DiscreteChain, LinearGaussian, NoReferenceError, Quadratu
 from hvae.families import Bernoulli, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from tests.reference.stacks import decoder as linear_decoder
+from tests.exact.stacks import decoder as linear_decoder
 
 
 def stack(latent: Family, net: nn.Module, x: Family) -> BeliefNetwork:

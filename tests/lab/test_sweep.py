@@ -17,7 +17,7 @@ from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.lab.runs.run import Run
 from hvae.lab.sweep import cost, sweep
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[2]
 
 
 def task(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> None:
@@ -77,7 +77,7 @@ import sys
 from pathlib import Path
 from hvae.lab.runs.run import find_runs
 from hvae.lab.sweep import sweep
-from tests.test_sweep import task
+from tests.lab.test_sweep import task
 if __name__ == "__main__":
     sweep(find_runs(Path(sys.argv[1])), n_workers=2, task=task)
 """

@@ -19,7 +19,7 @@ from hvae.families import Bernoulli, DiagonalGaussian, FullGaussian
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
-from tests.reference.stacks import (
+from tests.exact.stacks import (
     NETWORKS,
     Array,
     EncoderKind,

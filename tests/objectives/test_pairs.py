@@ -32,7 +32,7 @@ from hvae.objectives import (
     WakeSleep,
 )
 from hvae.posterior import NetworkPosterior
-from tests.test_training import toy
+from tests.lab.training.test_loop import toy
 
 LAYERS = {
     "gaussian": ["gaussian", "gaussian"],

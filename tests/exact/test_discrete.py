@@ -14,7 +14,7 @@ from hvae.families import Autoregressive, Bernoulli, Categorical, DiagonalGaussi
 from hvae.nets import BatchNorm, Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior, Posterior
-from tests.reference.enumerated import KINDS, LADDERS, Enumerated, decoder, observations, posterior
+from tests.exact.enumerated import KINDS, LADDERS, Enumerated, decoder, observations, posterior
 
 N_DATA = 3
 

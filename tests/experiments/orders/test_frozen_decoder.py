@@ -36,8 +36,8 @@ from hvae.lab.evaluation import Budget
 from hvae.lab.evaluation.replicas import Replicas
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.schedules import Constant, StepDecay
+from tests.lab.training.test_loop import MODEL, config, toy, trained
 from tests.statistics import assert_mean
-from tests.test_training import MODEL, config, toy, trained
 
 BERNOULLI = replace(MODEL, families=("bernoulli",), prior="learned")
 KINDS: dict[str, tuple[ModelConfig, ObjectiveConfig]] = {

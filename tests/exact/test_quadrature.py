@@ -19,8 +19,8 @@ from hvae.families import Bernoulli, DiagonalGaussian, Family
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
-from tests.reference.stacks import decoder as linear_decoder
-from tests.reference.stacks import joint, linear, parameters
+from tests.exact.stacks import decoder as linear_decoder
+from tests.exact.stacks import joint, linear, parameters
 
 Array = np.ndarray
 WIDTH = 2  # of x

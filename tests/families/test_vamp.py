@@ -20,7 +20,7 @@ from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingCon
 from hvae.nets import PseudoInputs
 from hvae.objectives import Elbo, StickingTheLanding
 from hvae.posterior import NetworkPosterior
-from tests.test_build import dataset
+from tests.lab.assembly.test_assembly import dataset
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 CONFIG = ModelConfig(latents=(3, 2), hidden=((8,),), prior="vamp", n_pseudo_inputs=5)

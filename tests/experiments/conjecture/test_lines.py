@@ -18,7 +18,7 @@ from hvae.families import DiagonalGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from tests.reference import stacks
+from tests.exact import stacks
 
 GAUSSIAN, MIXTURE, FLOW = (
     EncoderKind("gaussian", "mlp", 3),

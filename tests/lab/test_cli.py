@@ -18,7 +18,7 @@ from hvae.lab.cli import main
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.run import Failure, Run, find_runs
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[2]
 
 TINY = [
     "--data.n_train=96", "--data.n_test=40", "--model.latents=[4, 2]", "--model.hidden=[[8]]",

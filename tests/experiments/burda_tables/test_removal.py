@@ -19,7 +19,7 @@ from hvae.lab.evaluation import evaluate
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import load_trained, train
 from hvae.likelihood.importance import log_likelihood_curve
-from tests.test_training import toy
+from tests.lab.training.test_loop import toy
 
 BIG = ModelConfig(latents=(4, 3), hidden=((6,), (5,)))
 GONE = {"z1": np.array([False, True, False, True]), "z2": np.array([True, False, False])}

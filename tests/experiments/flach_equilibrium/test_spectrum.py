@@ -12,7 +12,7 @@ from hvae.experiments.flach_equilibrium.spectra import spectra
 from hvae.experiments.flach_equilibrium.spectrum import bernoulli_information, probabilities
 from hvae.families import Bernoulli, Categorical
 from hvae.numerics import bernoulli_entropy
-from tests.reference import enumerated
+from tests.exact import enumerated
 from tests.statistics import assert_mean
 
 KINDS = [Bernoulli(4), Bernoulli(3), Bernoulli(2)]
