@@ -4,11 +4,9 @@ import ast
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,17 +190,3 @@ def test_the_citation_names_this_version() -> None:
         assert cited[key] == PROJECT[key]
     assert [author["name"] for author in cited["authors"]] == [author["name"] for author in PROJECT["authors"]]
     assert {"cff-version", "message", "title"} <= cited.keys()
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_the_types(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    for folder in ("hvae", "analysis", "experiments"):
-        shutil.copytree(REPO / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPO / file, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    held = zipfile.ZipFile(wheel).namelist()
-    assert {"hvae/py.typed", "hvae/__init__.pyi", "hvae/extras.py"} <= set(held)

@@ -1,4 +1,4 @@
-"""One contract for every name of the catalogue: what is said of it, its pins, and that it loads or says what is missing."""
+"""One contract for every name of the catalogue: what is said of it, its pins; it loads, or says what is missing."""
 
 import os
 import re
