@@ -17,7 +17,6 @@ import yaml
 
 from hvae import extras
 from hvae.errors import ConfigError, MissingExtraError
-from hvae.experiments import flach_equilibrium, objectives
 
 REPO = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -101,14 +100,6 @@ def test_from_python_it_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MissingExtraError, match=r"^Flow layers need zuko; pip install 'hvae\[lab\]'\.$") as refused:
         Flow(3, "maf", 4, 2, source=torch.Generator())
     assert isinstance(refused.value, ConfigError) and isinstance(refused.value, ImportError)
-
-
-def test_an_experiment_that_measures_with_an_extra_says_so() -> None:
-    """`NEEDS` is asked before the runs, and not after them."""
-    for module in (objectives, flach_equilibrium):
-        assert set(module.NEEDS) == {"sklearn"}
-    said = {path.stem for path in (REPO / "experiments").glob("*.py") if "features.parts(" in path.read_text()}
-    assert said == {"objectives", "flach_equilibrium"}
 
 
 @pytest.mark.parametrize(

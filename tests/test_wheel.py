@@ -11,8 +11,8 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 READ = {
-    "hvae/py.typed", "hvae/__init__.pyi", "hvae/analysis/templates/report.html", "hvae/experiments/shared/costs/objectives.json",
-    "hvae/experiments/shared/published/numbers.csv",
+    "hvae/py.typed", "hvae/__init__.pyi", "hvae/analysis/templates/report.html",
+    "hvae/experiments/shared/costs/objectives.json", "hvae/experiments/shared/published/numbers.csv",
 }  # fmt: skip
 FOLDERS = ("hvae", "analysis", "experiments")
 

@@ -13,6 +13,7 @@ import pytest
 
 from hvae import extras
 from hvae.analysis.claims import Claim, Relation
+from hvae.experiments.shared.consistency import features
 from hvae.lab import evaluation, experiment
 from hvae.lab.cli import main
 from hvae.lab.config import RunConfig
@@ -121,6 +122,15 @@ def test_what_it_needs_and_measures_is_there(name: str) -> None:
         assert all(isinstance(evaluation.Budget(**budget), evaluation.Budget) for budget in words.values())
     for section in getattr(module, "sections", tuple)():
         assert type(section).__name__ == "Section"
+
+
+@own
+def test_an_extra_that_its_measurement_takes_is_asked_for_before_the_runs(name: str) -> None:
+    module = experiment.find(name)
+    file = Path(module.__file__ or "")
+    files = file.parent.glob("*.py") if file.name == "__init__.py" else [file]
+    measured = any("features.parts(" in each.read_text(encoding="utf-8") for each in files)
+    assert getattr(module, "NEEDS", {}) == (features.NEEDS if measured else {})
 
 
 @every
