@@ -17,6 +17,7 @@ from hvae.experiments.shared.consistency import features
 from hvae.lab import evaluation, experiment
 from hvae.lab.cli import main
 from hvae.lab.config import RunConfig
+from hvae.lab.runs.run import Run
 
 REPO = Path(__file__).parents[2]
 NAMES = experiment.names()
@@ -110,6 +111,37 @@ def test_baselines_and_panels_name_its_runs(name: str) -> None:
     assert {*baselines, *baselines.values()} <= known and all(run != other for run, other in baselines.items())
     for shown in getattr(module, "panels", {}).values():
         assert set(shown) & known and len(set(shown)) == len(shown)
+
+
+@own
+def test_a_run_and_its_baseline_are_trained_and_measured_alike(name: str) -> None:
+    """On the same data, for as long, from the same seeds, with latents of the same widths."""
+    module = experiment.find(name)
+    for configs in runs(module).values():
+        for label, other in getattr(module, "baselines", {}).items():
+            if label not in configs:
+                continue
+            mine, theirs = configs[label], configs[other]
+            assert (mine.data, mine.evaluation, mine.model.latents) == (
+                theirs.data, theirs.evaluation, theirs.model.latents,
+            )  # fmt: skip
+            for knob in ("seeds", "n_steps", "batch_size", "learning_rate"):
+                assert getattr(mine.training, knob) == getattr(theirs.training, knob)
+
+
+@own
+def test_what_is_measured_beside_the_runs_is_named_before_anything_is_done(name: str, tmp_path: Path) -> None:
+    """Each part is a file: it has a name of its own, and is made when it is asked for."""
+    module = experiment.find(name)
+    if not hasattr(module, "measure"):
+        return
+    for preset, configs in runs(module).items():
+        paths = {label: Run.directory(tmp_path, name, label, config) for label, config in configs.items()}
+        said: list[str] = []
+        parts = module.measure(preset, paths, None, said.append)
+        assert parts and all(callable(make) for make in parts.values()) and not said
+        assert all(part == Path(part).name and not part.startswith(".") for part in parts)
+    assert not list(tmp_path.iterdir())
 
 
 @own

@@ -31,8 +31,6 @@ SMALL = ("Gaussian ELBO", "binary ELBO", f"binary {objectives.GAME}")
 @pytest.mark.parametrize("preset", objectives.PRESETS)
 def test_arms_of_a_stack_differ_in_what_is_maximised_only(preset: str) -> None:
     runs = objectives.configs(preset)
-    assert len({config.digest for config in runs.values()}) == len(runs)
-    assert set(runs) <= {label for labels in objectives.panels.values() for label in labels}
     for label, config in runs.items():
         base = runs[objectives.reference(label)]
         assert config.model == base.model and config.data == base.data and config.evaluation == base.evaluation

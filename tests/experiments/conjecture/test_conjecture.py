@@ -185,11 +185,3 @@ def test_under_exact_inference_the_teacher_is_a_point_of_rest() -> None:
     assert rows["gap_before_nats"].max() == 0 == rows["gap_after_nats"].max()
     assert abs(rows["given_up_nats"]).max() < 1e-7
     np.testing.assert_allclose(rows["coupling_after3_nats"], rows["coupling_before3_nats"], rtol=0.05)
-
-
-def test_every_preset_has_its_runs_and_parts() -> None:
-    for preset in conjecture.PRESETS:
-        assert list(conjecture.configs(preset)) == ["diagonal", "full covariance"]
-        parts = conjecture.measure(preset, {}, None, lambda _: None)
-        of_teachers = ["fixed", "release", "threshold", "rich", "gaps", "linear", "linear-threshold"]
-        assert list(parts) == [*of_teachers, "nonlinear"]

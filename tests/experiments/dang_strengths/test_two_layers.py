@@ -222,6 +222,5 @@ def test_regimes_and_runs_are_what_they_are_called() -> None:
 
 def test_weights_of_a_relu_run_are_the_papers_times_the_variance_of_x() -> None:
     runs = dang_strengths.configs("cpu")
-    assert len(runs) == 13 and len(set(runs[label].digest for label in runs)) == 13
     assert runs[relu(beta1=2.0)].objective.layer_beta == (0.5, 0.25)
     assert runs[relu(eta=2.0)].objective.layer_beta == (4.0, 4.0)
