@@ -1,6 +1,6 @@
-"""Whose collapse it is: what the shares of units in the exact posterior p(z|x) and in q surely say of a layer.
+"""The cause of a collapse: the encoder or the model, from the units that are active in p(z|x) and in q.
 
-The one rule from intervals to words; what the shares are: `hvae.diagnostics.collapse`.
+This is the one rule from intervals to words. The shares themselves: `hvae.diagnostics.collapse`.
 """
 
 from collections.abc import Mapping
@@ -20,23 +20,24 @@ from hvae.vocabulary import (
     UNDECIDED,
 )
 
-POSTERIOR_CAUSE: Mapping[str, str] = {
-    ENCODER_COLLAPSE: "units move with the image in the exact posterior p(z|x), and none does in q",
-    MODEL_COLLAPSE: "no unit moves with the image in the exact posterior either, neither its mean nor its variance",
-    ENCODER_ALONE: "units move with the image in q, and none does in the exact posterior",
-    LOSES: "units move with the image in both, and some of the exact posterior's do not in q",
-    ADDS: "units move with the image in both, and some of q's do not in the exact posterior",
-    IN_USE: "units move with the image in the exact posterior and in q, and none surely in one alone",
+CAUSES: Mapping[str, str] = {
+    ENCODER_COLLAPSE: "units move with the image in the exact posterior p(z|x), but none does in q",
+    MODEL_COLLAPSE: "no unit moves with the image in q, and none in the exact posterior: neither its mean nor its "
+    "variance",
+    ENCODER_ALONE: "units move with the image in q, but none does in the exact posterior",
+    LOSES: "units move with the image in both; some that move in the exact posterior do not in q",
+    ADDS: "units move with the image in both; some that move in q do not in the exact posterior",
+    IN_USE: "units move with the image in both, the exact posterior and q; none surely does in one alone",
     UNDECIDED: f"an interval crosses the share of {ACTIVE_SHARE:g}, or the chains are doubted; more images or chains "
     "would tell",
 }
-"""A reading, and what was found."""
+"""A cause, and what was found."""
 
 
-def read_units(posterior: NDArray[Any], encoder: NDArray[Any]) -> str:
-    """The reading of intervals [D, 3] of the share that the image decides; empty where they were not measured.
+def cause(posterior: NDArray[Any], encoder: NDArray[Any]) -> str:
+    """The cause, from intervals [D, 3] of the share that the image decides; empty where they were not measured.
 
-    Doubted chains have intervals from 0 to 1, which leave all that rests on them undecided.
+    Doubted chains have intervals from 0 to 1, so all that rests on them is undecided.
     """
     if not posterior.size or not np.isfinite(posterior).all() or not np.isfinite(encoder).all():
         return ""

@@ -7,9 +7,9 @@ With the interval [low, high] of the mean (one sample) or of the mean difference
     below      high < margin        low >= margin              the rest
     within     |low|, |high| < m    low >= m or high <= -m     the rest
 
-Two samples are paired when their replicas share seeds, otherwise the interval is Welch's (1947).
-Replicas that failed in either sample are left out and counted. What cannot be measured, for want of a
-run or because it was measured before its last step, is "not measured", with the reason.
+Two samples are paired when their replicas share seeds; otherwise the interval is Welch's (1947).
+Replicas that failed in either sample are left out and counted. A claim is "not measured", with the
+reason, where a run is missing or was measured before its last step.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,15 +22,15 @@ from hvae.analysis.load import Array, Arrays, LoadedRun
 
 Runs = Mapping[str, LoadedRun]
 Measured = Mapping[str, Arrays]
-"""part -> what an experiment measured beside its runs"""
+"""part -> what an experiment measured apart from its runs"""
 Relation = Literal["above", "below", "within"]
 LATER = "(claimed after its runs were seen)"
-"""ends the statement of a claim that was not fixed beforehand"""
+"""at the end of a statement: the claim was not fixed beforehand"""
 Outcome = Literal["supported", "not supported", "undecided", "not measured"]
 
 
 class NotMeasuredError(LookupError):
-    """What a claim speaks of cannot be told from the runs; the message says why."""
+    """The runs cannot decide a claim; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Sample:
 
 Measure = Callable[[Any], tuple[Sample, Sample | None]]
 Read = Callable[[Any, str], Sample]
-"""what a claim reads, and the name of one thing that was measured there"""
+"""what a claim reads, and the name of one measured thing in it, to its sample"""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement somebody made, as a number per replica, a relation and a margin."""
+    """A statement from a source, as a number per replica, a relation and a margin."""
 
     statement: str
     source: str
     quantity: str
-    """what is measured, in words: the number whose interval is shown"""
+    """what is measured, in words; its interval is shown"""
     measure: Measure
-    """`Runs` by label, or `Measured` -> one sample, or two of which the difference first - second is meant"""
+    """`Runs` by label, or `Measured` -> one sample, or two for the difference first - second"""
     relation: Relation
     margin: float
     unit: str = "nats"
@@ -93,7 +93,7 @@ def difference(
     pair: Callable[[Read, str, str], Measure] = paired,
     reads: Literal["runs", "measured"] = "runs",
 ) -> Claim:
-    """A claim on ``what`` of ``first`` less that of ``second``."""
+    """A claim on ``what`` of ``first`` minus that of ``second``."""
     quantity = f"{what}, {first} minus {second},"
     return Claim(statement, source, quantity, pair(read, first, second), relation, margin, unit, reads)
 
@@ -150,7 +150,7 @@ def _t(level: float, freedom: float) -> Any:
 
 
 def outcome(relation: Relation, margin: float, low: float, high: float) -> Outcome:
-    """Where the interval lies with respect to the margin."""
+    """On which side of the margin the interval lies."""
     if np.isnan(low) or np.isnan(high):
         return "undecided"
     if relation == "above":
@@ -163,7 +163,7 @@ def outcome(relation: Relation, margin: float, low: float, high: float) -> Outco
 
 
 def decide(claim: Claim, runs: Runs, measured: Measured, level: float = 0.95) -> Decision:
-    """Hold `claim` against what it reads: `runs`, or what was `measured` beside them."""
+    """Decide `claim` from what it reads: `runs`, or what was `measured` apart from them."""
     try:
         first, second = claim.measure(runs if claim.reads == "runs" else measured)
     except NotMeasuredError as missing:
@@ -210,11 +210,11 @@ def find_part(measured: Measured, name: str) -> Arrays:
 
 
 def per_replica(rows: Arrays, values: Array, keep: Array | None = None) -> Sample:
-    """[R] the largest of the `values` [N] of each replica's rows, of those to `keep`. Raises `NotMeasuredError`."""
+    """[R] the largest of the `values` [N] in each replica's rows to `keep`. Raises `NotMeasuredError`."""
     replicas = np.unique(rows["replica"])
     chosen = np.ones(len(values), bool) if keep is None else keep
     if not chosen.any():
-        raise NotMeasuredError("none of the settings that it speaks of is among those of this preset")
+        raise NotMeasuredError("this preset has none of the settings that the claim is about")
     largest = [np.max(values[(rows["replica"] == replica) & chosen]) for replica in replicas]
     return Sample(np.array(largest, dtype=float), tuple(int(replica) for replica in replicas))
 

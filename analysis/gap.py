@@ -1,8 +1,8 @@
 """What was measured of log p(x) beyond the encoder's own bound, as records of arrays.
 
-`hvae evaluate --likelihood annealed,exact,gap` writes one file of arrays for each word; here are their keys,
-and nowhere else. What a replica lacks is NaN, and `refused` says why in a sentence; a number that is not to be
-believed has its `warning`. Shapes lead with R, the replicas; an interval is a last axis of three.
+`hvae evaluate --likelihood annealed,exact,gap` writes one file of arrays for each word. Their keys are here and
+nowhere else. What a replica lacks is NaN, and `refused` says why in a sentence. A number that should not be believed
+has its `warning`. Shapes lead with R, the replicas; an interval is a last axis of three.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae.analysis.activity import read_units
+from hvae.analysis.activity import cause
 from hvae.vocabulary import FAILED, good_k
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ Texts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Images:
-    """Which data were measured: the first `n` of the order that `seed` draws; equal ones compare."""
+    """Which data were measured: the first `n` in the order that `seed` draws. Only equal ones compare."""
 
     n: int
     seed: int
@@ -57,7 +57,7 @@ class Annealed:
     simulated_lower_nats: Array
     simulated_upper_nats: Array
     sandwich_nats: Array
-    """[R, 3] upper less lower, on data that the decoder made"""
+    """[R, 3] upper minus lower, on data that the decoder simulated"""
     warning: Texts
     curve_warning: Texts
     simulated_warning: Texts
@@ -73,7 +73,7 @@ class Annealed:
 
 @dataclass(frozen=True)
 class Exact:
-    """Exact answers by other arithmetic; `error` is the change when a quadrature's nodes are doubled."""
+    """Exact answers by other arithmetic. `error` is the change when a quadrature's nodes are doubled."""
 
     images: Images
     reference: str
@@ -91,7 +91,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class LayerGap:
-    """The gap of one layer, and who left it: the model or the encoder."""
+    """The gap of one layer, and the cause of its collapse: the model or the encoder."""
 
     gap_nats: Array
     """[R, 3] G_l"""
@@ -105,9 +105,9 @@ class LayerGap:
     """why it is not trusted"""
     proposal: Texts
     remaining_nats: Array
-    """[R, 3] what is left of the gap once this layer is visited: a lower bound"""
+    """[R, 3] what remains of the gap after this layer was visited: a lower bound"""
     freed_nats: Array
-    """[R, 3] what refining this layer alone gains"""
+    """[R, 3] the gain from refining this layer alone"""
     posterior_active: Array
     """[R] units that surely vary over images in the exact posterior"""
     encoder_active: Array
@@ -116,9 +116,9 @@ class LayerGap:
     """[R, D, 3]"""
     encoder_share: Array
 
-    def reading(self) -> Texts:
-        """[R] words of `POSTERIOR_CAUSE`; empty where it was not measured."""
-        return tuple(map(read_units, self.posterior_share, self.encoder_share))
+    def cause(self) -> Texts:
+        """[R] words of `hvae.analysis.activity.CAUSES`; empty where it was not measured."""
+        return tuple(map(cause, self.posterior_share, self.encoder_share))
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ class Gap:
     total_nats: Array
     layers: Mapping[str, LayerGap]
     high_pareto_k_share: Array
-    """[R] share of the data whose weights are too heavy-tailed for log p(x)"""
+    """[R] share of the data with weights that are too heavy-tailed for log p(x)"""
     approximation_nats: Array
     amortisation_nats: Array
     remainder_nats: Array
-    """[R, 3] amortisation less what the layers free one at a time"""
+    """[R, 3] amortisation minus what the layers free one at a time"""
     warning: Texts
     suboptimality_refused: Texts
     posterior_warning: Texts
@@ -247,7 +247,7 @@ def _layer(read: "_Reader", name: str) -> LayerGap:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Arrays of one file; what is missing has the right shape, and a failed replica neither number nor sentence."""
+    """Arrays of one file. What is missing has the right shape; a failed replica has neither number nor sentence."""
 
     arrays: Arrays
     n_replicas: int
@@ -268,7 +268,7 @@ class _Reader:
 
 
 def high_share(pareto_k: Array, n_samples: int) -> Array:
-    """[R] share of the data whose k-hat exceeds `good_k`; NaN where none is defined."""
+    """[R] share of the data with a k-hat above `good_k`; NaN where none is defined."""
     shares = []
     for row in pareto_k:
         known = row[~np.isnan(row)]

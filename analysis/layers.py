@@ -1,7 +1,7 @@
-"""What was measured of each latent layer, as a record of arrays: its keys among a run's diagnostics.
+"""What was measured of each latent layer, as a record of arrays; its keys among a run's diagnostics.
 
-What a run did not measure is NaN of the right shape. Shapes lead with R, the replicas; an interval is a last axis of
-three, (low, middle, high).
+What a run did not measure is NaN of the right shape. Shapes lead with R, the replicas. An interval is a last axis of
+three: (low, middle, high).
 """
 
 from dataclasses import dataclass
@@ -48,9 +48,9 @@ class Layer:
     collapsed_fraction: Array | None
     """[R, E'] share of units that are (epsilon, delta)-collapsed"""
     information_on_n: Array
-    """[R] mean of the information's terms on exactly n images, nats; NaN where the layer sees another one below"""
+    """[R] mean of the information's terms on exactly n images, nats; NaN where the layer sees another one below it"""
     n_mixture: int
-    """top-down, the most images that a replica's mixture grew to; else 0"""
+    """top-down: the most images in a replica's mixture; otherwise 0"""
 
     def interval(self, quantity: str) -> Array:
         """[R, 3], NaN where it was not measured."""
@@ -58,15 +58,17 @@ class Layer:
 
     @property
     def active_statistic(self) -> str:
-        """The variance over data that counts units: free of what a unit inherits where that was measured."""
+        """The variance over data by which units are active; without what a unit inherits, where that was measured."""
         for quantity in ("twin_covariance", "residual_variance", "burda_variance"):
             if quantity in self.unit_intervals:
                 return quantity
         return ""
 
     def active_units(self, statistic: str = "", threshold: float = ACTIVE_VARIANCE) -> Array:
-        """[R] units of which a statistic (by default the variance over data, `active_statistic`) exceeds a threshold,
-        or NaN where a unit has none."""
+        """[R] number of units with a statistic above a threshold; NaN where a unit has no statistic.
+
+        By default the statistic is a variance over data, `active_statistic`.
+        """
         statistic = statistic or self.active_statistic
         if statistic not in self.unit_intervals:
             return np.full(len(self.verdict), np.nan)

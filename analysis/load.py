@@ -15,6 +15,7 @@ import numpy as np
 
 from hvae.analysis.gap import Annealed, Arrays, Exact, Gap, read_annealed, read_exact, read_gap
 from hvae.analysis.gap import Array as Array
+from hvae.analysis.kept import KeptRun, holds_kept, read_kept
 from hvae.analysis.layers import NOT_MEASURED, Layer, read_layer
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.run import Run, find_runs
@@ -104,6 +105,8 @@ class LoadedRun:
     provenance: tuple[Mapping[str, Any], ...]
     """one entry per session that worked on the run"""
     metrics: Sequence[Mapping[str, Any]]
+    source: Run | KeptRun
+    """what was read"""
     beside: Arrays = field(default_factory=dict)
     """what the experiment measured of this run beside its evaluation"""
 
@@ -188,7 +191,7 @@ class LoadedRun:
         )
 
 
-def load_run(run: Run) -> LoadedRun:
+def load_run(run: Run | KeptRun) -> LoadedRun:
     """Everything `analysis` may ask of a run, finished or not."""
     config, seeds = run.config, run.config.training.seeds
     diagnostics = _arrays(run, "diagnostics")
@@ -225,19 +228,21 @@ def load_run(run: Run) -> LoadedRun:
         images=images or None,
         provenance=tuple(run.read_provenance()),
         metrics=run.read_metrics(),
+        source=run,
     )
 
 
 def load_runs(directory: Path) -> list[LoadedRun]:
-    """Every run under `directory`, which may itself be one."""
-    return [load_run(run) for run in find_runs(directory)]
+    """Every run under `directory`, which may itself be one, or a page of results that keeps its arrays."""
+    runs = read_kept(directory).runs if holds_kept(directory) else find_runs(directory)
+    return [load_run(run) for run in runs]
 
 
 def by_label(runs: Iterable[LoadedRun]) -> dict[str, LoadedRun]:
     return {run.label: run for run in runs}
 
 
-def _arrays(run: Run, name: str) -> dict[str, Array]:
+def _arrays(run: Run | KeptRun, name: str) -> dict[str, Array]:
     return dict(run.load_arrays(name)) if run.has_arrays(name) else {}
 
 

@@ -1,7 +1,7 @@
-"""What claims of several experiments measure of runs: one number per replica.
+"""Measures of runs that claims of several experiments share: one number per replica.
 
-A measure takes the runs by label and the label of one, and raises `NotMeasuredError` where that run is absent,
-not evaluated, or lacks what is asked.
+A measure takes the runs by label, and the label of one. It raises `NotMeasuredError` where that run is absent, not
+evaluated, or lacks the number.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from hvae.analysis.load import Array, Likelihood, LoadedRun
 EPSILON_NATS = 0.1
 """threshold of the verdict in all experiments"""
 LIKELIHOOD_MARGIN_NATS = 0.5
-"""what a difference of likelihoods must exceed to count"""
+"""least difference of likelihoods that counts"""
 
 
 def _bound(runs: Runs, name: str, read: Callable[[Likelihood], Array]) -> Sample:
@@ -53,24 +53,21 @@ def active_layers(runs: Runs, name: str) -> Sample:
 
 
 def in_use(runs: Runs, label: str) -> LoadedRun:
-    """A run of which some replica has an active layer: a stack that ignores the image agrees with itself for nothing.
-
-    Asked for after the first cpu runs, whose wake-sleep had not left its plateau: their claims became "not measured".
-    """
+    """The run, if some replica has an active layer. A stack that ignores the image is consistent for no good reason."""
     run = find(runs, label)
     if not np.nanmax(run.active_layers) > 0:
         raise NotMeasuredError(
-            f"the run '{label}' has no active layer, and a stack in no use is consistent for nothing"
+            f"the run '{label}' has no active layer, and a stack that ignores the image is trivially consistent"
         )
     return run
 
 
 def used_looseness(runs: Runs, label: str) -> Sample:
-    """[R] L_K - ELBO in nats, of a stack in use."""
+    """[R] L_K - ELBO in nats, of a stack with an active layer."""
     return looseness(runs, in_use(runs, label).label)
 
 
 def seen(runs: Runs, name: str, data: str) -> None:
-    """Raise `NotMeasuredError` for a run of other data: a number printed for MNIST is never held against digits."""
+    """Raise `NotMeasuredError` for a run of other data than those of a published number."""
     if find(runs, name).config.data.name != data:
         raise NotMeasuredError(f"the run '{name}' is not of {data}")

@@ -1,4 +1,4 @@
-"""Who made the numbers: the sessions that worked on runs and on what was measured beside them."""
+"""Where the numbers come from: the sessions that made the runs and the other measurements."""
 
 import json
 import shlex
@@ -9,8 +9,8 @@ from typing import Any
 def sessions(provenance: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[dict[str, str], int]]:
     """Different origins of the numbers, and how many runs or parts share each.
 
-    Begun is the first and last of their beginnings; took is the sum of what each took, where all were timed, side by
-    side or not.
+    "begun" has the first and the last beginning. "took" is the sum of the times of all, also of those that ran at the
+    same time; it is left out unless all were timed.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     own = ("time", "seconds")

@@ -1,7 +1,7 @@
-"""One page of all papers: theirs, ours, verdict. Made from the committed results alone, never by hand.
+"""One page of all papers: their numbers, ours, outcome. Made from the committed results alone, never by hand.
 
 `python -m hvae.analysis.overview experiments/results` writes `README.md` there from every `*/tables/published.json` and
-the claims beside it.
+the claims in the same folder.
 """
 
 import json
@@ -47,9 +47,9 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _short_row(folder: Path, record: dict[str, Any], claims: list[dict[str, Any]]) -> str:
-    reading = f"[reading]({folder.name}/reading.md)" if (folder / "reading.md").exists() else ""
+    written = f"[summary]({folder.name}/summary.md)" if (folder / "summary.md").exists() else ""
     counts = (_counts(entries) for entries in (record["numbers"], claims))
-    return f"| [{folder.name}](#{folder.name}) | {record['preset']} | {' | '.join(counts)} | {reading} |"
+    return f"| [{folder.name}](#{folder.name}) | {record['preset']} | {' | '.join(counts)} | {written} |"
 
 
 def _counts(entries: list[dict[str, Any]]) -> str:

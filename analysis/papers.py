@@ -1,8 +1,8 @@
-"""What a paper published beside what we found: numbers with their provenance, and curves.
+"""A paper's numbers and curves next to ours, with their provenance.
 
-An experiment that reproduces a paper says which (`PAPER`), which of its numbers stand beside ours (`numbers`) and what
-is drawn (`curves`); what the paper says in words are its `claims`. A published number is shown only if it was read in
-the paper or its authors' code (primary), or in a replication or a listing (secondary).
+An experiment that reproduces a paper names it (`PAPER`), the numbers to compare (`numbers`) and the figures to draw
+(`curves`). The paper's statements in words are its `claims`. A published number is shown only if it was read in the
+paper or its authors' code (primary), or in a replication or a listing (secondary).
 """
 
 import re
@@ -39,7 +39,7 @@ def linked(text: str) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A number that somebody printed."""
+    """A number that was printed."""
 
     paper: str
     table: str
@@ -58,7 +58,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Number:
-    """A published number and how ours is measured; within ``tolerance`` of each other they agree."""
+    """A published number and how ours is measured. They agree within ``tolerance``."""
 
     published: Published
     measure: Callable[..., Sample]
@@ -66,10 +66,10 @@ class Number:
     tolerance: float
     """fixed before the runs: the spread of replications, the rounding of the print, the optimiser's tolerance"""
     comparable: tuple[str, ...]
-    """presets that are meant to reach it; at others both are shown and nothing is decided"""
+    """presets that should reach it; at others both are shown and nothing is decided"""
     reads: Literal["runs", "measured"] = "runs"
     arm: str = ""
-    """which of ours it is, where several stand beside one printed number"""
+    """which of ours it is, where several compare with one printed number"""
     replications: tuple[Published, ...] = ()
     """the same number by others, shown with it"""
 
@@ -82,7 +82,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Held:
-    """A published number, ours, and what comes of it."""
+    """A published number, ours, and whether they agree."""
 
     number: Number
     ours: tuple[float, float, float]
@@ -95,7 +95,7 @@ class Held:
 
 
 def hold(number: Number, preset: str, runs: Runs, measured: Measured, level: float = 0.95) -> Held:
-    """Ours less the published value, by a t-interval over replicas, within the tolerance or not."""
+    """Whether ours minus the published value is within the tolerance, by a t-interval over replicas."""
     found: list[Sample] = []
 
     def difference(what: Runs | Measured) -> tuple[Sample, None]:
@@ -128,7 +128,7 @@ def _agreement(decision: Decision) -> Agreement:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure: points of every replica, and what they should be."""
+    """One line of a figure: points of every replica, and the expected curve."""
 
     x: Array
     """`[N]`"""
@@ -137,7 +137,7 @@ class Line:
     expected: tuple[Array, Array] | None = None
     """x and y of the closed form or of the paper, drawn as a line"""
     joined: bool = True
-    """whether a line joins the means, where nothing is expected"""
+    """whether a line joins the means, where no curve is expected"""
     intervals: Array | None = None
     """`[N, R, 2]`, each replica's own interval (low, high), drawn as a bar"""
 
@@ -152,27 +152,27 @@ class Curves:
     x_label: str
     y_label: str
     panels: Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]
-    """title of a panel -> name of a line -> the line; nothing where nothing is measured"""
+    """title of a panel -> name of a line -> the line; empty where nothing is measured"""
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     y_linear_below: float = 0.0
-    """where it is not 0, y is linear up to so much either way and logarithmic beyond"""
+    """if not 0: y is linear up to this value on both sides of 0, logarithmic beyond"""
     marks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """title of a panel -> x at which a dashed line stands: thresholds"""
+    """title of a panel -> x of its dashed lines: thresholds"""
     mean: Literal["line", "steps"] = "line"
-    """how the mean over replicas is drawn where nothing is expected; steps around every x for a histogram"""
+    """how the mean over replicas is drawn where no curve is expected; steps around every x for a histogram"""
     as_png: bool = False
-    """for thousands of points, which as outlines are half a megabyte"""
+    """for thousands of points, which take half a megabyte as outlines"""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of a paper, laid out as it was printed and filled with ours."""
+    """A table of a paper, laid out as printed and filled with our numbers."""
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cell: Callable[[Runs, Measured, str, str], Sample]
-    """row, column -> one number per replica; raises `NotMeasuredError` where there is none, which leaves a dash"""
+    """row, column -> one number per replica; `NotMeasuredError` leaves a dash"""
     unit: str = "nats"
     digits: int = 2

@@ -1,7 +1,7 @@
 """The report of an experiment or of a run: one self-contained page, and its tables and figures as files.
 
 `report.html` needs neither network nor script. Beside it stand `tables/` (CSV, JSON: every replica)
-and `figures/` (SVG, PNG: the ones on the page), small enough to be committed.
+and `figures/` (SVG, PNG: the ones on the page). What of them is committed: `hvae.analysis.results`.
 """
 
 import base64
@@ -17,6 +17,7 @@ from typing import Any
 from hvae.analysis import style
 from hvae.analysis.claims import Decision, decide
 from hvae.analysis.exhibits import GAP, Exhibit, exhibits
+from hvae.analysis.kept import holds_kept
 from hvae.analysis.load import LoadedRun, by_label
 from hvae.analysis.origins import sessions
 from hvae.analysis.sections import sections
@@ -49,14 +50,18 @@ class Shown:
 def write_experiment_report(directory: Path, preset: str = "") -> Path:
     """Write report.html with its tables and figures into `directory`; returns the page's path.
 
+    A page of results with its arrays has tables and figures of its own: there it is written into `report/`.
     Raises `MissingExtraError` without jinja2, before anything is written.
     """
     need("jinja2", "A report needs")
     study = open_study(directory, preset)
+    if holds_kept(directory):
+        directory = directory / "report"
+        directory.mkdir(exist_ok=True)
     decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
     figures, absent = _figures(exhibits(study), study, directory / "figures")
     gap_figures, _ = _figures(GAP, study, directory / "figures")
-    _tables(study, decisions, directory / "tables")
+    write_tables(study, decisions, directory / "tables")
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
     content |= {"sections": _sections(study, directory / "figures")}
     page = _environment().get_template("report.html").render(**content)
@@ -159,7 +164,8 @@ def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[
     return shown, list(dict.fromkeys(absent))
 
 
-def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> None:
+def write_tables(study: Study, decisions: Sequence[Decision], directory: Path) -> None:
+    """CSV, JSON and text: every replica."""
     directory.mkdir(exist_ok=True)
     files = {"verdict.csv": verdict_csv(study.runs), "likelihood.csv": likelihood_csv(study.runs)}
     if decisions:
@@ -168,7 +174,7 @@ def _tables(study: Study, decisions: Sequence[Decision], directory: Path) -> Non
         files["gap.csv"] = gap_csv(study.runs)
     for section in sections(study):
         files |= section.csv(study)
-    files["reading.txt"] = "\n".join([*summary(study), reliability(study.runs), *study.notes]) + "\n"
+    files["summary.txt"] = "\n".join([*summary(study), reliability(study.runs), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())
 

@@ -1,16 +1,21 @@
-"""Results to keep: the small files of a report, and a page in Markdown that says what made them.
+"""A page of results: tables, the figures that carry its message, the arrays behind all figures, and what made them.
 
-For a repository: tables (CSV, JSON), figures (SVG, PNG) and `README.md` with the verdicts as text, the
-reading, the claims, and command, commit, device and time of every session that worked on the runs.
+For a repository: `tables/` (CSV, JSON), `figures/` (PNG), `arrays/` (see `hvae.analysis.kept`) and `README.md` with the
+verdicts as text, the summary, the claims, and command, commit, device and time of every session that worked on the
+runs. All of it is made from the arrays that are kept, so `hvae report` of the page gives the same again.
 """
 
-import shutil
 from pathlib import Path
 
+from hvae.analysis import style
+from hvae.analysis.claims import decide
 from hvae.analysis.exhibits import GAP, Exhibit, exhibits
+from hvae.analysis.keep import kept
+from hvae.analysis.kept import write_kept
+from hvae.analysis.load import by_label
 from hvae.analysis.origins import sessions
 from hvae.analysis.papers import linked
-from hvae.analysis.report import write_experiment_report
+from hvae.analysis.report import write_tables
 from hvae.analysis.sections import Section, sections
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import summary
@@ -18,18 +23,18 @@ from hvae.analysis.terminal import verdict_text
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import write_atomically
 
+REDRAWN = "`hvae report` of this folder redraws the report with all its figures from `arrays/`, without training."
+
 
 def write_results(directory: Path, to: Path, preset: str = "") -> Path:
-    """Write the report of `directory` and copy its tables and figures to `to`; returns the page there."""
-    write_experiment_report(directory, preset)
-    study = open_study(directory, preset)
-    every = [*exhibits(study), *GAP, *(exhibit for section in sections(study) for exhibit in section.figures)]
-    kept = [exhibit for exhibit in every if (directory / "figures" / exhibit.file).is_file()]
+    """Keep the runs of `directory`, or what a page keeps of them, as a page in `to`; returns its README."""
+    runs = open_study(directory, preset)
     try:
-        shutil.copytree(directory / "tables", to / "tables", dirs_exist_ok=True)
-        (to / "figures").mkdir(exist_ok=True)
-        for exhibit in kept:
-            shutil.copy(directory / "figures" / exhibit.file, to / "figures")
+        write_kept(to, kept(runs))
+        study = open_study(to)
+        decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
+        write_tables(study, decisions, to / "tables")
+        shown = _figures(study, to / "figures")
     except OSError as error:
         raise ConfigError(f"{to} cannot be written ({error.strerror}); give another directory or free it.") from None
     tables = ["tables/verdict.csv", "tables/likelihood.csv"]
@@ -42,7 +47,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         "",
         *(f"{sentence}\n" for sentence in summary(study)),
         "```text",
-        verdict_text(directory, preset),
+        verdict_text(to),
         "```",
         "",
         *(line for section in sections(study) for line in _section(section, study)),
@@ -50,7 +55,9 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         "",
         "## Figures",
         "",
-        *(line for exhibit in kept for line in _figure(exhibit)),
+        REDRAWN,
+        "",
+        *(line for exhibit in shown for line in _figure(exhibit)),
         "## What made it",
         "",
     ]
@@ -65,9 +72,28 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     return page
 
 
+def every_figure(study: Study) -> tuple[Exhibit, ...]:
+    """All that the report may draw, in its order."""
+    return (*exhibits(study), *GAP, *(exhibit for section in sections(study) for exhibit in section.figures))
+
+
+def _figures(study: Study, folder: Path) -> list[Exhibit]:
+    """Draw those that the experiment keeps, where there is anything to show; of the others no picture stays behind."""
+    folder.mkdir(exist_ok=True)
+    shown = []
+    for exhibit in every_figure(study):
+        made = exhibit.make(study) if study.kept is None or exhibit.name in study.kept else None
+        for suffix in ("svg", "png"):
+            (folder / f"{exhibit.name}.{suffix}").unlink(missing_ok=True)
+        if made is not None:
+            write_atomically(folder / f"{exhibit.name}.png", style.png(made))
+            shown.append(exhibit)
+    return shown
+
+
 def _figure(exhibit: Exhibit) -> list[str]:
     title = exhibit.title if exhibit.title.endswith("?") else f"{exhibit.title}."
-    return [f"**{title}** {exhibit.caption}", "", f"![{exhibit.title}](figures/{exhibit.file})", ""]
+    return [f"**{title}** {exhibit.caption}", "", f"![{exhibit.title}](figures/{exhibit.name}.png)", ""]
 
 
 def _section(section: Section, study: Study) -> list[str]:

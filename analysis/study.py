@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from hvae.analysis.claims import Claim
-from hvae.analysis.load import Arrays, LoadedRun, by_label, load_runs
+from hvae.analysis.kept import Kept, holds_kept, read_kept
+from hvae.analysis.load import Arrays, LoadedRun, by_label, load_run, load_runs
 from hvae.analysis.papers import Curves, Grid, Number, Paper
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import load_arrays
@@ -52,6 +53,8 @@ class Study:
     """tables of the paper, filled anew"""
     sections: tuple[Any, ...] = ()
     """what the experiment adds to the report, each an `hvae.analysis.sections.Section`"""
+    kept: tuple[str, ...] | None = None
+    """names of the figures that carry the message, which a page of results keeps; None for all"""
 
     @property
     def single(self) -> bool:
@@ -77,12 +80,23 @@ def open_study(directory: Path, preset: str = "") -> Study:
     Where a directory holds several presets of its experiment, one is shown: `preset`, or else the
     one that was written last. Raises `ConfigError` when there is no run.
     """
-    runs = load_runs(directory)
+    if not holds_kept(directory):
+        return _study(directory, load_runs(directory), preset)
+    page = read_kept(directory)
+    if preset not in ("", page.preset):
+        raise ConfigError(f"no run of preset '{preset}' is there; {directory} keeps {page.preset or 'no preset'}.")
+    return _study(directory, [load_run(run) for run in page.runs], preset, page)
+
+
+def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | None = None) -> Study:
     if not runs:
-        raise ConfigError(f"{directory} holds no run; give a run directory or an experiment directory.")
+        raise ConfigError(_nothing(directory))
     module = experiment_module(runs[0].experiment)
-    chosen, kept = _of_preset(runs, module, preset)
-    measured, measured_by = _measured(directory / "measured" / chosen) if chosen else ({}, ())
+    if page is None:
+        chosen, kept = _of_preset(runs, module, preset)
+        measured, measured_by = _measured(directory / "measured" / chosen) if chosen else ({}, ())
+    else:
+        chosen, kept, measured, measured_by = page.preset, runs, dict(page.measured), page.measured_by
     if len(runs) == 1 and not measured:
         (run,) = runs
         question = f"What does each of the {run.depth} latent layers of this run do?"
@@ -90,7 +104,7 @@ def open_study(directory: Path, preset: str = "") -> Study:
             question = "What does the one latent layer of this run do?"
         return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions(runs))
     kept = [replace(run, beside=measured.pop(run.path.name, {})) for run in _newest_of_each_label(kept)]
-    if chosen and module is not None:
+    if module is not None and chosen in module.PRESETS:
         order = list(module.configs(chosen))
         kept.sort(key=lambda run: order.index(run.label) if run.label in order else len(order))
     left = len(runs) - len(kept)
@@ -117,6 +131,18 @@ def open_study(directory: Path, preset: str = "") -> Study:
         curves=tuple(getattr(module, "curves", ())),
         grids=tuple(getattr(module, "grids", ())),
         sections=tuple(getattr(module, "sections", tuple)()),
+        kept=getattr(module, "KEPT", None),
+    )
+
+
+def _nothing(directory: Path) -> str:
+    """Why nothing is there, with the remedy."""
+    if not (directory / "tables" / "verdict.csv").exists():
+        return f"{directory} holds no run; give a run directory or an experiment directory."
+    name = directory.resolve().name
+    return (
+        f"{directory} keeps pictures and tables but no arrays, so nothing can be redrawn from it; make its runs with "
+        f"`hvae run {name} --preset PRESET`, then keep them with `hvae report … --to {directory}`."
     )
 
 
@@ -177,7 +203,8 @@ def _newest_of_each_label(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
 
 
 def _written(run: LoadedRun) -> float:
-    return max((path.stat().st_mtime for path in run.path.iterdir()), default=0.0)
+    files = run.path.iterdir() if run.path.is_dir() else ()
+    return max((path.stat().st_mtime for path in files), default=0.0)
 
 
 def _panels(runs: Sequence[LoadedRun], module: ModuleType | None) -> dict[str, tuple[LoadedRun, ...]]:

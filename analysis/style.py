@@ -1,8 +1,8 @@
-"""How figures look: one palette, one set of sizes, files that come out the same every time.
+"""How figures look: one palette, one set of sizes, the same bytes every time.
 
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), told apart by all common forms
-of colour vision; a marker always says the same as a colour. Sizes are set for a printed width of
-8 cm. SVG carries no date and no random identifier.
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), distinct in all common forms of
+colour vision. A marker always says the same as a colour. Sizes are set for a printed width of 8 cm.
+SVG has no date and no random identifier.
 """
 
 import io
@@ -17,8 +17,6 @@ from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from PIL import Image
 
 WIDTH_CM = 8.0
-MOST_BYTES = 250_000
-"""of a PNG, so that it may be committed"""
 PALETTE = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#767676"
@@ -59,7 +57,7 @@ _SETTINGS: Any = {
 
 
 def settings() -> Any:
-    """The context in which a figure is made and written; nothing global is touched."""
+    """The context in which a figure is made and written; global settings stay as they are."""
     return matplotlib.rc_context(_SETTINGS)
 
 
@@ -71,7 +69,7 @@ def figure(height_cm: float, width_cm: float = WIDTH_CM) -> Figure:
 
 
 def panel_grid(n_panels: int, panel_height_cm: float, n_columns: int = 2, **subplots: Any) -> tuple[Figure, list[Axes]]:
-    """Two columns, or one for one panel; the surplus cell of an odd count is removed, not left empty."""
+    """Two columns, or one for one panel. The surplus cell of an odd count is removed."""
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     made = figure(n_rows * panel_height_cm + (1.8 if n_panels == 1 else 0.8))
@@ -103,7 +101,7 @@ def plain(value: float) -> str:
 
 
 def svg(made: Figure) -> str:
-    """The `<svg>` element as text, the same bytes every time; places to a thousandth of a point, to keep it small."""
+    """The `<svg>` element as text, the same bytes every time. Coordinates have three decimals, to keep it small."""
     buffer = io.StringIO()
     with settings():
         made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hvae"})
@@ -119,12 +117,11 @@ def with_prefix(svg_text: str, prefix: str) -> str:
 
 
 def png(made: Figure, dpi: int = 300) -> bytes:
-    """The figure as PNG, of 256 colours where it is larger than `MOST_BYTES` with all of them."""
+    """The figure as PNG of 256 colours, small enough to be committed."""
     buffer = io.BytesIO()
     with settings():
         made.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    if len(buffer.getvalue()) <= MOST_BYTES:
-        return buffer.getvalue()
     picture, fewer = Image.open(buffer).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
+    palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
+    picture.quantize(256, **palette).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
     return fewer.getvalue()

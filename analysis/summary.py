@@ -13,8 +13,8 @@ from hvae.vocabulary import FAILED
 
 
 def summary(study: Study) -> list[str]:
-    """What the preset leaves out of a paper; one sentence on each part measured beside the runs, on the layers of the
-    deepest runs, on the likelihood."""
+    """What the preset leaves out of a paper, then a sentence on each of these: every part measured apart from the runs,
+    the layers of the deepest runs, the likelihood."""
     layers = comparison_summary(study) or [_layers(study)]
     return [*_limits(study), *measured_summary(study), *filter(None, (*layers, _likelihood(study)))]
 
@@ -25,7 +25,7 @@ def _limits(study: Study) -> list[str]:
 
 
 def measured_summary(study: Study) -> list[str]:
-    """One sentence on each part measured beside the runs."""
+    """One sentence on each part measured apart from the runs."""
     return [sentence for section in study.sections for sentence in section.summary(study)]
 
 
@@ -34,7 +34,7 @@ def _layers(study: Study) -> str:
     if not deepest:
         return ""
     depths = {run.depth for run in deepest.values()}
-    mixed = "In the deepest run of each panel (the last where all are as deep)"
+    mixed = "In the deepest run of each panel (the last, where all are equally deep)"
     where = f"At depth {depths.pop()}" if len(depths) == 1 else mixed
     threshold = next(iter(deepest.values())).config.evaluation.epsilon_nats
     clauses = [f"{title} has {_kinds(run)}" for title, run in deepest.items()]
@@ -45,7 +45,7 @@ def _layers(study: Study) -> str:
 
 
 def _kinds(run: LoadedRun) -> str:
-    """ "z1, z2 active and z3 to z5 collapsed in 4 of 4 replicas", layers where replicas differ apart."""
+    """ "z1, z2 active and z3 to z5 collapsed in 4 of 4 replicas"; layers where replicas differ follow."""
     groups: dict[str, list[int]] = {}
     mixed: list[str] = []
     n_alive = run.n_replicas
@@ -80,7 +80,8 @@ def _likelihood(study: Study) -> str:
         return ""
     yardsticks = sorted({run.yardstick for run in means})
     if len(yardsticks) > 1:
-        return f"The bounds of these runs compare only where they are alike: they are on {'; '.join(yardsticks)}."
+        on = "; ".join(yardsticks)
+        return f"The bounds of these runs compare only where data and distribution of x are the same: they are on {on}."
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
     bad, total = sum(map(warned, means)), sum(run.n_replicas for run in means)
     trust = f"{bad} of {total} replicas carry a warning (see Likelihood)" if bad else "no replica carries a warning"

@@ -1,4 +1,4 @@
-"""What the terminal shows: the verdict on every layer, and two runs side by side. At most 100 columns."""
+"""The output on the terminal: the verdict on every layer, or two runs compared. At most 100 columns."""
 
 import dataclasses
 import textwrap
@@ -32,12 +32,12 @@ from hvae.errors import ConfigError
 
 WIDTH = 100
 GAIN = (
-    "Active layers of every seed by the verdict (? where another is undecided). Gain: L_K less the baseline's, paired "
-    "by seed, ± half of its 95 % t-interval. Gap, where measured: log p(x) less the ELBO. Cost, where timed: CPU time "
-    "of a step, as a multiple of the baseline's."
+    "Active layers: their number in every seed (? where another layer is undecided). Gain: L_K minus the baseline's, "
+    "paired by seed, ± half of its 95 % t-interval. Gap, where measured: log p(x) minus the ELBO. Cost, where timed: "
+    "CPU time of a step divided by the baseline's."
 )
 SHOWN_REMARKS = 6
-"""sentences of doubt on the gap that the terminal shows before it refers to the page"""
+"""number of sentences of doubt on the gap; the rest are in the report"""
 
 
 def verdict_text(directory: Path, preset: str = "") -> str:
@@ -81,7 +81,7 @@ def _several(study: Study) -> str:
 
 
 def _gap_lines(study: Study) -> list[str]:
-    """What was measured of log p(x) and of the gap, with every doubt; nothing where nothing was."""
+    """What was measured of log p(x) and of the gap, with every doubt; empty where nothing was."""
     if not any(run.measured_further for run in study.runs):
         return []
     lines = ["", "The gap between the ELBO and log p(x) (nats; AIS and L_K are lower bounds)"]
@@ -115,13 +115,13 @@ def _legend(words: set[str], abbreviated: bool) -> list[str]:
         if kind in words:
             meaning = MEANING[next(word for word in KIND if KIND[word] == kind)]
             if kind == "collapsed":
-                meaning = "J surely below the threshold: to N(0, I), or to a constant distribution of its own"
+                meaning = "J surely below the threshold: to N(0, I), or to another constant distribution"
             name = f"{kind} ({ABBREVIATION[kind]})" if abbreviated else kind
             lines.append(_wrapped(meaning, f"  {name:<19}", indent=21))
     lines.append(
         _wrapped(
-            "J: information from the parent; I: information about the image; U: what changes below "
-            "when the layer is taken from another image."
+            "J: information from all that q of the layer sees; I: information about the image; U: use by the decoder, "
+            "how far the layer below changes when the layer is taken from another image."
         )
     )
     return lines
@@ -169,7 +169,7 @@ def _layer_table(
     quantities: Sequence[tuple[str, str, str]],
     with_verdict: Callable[[LoadedRun, Layer], str] | None,
 ) -> Table:
-    """Layers as rows, quantities with intervals as columns; intervals are dropped from the right until it fits."""
+    """Layers as rows, quantities with intervals as columns; intervals are left out from the right until it fits."""
     columns = [Column("layer", numeric=False), Column("units")]
     if with_verdict is not None:
         columns.append(Column("verdict", numeric=False))
@@ -194,7 +194,7 @@ def _layer_table(
 
 
 def compare_text(run_a: Path, run_b: Path) -> str:
-    """Two runs side by side: what differs in their settings, and b minus a per layer and for the bound."""
+    """Two runs compared: settings that differ, then b minus a for the bound and per layer."""
     a, b = (_the_run(path) for path in (run_a, run_b))
     named = [", ".join(filter(None, (f"{run.label} ({run.path.name})", run.early))) for run in (a, b)]
     lines = [f"a: {named[0]}", f"b: {named[1]}", ""]
@@ -210,7 +210,7 @@ def compare_text(run_a: Path, run_b: Path) -> str:
     )
     rows = []
     if a.yardstick != b.yardstick:
-        lines.append(_wrapped(f"ELBO and L_K are left out, as they do not compare: {a.yardstick} | {b.yardstick}."))
+        lines.append(_wrapped(f"ELBO and L_K are left out, since they do not compare: {a.yardstick} | {b.yardstick}."))
     elif a.likelihood is not None and b.likelihood is not None:
         rows.append(_compared("ELBO", a.likelihood.elbo_nats[:, 1], b.likelihood.elbo_nats[:, 1], a, b))
         k_a, k_b = int(a.likelihood.n_samples[-1]), int(b.likelihood.n_samples[-1])

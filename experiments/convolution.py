@@ -1,11 +1,12 @@
 """Does a convolutional net between the image and z1 beat a dense one, with the same latents and steps?
 
-The lecture's layer is "a deterministic (convolutional) network whose outputs parametrise a distribution": here only the
+The lecture's layer is "a deterministic (convolutional) network whose outputs parametrise a distribution". Here only the
 net between x and z1 changes, in both directions, in a stack of three Gaussian layers. The arms are a dense net of two
-hidden layers (MLP), a dense one whose second hidden layer adds to the first (residual), and two strided convolutions
-with a dense layer behind them (convolutional); their sizes are not matched in weights or time, which the report states.
+hidden layers (MLP), a dense net with a second hidden layer that adds to the first (residual), and two strided
+convolutions with a dense layer behind them (convolutional). Their sizes are not matched in weights or time; the report
+says so.
 
-The `cpu` preset sees a few epochs: it says which net is ahead early, at equal steps, and not where they end.
+The `cpu` preset has a few epochs. It shows which net is ahead early, at equal steps, and not where they end.
 
 Source: B. Flach's lecture on variational autoencoders (layered belief networks with convolutional conditionals); the
 margin is this project's number to reach.
@@ -20,6 +21,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "information")
 
 NETS = ("MLP", "residual", "convolutional")
 DATA: Mapping[str, Mapping[str, str]] = {
@@ -46,7 +48,7 @@ def configs(preset: str) -> dict[str, RunConfig]:
 
 
 def _model(net: str, latents: tuple[int, ...], dense: int, channels: tuple[int, ...]) -> ModelConfig:
-    """z1 stands next to the image; the hidden layers above it are the same in every arm."""
+    """z1 is next to the image; the hidden layers above it are the same in every arm."""
     first = {"MLP": (dense, dense), "residual": (dense, dense), "convolutional": (dense,)}[net]
     kind = net if net != "MLP" else "mlp"
     return ModelConfig(

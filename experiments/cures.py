@@ -1,18 +1,18 @@
-"""Which cure revives which layer of a five-layer stack, what does it buy in nats, and what does it cost?
+"""Which cure revives which layer of a five-layer stack, how many nats does it gain, and what does it cost?
 
-Every cure by itself and two combinations, from the same seeds, for the same number of steps, against one plain
-bottom-up stack. A layer is alive by the verdict (I and U surely above 0.1 nats), never by its rate; the likelihood is
-L_K, a lower bound, and its difference from the plain stack is paired by seed. The combination `all together` was
-chosen from the literature before any run: ladder, warm-up and batch normalisation (Sønderby et al. 2016) with free
-nats (Kingma et al. 2016); `bottom-up together` is the same without the ladder. Whether the variance of a Gaussian
-observation is learned or fixed at 1 is asked of grey images, by two runs that compare only with each other.
+Every cure by itself and two combinations are compared with one plain bottom-up stack, with the same seeds and number of
+steps. A layer is alive by the verdict (I and U surely above 0.1 nats), never by its rate. The likelihood is L_K, a
+lower bound; its difference from the plain stack is paired by seed. The combination `all together` was chosen from the
+literature before any run: ladder, warm-up and batch normalisation (Sønderby et al. 2016) with free nats (Kingma et al.
+2016). `bottom-up together` is the same without the ladder. Two runs on grey images compare a learned variance of a
+Gaussian observation with one fixed at 1. They compare only with each other.
 
-The `cpu` preset is small (MNIST, one hidden layer per conditional, a few epochs): it shows what cures do early in
-training. Layers that come alive late, and cures that pay late, are not seen; a warm-up spends a third of these steps
-below weight 1. The aggressive phase has a fixed length here, where He et al. stop it by the mutual information.
+The `cpu` preset is small (MNIST, one hidden layer per conditional, a few epochs). It shows cures early in training.
+Layers that come alive late, and cures that help late, are not seen. A warm-up spends a third of these steps below
+weight 1. The aggressive phase has a fixed length here; He et al. stop it by the mutual information.
 
-Source: C. K. Sønderby et al., "Ladder Variational Autoencoders", NIPS 2016, arXiv:1602.02282; the cures' own papers
-stand with the claims.
+Source: C. K. Sønderby et al., "Ladder Variational Autoencoders", NIPS 2016, arXiv:1602.02282; the claims name the
+papers of the cures.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant, Cyclical, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "information")
 
 PLAIN, TOGETHER, BOTTOM_UP_TOGETHER = "plain", "all together", "bottom-up together"
 FIXED, LEARNED = "grey, variance fixed", "grey, variance learned"
@@ -43,7 +44,7 @@ Changes = Mapping[str, Mapping[str, Any]]
 
 
 def cures(n_steps: int) -> dict[str, Changes]:
-    """Run -> what it changes of the plain stack, for training of so many steps."""
+    """Run -> its changes to the plain stack, for training of so many steps."""
     warm = LinearWarmup(n_steps // 3)
     cyclical = Cyclical(period_steps=n_steps // 4, rising=0.5)
     together = {"objective": {"beta": warm, "free_nats": (0.5,)}, "model": {"batch_norm": (True,)}}
@@ -107,7 +108,7 @@ panels: Mapping[str, tuple[str, ...]] = {
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
-    """Every run of a preset: 21; cpu leaves out the flow, whose information takes hours to measure."""
+    """Every run of a preset: 21; cpu leaves out the flow, as measuring its information takes hours."""
     plain = {"demo": _demo, "cpu": _cpu, "paper": _paper}[preset]()
     runs = {label: _changed(plain, changes) for label, changes in cures(plain.training.n_steps).items()}
     if preset == "cpu":
@@ -192,7 +193,7 @@ def measure(
 VARIANCE = "Lucas et al. 2019 (arXiv:1911.02469)"
 LAYERS_MARGIN = 0.5
 ALL_LAYERS = 4.5
-"""more than this mean number of active layers is five in most seeds"""
+"""a larger mean number of active layers is five in most seeds"""
 
 
 def _revives(label: str) -> Claim:

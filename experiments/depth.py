@@ -1,11 +1,11 @@
 """Does a deeper stack use its upper layers, and what makes it use them?
 
-Sønderby et al. (2016) report that a variational autoencoder of up to five stochastic layers with
-bottom-up inference leaves the layers above the second collapsed and gains no likelihood from them,
-and that warm-up of the rates, batch normalisation and top-down (ladder) inference each activate
-more of the stack. Asked here is which layers collapse in each of four arms, bottom-up, bottom-up
-with warm-up (WU), ladder with warm-up, and ladder with warm-up and batch normalisation (BN), at
-depth 1 to 5, with seeds as replicas.
+Sønderby et al. (2016) train variational autoencoders of up to five stochastic layers. With bottom-up
+inference the layers above the second collapse and add no likelihood. Warm-up of the rates, batch
+normalisation and top-down (ladder) inference each activate more of the stack. The question here:
+which layers collapse in each of four arms at depth 1 to 5, with seeds as replicas? The arms are
+bottom-up, bottom-up with warm-up (WU), ladder with warm-up, and ladder with warm-up and batch
+normalisation (BN).
 
 Source: C. K. Sønderby, T. Raiko, L. Maaløe, S. K. Sønderby, O. Winther, "Ladder Variational
 Autoencoders", NIPS 2016, arXiv:1602.02282, section 4.
@@ -23,6 +23,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("information", "active-units", "unit-rates")
 
 SOURCE = "Sønderby et al. 2016, section 4 (arXiv:1602.02282)"
 

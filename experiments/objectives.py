@@ -1,22 +1,21 @@
-"""What does each objective make of the same stack: collapse, likelihood, consistency of encoder and decoder?
+"""How do objectives differ on the same stack: in collapse, likelihood, and consistency of encoder and decoder?
 
 ELBO, IWAE (also with doubly reparametrised gradients, DReG, or VIMCO's baseline), reweighted wake-sleep (RWS) and
-wake-sleep train the same Gaussian stack and the same binary stack, at equal numbers of steps and, beside it, at equal
-CPU time. Without labels symmetric equilibrium learning is wake-sleep, bottom-up as in a ladder whose encoder
-shares the decoder's conditionals: one arm, "wake-sleep (symmetric)", stands for both, and the ladder pair is where the
-source compares it with the ELBO. The source updates the two players in turn; here they move at once. Gaussian layers
-have one learned variance each: with a net for the logarithms of variances, which wake-sleep teaches on dreams alone and
-asks on images, its rates grew without bound. Nets are tanh: the first dreams are independent pixels that tell an
-encoder nothing, and its loss then switches rectifiers off for good (inputs are never negative), which looks like a
-stack that wake-sleep cannot start.
+wake-sleep train the same Gaussian stack and the same binary stack, at equal numbers of steps and at equal CPU time.
+Without labels symmetric equilibrium learning is wake-sleep, bottom-up and in a ladder with an encoder that shares the
+decoder's conditionals. So the arm "wake-sleep (symmetric)" is both. The source compares it with the ELBO on the ladder.
+The source updates the two players in turn; here they move at once. Gaussian layers have one learned variance each. With
+a net for the logarithms of variances the rates of wake-sleep grew without bound, as it trains that net on dreams alone
+and uses it on images. Nets are tanh. The first dreams are independent pixels that tell an encoder nothing, and its loss
+then switches rectifiers off for good (inputs are never negative). That looks like a stack that wake-sleep cannot start.
 
 Consistency is the squared Fréchet distance between single-shot samples and the limit of the chain z ~ q(z|x),
-x' ~ p(x|z), in the features of a classifier that the experiment trains on labels. Its scale is that classifier's:
-numbers compare within a preset only, and with no published FID.
+x' ~ p(x|z). It is measured in the features of a classifier that the experiment trains on labels, on that classifier's
+scale. Numbers compare within a preset only, and with no published FID.
 
-Equal CPU time: an arm takes the steps of its ELBO times cost(ELBO) / cost(arm), costs per step measured once by
-`python -m hvae.experiments.shared.costs` and committed; an arm within 10 % of its ELBO has no run of its own. The paper
-preset takes the ratios of cpu.
+Equal CPU time: an arm takes the steps of its ELBO times cost(ELBO) / cost(arm). Costs per step were measured once by
+`python -m hvae.experiments.shared.costs`, and are committed. An arm within 10 % of its ELBO has no run of its own. The
+paper preset takes the ratios of cpu.
 
 Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
 arXiv:2307.09883.
@@ -38,6 +37,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("consistency-distances", "consistency-samples")
 
 GAME = "wake-sleep (symmetric)"
 _REWEIGHTED = ObjectiveConfig("reweighted-wake-sleep", n_samples=5)
@@ -65,7 +65,7 @@ ARMS: Mapping[str, Mapping[str, ObjectiveConfig]] = {
 
 TIMED = ", equal time"
 ALIKE = 0.1
-"""an arm whose cost is within this share of its ELBO's needs no second run"""
+"""an arm with a cost within this share of its ELBO's needs no second run"""
 
 NEEDS = features.NEEDS
 
@@ -152,13 +152,13 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
     )
 
 
-# -- consistency, measured beside the runs -----------------------------------------------------------
+# -- consistency of the runs -------------------------------------------------------------------------
 
 
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """A classifier, then of every run its consistency and what it cost (`features.parts`)."""
+    """A classifier, then the consistency and the cost of every run (`features.parts`)."""
 
     def cost(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
         seconds = costs.milliseconds(preset, label.removesuffix(TIMED)) * run.config.training.n_steps / 1000

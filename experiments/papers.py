@@ -1,7 +1,6 @@
 """All the papers that are reproduced, one after the other: `hvae run papers --preset smoke`.
 
-Each is an experiment of its own; `hvae list` names them. What is missing for one of them, data or a GPU, is said before
-anything is trained.
+Each is an experiment; `hvae list` names them. Missing data or a missing GPU is reported before any training.
 """
 
 import sys

@@ -23,6 +23,7 @@ from hvae.nets import mlp as mlp
 from hvae.nets import residual as residual
 from hvae.network import BeliefNetwork as BeliefNetwork
 from hvae.network import Conditional as Conditional
+from hvae.network import Decoder as Decoder
 from hvae.objectives import DoublyReparametrised as DoublyReparametrised
 from hvae.objectives import Elbo as Elbo
 from hvae.objectives import Iwae as Iwae
@@ -45,6 +46,7 @@ __all__ = [
     "Categorical",
     "Conditional",
     "ConfigError",
+    "Decoder",
     "DiagonalGaussian",
     "DiscretisedLogistic",
     "DoublyReparametrised",

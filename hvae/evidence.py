@@ -1,4 +1,4 @@
-"""Evidence: what p and q say of the same draws. The only place where the two meet.
+"""Evidence: the densities of p and q at the same draws. The only place where the two meet.
 
 Along draws z ~ q(z|x), with every term in nats and of shape ``[K, B]``:
 
@@ -31,7 +31,7 @@ class ClosedFormError(ValueError):
 
 
 DECODER, ENCODER = "decoder", "encoder"
-"""owners of weights that no single latent's encoder has"""
+"""owners of the weights that belong to no single latent of q"""
 
 
 def _unknown() -> "Evidence":
@@ -40,14 +40,26 @@ def _unknown() -> "Evidence":
 
 @dataclass(frozen=True)
 class Evidence:
-    """The p-trace and the q-trace of the same draws."""
+    """The p-trace and the q-trace of the same draws.
+
+    >>> from hvae.families import DiagonalGaussian
+    >>> from hvae.network import Site
+    >>> normal = DiagonalGaussian(1, variance="fixed")
+    >>> def site(value, mean):
+    ...     return Site(torch.full((1, 1, 1), value), normal.distribution(torch.full((1, 1, 1), mean)), normal)
+    >>> evidence = Evidence({"z1": site(1.0, 0.0), "x": site(2.0, 2.0)}, {"z1": site(1.0, 1.0)}, {"z1": ()})
+    >>> round(evidence.rate("z1").item(), 4)  # log N(1; 1, 1) - log N(1; 0, 1)
+    0.5
+    >>> round(evidence.log_weight.item(), 4)  # log N(2; 2, 1) - 0.5
+    -1.4189
+    """
 
     p: Trace
     q: Trace
     prior_parents: Mapping[str, tuple[str, ...]]
     """parents of each latent in the decoder"""
     reweigh: Callable[[], "Evidence"] = field(default=_unknown, repr=False, compare=False)
-    """what `frozen` asks"""
+    """makes `frozen`"""
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -66,9 +78,9 @@ class Evidence:
     def frozen(self) -> "Evidence":
         """The same draws weighed by constant weights: gradients reach the draws, and pass through them only.
 
-        Every term has its value here. It is the *weights* that are constants, never the distributions' parameters:
-        q(z2|z1) still moves with z1, and detaching its mean would cut the path through z1. Raises
-        ValueError for evidence that no call of an `HVAE` made.
+        Every term keeps its value. The *weights* are constants, never the distributions' parameters: q(z2|z1) still
+        moves with z1, and detaching its mean would cut the path through z1. Raises ValueError for evidence that no
+        call of an `HVAE` made.
         """
         return self.reweigh()
 
@@ -87,7 +99,7 @@ class Evidence:
         return sum((-self.rate(name).double() for name in self.q), start=-self.distortion.double())
 
     def kl(self, name: str) -> LogProb:
-        """``KL(q(z_l|·) ‖ p(z_l|·))`` in closed form, ``[K, B]``, given what was drawn before z_l.
+        """``KL(q(z_l|·) ‖ p(z_l|·))`` in closed form, ``[K, B]``, given the draws before z_l.
 
         Right only if every parent of z_l in the decoder is visited before z_l: top-down, and for a
         layer without parent. Bottom-up, z_{l+1} was drawn *from* z_l and the formula answers 3.00 nats
@@ -106,8 +118,7 @@ class Evidence:
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
-        """Whether `kl` is right for this layer: its parents in the decoder come before it, and its distributions have
-        one."""
+        """Whether `kl` is right here: z_l's parents in p are visited before it, and its distributions have one."""
         return self._parents_first(name) and has_closed_kl(self.q[name].distribution, self.p[name].distribution)
 
     def _parents_first(self, name: str) -> bool:
@@ -124,7 +135,18 @@ class Evidence:
 
 
 class HVAE(nn.Module):
-    """A decoder p and a posterior q over the same latents; called, it weighs them on the same draws."""
+    """A decoder p and a posterior q over the same latents; called, it weighs them on the same draws.
+
+    Raises ValueError where their latents differ.
+
+    >>> from hvae import BeliefNetwork, Conditional, DiagonalGaussian, NetworkPosterior, Root, noise
+    >>> prior = Conditional("z1", [], Root(torch.zeros(4), learned=False), DiagonalGaussian(2))
+    >>> decoder = BeliefNetwork([prior, Conditional("x", ["z1"], nn.Linear(2, 6), DiagonalGaussian(3))])
+    >>> encoder = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))])
+    >>> model = HVAE(decoder, NetworkPosterior(encoder))
+    >>> model(torch.zeros(1, 5, 3), noise(model.noise_specs(), 7, 5, seed=0, purpose="example")).log_weight.shape
+    torch.Size([7, 5])
+    """
 
     def __init__(self, decoder: Decoder, posterior: Posterior) -> None:
         super().__init__()
@@ -146,8 +168,8 @@ class HVAE(nn.Module):
 
     @property
     def owners(self) -> Mapping[str, str]:
-        """Name of a weight -> who it belongs to: the latent whose conditional in q holds it, "encoder" for any other
-        weight of q, "decoder" for the rest. A weight that p and q share is q's."""
+        """Name of a weight -> its owner: a latent for the weights of its conditional in q, "encoder" for other weights
+        of q, "decoder" for the rest. A weight that p and q share is q's."""
         inside = {id(weight): path.split(".") for path, weight in self.posterior.named_parameters()}
 
         def owner(weight: nn.Parameter) -> str:
@@ -167,8 +189,8 @@ class HVAE(nn.Module):
     def forward(self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None) -> Evidence:
         """Draw z ~ q(z|x) from ``noise`` and weigh: x is ``[1, B, D]``, the noise ``[K, B, ·]``.
 
-        Latents in ``given`` are fixed there. The weights of this call are kept for `Evidence.frozen`, which so is
-        right inside `torch.func.functional_call` and `vmap` too, also once the call is over.
+        Latents in ``given`` are fixed there. The evidence keeps the weights of this call for `Evidence.frozen`, so that
+        it is right inside `torch.func.functional_call` and `vmap` too, also when the call is over.
         """
         evidence = self.weigh(self.infer(x, noise, given), x)
         weights = dict(chain(self.named_parameters(), self.named_buffers()))

@@ -1,10 +1,9 @@
-"""Packages that a core install leaves out, and what asks for them.
+"""Packages that a core install leaves out, and what needs them.
 
     lab     tensorboard  scikit-learn  pooch  zuko     boards, digits, downloads, flow layers
     report  jinja2                                     report.html
 
-The core trains, measures and prints verdicts without them. What needs one says so by `need`, then imports it in the
-function that uses it.
+The core trains, measures and prints verdicts without them. A function that uses one calls `need`, then imports it.
 """
 
 import importlib.util
@@ -30,10 +29,7 @@ def has(module: str) -> bool:
 
 
 def need(module: str, purpose: str) -> None:
-    """Raise `MissingExtraError` where a module of `EXTRAS` is not installed.
-
-    >>> need("zuko", "Flow layers need")  # without it: Flow layers need zuko; pip install 'hvae[lab]'.
-    """
+    """Raise `MissingExtraError`, with `sentence`, where a module of `EXTRAS` is not installed."""
     if not has(module):
         raise MissingExtraError(sentence(module, purpose))
 

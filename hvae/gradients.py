@@ -1,12 +1,12 @@
-"""Gradient estimators: from K samples of a log-weight to a bound whose gradient is unbiased.
+"""Gradient estimators: from K samples of a log-weight to a bound with an unbiased gradient.
 
-Gaussian draws are functions of parameters and noise, so plain differentiation follows them
-(pathwise). Discrete draws are not; for them the score function adds, per sample k,
+Gaussian draws are smooth functions of parameters and noise, so plain differentiation follows them
+(pathwise). Discrete draws are steps; for them the score function adds, per sample k,
 
     (F(f_1..f_K) - F(f without k)) · ∇ log q(discrete draws of sample k),
 
 where F aggregates the samples (their mean for the ELBO, their log-mean-exp for IWAE). The baseline
-F(f without k) does not see sample k, so it leaves the expectation alone (for the ELBO Kool et al. 2019). Under
+F(f without k) does not see sample k, so it does not change the expectation (for the ELBO Kool et al. 2019). Under
 IWAE it is VIMCO (Mnih and Rezende 2016, equation 7) with the arithmetic mean of the others' weights in place of
 w_k, as log 1/K (Σ_others w + mean_others w) = log mean_others w; `fill_in` is VIMCO with their geometric mean.
 
@@ -19,8 +19,8 @@ The first drops it from the ELBO (`stick`: sticking the landing, Roeder et al. 2
 a path for IWAE (`score_as_path`: doubly reparametrised, Tucker et al. 2019; hierarchies in Bauer and Mnih 2021).
 Both hold of q's every weight; in a ladder that includes the decoder's, as its conditionals are factors of q.
 
-Where draws are constants there is no path: `clamped` evidence is for the covariance gradient, `awake` and `asleep`
-are for two players, each of whom moves a distribution of its own.
+Where draws are constants there is no path: `clamped` evidence is for the covariance gradient. `awake` and `asleep`
+are for two players, p and q, that each move only their own distribution.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ from hvae.shapes import LogProb, Noise, PerDatum, Value
 Aggregate = Callable[[LogProb], PerDatum]
 """[K, ..., B] -> [..., B]: how K samples of one datum become one bound"""
 Baseline = Callable[[LogProb, Aggregate], LogProb]
-"""f [K, B] and the aggregate -> for every k a number [K, B] that sample k has no part in"""
+"""f [K, B] and the aggregate -> for every k a number [K, B] that does not depend on sample k"""
 
 
 def mean(log_weight: LogProb) -> PerDatum:
@@ -59,6 +59,10 @@ def thermodynamic(partition: tuple[float, ...]) -> Aggregate:
 
     (Masrani et al. 2019, with the expectation under ``π_b ∝ q w^b`` taken over the K samples, as they do). The
     integrand rises with b, so the sum lies between ``mean`` and ``log_mean`` of the *same* samples, for any K.
+
+    >>> log_weight = torch.tensor([[0.0], [2.0]])
+    >>> [round(bound(log_weight).item(), 3) for bound in (mean, thermodynamic((0.0, 0.5)), log_mean)]
+    [1.0, 1.231, 1.434]
     """
 
     def integral(log_weight: LogProb) -> PerDatum:
@@ -75,8 +79,13 @@ def estimate(
     """The bound ``F(f_1..f_K)`` per datum, carrying an unbiased gradient of its expectation.
 
     ``discrete_log_q`` is log q of the discrete draws, or None where all layers are reparametrised; ``baseline`` is
-    `leave_one_out` if none is given.
-    Raises ValueError for discrete layers with K = 1, which leave nothing to make a baseline of.
+    `leave_one_out` if none is given. Raises ValueError for discrete layers with K = 1, which leaves no other sample for
+    a baseline.
+
+    >>> log_q = torch.zeros(2, 1, requires_grad=True)
+    >>> bound = estimate(torch.tensor([[1.0], [3.0]]), mean, log_q)
+    >>> bound.item(), torch.autograd.grad(bound, log_q)[0].flatten().tolist()  # F(f_1, f_2) - F(f without k)
+    (2.0, [-1.0, 1.0])
     """
     bound = aggregate(log_weight)
     if discrete_log_q is None:
@@ -129,11 +138,11 @@ def covariance(log_weight: LogProb, log_q: LogProb, partition: tuple[float, ...]
 
 
 def stick(evidence: Evidence) -> Evidence:
-    """Evidence whose log q lacks the score: of reparametrised layers it is that of constant weights.
+    """Evidence without the score of q: in reparametrised layers log q is that of constant weights.
 
-    Each rate so loses ``∇ log q(z_l|·)`` at fixed values, whose expectation is 0 given what was drawn before, so any
-    *mean* of rates keeps its expected gradient, whatever constant weighs a layer (Roeder et al. 2017). Where q is the
-    exact posterior, the gradient of q's weights is 0 for every single draw. With a weight that depends on the draws
+    Each rate loses ``∇ log q(z_l|·)`` at fixed values, which has expectation 0 given the draws before z_l. So any
+    *mean* of rates keeps its expected gradient, with any constant weight of a layer (Roeder et al. 2017). Where q is
+    the exact posterior, the gradient of q's weights is 0 for every single draw. With a weight that depends on the draws
     (IWAE's, a gate) the rest is biased. Discrete layers keep their score, as no path leads through their draws.
     Raises ValueError where all layers are discrete.
     """
@@ -144,7 +153,7 @@ def stick(evidence: Evidence) -> Evidence:
 
 
 def score_as_path(log_weight: LogProb) -> PerDatum:
-    """0 per datum, with a gradient whose expectation is that of ``Σ_k w_k ∇ log q(z_k)``.
+    """0 per datum, with a gradient that has the expectation of ``Σ_k w_k ∇ log q(z_k)``.
 
     ``Σ_k w_k (1 - w_k) · ∂f_k/∂z_k · ∇ z_k`` (Tucker et al. 2019), where ``log_weight`` is f_k ``[K, B]`` of *frozen*
     evidence, so that its gradient is the path alone, and every draw is reparametrised. Batch norm breaks it: there
@@ -156,28 +165,27 @@ def score_as_path(log_weight: LogProb) -> PerDatum:
 
 
 def clamped(model: HVAE, x: Value, noise: Mapping[str, Noise]) -> Evidence:
-    """Evidence of constant draws from q: its gradient is that of all weights at fixed values. What `frozen` is not."""
+    """Evidence of constant draws from q: gradients reach the weights alone, the opposite of `frozen`."""
     return model.weigh(model.infer(x, {}, _values(model, x, noise)), x)
 
 
 def awake(model: HVAE, x: Value, noise: Mapping[str, Noise]) -> Evidence:
-    """What the `players` say of data, z ~ q(z|x)."""
+    """Evidence of the `players` on data, z ~ q(z|x)."""
     return players(model, x, _values(model, x, noise))
 
 
 def asleep(model: HVAE, noise: Mapping[str, Noise]) -> Evidence:
-    """What the `players` say of dreams, (x, z) ~ p(x, z), from the noise of all variables of the decoder."""
+    """Evidence of the `players` on dreams, (x, z) ~ p(x, z), from the noise of all variables of the decoder."""
     with torch.no_grad():
         dream = {name: site.value for name, site in model.decoder.walk({}, noise).items()}
     return players(model, dream.pop("x"), dream)
 
 
 def players(model: HVAE, x: Value, draws: Mapping[str, Value]) -> Evidence:
-    """Evidence of constant ``draws`` in which each player moves its own distribution: p the decoder's weights, q the
-    encoder's.
+    """Evidence of constant ``draws``; p moves the decoder's weights, and q the encoder's.
 
-    The two differ in a ladder, whose q holds the decoder's conditionals: here they are constants in it, so that the
-    encoder's loss leaves the decoder alone (Flach et al. 2024).
+    A ladder's q holds the decoder's conditionals; here they are constants in it, so that the encoder's loss leaves the
+    decoder alone (Flach et al. 2024).
     """
     constants = {f"model.decoder.{name}": weight.detach() for name, weight in model.decoder.named_parameters()}
     q: Trace = functional_call(_Inference(model), constants, (x, dict(draws)))
@@ -185,7 +193,7 @@ def players(model: HVAE, x: Value, draws: Mapping[str, Value]) -> Evidence:
 
 
 class _Inference(nn.Module):
-    """q alone, as a module whose weights can be exchanged for a call."""
+    """q alone, as a module with weights that can be exchanged for a call."""
 
     def __init__(self, model: HVAE) -> None:
         super().__init__()

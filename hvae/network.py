@@ -6,8 +6,8 @@ A `Decoder` is a product of conditionals in ancestral order,
 
 `walk` visits the variables in that order; a variable found in ``given`` is scored, any other is
 drawn. So ``given={}`` is ancestral sampling, everything given is the log joint, and anything between
-is clamping, knock-out or latent traversal. What can be walked can be measured: no estimator or
-diagnostic asks a decoder for anything else than what stands in this class.
+is clamping, knock-out or latent traversal. Whatever can be walked can be measured: estimators and
+diagnostics use the members of this class alone.
 
 A `BeliefNetwork` has a net of its own for every conditional, and knows neither p nor q: the decoder
 p(zL) … p(z1|z2) p(x|z1) and the bottom-up encoder q(z1|x) q(z2|z1) … are both one. A residual top-down
@@ -33,7 +33,14 @@ from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
 @dataclass(frozen=True)
 class Site:
-    """Where a variable landed, and the distribution it fell from."""
+    """The value of a variable, and the distribution that drew or scores it.
+
+    >>> from hvae.families import DiagonalGaussian
+    >>> family = DiagonalGaussian(2, variance="fixed")
+    >>> site = Site(torch.zeros(7, 5, 2), family.distribution(torch.zeros(1, 5, 2)), family)
+    >>> site.log_prob.shape, site.unit_log_prob.shape
+    (torch.Size([7, 5]), torch.Size([7, 5, 2]))
+    """
 
     value: Value
     distribution: Distribution
@@ -58,13 +65,18 @@ class Site:
 
 
 Trace = Mapping[str, Site]
-"""variable -> where it landed and the distribution it fell from"""
+"""variable -> its value and its distribution"""
 
 
 class Conditional(nn.Module):
     """``p(child | parents)``: a net and a family. The latent-layer abstraction, in decoder and encoder alike.
 
     A conditional without parents is a prior; its net takes no input.
+
+    >>> from hvae.families import DiagonalGaussian
+    >>> layer = Conditional("z1", ["z2"], nn.Linear(2, 6), DiagonalGaussian(3))  # a mean and a log-variance a unit
+    >>> layer({"z2": torch.zeros(7, 5, 2)}).mean.shape
+    torch.Size([7, 5, 3])
     """
 
     def __init__(self, name: str, parents: Sequence[str], net: nn.Module, family: Family) -> None:
@@ -127,7 +139,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def parents(self, name: str) -> tuple[str, ...]:
-        """What the distribution of ``name`` is conditioned on: of a carried state, all variables before it."""
+        """The variables that ``name`` is conditioned on: with a carried state, all variables before it."""
 
     @abstractmethod
     def family(self, name: str) -> Family:
@@ -137,8 +149,8 @@ class Decoder(nn.Module, ABC):
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """Visit every variable: score what is in ``given``, draw the others from ``noise``.
 
-        Values are ``[K, B, D]``, the trace is in ancestral order. ``given`` may also hold variables that are none of
-        this decoder's. Raises KeyError for a variable that is neither given nor has noise.
+        Values are ``[K, B, D]``, the trace is in ancestral order. ``given`` may also hold variables that this decoder
+        does not have. Raises KeyError for a variable that is neither given nor has noise.
         """
 
     def noise_specs(self) -> NoiseSpecs:
@@ -146,7 +158,7 @@ class Decoder(nn.Module, ABC):
         return {name: (self.family(name).noise, self.family(name).noise_width) for name in self.variables}
 
     def distribution(self, name: str, values: Mapping[str, Value]) -> Distribution:
-        """``p(name | parents)`` at the ``values`` of its parents; what else stands in ``values`` does not matter.
+        """``p(name | parents)`` at the ``values`` of its parents; other entries of ``values`` do not matter.
 
         By default one walk. Raises KeyError for a parent without value.
         """
@@ -155,8 +167,8 @@ class Decoder(nn.Module, ABC):
     def descend(self, values: Mapping[str, Value]) -> Iterator[tuple[str, Distribution]]:
         """Every variable and its distribution, in ancestral order, at ``values`` that grow on the way.
 
-        Whoever iterates puts the value of a variable into ``values`` before the next one is asked for, and may stop
-        anywhere. By default one `distribution` a variable, which takes as many walks.
+        The caller puts the value of a variable into ``values`` before it asks for the next one, and may stop anywhere.
+        By default one `distribution` a variable, which takes as many walks.
         """
         for name in self.variables:
             yield name, self.distribution(name, values)
@@ -164,7 +176,7 @@ class Decoder(nn.Module, ABC):
     def factors(self, names: Collection[str]) -> "Decoder":
         """The conditionals of ``names`` alone, to be walked with the values of all their other parents given.
 
-        By default every walk of them walks the whole, in which nothing depends on how the others land.
+        By default each of their walks is one of the whole decoder; the draws of the others do not matter.
         """
         return _Factors(self, names)
 
@@ -221,7 +233,16 @@ def walked(decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noi
 
 
 class BeliefNetwork(Decoder):
-    """Conditionals in ancestral order, by name."""
+    """Conditionals in ancestral order, by name. Raises ValueError for a name that comes twice.
+
+    >>> from hvae import Bernoulli, DiagonalGaussian, Root, noise
+    >>> prior = Conditional("z1", [], Root(torch.zeros(4), learned=False), DiagonalGaussian(2))
+    >>> decoder = BeliefNetwork([prior, Conditional("x", ["z1"], nn.Linear(2, 3), Bernoulli(3))])
+    >>> drawn = decoder.walk({}, noise(decoder.noise_specs(), 7, 5, seed=0, purpose="example"))
+    >>> scored = decoder.walk({name: site.value for name, site in drawn.items()}, {})
+    >>> scored["x"].log_prob.shape
+    torch.Size([7, 5])
+    """
 
     def __init__(self, conditionals: Sequence[Conditional]) -> None:
         super().__init__()

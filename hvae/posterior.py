@@ -5,27 +5,37 @@
     mean-field        q(z1|x) q(z2|x) … q(zL|x)                   no layer sees another
     top-down          q(zL|x) q(z_{L-1}|zL, x) … q(z1|z2, x)      the ladder of Sønderby et al. 2016
     top-down-shared   the same, with the top merged too           Flach, Schlesinger and Shekhovtsov 2024
-    unamortised       mean field with free parameters for every image, no net (`unamortised`)
+    unamortised       free parameters for every image, no net: `hvae.diagnostics.unamortised`
 
-Any belief network over the latents is a posterior (`NetworkPosterior`); the ladder merges an
-upward pass with the decoder's own conditionals, so it is handed the decoder at every visit.
+Any belief network over the latents is a posterior (`NetworkPosterior`). The ladder merges an upward
+pass with the decoder's own conditionals, so every visit takes the decoder too.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
-from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
-from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace
-from hvae.rng import NoiseSpecs, generator
+from hvae.families import Family
+from hvae.network import BeliefNetwork, Decoder, Site, Trace
+from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
 
 
 class Posterior(nn.Module, ABC):
-    """q(z | x)."""
+    """q(z | x).
+
+    >>> class Ignorant(Posterior):
+    ...     '''q(z1 | x) = p(z1): a posterior that has collapsed to its prior.'''
+    ...     order = ("z1",)
+    ...     def noise_specs(self):
+    ...         return {"z1": ("normal", 2)}
+    ...     def walk(self, decoder, given, noise):
+    ...         return decoder.factors(["z1"]).walk(given, noise)
+    >>> Ignorant().parents("z1")
+    ('x',)
+    """
 
     @property
     @abstractmethod
@@ -35,16 +45,16 @@ class Posterior(nn.Module, ABC):
     def bottom_up(self, decoder: Decoder) -> bool:
         """Whether z1 is visited first, then z2 and so on up: the reverse of the order in which ``decoder`` draws.
 
-        Which latent stands next to x is the decoder's to say, as names are free. A single latent is visited bottom-up.
+        The decoder says which latent stands next to x, as names are free. A single latent is visited bottom-up.
         """
         return self.order == tuple(name for name in reversed(decoder.variables) if name != "x")
 
     def parents(self, name: str) -> tuple[str, ...]:
-        """What q(z_l | ·) sees at most: x and the latents visited before."""
+        """The variables that q(z_l | ·) sees at most: x and the latents visited before."""
         return ("x", *self.order[: self.order.index(name)])
 
     def family(self, name: str, decoder: Decoder) -> Family:
-        """The family that q draws z_l from: by default that of the decoder, which draws the same kind of values."""
+        """The family of q(z_l | ·): by default the decoder's, which draws values of the same kind."""
         return decoder.family(name)
 
     @abstractmethod
@@ -57,7 +67,13 @@ class Posterior(nn.Module, ABC):
 
 
 class NetworkPosterior(Posterior):
-    """A belief network over the latents with x among its parents, such as the bottom-up encoder."""
+    """A belief network over the latents with x among its parents, such as the bottom-up encoder.
+
+    >>> from hvae import Conditional, DiagonalGaussian
+    >>> encoder = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))])
+    >>> NetworkPosterior(encoder).order, NetworkPosterior(encoder).noise_specs()
+    (('z1',), {'z1': ('normal', 2)})
+    """
 
     def __init__(self, network: BeliefNetwork) -> None:
         super().__init__()
@@ -81,7 +97,7 @@ class NetworkPosterior(Posterior):
 
 
 Merge = Callable[[Family, Distribution, Distribution], Distribution]
-"""(family, u_L, p(zL)) -> q(zL | x): what a ladder makes of its top"""
+"""(family, u_L, p(zL)) -> q(zL | x): the top of a ladder"""
 
 
 def alone(family: Family, upward: Distribution, prior: Distribution) -> Distribution:
@@ -97,10 +113,17 @@ def shared(family: Family, upward: Distribution, prior: Distribution) -> Distrib
 class Ladder(Posterior):
     """``q(z_l | z_{l+1}, x) ∝ u_l(z_l; x) · p(z_l | z_{l+1})`` (Sønderby et al. 2016, equations 12 to 18).
 
-    ``upward`` is a bottom-up encoder whose *means* are passed up in place of draws; its distributions u_l
-    meet the decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for
-    Gaussians, added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The
-    variable without parent, zL, is merged by ``top``: `alone` or `shared`.
+    ``upward`` is a bottom-up encoder; it passes up its *means* in place of draws. Its distributions u_l meet the
+    decoder's conditionals in a normalised product, which adds natural parameters: precision-weighted for Gaussians,
+    added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The variable without
+    parent, zL, is merged by ``top``: `alone` or `shared`.
+
+    >>> from hvae import Conditional, DiagonalGaussian
+    >>> z1 = Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))
+    >>> z2 = Conditional("z2", ["z1"], nn.Linear(2, 2), DiagonalGaussian(1))
+    >>> ladder = Ladder(BeliefNetwork([z1, z2]))
+    >>> ladder.order, ladder.parents("z1")
+    (('z2', 'z1'), ('x', 'z2'))
     """
 
     def __init__(self, upward: BeliefNetwork, top: Merge = alone) -> None:
@@ -121,7 +144,7 @@ class Ladder(Posterior):
     def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """One pass up and one down (`Decoder.descend`), which ends above x.
 
-        Raises ValueError for a decoder that has its latents in another order.
+        Raises ValueError for a decoder with another order of its latents.
         """
         means: dict[str, Value] = {"x": given["x"]}
         upward_distributions = {}
@@ -143,69 +166,3 @@ class Ladder(Posterior):
                 values[name] = family.draw(distribution, noise[name])
             trace[name] = Site(values[name], distribution, family)
         return trace
-
-
-class Rows(nn.Module):
-    """Free outputs ``[N, n_outputs]`` for N images, each found by the image itself: what stands where a net would.
-
-    An image is known by its projection on one random direction, in float64: among sorted keys the nearest counts,
-    if it is as near as rounding lets two sums of the same terms be. So no index travels beside the data, and any batch
-    will do, inside `vmap` too. Equal images share a row. An image that is not stored has outputs NaN, as nothing was
-    fitted to it. Raises ValueError where two images have keys that rounding could confuse.
-    """
-
-    direction: Tensor
-    keys: Tensor
-
-    def __init__(self, images: Tensor, outputs: Tensor) -> None:
-        super().__init__()
-        source = generator(0, "rows of images")
-        direction = torch.randn(images.shape[-1], generator=source, dtype=torch.float64).to(images.device)
-        distinct = images.unique(dim=0).double()
-        keys = (distinct @ direction).sort().values
-        self.tolerance = (
-            len(direction) * torch.finfo(torch.float64).eps * float((distinct.abs() @ direction.abs()).max())
-        )
-        if (keys.diff() <= 2 * self.tolerance).any():
-            raise ValueError("two of the images differ by less than rounding; leave one of them out.")
-        self.register_buffer("direction", direction)
-        self.register_buffer("keys", keys)
-        self.outputs = nn.Parameter(outputs.to(images).expand(len(keys), -1).clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        key = x.double() @ self.direction
-        after = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-        before = (after - 1).clamp(min=0)
-        row = torch.where((self.keys[after] - key).abs() < (self.keys[before] - key).abs(), after, before)
-        stored = (self.keys[row] - key).abs() <= self.tolerance
-        return torch.where(stored.unsqueeze(-1), self.outputs[row], torch.nan)
-
-
-def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
-    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution a layer, at first
-    N(0, I) or fair Bernoulli and categorical units.
-
-    Raises ValueError for a layer that is neither Gaussian nor Bernoulli nor categorical.
-    """
-    names = [name for name in reversed(decoder.variables) if name != "x"]
-    distributions = {name: _factorised(decoder.family(name), name) for name in names}
-    rows = {name: Rows(images, distribution.standard_outputs()) for name, distribution in distributions.items()}
-    return NetworkPosterior(
-        BeliefNetwork([Conditional(name, ["x"], rows[name], distributions[name]) for name in names])
-    )
-
-
-def _factorised(family: Family, name: str) -> Family:
-    match family.kin:
-        case DiagonalGaussian() | FullGaussian():
-            return DiagonalGaussian(family.units)
-        case Bernoulli():
-            return Bernoulli(family.units)
-        case Categorical(n_classes=n_classes):
-            return Categorical(family.units, n_classes)
-        case _:
-            raise ValueError(
-                f"{name} is a {type(family).__name__}, which has no factorised distribution of its own for every "
-                "image; "
-                "use Gaussian layers, Bernoulli or categorical units."
-            )

@@ -1,7 +1,7 @@
-"""Schedules: a number that changes with the optimisation step, and nothing more.
+"""Schedules: a number that changes with the optimisation step.
 
-A schedule is a frozen record that is called with a step and answers a float. It has no hidden
-counter, so a run that is resumed at step t sees what an uninterrupted run would have seen.
+A schedule is a frozen record; called with a step, it answers a float. It has no hidden counter, so
+a run that is resumed at step t sees what an uninterrupted run would have seen.
 """
 
 from bisect import bisect_right
@@ -11,7 +11,11 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Constant:
-    """The same ``value`` at every step."""
+    """The same ``value`` at every step.
+
+    >>> Constant(0.5)(1000)
+    0.5
+    """
 
     value: float
 
@@ -25,6 +29,9 @@ class LinearWarmup:
 
     ``start + (stop - start) * min(step / warmup_steps, 1)``; the deterministic warm-up of
     Sønderby et al. 2016 (section 2.2) is ``start=0, stop=1``.
+
+    >>> [LinearWarmup(100)(step) for step in (0, 50, 100, 200)]
+    [0.0, 0.5, 1.0, 1.0]
     """
 
     warmup_steps: int
@@ -45,6 +52,9 @@ class Cyclical:
 
     Within a cycle the value rises from ``start`` to ``stop`` over the first ``rising`` fraction and
     stays at ``stop`` for the rest.
+
+    >>> [Cyclical(100)(step) for step in (0, 25, 50, 75, 100)]
+    [0.0, 0.5, 1.0, 1.0, 0.0]
     """
 
     period_steps: int
@@ -65,7 +75,11 @@ class Cyclical:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``start`` times ``factor`` after every ``every_steps`` steps: a learning-rate staircase."""
+    """A staircase for the learning rate: ``start * factor ** (step // every_steps)``.
+
+    >>> [StepDecay(100, factor=0.5, start=1.0)(step) for step in (0, 99, 100, 200)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
 
     every_steps: int
     factor: float
@@ -83,7 +97,11 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class PiecewiseConstant:
-    """``values[i]`` until step ``boundaries[i]``, and ``values[i + 1]`` from there; one value more than boundaries."""
+    """``values[i]`` until step ``boundaries[i]``, and ``values[i + 1]`` from there; one value more than boundaries.
+
+    >>> [PiecewiseConstant((1.0, 0.1), (100,))(step) for step in (0, 99, 100)]
+    [1.0, 1.0, 0.1]
+    """
 
     values: tuple[float, ...]
     boundaries: tuple[int, ...]

@@ -17,9 +17,9 @@ from torch import Tensor
 Value = Annotated[Tensor, "#K #B _D"]
 """a draw or an observation: one number per sample, datum and unit"""
 Noise = Annotated[Tensor, "#K #B _N"]
-"""what a draw is made of: standard normal or uniform numbers"""
+"""standard normal or uniform numbers; a draw is a function of them"""
 Outputs = Annotated[Tensor, "... _n_outputs"]
-"""what a net says of a distribution: its parameters before the family reads them"""
+"""outputs of a net: a distribution's parameters before the family reads them"""
 LogProb = Annotated[Tensor, "#K #B"]
 """nats"""
 UnitLogProb = Annotated[Tensor, "#K #B _D"]

@@ -1,9 +1,9 @@
 """Which objectives suit which models: the rules, written once, in plain Python.
 
-An objective may be biased for a model, or have no gradient there. Both sides are told by a few facts: what the gradient
-follows, how the layers of q draw, whether draws of a batch move each other. A configuration knows these facts without
-torch and asks before anything is built. An objective knows them of itself and of the model that it is put on, and asks
-then (`hvae.objectives.Objective.refuse`). `Words` is what each of them calls things.
+An objective may be biased for a model, or have no gradient there. A few facts decide: what the gradient follows, how
+the layers of q draw, whether draws of a batch move each other. A configuration knows them without torch, and asks
+before anything is built. An objective asks when it is put on a model (`hvae.objectives.Objective.refuse`). `Words` are
+the names that either of them uses.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from typing import Literal
 from hvae.errors import ConfigError
 
 Follows = Literal["score", "score and path", "path", "covariance", "players", "own"]
-"""what a gradient follows where draws are discrete (score), or in their place; "own" is one that no rule here is for"""
+"""what a gradient follows; "score" is for discrete draws, and "own" for objectives that no rule here concerns"""
 
 
 class UnsuitedError(ConfigError):
@@ -26,28 +26,32 @@ class Layer:
 
     name: str
     family: str
-    """what q draws from, in a word"""
+    """the family of q, in a word"""
     discrete: bool
     """whether no gradient passes through its draws, unless they are relaxed"""
     relaxed: bool = False
     in_order: bool = False
     """whether its units are drawn one after another"""
     whole: str = ""
-    """what has no rate per unit in this layer, of q or p; empty where both have"""
+    """the distribution, of q or p, that has no rate per unit in this layer; empty where both have one"""
 
 
 @dataclass(frozen=True)
 class ModelTraits:
-    """A model, as an objective sees it."""
+    """A model, as an objective sees it.
+
+    >>> ModelTraits((Layer("z1", "Bernoulli", discrete=True), Layer("z2", "Gaussian", discrete=False))).kinds()
+    'Bernoulli'
+    """
 
     layers: tuple[Layer, ...]
     normalised: bool = False
-    """whether a draw moves what is said of the others in its batch"""
+    """whether a draw moves the terms of the others in its batch, as under batch norm"""
     shared: bool = False
     """whether weights of q are weights of p too"""
 
     def kinds(self) -> str:
-        """The families of the layers whose draws are hard and discrete, in words; empty without any."""
+        """Families of the layers with hard discrete draws, in words; empty without any."""
         return joined(layer.family for layer in self.layers if layer.discrete and not layer.relaxed)
 
 
@@ -72,7 +76,7 @@ class ObjectiveTraits:
 
 @dataclass(frozen=True)
 class Words:
-    """What sentences call things; by default as Python does."""
+    """The names in the sentences; by default those of Python."""
 
     free_nats: str = "free_nats"
     unit_free_nats: str = "unit_free_nats"
@@ -90,7 +94,12 @@ PYTHON = Words()
 
 
 def refusal(objective: ObjectiveTraits, model: ModelTraits, words: Words = PYTHON) -> str:
-    """Why the objective must not be put on the model, in one sentence with the remedy; empty where it may."""
+    """Why the objective must not be put on the model, in one sentence with the remedy; empty where it may.
+
+    >>> objective = ObjectiveTraits(follows="path", gradient="the gradient is that of StickingTheLanding")
+    >>> refusal(objective, ModelTraits((Layer("z1", "Bernoulli", discrete=True),))).partition("; ")[2]
+    'use the pathwise gradient.'
+    """
     follows, kinds, norm = objective.follows, model.kinds(), words.norm
     relaxed = joined(layer.family for layer in model.layers if layer.relaxed)
     if follows == "own":
@@ -141,8 +150,7 @@ def refusal(objective: ObjectiveTraits, model: ModelTraits, words: Words = PYTHO
     if follows == "players" and model.shared:
         return (
             f"{objective.name}, in which each player moves a distribution of its own, but with {words.shared} the "
-            "encoder's "
-            f"weights make the decoder's prior; use a bound, or {words.apart}."
+            f"encoder's weights make the decoder's prior; use a bound, or {words.apart}."
         )
     if follows == "players" and model.normalised:
         return (

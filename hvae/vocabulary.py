@@ -1,7 +1,7 @@
-"""Words and thresholds that are measured by and reported with; plain Python, so that reports need no torch.
+"""Words and thresholds of measurements and reports; plain Python, so that reports need no torch.
 
-The verdict on a layer, from what is surely so (`hvae.diagnostics.verdict`), whose collapse it is, and the limits
-from which units count as active and importance weights as too heavy-tailed.
+The verdicts on a layer (`hvae.diagnostics.verdict`), and the words for a collapse of the encoder or of the model. The
+limits from which units count as active, and importance weights as too heavy-tailed.
 """
 
 import math
@@ -22,8 +22,8 @@ ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""
 
 ACTIVE_SHARE = 0.01
-"""a unit is in use if the image decides more than this share of its distribution (`hvae.diagnostics.collapse`); of a
-unit whose variance is 1 over all images, as the prior wants of a top layer, that is the variance of Burda et al."""
+"""a unit is in use if the image decides more than this share of its distribution (`hvae.diagnostics.collapse`); for a
+variance of 1 over all images, which the prior wants of a top layer, the share is the variance of Burda et al."""
 
 ENCODER_COLLAPSE = "collapse of the encoder"
 MODEL_COLLAPSE = "collapse of the model"

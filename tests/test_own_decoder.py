@@ -20,7 +20,6 @@ from torch.distributions import Distribution
 import hvae.network
 import hvae.objectives.objective
 from hvae import rng
-from hvae.diagnostics.consistency import chain
 from hvae.diagnostics.gap import split_gap
 from hvae.diagnostics.marginals import Marginal, Sampling
 from hvae.diagnostics.refinement import Refinement
@@ -29,6 +28,7 @@ from hvae.diagnostics.suboptimality import suboptimality
 from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE
 from hvae.exact import NoReferenceError, solve
+from hvae.experiments.shared.consistency.chain import chain
 from hvae.families import DiagonalGaussian, Family
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import EvaluationConfig, RunConfig

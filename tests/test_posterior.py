@@ -7,12 +7,13 @@ from scipy import special, stats
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from hvae.diagnostics.unamortised import Rows, unamortised
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, MixtureGaussian
 from hvae.gradients import awake
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
-from hvae.posterior import Ladder, Merge, NetworkPosterior, Rows, alone, shared, unamortised
+from hvae.posterior import Ladder, Merge, NetworkPosterior, alone, shared
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 WIDTHS = {"x": 5, "z1": 3, "z2": 2, "z3": 2}

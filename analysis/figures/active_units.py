@@ -11,9 +11,9 @@ from hvae.analysis.load import Array, LoadedRun
 
 
 def active_units(panels: Panels) -> Figure | None:
-    """Units whose variance over data exceeds 0.01, in per cent of the layer's D units.
+    """Units with a variance over data above 0.01, in per cent of the layer's D units.
 
-    Filled: free of what a unit inherits (twin covariance or residual); hollow: Burda's variance of the mean.
+    Filled: without what a unit inherits (twin covariance or residual). Hollow: Burda's variance of the mean.
     """
 
     def share(run: LoadedRun, layer: Layer, statistic: str = "") -> Array:

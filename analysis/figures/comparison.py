@@ -1,4 +1,4 @@
-"""Every run against its baseline: layers kept and nats gained, seed by seed."""
+"""Every run compared with its baseline, seed by seed: layers kept and nats gained."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +10,13 @@ from hvae.analysis.tables.comparison import Compared, compared
 
 ROW_CM = 0.42
 MOST_LEVEL_TICKS = 6
-"""more numbers than these run into each other unless they are turned"""
+"""with more ticks the numbers overlap unless they are turned"""
 
 
 def comparison(study: Study) -> Figure | None:
-    """Rows are runs; left the active layers by the verdict, right the gain in L_K in nats with its t-interval.
+    """Rows are runs. Left: active layers by the verdict. Right: gain in L_K in nats with its t-interval.
 
-    A filled point is a replica, a hollow one a replica in which the verdict on another layer is undecided.
+    A point is a replica, hollow where the verdict on another layer is undecided.
     """
     rows = [row for row in compared(study) if np.isfinite(row.run.active_layers).any()]
     if not rows:

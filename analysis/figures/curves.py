@@ -1,4 +1,4 @@
-"""Lines of a paper's figure: every replica a point, the closed form or the paper's values a line."""
+"""Lines of a paper's figure: a point for every replica, a line for the closed form or the paper's values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from hvae.analysis.study import Study
 
 PANEL_CM = 4.6
 LEGEND_CHARACTERS = 56
-"""that fit into a row of the legend"""
+"""width of a row of the legend"""
 
 
 def curves(wanted: Curves, study: Study) -> Figure | None:
-    """One panel per title, lines told apart by colour and marker; None where nothing was measured."""
+    """One panel per title; lines differ in colour and marker. None where nothing was measured."""
     panels = {title: lines for title, lines in wanted.panels(by_label(study.runs), study.measured).items() if lines}
     if not panels:
         return None
@@ -45,7 +45,7 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
 
 
 def _legend(names: Sequence[str], lines: Sequence[tuple[str, Line]]) -> list[Line2D]:
-    """An entry for every name where there are several, and what tells a closed form from what was trained."""
+    """An entry for every name where there are several, and the marks of closed form and training."""
     handles = [_handle(i, name, [line for of, line in lines if of == name]) for i, name in enumerate(names)]
     handles = handles if len(names) > 1 else []
     if any(line.expected is not None and line.values.size for _, line in lines):
@@ -57,13 +57,13 @@ def _legend(names: Sequence[str], lines: Sequence[tuple[str, Line]]) -> list[Lin
 
 
 def _point(index: int, color: str, *, hollow: bool) -> dict[str, Any]:
-    """How a point is drawn: hollow where a closed form stands behind it."""
+    """How a point is drawn: hollow where a closed form is drawn behind it."""
     face = "none" if hollow else color
     return {"marker": style.marker(index), "markersize": 2.2, "markeredgewidth": 0.3, "markerfacecolor": face}
 
 
 def _handle(index: int, name: str, lines: Sequence[Line]) -> Line2D:
-    """What stands for a name in the legend: its line, its points, or both."""
+    """The legend's mark of a name: its line, its points, or both."""
     points, drawn = any(line.values.size for line in lines), any(line.joined or line.expected for line in lines)
     filled = all(line.expected is None for line in lines)
     point = _point(index, style.color(index), hollow=not filled) if points else {}
@@ -88,7 +88,7 @@ def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
 
 
 MOST_TICKS = 8
-"""values of x up to which each has its own tick: on a logarithmic axis, and where they are whole numbers"""
+"""up to this many values of x, each has its own tick; on a logarithmic axis, or where they are whole numbers"""
 
 
 def _scale(axes: Axes, wanted: Curves, values: list[float]) -> None:

@@ -1,7 +1,7 @@
-"""The gap between log p(x) and the ELBO: how wide, in which layer, and whose fault.
+"""The gap between log p(x) and the ELBO: how wide, in which layer, and from which cause.
 
-Every replica is drawn by itself; a run is a row or a panel, so layer gaps of two inference orders, which are
-different splits of the same total, never stand in one bar chart.
+Every replica is drawn by itself, and every run has its own row or panel. Layer gaps of two inference orders are
+different splits of the same total, so they never share a bar chart.
 """
 
 import textwrap
@@ -28,10 +28,10 @@ LOWER, DOTTED = (0.0, (5.0, 1.5)), (0.0, (1.0, 1.0))
 
 
 def curves(runs: Sequence[LoadedRun]) -> Figure | None:
-    """L_K against K up to the annealed bound on test images, and up to the band between both bounds on simulated data.
+    """L_K against K, with the annealed bound on test images, and the band between both bounds on simulated data.
 
-    Heights are above the replica's own ELBO, since simulated data, and their level, are each replica's own. One row per
-    run, test images on the left, simulated data on the right; every replica is a line and a level.
+    Heights are above the replica's own ELBO, since each replica has its own simulated data. One row per run: test
+    images on the left, simulated data on the right. Every replica is a line and a level.
     """
     shown = [run for run in runs if run.annealed is not None and _finite(run.annealed.curve_nats)]
     if not shown:
@@ -98,14 +98,14 @@ def _draw_levels(axes: Axes, levels: Array, color: str, dashes: object) -> None:
 
 
 def _exact_level(run: LoadedRun) -> Array | None:
-    """Exact log p(x), where it is of the very images that were annealed."""
+    """Exact log p(x), where it is of the same images as the annealed bound."""
     if run.exact is None or run.annealed is None or run.exact.images != run.annealed.images:
         return None
     return run.exact.log_px_nats if _finite(run.exact.log_px_nats) else None
 
 
 def layer_gaps(runs: Sequence[LoadedRun]) -> Figure | None:
-    """G_l of every layer and replica, one panel per run; what is not trusted is hollow, hatched and named."""
+    """G_l of every layer and replica, one panel per run. What is not trusted is hollow, hatched and named."""
     shown = [run for run in runs if _has_layer_gaps(run)]
     if not shown:
         return None
@@ -157,7 +157,7 @@ def _has_layer_gaps(run: LoadedRun) -> bool:
 
 
 def causes(runs: Sequence[LoadedRun]) -> Figure | None:
-    """Approximation against amortisation, and what of the latter each layer alone would free; one panel per run."""
+    """Approximation against amortisation, and the gain from refining each layer alone; one panel per run."""
     shown = [run for run in runs if run.gap is not None and _finite(run.gap.amortisation_nats)]
     if not shown:
         return None

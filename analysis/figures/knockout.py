@@ -1,4 +1,4 @@
-"""What is lost when a layer is taken out."""
+"""The loss when a layer is taken out."""
 
 from matplotlib.figure import Figure
 

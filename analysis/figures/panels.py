@@ -1,8 +1,7 @@
 """Quantities per layer, one panel per group of runs: the frame that several figures share.
 
-In a panel the layers stand on the x axis, z1 (next to x) on the left; a run is a colour and a
-marker. Every replica is a point with its interval; the thin line joins the medians of a run over
-its replicas.
+The layers are on the x axis, z1 (next to x) on the left. A run has a colour and a marker. Every
+replica is a point with its interval; the thin line joins a run's medians over replicas.
 """
 
 import itertools
@@ -20,19 +19,19 @@ from hvae.analysis.load import Array, LoadedRun
 
 Panels = Mapping[str, Sequence[LoadedRun]]
 Read = Callable[[LoadedRun, Layer], Array]
-"""What of a layer is shown: [R, 3] (low, middle, high)"""
+"""The quantity of a layer to show: [R, 3] (low, middle, high)"""
 
 SLOT = 0.84
 PANEL_HEIGHT_CM = 3.9
 
 
 def by_run(panels: Panels) -> bool:
-    """Whether some panel has runs that their depth does not tell apart: each panel then has a legend of its own."""
+    """Whether some panel has two runs of one depth; each panel then has its own legend."""
     return any(len({run.depth for run in runs}) < len(runs) for runs in panels.values())
 
 
 def series(panels: Panels) -> dict[int, str]:
-    """Colour index -> name of what tells the runs of a panel apart: their depth. Empty where nothing is to be told."""
+    """Colour index -> depth in words, where depth tells the runs of a panel apart; otherwise empty."""
     if by_run(panels) or all(len(runs) == 1 for runs in panels.values()):
         return {}
     depths = sorted({run.depth for runs in panels.values() for run in runs})
@@ -40,14 +39,14 @@ def series(panels: Panels) -> dict[int, str]:
 
 
 def series_index(panels: Panels, run: LoadedRun) -> int:
-    """The colour of a run, the same in all panels, figures and presets; by run, none twice in a panel."""
+    """Colour index of a run, the same in all panels, figures and presets. With `by_run`, unique within a panel."""
     if by_run(panels):
         return _indices(panels)[run.label]
     return run.depth - 1 if series(panels) else 0
 
 
 def _indices(panels: Panels) -> dict[str, int]:
-    """Label -> the first index that no other run has in any panel where it stands."""
+    """Label -> the first index that no other run of its panels has."""
     found: dict[str, int] = {}
     for runs in panels.values():
         for run in runs:
@@ -63,7 +62,7 @@ def panel_axes(panels: Panels, height_cm: float, **subplots: Any) -> tuple[Figur
 
 
 def panel_legend(axes: Axes, panels: Panels, runs: Sequence[LoadedRun]) -> None:
-    """The names of the runs beside their panel, where their depth does not tell them apart."""
+    """A legend next to the panel, where depth does not tell its runs apart."""
     if not by_run(panels):
         return
     indices = [series_index(panels, run) for run in runs]
@@ -86,7 +85,7 @@ def layer_figure(
     ylim: tuple[float | None, float | None] = (None, None),
     hollow: tuple[Read, str] | None = None,
 ) -> Figure | None:
-    """`read` of every layer of every run; None where nothing finite is there.
+    """`read` of every layer of every run; None where nothing is finite.
 
     `linear_below` makes the y axis symmetric-logarithmic beyond it; `reference` is a dashed line
     and its name; `hollow` is a second quantity, drawn as hollow markers behind the first, and its name.
@@ -120,7 +119,7 @@ def layer_figure(
 
 
 def _places(run: LoadedRun, offset: int, n_series: int) -> tuple[Array, Array]:
-    """Where the layers [L] and their replicas [L, R] of a run stand on the x axis."""
+    """Positions of a run on the x axis: layers [L] and their replicas [L, R]."""
     width = SLOT / n_series
     centre = np.arange(run.depth) - SLOT / 2 + (offset + 0.5) * width
     spread = np.linspace(-0.32, 0.32, run.n_replicas) * width if run.n_replicas > 1 else np.zeros(1)

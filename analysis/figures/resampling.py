@@ -1,4 +1,4 @@
-"""Which layer holds what: images with the layers below a cut drawn afresh."""
+"""What each layer holds: images with the layers below a cut drawn again."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +13,8 @@ MAX_DRAWS = 3
 def resampling_grid(run: LoadedRun) -> Figure | None:
     """Per row one test image x, its reconstruction, then for each layer l draws that keep z_l ... z_L.
 
-    The kept layers come from q(z|x), those below from p; shown is the mean of x. What the draws
-    of a column share is what the kept layers hold. None where x is no image.
+    The kept layers come from q(z|x), those below from p; the mean of x is shown. What the draws of a
+    block share is the content of the kept layers. None where x is no image.
     """
     images = run.images
     if images is None or "x" not in images or len(np.atleast_1d(images.get("image_shape", ()))) != 2:
@@ -40,7 +40,7 @@ def columns(run: LoadedRun) -> list[tuple[str, Array]]:
 
 
 def _draw(blocks: list[tuple[str, Array]], shape: tuple[int, ...]) -> Figure:
-    """All images on one canvas, so that every pixel and every gap is as wide as its neighbour."""
+    """All images on one canvas, so that all pixels and gaps have one width."""
     enlarge = max(1, 96 // max(shape))
     height, width = shape[0] * enlarge + 2, shape[1] * enlarge + 2
     gap, block_gap = width // 8, width // 2

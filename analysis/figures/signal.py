@@ -45,7 +45,7 @@ def _place(part: str) -> tuple[bool, str]:
 
 
 def _draw(axes: Axes, run: LoadedRun, part: str, index: int) -> None:
-    """A line per replica; a ratio that was not found stands as the upper end of its interval alone."""
+    """A line per replica. Where no signal was found, only the upper end of the interval is drawn."""
     assert run.signal is not None
     for low, middle, high in np.moveaxis(run.signal.snr.get(part, np.zeros((0, 0, 3))), -1, 1):
         found = np.where(middle > 0, middle, np.nan)

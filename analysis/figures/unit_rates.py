@@ -12,16 +12,16 @@ from hvae.analysis import style
 from hvae.analysis.load import Array, LoadedRun
 
 LINEAR_BELOW = 0.01
-"""nats; colours are linear up to here and logarithmic beyond"""
+"""nats; colours are linear up to this rate, logarithmic beyond"""
 
 
 def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
     """Rate per unit in nats (colour) against the step, a row per unit, of one replica per run.
 
-    Shown is the first replica that is alive. Within a layer units are sorted by their last rate;
-    lines separate the layers, z1 at the bottom. Every layer has the same height.
+    The replica is the first that did not fail. Units of a layer are sorted by their last rate. Lines
+    separate the layers, z1 at the bottom. Every layer has the same height.
     """
-    shown = {title: run for title, run in runs.items() if len(run.metrics) > 1 and run.training.rate_unit_nats}
+    shown = {title: run for title, run in runs.items() if len(recorded(run)) > 1 and run.training.rate_unit_nats}
     if not shown:
         return None
     stacks = {title: stacked(run, first_alive(run)) for title, run in shown.items()}
@@ -36,7 +36,7 @@ def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
         for axes, (title, run) in zip(all_axes, shown.items(), strict=True):
             stack = stacks[title]
             mesh = axes.pcolormesh(
-                edges(run.training.step),
+                edges(run.training.step[recorded(run)]),
                 rows(run),
                 stack,
                 norm=norm,
@@ -64,12 +64,17 @@ def first_alive(run: LoadedRun) -> int:
     return int(np.argmax(run.alive)) if run.alive.any() else 0
 
 
+def recorded(run: LoadedRun) -> Array:
+    """The T rows of the metrics in which rates of units were written."""
+    return np.flatnonzero([any(key.startswith("rate_unit_nats/") for key in row) for row in run.metrics])
+
+
 def stacked(run: LoadedRun, replica: int) -> Array:
     """[sum of D, T]: z1's units first, sorted within a layer by the last finite rate, smallest below."""
-    blocks = []
+    blocks, there = [], recorded(run)
     for layer in run.layers:
         rates = run.training.rate_unit_nats.get(layer.name)
-        block = np.full((layer.n_units, len(run.metrics)), np.nan) if rates is None else rates[replica].T
+        block = np.full((layer.n_units, len(there)), np.nan) if rates is None else rates[replica, there].T
         blocks.append(block[np.argsort(np.nan_to_num(block[:, -1]), kind="stable")])
     return np.concatenate(blocks)
 
@@ -82,7 +87,7 @@ def edges(step: Array) -> Array:
 
 
 def rows(run: LoadedRun) -> Array:
-    """[sum of D + 1] borders of the rows: every layer is one high, so a small one stays legible."""
+    """[sum of D + 1] borders of the rows. Every layer has height 1, so a small one stays legible."""
     bands = [index + np.arange(layer.n_units) / layer.n_units for index, layer in enumerate(run.layers)]
     return np.concatenate([*bands, [run.depth]])
 

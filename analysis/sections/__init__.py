@@ -1,6 +1,6 @@
-"""The sections of any report, in their order on the page; those of an experiment stand between them (`Study.sections`).
+"""The sections of any report, in their order on the page, with those of an experiment (`Study.sections`) among them.
 
-A section is one file here; its tables and figures are read from the study alone.
+A section is one file here. It reads its tables and figures from the study alone.
 """
 
 from hvae.analysis.sections import comparison, published, signal
@@ -9,5 +9,5 @@ from hvae.analysis.study import Study
 
 
 def sections(study: Study) -> tuple[Section, ...]:
-    """Paper and ours, what the experiment adds, runs held against a baseline, the signal of the gradients."""
+    """Paper and ours, runs held against a baseline, what the experiment adds, the signal of the gradients."""
     return (published.SECTION, comparison.SECTION, *study.sections, signal.SECTION)

@@ -1,4 +1,4 @@
-"""Runs held against a baseline."""
+"""Runs compared with a baseline."""
 
 from collections.abc import Mapping
 
@@ -23,10 +23,10 @@ FIGURES = (
     Exhibit(
         "comparison",
         "Layers kept and nats gained",
-        "Left: layers that the verdict calls active, one point per replica; hollow where the verdict on another layer "
-        "is undecided. Right: L_K less the baseline's (bold), paired by seed: points are replicas, the tick is their "
-        "mean, the bar its 95 % t-interval; linear up to 1 nat, logarithmic beyond. A bar that crosses 0 shows no sure "
-        "difference; the intervals are not corrected for their number.",
+        "Left: number of layers with the verdict active, one point per replica; hollow where another layer is "
+        "undecided. Right: L_K minus the baseline's (bold), paired by seed. Points are replicas, the tick is their "
+        "mean, the bar its 95 % t-interval. Linear up to 1 nat, logarithmic beyond. A bar that crosses 0 shows no "
+        "sure difference. The intervals are not corrected for their number.",
         figure.comparison,
         "",
     ),
@@ -35,13 +35,13 @@ FIGURES = (
 SECTION = Section(
     "comparison",
     "Comparison",
-    "Active layers of every seed by the verdict, “?” where the verdict on another layer is undecided, “–” for a "
-    "replica that failed. L_K: mean over replicas ± half-width of the 95 % t-interval; gain: L_K less the baseline’s, "
-    "paired by seed, with the t-interval of the difference. Gap, where it was measured: log p(x) less the ELBO (see "
-    "The gap). Cost, where it was timed: CPU time of a training step as a multiple of the baseline’s in the same "
-    "round, with the t-interval over rounds. “Revives” names layers that are active in every seed and are not so in "
-    "the baseline; likelihood moves where the interval of the gain leaves 0 out. Intervals are not corrected for "
-    "their number. Every seed is in tables/comparison.csv.",
+    "Active layers: their number in every seed by the verdict, “?” where another layer is undecided, “–” for a "
+    "failed replica. L_K: mean over replicas ± half-width of the 95 % t-interval. Gain: L_K minus the baseline’s, "
+    "paired by seed, with the t-interval of the difference. Gap, where measured: log p(x) minus the ELBO (see The "
+    "gap). Cost, where timed: CPU time of a training step divided by the baseline’s in the same round, with the "
+    "t-interval over rounds. “Revives” names layers that are active in every seed here, and not in the baseline. The "
+    "likelihood gains or costs where the interval of the gain excludes 0. Intervals are not corrected for their "
+    "number. Every seed is in tables/comparison.csv.",
     _table,
     _csv,
     FIGURES,

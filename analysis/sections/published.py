@@ -1,4 +1,4 @@
-"""A paper's numbers beside ours."""
+"""A paper's numbers and ours, side by side."""
 
 from collections.abc import Mapping
 
@@ -23,12 +23,12 @@ def _csv(study: Study) -> Mapping[str, str]:
 SECTION = Section(
     "published",
     "Paper and ours",
-    "Ours: mean over replicas with the 95 % t-interval; spread: their standard deviation. Agrees: the interval of ours "
-    "less the paper’s lies within the tolerance, which was fixed before the runs; differs: outside; undecided: across. "
-    "“Other scale”: this preset is not the paper’s setting, and the numbers stand side by side without a verdict; what "
-    "must survive the change of scale is decided under Claims. Primary: read in the paper or its authors’ code; "
-    "secondary: in a replication or a listing. Tables laid out as the paper’s are filled with ours: mean ± standard "
-    "deviation over replicas.",
+    "Ours: mean over replicas with the 95 % t-interval. Spread: standard deviation over replicas. The interval of "
+    "ours minus the paper’s is held against a tolerance fixed before the runs. Agrees: inside; differs: outside; "
+    "undecided: across. “Other scale”: this preset is not the paper’s setting, so its number has no outcome; Claims "
+    "decides what must survive the change of scale. Primary: read in the paper or its authors’ code. Secondary: read "
+    "in a replication or a listing. Tables laid out as the paper’s hold our numbers: mean ± standard deviation over "
+    "replicas.",
     _tables,
     _csv,
     (),

@@ -1,4 +1,4 @@
-"""A part of the report that stands only where it has something to show."""
+"""A part of the report that appears only where it has something to show."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Section:
     tables: Callable[[Study], Mapping[str, Table]]
     """heading, or nothing, -> table"""
     csv: Callable[[Study], Mapping[str, str]]
-    """name of a file -> its text, every replica"""
+    """name of a file -> its text, with every replica"""
     figures: tuple[Exhibit, ...]
     summary: Callable[[Study], Sequence[str]] = lambda study: ()
     """sentences for the top of the report"""

@@ -8,10 +8,10 @@ FIGURES = (
     Exhibit(
         "signal",
         "Signal-to-noise ratio of the gradients, per layer",
-        "Root mean square over a part's weights of |E g| / sd g, with g the gradient that training follows at its last "
-        "step, drawn anew on the same test images; logarithmic. Parts are the encoder of each layer and the decoder. "
-        "One line per replica, with the 95 % interval of the draws by the jackknife; a bar without a point says that "
-        "no signal was found. A ratio that falls with K says that more samples teach this part less.",
+        "Root mean square of |E g| / sd g over the weights of a part; logarithmic. g is the gradient that training "
+        "follows at its last step, on the same test images with new draws. Parts are the encoder of each layer and "
+        "the decoder. One line per replica, with the 95 % interval of the draws by the jackknife. A bar without a "
+        "point: no signal was found. A ratio that falls with K: more samples teach this part less.",
         lambda study: gradient_signal(study.runs),
         "",
     ),

@@ -1,4 +1,4 @@
-"""What was claimed, what was measured, and which of the two holds."""
+"""Claims, what was measured for them, and whether they hold."""
 
 import json
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Runs held against a baseline: layers kept, nats gained, and what a step costs.
+"""Runs compared with a baseline: layers kept, nats gained, and the cost of a step.
 
-Differences of L_K are paired by seed, with Student's 95 % interval over replicas; both runs have the same yardstick.
+Differences of L_K are paired by seed, with Student's 95 % interval over replicas. Both runs have the same yardstick.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ UNTIMED: Array = np.array([np.nan])
 
 @dataclass(frozen=True)
 class Compared:
-    """A run, its baseline (None where it is one), and the difference of their bounds."""
+    """A run, its baseline (None if the run is one itself), and the difference of their bounds."""
 
     run: LoadedRun
     baseline: LoadedRun | None
     gain_nats: Array
-    """[R] L_K less the baseline's, seed by seed; NaN where either is missing"""
+    """[R] L_K minus the baseline's, seed by seed; NaN where either is missing"""
     cost: Array
     """[round] CPU seconds of a step, as a multiple of the baseline's in the same round; NaN where it was not timed"""
 
@@ -36,7 +36,7 @@ class Compared:
 
 
 def compared(study: Study) -> list[Compared]:
-    """Every run that has a baseline or is one, the baseline before its first run."""
+    """Every run that has a baseline or is one; a baseline comes before its first run."""
     known, seconds = by_label(study.runs), _seconds(study)
     labels: dict[str, None] = {}
     for run in study.runs:
@@ -61,7 +61,7 @@ def _seconds(study: Study) -> dict[str, Array]:
 
 
 def _comparable(run: LoadedRun, baseline: LoadedRun) -> bool:
-    """The same data, distribution of x, seeds and K, both measured."""
+    """Whether both are measured, with the same data, distribution of x, seeds and K."""
     if run.likelihood is None or baseline.likelihood is None:
         return False
     same_k = run.likelihood.n_samples[-1] == baseline.likelihood.n_samples[-1]
@@ -110,12 +110,12 @@ def _layers_text(run: LoadedRun) -> str:
 
 
 def _gap_text(run: LoadedRun) -> str:
-    """log p(x) less the ELBO; totals compare between inference orders, layers do not."""
+    """log p(x) minus the ELBO; totals compare between inference orders, layer gaps do not."""
     return number(np.nan) if run.gap is None else mean_text(run.gap.total_nats[:, 1])
 
 
 def _cost_text(row: Compared) -> str:
-    """A multiple with its doubt; 1 for the baseline itself, of which there is none."""
+    """A multiple with its interval; for the baseline itself 1, without one."""
     return mean_text(row.cost) if row.baseline else number(float(np.mean(row.cost)))
 
 
@@ -125,13 +125,13 @@ def _signed(values: Array) -> str:
 
 
 def _so(row: Compared) -> str:
-    """Which layers surely come alive or die, and whether the likelihood surely moves."""
+    """Which layers become active or cease to be, and whether the likelihood surely changes."""
     if row.baseline is None:
         return _kept_text(row.run)
     revived, lost = _moved(row.run, row.baseline), _moved(row.baseline, row.run)
     words = [f"revives {span(revived)}"] if revived else []
     words += [f"loses {span(lost)}"] if lost else []
-    words += ["no layer moves in every seed"] if not words and np.isfinite(row.run.active_layers).any() else []
+    words += ["no layer changes in every seed"] if not words and np.isfinite(row.run.active_layers).any() else []
     low, _, high = row.gain_interval
     if np.isfinite([low, high]).all():
         moves = "gains" if low > 0 else "costs" if high < 0 else "no sure change of"
@@ -159,7 +159,7 @@ def _never(run: LoadedRun) -> list[bool]:
 
 
 def _moved(run: LoadedRun, other: LoadedRun) -> list[int]:
-    """Layers active in every replica of the one and not in every replica of the other."""
+    """Layers active in every replica of `run`, but not in every replica of `other`."""
     return [
         index
         for index, (here, there) in enumerate(zip(_always(run), _always(other), strict=False), start=1)
@@ -168,7 +168,7 @@ def _moved(run: LoadedRun, other: LoadedRun) -> list[int]:
 
 
 def comparison_summary(study: Study) -> list[str]:
-    """Who keeps every layer, which layers nobody keeps, and the largest sure gain; empty without baselines."""
+    """Runs that keep every layer, layers that no run keeps, and sure gains and losses; empty without baselines."""
     rows = [row for row in compared(study) if np.isfinite(row.run.active_layers).any()]
     if not rows:
         return []

@@ -1,23 +1,23 @@
-"""What bounds log p(x) from both sides, in which layer the ELBO's gap lies, and whether to believe it."""
+"""Bounds of log p(x) from both sides, the layers in which the ELBO's gap lies, and whether to believe them."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from hvae.analysis.activity import POSTERIOR_CAUSE
+from hvae.analysis.activity import CAUSES
 from hvae.analysis.gap import Annealed, Array, Images, Texts, high_share
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.likelihood import mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 
-IN_A_SEED = "± in a seed: the widest seed's own 95 % interval over images and paths, halved."
+IN_A_SEED = "± in a seed: half of the widest seed's own 95 % interval over images and paths."
 REFUSED, DASH = "refused", "\N{EN DASH}"
 
 
 def likelihood_bounds(runs: Sequence[LoadedRun]) -> Table | None:
-    """One row per run and set of images: the ELBO, L_K, the annealed bound, the exact value, and their doubt.
+    """One row per run and set of images: ELBO, L_K, annealed bound, exact value, and their doubt.
 
-    Numbers in a row are of the same images. None where nothing was measured.
+    All numbers of a row are of the same images. None where nothing was measured.
     """
     rows = [_bounds_row(run, images) for run in runs for images in _image_sets(run)]
     columns = (
@@ -108,16 +108,16 @@ def trusted_text(run: LoadedRun) -> str:
 
 
 def _without_empty(table: Table) -> Table:
-    """Columns in which some row has something to say."""
+    """The table without columns that are empty in every row."""
     kept = [i for i in range(len(table.columns)) if any(row[i].text != DASH for row in table.rows)]
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     return Table(tuple(table.columns[i] for i in kept), rows)
 
 
 def layer_table(runs: Sequence[LoadedRun]) -> Table | None:
-    """One row per run and layer: G_l as estimated and exactly, what refining q there frees, and who left the layer.
+    """One row per run and layer: G_l estimated and exact, what refining q there frees, and the cause of a collapse.
 
-    A last row per run is the whole gap. Numbers in a row are of the same images. None where nothing was measured.
+    A last row per run is the whole gap. All numbers of a row are of the same images. None where nothing was measured.
     """
     columns = (
         Column("run", numeric=False),
@@ -129,7 +129,7 @@ def layer_table(runs: Sequence[LoadedRun]) -> Table | None:
         Column("freed", "nats"),
         Column("p(z|x)", "surely active"),
         Column("q", "surely active"),
-        Column("reading", "replicas", numeric=False),
+        Column("cause", "replicas", numeric=False),
     )
     rows = [row for run in runs for row in _layer_rows(run)]
     return _without_empty(Table(columns, tuple(rows))) if rows else None
@@ -149,7 +149,7 @@ def _layer_rows(run: LoadedRun) -> list[tuple[Cell, ...]]:
             cells[5:7] = (
                 _units_text(active, layer.n_units) for active in (found.posterior_active, found.encoder_active)
             )
-            cells[7] = _counted([word for word in found.reading() if word])
+            cells[7] = _counted([word for word in found.cause() if word])
         if exact is not None:
             cells[3] = mean_text(exact.layer_gap_nats[layer.name][:, 1])
         rows.append([layer.name, *cells])
@@ -168,9 +168,9 @@ def _layer_rows(run: LoadedRun) -> list[tuple[Cell, ...]]:
 
 
 def half_width_text(interval: Array) -> str:
-    """The widest of the replicas' own intervals ``[R, 3]``, halved: what drawing images and paths anew may change.
+    """Half of the widest of the replicas' own intervals ``[R, 3]``: what new images and paths may change.
 
-    Beside it, the ± of a mean is the spread over seeds alone.
+    The ± of a mean is the spread over seeds alone.
     """
     halves = (interval[:, 2] - interval[:, 0]) / 2
     known = halves[np.isfinite(halves)]
@@ -184,17 +184,15 @@ def _units_text(active: Array, n_units: int) -> str:
 
 
 def _counted(words: Sequence[str]) -> str:
-    counts = {word: words.count(word) for word in POSTERIOR_CAUSE if word in words}
+    counts = {word: words.count(word) for word in CAUSES if word in words}
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return "; ".join(f"{word} {count}/{len(words)}" for word, count in ordered) or DASH
 
 
 def causes_seen(runs: Sequence[LoadedRun]) -> dict[str, str]:
-    """The words on layers that occur, with their meaning."""
-    seen = {
-        word for run in runs if run.gap is not None for layer in run.gap.layers.values() for word in layer.reading()
-    }
-    return {word: meaning for word, meaning in POSTERIOR_CAUSE.items() if word in seen}
+    """The causes that occur, with their meaning."""
+    seen = {word for run in runs if run.gap is not None for layer in run.gap.layers.values() for word in layer.cause()}
+    return {word: meaning for word, meaning in CAUSES.items() if word in seen}
 
 
 def _mean(values: Array) -> float:

@@ -1,4 +1,4 @@
-"""Whether what was measured of the gap is to be believed: in words, and sentence by sentence."""
+"""Whether to believe what was measured of the gap: a summary, and all remarks one by one."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from hvae.vocabulary import good_k
 
 
 def gap_reliability(runs: Sequence[LoadedRun]) -> str:
-    """The doubts of all that was measured, in words; empty where nothing was."""
+    """The doubts on all that was measured, in words; empty where nothing was."""
     sentences = [text for text in (_annealed_doubt(runs), _sandwich_doubt(runs), _layer_doubt(runs)) if text]
     return f"Reliability: {' '.join(sentences)}" if sentences else ""
 
@@ -41,9 +41,9 @@ def _sandwich_doubt(runs: Sequence[LoadedRun]) -> str:
     low, high = number(float(widths[:, 1].min())), number(float(widths[:, 1].max()))
     apart = low if low == high else f"{low} to {high}"
     return (
-        "On data that the decoder made, where an exact draw of the posterior is known, the bounds from below and "
-        f"above are {apart} nats apart (they hold on average: below 0 is chance); on test images only the lower one "
-        "holds."
+        "On data that the decoder simulated, an exact draw of the posterior is known. There the bounds from below "
+        f"and above are {apart} nats apart (they hold on average; below 0 is chance). On test images there is only "
+        "the lower one."
     )
 
 
@@ -65,7 +65,7 @@ def _percent(shares: Array) -> str:
 
 
 def gap_remarks(runs: Sequence[LoadedRun]) -> list[str]:
-    """Refusals, warnings, and why layer gaps are not trusted; sentences that differ in numbers only are one."""
+    """Refusals, warnings, and why layer gaps are not trusted. Sentences that differ only in numbers are merged."""
     lines: list[str] = []
     for run in runs:
         for what, texts in _remarks(run):

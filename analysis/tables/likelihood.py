@@ -1,4 +1,4 @@
-"""How likely the test images are, and whether the number is to be believed."""
+"""Likelihood of the test images, and whether to believe the number."""
 
 from collections.abc import Sequence
 
@@ -55,7 +55,7 @@ def mean_text(values: Array, digits: int = 2) -> str:
 
 
 def bad_share(likelihood: Likelihood, replica: int | slice = slice(None)) -> float:
-    """Share of images (and replicas) whose k-hat exceeds `good_k`, +inf included; NaN where none is defined."""
+    """Share of images (and replicas) with a k-hat above `good_k`, +inf included; NaN where none is defined."""
     k = likelihood.pareto_k[replica]
     known = k[~np.isnan(k)]
     return float((known > good_k(int(likelihood.n_samples[-1]))).mean()) if known.size else float("nan")
@@ -79,8 +79,8 @@ def reliability(runs: Sequence[LoadedRun]) -> str:
     ends = sorted({min(known), max(known)}) if known else []
     heavy = f" (k-hat is too high for {' to '.join(map(str, ends))} % of the images)" if ends else ""
     return (
-        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K holds as a lower bound on average, "
-        "but is not to be read as log p(x)."
+        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K is a lower bound on average, but "
+        "should not be read as log p(x)."
     )
 
 
@@ -114,7 +114,7 @@ def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
 
 
 def _shown(likelihood: Likelihood | None) -> list[int]:
-    """The largest K, one about its square root, and none twice; K = 1 is the ELBO."""
+    """At most three values of K above 1 (K = 1 is the ELBO): the smallest, a middle one, the largest."""
     assert likelihood is not None
     several = [int(k) for k in likelihood.n_samples if k > 1]
     if len(several) <= 3:

@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours."""
+"""The paper's numbers and ours, side by side."""
 
 import json
 import math
@@ -20,7 +20,7 @@ KINDS = {
 
 
 def held(study: Study) -> list[Held]:
-    """Every number of the study's paper that was measured, or that its preset is meant to reach."""
+    """Every number of the study's paper that was measured, or that its preset should reach."""
     runs = by_label(study.runs)
     found = [hold(wanted, study.preset, runs, study.measured) for wanted in study.numbers]
     return [entry for entry in found if entry.n_replicas or study.preset in entry.number.comparable]
@@ -32,13 +32,13 @@ def limits(study: Study, found: Sequence[Held]) -> str:
     sentences = [study.paper.limits.get(study.preset, "")]
     if n_elsewhere := len(study.numbers) - len(found):
         sentences.append(
-            f"{n_elsewhere} more of its printed numbers are of settings that preset {study.preset} does not have."
+            f"{n_elsewhere} more of its printed numbers are for settings that preset {study.preset} does not have."
         )
     return " ".join(filter(None, sentences))
 
 
 def grid_table(grid: Grid, study: Study) -> Table | None:
-    """A row per row of the paper's table of which anything was measured: mean ± standard deviation over replicas."""
+    """The rows of the paper's table in which anything was measured: mean ± standard deviation over replicas."""
     runs = by_label(study.runs)
 
     def filled(row: str, column: str) -> str:
@@ -91,7 +91,7 @@ def published_table(found: Sequence[Held]) -> Table:
 
 
 def _stands(of: Number) -> str:
-    """Where a number was read, and what others found who did the same."""
+    """Where a number was read, and what replications found."""
     text = f"{of.published.provenance}: {of.published.source}"
     if of.replications:
         found = ", ".join(f"{row.value:g} ({row.source})" for row in of.replications)
@@ -100,7 +100,7 @@ def _stands(of: Number) -> str:
 
 
 def digits_of(value: float) -> int:
-    """Decimals to show beside a published value: its own, at least two."""
+    """Decimals to show with a published value: its own, at least two."""
     text = f"{value:.6g}"
     return max(2, len(text.partition(".")[2]))
 

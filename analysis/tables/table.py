@@ -14,7 +14,7 @@ _KEYBOARD = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{NO-BRE
 
 @dataclass(frozen=True)
 class Column:
-    """A heading with its unit; numbers stand right, words left."""
+    """A heading with its unit; numbers are aligned right, words left."""
 
     name: str
     unit: str = ""
@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, and what it means (a class of the style sheet)."""
+    """A text, and its class in the style sheet."""
 
     text: str
     kind: str = ""
@@ -35,7 +35,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
     def to_text(self) -> str:
-        """Aligned columns, the unit under the heading; signs as a keyboard has them."""
+        """Aligned columns, the unit under the heading; minus signs and dashes as on a keyboard."""
         grid = [[column.name for column in self.columns]]
         if any(column.unit for column in self.columns):
             grid.append([column.unit for column in self.columns])
@@ -59,12 +59,12 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def without(self, name: str) -> "Table":
-        """The table less the column of that name, if there is one."""
+        """The table without the column of that name, if there is one."""
         kept = [i for i, column in enumerate(self.columns) if column.name != name]
         return Table(tuple(self.columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows))
 
     def narrowed(self, width: int, expendable: Sequence[str]) -> "Table":
-        """Where it is wider: without the spread over replicas, then without expendable columns until it fits."""
+        """A table that is too wide loses the spread over replicas, then expendable columns until it fits."""
         table = self
         if table.width > width:
             bare = tuple(tuple(Cell(cell.text.partition(" ± ")[0], cell.kind) for cell in row) for row in self.rows)

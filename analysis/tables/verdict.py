@@ -12,14 +12,14 @@ from hvae.analysis.tables.table import Cell, Column, Table, interval_text, numbe
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
 
 MEANING: Mapping[str, str] = {
-    ACTIVE: "I and U surely above the threshold: the layer tells images apart and the layer below reads it",
-    COLLAPSED: "J and the divergence from N(0, I), for Bernoulli and categorical units from fair ones, surely below "
-    "the threshold",
-    CONSTANT: "J surely below the threshold, but the layer has settled on a distribution of its own",
+    ACTIVE: "I and U surely above the threshold: the layer tells images apart, and the layer below uses it",
+    COLLAPSED: "J surely below the threshold, and so is the divergence from N(0, I), or for discrete units from fair "
+    "Bernoulli or categorical ones",
+    CONSTANT: "J surely below the threshold, but the layer has settled on another constant distribution",
     NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
-    UNREAD: "I surely above, U surely below: the layer knows the image, the decoder does not listen",
+    UNREAD: "I surely above, U surely below: the layer knows the image, but the decoder does not use it",
     UNDECIDED: "an interval crosses the threshold",
-    FAILED: "training of this replica went non-finite and was stopped",
+    FAILED: "training of this replica became non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",
 }
 """A verdict and what was found, in words."""
@@ -51,29 +51,29 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
         "J",
         "parent_information_nats",
         "information from all that q(z(l)|·) sees: I(z(l−1); z(l)) bottom-up, I(z(l−1), x; z(l)) bottom-up-x, "
-        "I(x; z(l)) mean-field; I(x; z(l) | layers above) top-down",
+        "I(x; z(l)) mean-field, I(x; z(l) | layers above) top-down",
     ),
     (
         "I",
         "information_nats",
-        "information about the image: I(x; z(l)) where z1 is visited first (bottom-up, bottom-up-x, mean-field), "
-        "where it may repeat what other layers say; I(x; z(l) | layers above) top-down",
+        "information about the image: I(x; z(l)) where z1 is visited first (bottom-up, bottom-up-x, mean-field); "
+        "layers may then share it. I(x; z(l) | layers above) top-down",
     ),
     (
         "U",
         "reading_nats",
-        "use by the decoder: divergence of the distribution of the layer below when z(l) is taken from another image",
+        "use by the decoder: how far the distribution of the layer below diverges when z(l) is taken from another "
+        "image",
     ),
     (
         "rate",
         "rate_nats",
-        "mean of log q(z(l)|·) − log p(z(l)|·); not a divergence where z1 is visited first, and then it "
-        "may be negative",
+        "mean of log q(z(l)|·) − log p(z(l)|·); where z1 is visited first it is no divergence and may be negative",
     ),
     (
         "KL to N(0, I)",
         "kl_standard_nats",
-        "mean divergence of q(z(l)|·) from N(0, I), for Bernoulli and categorical units from fair ones; "
+        "mean divergence of q(z(l)|·) from N(0, I), or for discrete units from fair Bernoulli or categorical ones; "
         "below the top it depends on the layer's arbitrary scale",
     ),
     (
@@ -84,13 +84,14 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "encoder k.o.",
         "knockout_encoder_nats",
-        "bound lost when q of this layer and of those after it in the inference order is replaced by the prior",
+        "knock-out: bound lost when the prior replaces q of this layer and of all later ones in the inference order",
     ),
     (
         "model k.o.",
         "knockout_model_nats",
-        "likelihood lost when the decoder sees this layer's prior mean in place of the layer: a difference of two "
-        "L_32 bounds, too high by the looseness of the clamped stack's, too low by that of the whole stack's",
+        "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer. It is a "
+        "difference of two L_32 bounds: too high where the clamped stack's is loose, too low where the whole stack's "
+        "is",
     ),
 )
 """Heading, recorded quantity, meaning."""
@@ -132,7 +133,7 @@ def active_text(layer: Layer) -> str:
 
 
 def short(found: Counter[str], level: int = 0) -> str:
-    """A cell of the overview: "active 4/4", or "act 3 und 1"; higher levels are shorter."""
+    """A cell of the overview: "active 4/4", or "act 3 und 1"; a higher level is shorter."""
     n = sum(found.values())
     (word, count), *others = found.most_common()
     if level == 0 and not others:
@@ -166,7 +167,7 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
 
 
 def kind_class(found: Counter[str]) -> str:
-    """The style class of the replicas' verdict, where those that did not fail agree; "mixed" where they differ."""
+    """The style class of the verdict where all replicas that did not fail agree, otherwise "mixed"."""
     words = [word for word in found if word != FAILED] or [FAILED]
     return f"is-{words[0].replace(' ', '-')}" if len(words) == 1 else "is-mixed"
 
@@ -204,7 +205,7 @@ def details(runs: Sequence[LoadedRun]) -> Table:
 
 
 def moves(run: LoadedRun, layer: Layer) -> str:
-    """How the verdict changes at the smaller and the larger threshold."""
+    """Where the verdict differs at the smaller and the larger threshold."""
     here = counts(layer, run.epsilon_index)
     changed = [
         f"at {epsilon:g}: {counted(counts(layer, index))}"

@@ -1,22 +1,25 @@
-"""What does the importance-weighted objective buy in likelihood and in active units, against the variational one?
+"""How much likelihood and how many active units does the importance-weighted objective gain over the ELBO?
 
 Burda et al. train stacks of one and two stochastic layers by the ELBO (VAE) and by the importance-weighted bound (IWAE)
-of K samples: the IWAE's likelihood and its active units rise with K, the VAE's hardly (table 1; table 3 on images
-binarised once). A trained VAE that goes on as IWAE gains both, and an IWAE that goes on as VAE loses both (table 2), so
-that inactive units are the objective's doing and not the optimiser's. The histogram of log A_u, the variance of a
-unit's mean over images, has two modes, and removing the units below 0.01 changes the likelihood by less than 0.06 nats.
-Here every cell is a run with seeds as replicas; at K = 1 both objectives are one run.
+of K samples. The IWAE's likelihood and its active units rise with K, the VAE's hardly (table 1; table 3 on images
+binarised once). A trained VAE that continues as IWAE gains both, and an IWAE that continues as VAE loses both (table
+2). So the objective causes inactive units, not the optimiser. The histogram of log A_u, the variance of a unit's mean
+over images, has two modes. Removing the units below 0.01 changes the likelihood by less than 0.06 nats. Here every cell
+is a run with seeds as replicas; at K = 1 both objectives are one run.
 
 Source: Y. Burda, R. Grosse, R. Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, arXiv:1509.00519, section
 5 and appendices C and D; settings from the text and the authors' code.
 
-Where their code differs from the text, and so ours from one of them: its Adam has beta_1 = 0.99 (text and ours: 0.9)
-and starts second moments at one (ours: zero); 400 of the 60,000 training images are held out (ours: none); a Gaussian's
-head gives the log of its deviation (ours: of its variance); its loss is a sum over the batch of 20 (ours: a mean, so
-Adam's epsilon is theirs, 1e-4, over the batch). Table 2's second stage goes on with Adam's moments, at the
-rate 1e-4, as ours does; the README's labels of its two directions are swapped. A_u is over the first 500 training
-images there, over 500 test images here. Our OMNIGLOT is another split and another resizing than theirs, so its numbers
-never compare.
+Their code differs from the text in some points, so ours differs from one of them:
+
+- Its Adam has beta_1 = 0.99 (text and ours: 0.9) and starts second moments at one (ours: zero).
+- 400 of the 60,000 training images are held out (ours: none).
+- A Gaussian's head gives the log of its deviation (ours: of its variance).
+- Its loss is a sum over the batch of 20. Ours is a mean, so Adam's epsilon is theirs, 1e-4, divided by the batch size.
+- The second stage of table 2 continues with Adam's moments, at the rate 1e-4; so does ours. The README's labels of the
+  two directions are swapped.
+- A_u is over the first 500 training images (ours: 500 test images).
+- Our OMNIGLOT has another split and another resizing, so its numbers never compare.
 """
 
 import re
@@ -52,6 +55,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, PiecewiseConstant, Schedule
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("samples", "unit-variances", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(
@@ -59,14 +63,14 @@ PAPER = Paper(
     "Tables 1, 2 and 3, the histogram of log A_u, the likelihood without inactive units",
     {
         "smoke": "8x8 digits, 20 + 10 steps, K up to 3, two seeds: shows that everything runs, and nothing else.",
-        "cpu": "MNIST, hidden layers half as wide, batches of 100 (the paper: 20; an earlier run of 12,000 steps of 20 "
-        "had left IWAEs of two layers 3.5 nats behind VAEs, and 100 was chosen on other seeds), K up to 20 (50), 4,000 "
-        "steps from rate 3e-3, which are 7 passes (3,280 from 1e-3, 2,460 times as many steps), 2,000 more in table 2 "
-        "(2,187 passes), L_5000 on 500 test images (10,000), units removed on 200; no images binarised once, no "
-        "OMNIGLOT. Nothing is converged. Table 2's second stage starts at a rate of 1e-3 again (the paper goes on at "
-        "its last), in all four of its runs. Left out: the paper's posterior heat maps, its gap of training and test "
-        "images, and that more latent dimensions add no active units.",
-        "paper": "Adam as in the text, not as in the code; no images held out; OMNIGLOT is ours, not theirs; units are "
+        "cpu": "MNIST with hidden layers half as wide. Batches of 100 (the paper: 20). An earlier run of 12,000 steps "
+        "of 20 had left IWAEs of two layers 3.5 nats behind VAEs; 100 was chosen on other seeds. K up to 20 (50). "
+        "4,000 steps from rate 3e-3, which are 7 passes (3,280 from 1e-3, 2,460 times as many steps). 2,000 more steps "
+        "in table 2 (2,187 passes). L_5000 on 500 test images (10,000); units removed on 200. No images binarised "
+        "once, no OMNIGLOT. Nothing is converged. The second stage of table 2 starts at a rate of 1e-3 again, in all "
+        "four of its runs (the paper continues at its last rate). Left out: posterior heat maps, the gap of training "
+        "and test images, and that more latent dimensions add no active units.",
+        "paper": "Adam as in the text, not as in the code. No images held out. OMNIGLOT is ours, not theirs. Units are "
         "removed on the first 1,000 test images.",
     },
 )
@@ -82,10 +86,10 @@ def passes(n_images: int) -> PiecewiseConstant:
 
 @dataclass(frozen=True)
 class Size:
-    """What a preset scales."""
+    """The sizes that depend on the preset."""
 
     data: Mapping[str, tuple[str, int]]
-    """what stands before a label -> name of the data, steps of a run"""
+    """prefix of a label -> name of the data, steps of a run"""
     ks: tuple[int, ...]
     latents: tuple[tuple[int, ...], ...]
     hidden: tuple[tuple[int, ...], ...]
@@ -158,9 +162,9 @@ def configs(preset: str) -> dict[str, RunConfig]:
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """A part for every run: its likelihood without the inactive units; in one layer also without those of small rate.
+    """A part for every run: its likelihood without the inactive units, and with one layer without those of small rate.
 
-    (Of two layers a rate is a difference of informations, and small for a unit of z1 that z2 predicts.)
+    (With two layers a rate is a difference of informations, and small for a unit of z1 that z2 predicts.)
     """
     from hvae.experiments.burda_tables.removal import removal_arrays
     from hvae.lab.completion import load_data
@@ -179,7 +183,7 @@ def measure(
     return {path.name: lambda name=name, path=path: of(name, path) for name, path in runs.items()}  # type: ignore[misc]
 
 
-# -- what it printed -----------------------------------------------------------------------------------
+# -- printed numbers -----------------------------------------------------------------------------------
 
 TOLERANCE_NATS, TOLERANCE_UNITS = 1.0, 2.0
 """replications of one layer lie within 1 nat of the paper; two layers, without its long training, up to 4 off"""
@@ -199,7 +203,7 @@ def _measure(name: str, metric: str, data: str) -> Callable[[Runs], Sample]:
 
 
 def _replicates(other: Published, row: Published) -> bool:
-    """Whether another has printed the same cell of table 1."""
+    """Whether another paper has printed the same cell of table 1."""
     same = (row.dataset, row.model.replace(" stoch.", ""), row.metric)
     return other.paper.startswith("replication_iwae") and (other.dataset, other.model, other.metric) == same
 
@@ -261,7 +265,7 @@ grids = (
         tuple(ROWS), tuple(f"{objective} {what}" for objective in OBJECTIVES for what in CELLS), table_1, unit="",
     ),
     Grid(
-        "Table 2, ours, with controls that go on as they were",
+        "Table 2, ours, with controls that keep their objective",
         panels[TABLE_2],
         tuple(f"{stage}: {what}" for stage in ("stage 1", "stage 2") for what in ("NLL", "A_u z1", "rate z1")),
         table_2, unit="",

@@ -1,4 +1,4 @@
-"""What Burda et al. say of their tables, as numbers of a replica; names of the runs that they are read from."""
+"""Claims of Burda et al. on their tables, as numbers of a replica; names of the runs."""
 
 from collections.abc import Callable, Mapping
 
@@ -29,12 +29,12 @@ DATA: Mapping[str, tuple[str, str, str]] = {
     "static ": ("mnist-static", "MNIST (fixed bin., Larochelle)", "Table 3 (App. D)"),
     "OMNIGLOT ": ("omniglot-dynamic", "OMNIGLOT (dynamic bin.)", "Table 1"),
 }
-"""what stands before a label -> name of the data here, name in the paper, table in the paper"""
+"""prefix of a label -> name of the data here, name in the paper, table in the paper"""
 TABLE_2 = "table 2"
 ACTIVE, VALLEY = 0.01, 10**0.5
-"""threshold of A_u, and how near to it a unit is on neither side"""
+"""threshold of A_u, and the factor within which a unit is on neither side"""
 TURNS = tuple((first, second) for first in OBJECTIVES for second in OBJECTIVES)
-"""table 2, and beside it the two controls that go on as they were"""
+"""table 2, and two controls that keep their objective"""
 
 
 def layers(depth: int) -> str:
@@ -81,7 +81,7 @@ def burda_units(runs: Runs, name: str, layer: int = 1) -> Sample:
 def coding_units(runs: Runs, name: str) -> Sample:
     """[R] units of a stack of one layer with a rate above 0.1 nats.
 
-    Of two layers a rate is a difference of informations, and small for a unit of z1 that z2 predicts.
+    With two layers a rate is a difference of informations, and small for a unit of z1 that z2 predicts.
     """
     run = find(runs, name)
     if run.depth > 1:
@@ -119,26 +119,26 @@ def best(runs: Runs, objective: str, depth: int) -> str:
 
 
 def _gains(runs: Runs, depth: int, read: Callable[[Runs, str], Sample]) -> tuple[Array, Array, tuple[int, ...]]:
-    """[R] what a number gains from K = 1 to the largest, the VAE's and the IWAE's, and the seeds."""
+    """[R] the gain of a number from K = 1 to the largest, for VAE and IWAE, and the seeds."""
     one = read(runs, label(VAE, 1, depth))
     vae, iwae = (read(runs, best(runs, objective, depth)).values - one.values for objective in (VAE, IWAE))
     return vae, iwae, one.seeds
 
 
 def gain_less_half(runs: Runs, depth: int) -> Sample:
-    """[R] what the VAE's likelihood gains from K = 1 to the largest, less half of what the IWAE's gains."""
+    """[R] the gain of the VAE's likelihood from K = 1 to the largest, less half of the IWAE's gain."""
     vae, iwae, seeds = _gains(runs, depth, likelihood)
     return Sample(vae - iwae / 2, seeds)
 
 
 def change_less_half(runs: Runs, depth: int) -> Sample:
-    """[R] by how many the VAE's active units of z1 change from K = 1 to the largest, less half of the IWAE's gain."""
+    """[R] the change of the VAE's active units of z1 from K = 1 to the largest, less half of the IWAE's gain."""
     vae, iwae, seeds = _gains(runs, depth, burda_units)
     return Sample(np.abs(vae) - iwae / 2, seeds)
 
 
 def _there(runs: Runs, *titles: str) -> list[str]:
-    """The runs of these panels that there are."""
+    """The runs of these panels that exist."""
     names = [name for title in titles for name in panels[title] if name in runs]
     if not names:
         raise NotMeasuredError(f"no run of {', '.join(titles)} is there")
@@ -230,7 +230,7 @@ def _claim(
 def _between(
     read: Callable[[Runs, str], Sample], first: Callable[[Runs], str], second: Callable[[Runs], str]
 ) -> Measure:
-    """A number of one run and of another, whose names depend on which there are."""
+    """A number of two runs; their names depend on the runs that exist."""
     return lambda runs: (read(runs, first(runs)), read(runs, second(runs)))
 
 

@@ -58,9 +58,9 @@ curves = (
     Curves(
         "samples",
         "Likelihood against samples in training",
-        "−L_K on test images, of the K at which runs are evaluated, against the number of samples that the objective "
-        "draws (at 1 both are the same runs); every point is one replica, the line joins their means. Table 1 of Burda "
-        "et al. 2016 as a picture.",
+        "−L_K on test images, at the K of evaluation, against the number of samples of the objective (at 1 both are "
+        "the same runs). Every point is one replica; the line joins their means. Table 1 of Burda et al. 2016 as a "
+        "picture.",
         "samples in training",
         "−L_K (nats)",
         against_samples,
@@ -69,9 +69,9 @@ curves = (
     Curves(
         "unit-variances",
         "Histogram of A_u",
-        "Units of a layer by A_u, the variance over images of their mean, three bins a decade, for one sample and for "
-        "the largest number; what lies outside is in the outermost bins. Every point is one replica, the steps are "
-        "their means; dashed: the threshold 0.01. After appendix C of Burda et al. 2016.",
+        "Units of a layer by A_u, the variance over images of their mean, for one sample and for the largest number. "
+        "Three bins a decade; the outermost bins hold all values beyond. Every point is one replica; the steps are "
+        "their means. Dashed: the threshold 0.01. After appendix C of Burda et al. 2016.",
         "A_u",
         "units in a bin",
         histogram,

@@ -1,9 +1,8 @@
-"""What units are worth: the bound L_K of a stack without them, beside that of the whole.
+"""The worth of units: the bound L_K of a stack without them, against that of the whole.
 
-Burda et al. 2016 (section 5 and appendix C) remove what is inactive: a unit whose variance of the mean over images is
-at most `ACTIVE_VARIANCE`. A unit that is removed stands at its prior mean in p and q, and neither weighs it: in one
-layer, whose prior mean is 0, that is what the paper's code does, which drops the unit's column (and so sets a unit of
-a lower layer to 0 too).
+Burda et al. 2016 (section 5 and appendix C) remove inactive units: their mean has a variance over images of at most
+`ACTIVE_VARIANCE`. A removed unit has its prior mean in p and q, and no weight in either. With one layer the prior mean
+is 0, and the paper's code does the same: it drops the unit's column (and so sets a unit of a lower layer to 0 too).
 """
 
 import copy
@@ -17,7 +16,7 @@ from hvae.data import Dataset
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
-from hvae.families import Removed
+from hvae.experiments.burda_tables.removed import Removed
 from hvae.lab.evaluation.replicas import Arrays, Replicas
 from hvae.lab.runs.run import Run
 from hvae.likelihood.importance import log_likelihood_curve
@@ -31,7 +30,7 @@ from hvae.vocabulary import ACTIVE_VARIANCE
 def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: int) -> HVAE:
     """A copy of the stack less the units ``removed`` of each latent, each at its mean under the decoder.
 
-    Raises ValueError for a ladder, whose merged distributions the removal would change, and for a decoder that is no
+    Raises ValueError for a ladder, as removal would change its merged distributions, and for a decoder other than a
     belief network.
     """
     stack = copy.deepcopy(model)
@@ -58,9 +57,9 @@ def removal_arrays(
 ) -> Arrays:
     """``n_removed/<latent> [R]``, and ``lost_nats [R, 3]``: L_K of the whole stack less that without the units.
 
-    Removed are those of which a ``statistic`` of the run's diagnostics, `<statistic>/<latent> [R, D, 3]`, is not above
-    the threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws; the interval is by a
-    bootstrap over images. A replica that failed has NaN.
+    A unit is removed if the ``statistic`` of the run's diagnostics, `<statistic>/<latent> [R, D, 3]`, is not above the
+    threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws. The interval is by bootstrap
+    over images. A failed replica has NaN.
     """
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     whole, found = run.load_arrays("likelihood")["bound_datum_nats"][:, :n_images], run.load_arrays("diagnostics")

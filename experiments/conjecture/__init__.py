@@ -1,14 +1,19 @@
 """Can a layered encoder follow the reverse conditionals of a layered decoder, and is that why upper layers collapse?
 
-B. Flach conjectures in his lecture on variational autoencoders that a layered belief network cannot in principle
-approximate the reverse conditionals of another one, and that the last layers collapse because of it; Dang et al. (2024)
-and others show that a layer can be worth less than its rate even under exact inference. Asked here is, on teachers
-whose answer is known: (a) how far the best encoder of a distribution stays from the exact posterior, against the
-distribution, its width, the strength of the couplings and the depth, and what the shape of a distribution costs where
-one unit a layer leaves nothing to factorise, but reverse conditionals of several modes; (b) where the decoder goes, and
-what it gives up, once it may move; (c) what a top layer that is needed by construction may cost (the weight β of its
-rate) before it is emptied, under exact and under factorised inference. On images, two stacks of three layers, of
-diagonal and of full-covariance Gaussians in both directions (one learned covariance a layer), stand beside them.
+B. Flach states a conjecture in his lecture on variational autoencoders. A layered belief network cannot in principle
+approximate the reverse conditionals of another one, and the last layers collapse because of it. Dang et al. (2024) and
+others show that a layer can be worth less than its rate even under exact inference. The exact posterior of a teacher is
+known, so three questions are asked of teachers.
+
+(a) How far does the best encoder stay from the exact posterior? It depends on the encoder's distribution and width, on
+    the strength of the couplings and on the depth. With one unit a layer there is nothing to factorise. What remains
+    is the shape of the distribution, as reverse conditionals have several modes.
+(b) Where does the decoder go, and what does it give up, once it may move?
+(c) A top layer is needed by construction. At which weight β of its rate is it emptied, under exact and under
+    factorised inference? That β is its β threshold.
+
+Two stacks of three layers are trained on images too: diagonal and full-covariance Gaussians in both directions, with
+one learned covariance a layer.
 
 Source: B. Flach, lecture on variational autoencoders; A. Dang et al., "Beyond Vanilla Variational Autoencoders:
 Detecting Posterior Collapse in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023.
@@ -26,40 +31,42 @@ from hvae.experiments.conjecture.claims_thresholds import thresholds
 from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("conjecture-widths", "conjecture-strengths", "conjecture-nonlinear", "conjecture-release", "conjecture-prices")
 
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 
 DEEP, NARROW = (6, 5, 5, 5), (6, 3, 3, 3)
-"""Bernoulli units of x, z1, z2, z3: wide, where z1 tells 32 of the 64 images apart, and a bottleneck of 8 states a
-layer"""
+"""Bernoulli units of x, z1, z2, z3: wide, where z1 tells 32 of 64 images apart, and a bottleneck of 8 states a layer"""
 
 GRID: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "strengths": (1.0, 2.0, 4.0), "n_teachers": 2, "wide": (4, 3, 3, 3), "narrow": (4, 2, 2, 2), "other": (),
         "widths": (8,), "masked": (16,), "n_steps": 150, "n_starts": 1, "n_released": 100,
-        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_priced": 30, "n_begun": 2, "n_closer": 1,
+        "grouped": (6, 3, 2), "powers": (0.0, 0.5, 1.5), "n_needed": 30, "n_needed_starts": 2, "n_closer": 1,
     },
     "cpu": {
         "strengths": (0.5, 1.0, 2.0, 4.0), "n_teachers": 6, "wide": DEEP, "narrow": NARROW,
         "other": ((6, 5, 5), (6, 5, 5, 5, 5)), "widths": (4, 16, 64), "masked": (4, 16), "n_steps": 1000,
         "n_starts": 2, "n_released": 1500,
-        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.9, 1.1, 1.5), "n_priced": 250, "n_begun": 3,
-        "n_closer": 5,
+        "grouped": (9, 3, 2), "powers": (-1.0, 0.0, 0.25, 0.5, 0.9, 1.1, 1.5), "n_needed": 250,
+        "n_needed_starts": 3, "n_closer": 5,
     },
     "paper": {
         "strengths": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "n_teachers": 16, "wide": (8, 6, 6, 6), "narrow": (8, 4, 2, 2),
         "other": ((8, 6, 6), (8, 6, 6, 6, 6)), "widths": (4, 16, 64, 256), "masked": (4, 16, 64), "n_steps": 5000,
         "n_starts": 4, "n_released": 10000,
         "grouped": (9, 3, 2), "powers": (-2.0, -1.0, 0.0, 0.125, 0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5, 2.0),
-        "n_priced": 2000, "n_begun": 8, "n_closer": 8,
+        "n_needed": 2000, "n_needed_starts": 8, "n_closer": 8,
     },
 }  # fmt: skip
-"""couplings, teachers, Bernoulli units a layer, hidden units, steps and starts of training; of part (c): Bernoulli
-units of x, z1 and z2, prices as powers of the threshold under exact inference, and steps that close in on a
-threshold"""
+"""Parts (a) and (b): couplings, teachers, Bernoulli units a layer, hidden units, steps and starts of training.
+
+Part (c): Bernoulli units of x, z1 and z2; each β as a power of the threshold under exact inference; steps and starts of
+training; steps that close in on a threshold.
+"""
 
 SIZES = ((3.0, 8.0), (6.0, 4.0))
-"""of the logits of x | z1 and z1 | z2 in part (c): x that tells z1 by half, and nearly"""
+"""Sizes of the logits of x | z1 and z1 | z2 in part (c): x tells half of z1, or nearly all."""
 GAUSSIAN_SIZES = ((0.5, 2.0), (1.0, 1.0))
 
 SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
@@ -67,7 +74,7 @@ SMOOTH: Mapping[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
     "cpu": ((1.0, 2.0, 4.0), (4, 16, 64), 400, 2),
     "paper": ((0.5, 1.0, 2.0, 4.0), (4, 16, 64, 256), 4000, 4),
 }
-"""of non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts"""
+"""Non-linear teachers: couplings, hidden units of Gaussian encoders, steps of each stage of training, starts."""
 
 claims = (*of_teachers, *shapes, *thresholds)
 
@@ -88,11 +95,11 @@ def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
-    from hvae.experiments.conjecture import bernoulli as teachers
-    from hvae.experiments.conjecture import grouped, released
-    from hvae.experiments.conjecture import linear as linear_teachers
-    from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
-    from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind
+    from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind, fixed_rows, known_stacks
+    from hvae.experiments.conjecture.grouped import grouped_rows
+    from hvae.experiments.conjecture.linear import gaussian_rows, linear_threshold_rows
+    from hvae.experiments.conjecture.nonlinear import nonlinear_rows
+    from hvae.experiments.conjecture.released import release_rows
     from hvae.experiments.truth.accuracy import gap_rows
 
     knobs = GRID[preset]
@@ -104,50 +111,43 @@ def measure(
     once = dataclasses.replace(budget, n_starts=1)
 
     def fixed() -> Any:
-        encoder_kinds = [linear, *nets, table]
-        shapes = {wide: encoder_kinds, **{widths: [linear, table] for widths in knobs["other"]}}
-        return teachers.fixed_rows(shapes, strengths, n_teachers, budget, say)
+        shapes = {wide: [linear, *nets, table], **{widths: [linear, table] for widths in knobs["other"]}}
+        return fixed_rows(shapes, strengths, n_teachers, budget, say)
 
     def rich_fixed() -> Any:
-        encoder_kinds = [EncoderKind("autoregressive", "linear"), *rich]
-        return teachers.fixed_rows({wide: encoder_kinds}, strengths, n_teachers, once, say)
+        encoders = [EncoderKind("autoregressive", "linear"), *rich]
+        return fixed_rows({wide: encoders}, strengths, n_teachers, once, say)
 
     def gaps() -> Any:
-        stacks = teachers.known_stacks(wide, strengths, 2, 8, linear, once)
+        stacks = known_stacks(wide, strengths, 2, 8, linear, once)
         return gap_rows(stacks, 64, 2000, seed=0, say=say)
 
     def release() -> Any:
         free = Budget(knobs["n_released"], 0.02, 1)
         shapes = {"wide": wide, "bottleneck": narrow}
-        encoder_kinds = [None, linear, *rich]
-        return released.release_rows(shapes, strengths, n_teachers, encoder_kinds, budget=once, released=free, say=say)
+        encoders = [None, linear, *rich]
+        return release_rows(shapes, strengths, n_teachers, encoders, budget=once, released=free, say=say)
 
-    threshold_budget = Budget(knobs["n_priced"], 0.05, knobs["n_begun"])
+    needed = Budget(knobs["n_needed"], 0.05, knobs["n_needed_starts"])
     powers, n_closer = knobs["powers"], knobs["n_closer"]
 
     def threshold() -> Any:
-        encoder_kinds = [linear, table, EncoderKind("autoregressive", "table", 4)]
         kinds = {"linear": SIZES, "parity": SIZES}
-        return grouped.grouped_rows(
-            knobs["grouped"], kinds, n_teachers, encoder_kinds, powers, threshold_budget, n_closer, say
-        )
+        encoders = [linear, table, EncoderKind("autoregressive", "table", 4)]
+        return grouped_rows(knobs["grouped"], kinds, n_teachers, encoders, powers, needed, n_closer, say)
 
     def linear_threshold() -> Any:
-        return linear_teachers.linear_threshold_rows(
-            (9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, threshold_budget, n_closer, say
-        )
+        return linear_threshold_rows((9, 3, 2), GAUSSIAN_SIZES, n_teachers, powers, needed, n_closer, say)
 
     def linear_fixed() -> Any:
-        return linear_teachers.gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
+        return gaussian_rows((1, 2, 3, 4), 4, strengths, n_teachers)
 
     def nonlinear() -> Any:
         couplings, hidden, n_steps, n_starts = SMOOTH[preset]
         gaussian = [EncoderKind("gaussian", "linear"), *(EncoderKind("gaussian", "mlp", width) for width in hidden)]
         mixtures = [EncoderKind("mixture", "mlp", 16, n_components) for n_components in (2, 4)]
-        encoder_kinds = [*gaussian, EncoderKind("gaussian", "free"), *mixtures, EncoderKind("nsf", "mlp", 16)]
-        return nonlinear_teachers.nonlinear_rows(
-            couplings, n_teachers, encoder_kinds, Budget(n_steps, 0.02, n_starts), say
-        )
+        encoders = [*gaussian, EncoderKind("gaussian", "free"), *mixtures, EncoderKind("nsf", "mlp", 16)]
+        return nonlinear_rows(couplings, n_teachers, encoders, Budget(n_steps, 0.02, n_starts), say)
 
     return {
         "fixed": fixed, "release": release, "threshold": threshold, "rich": rich_fixed, "gaps": gaps,

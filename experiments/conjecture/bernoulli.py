@@ -1,9 +1,8 @@
-"""Stacks of Bernoulli units whose answer is known, and encoders of many distributions trained on them without noise;
-rows of a table.
+"""Known stacks of Bernoulli units, and encoders of many kinds trained on them without noise: rows of a table.
 
-A teacher p is a belief network of Bernoulli units (`examples.binary_decoder`); its own distribution of x is the data,
-all of it, so nothing here is drawn but for `known_stacks`. Asked is what the best encoder of a distribution leaves of
-the gap. Nats.
+A teacher p is a belief network of Bernoulli units (`examples.binary_decoder`). The data are all values of x, weighed by
+p(x), so only `known_stacks` draws anything. The question is how much of the gap the best encoder of a kind leaves.
+Nats.
 """
 
 import itertools
@@ -28,11 +27,11 @@ from hvae.posterior import NetworkPosterior
 Widths = tuple[int, ...]
 """Bernoulli units of x, z1, …"""
 FIRST_TEACHER = 300
-"""seeds below this are those of the trials that the margins of the experiment were fixed by, and of an earlier run"""
+"""Trials that fixed the margins, and an earlier run, had the seeds below this."""
 
 
 class ParentTable(nn.Module):
-    """Outputs of their own for every state of the parent's Bernoulli units: the widest net there can be."""
+    """Separate outputs for every state of the parent's Bernoulli units: the widest net there can be."""
 
     places: Tensor
 
@@ -47,14 +46,14 @@ class ParentTable(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """What an encoder's layers may be."""
+    """The distribution and the net of every layer of an encoder."""
 
     name: str
-    """factorised or autoregressive, of Bernoulli units; gaussian, mixture or nsf"""
+    """Bernoulli units: factorised or autoregressive; real units: gaussian, mixture or nsf"""
     net: str
     """linear, mlp or table"""
     hidden: int = 0
-    """hidden units of the net and, autoregressive or nsf, of the masked net"""
+    """hidden units of the net, and of the masked net of autoregressive and nsf"""
     n_components: int = 0
     """of a mixture"""
 
@@ -93,7 +92,7 @@ class EncoderKind:
 
 
 def n_parameters(encoder: BeliefNetwork) -> int:
-    """Numbers that are free: what a mask leaves out is not counted."""
+    """Free numbers; those that a mask leaves out are not counted."""
     found = sum(parameter.numel() for parameter in encoder.parameters())
     for name in encoder.variables:
         family = encoder[name].family
@@ -110,7 +109,7 @@ def n_free(widths: Widths) -> int:
 
 @dataclass(frozen=True)
 class Teachers:
-    """Decoders of one shape, each of a strength and a number of its own, and their distributions of x."""
+    """Decoders of one shape, each with its strength and number, and their distributions of x."""
 
     widths: Widths
     strengths: Sequence[float]
@@ -143,21 +142,19 @@ class Teachers:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long is trained, and from how many starts; the best of a teacher's is kept."""
+    """Steps of training, and starts; the best start of each teacher is kept."""
 
     n_steps: int
     learning_rate: float
     n_starts: int
 
 
-def trained(teachers: Teachers, encoder_kind: EncoderKind, budget: Budget) -> Fit:
-    """The best encoder of ``encoder_kind`` for every teacher, which stays as it is."""
+def trained(teachers: Teachers, kind: EncoderKind, budget: Budget) -> Fit:
+    """The best encoder of a ``kind`` for every teacher; teachers stay as they are."""
     starts = []
     for decoder in teachers.decoders:
         for start in range(budget.n_starts):
-            starts.append(
-                Enumeration(decoder, encoder_kind.encoder(teachers.widths, torch.Generator().manual_seed(start)))
-            )
+            starts.append(Enumeration(decoder, kind.encoder(teachers.widths, torch.Generator().manual_seed(start))))
     weight = teachers.log_px().exp().repeat_interleave(budget.n_starts, 0)
     betas = (1.0,) * (len(teachers.widths) - 1)
     found = fit(starts, weight, betas, budget.n_steps, budget.learning_rate, decoder=False)
@@ -183,15 +180,14 @@ def fixed_rows(
     budget: Budget,
     say: Say,
 ) -> Arrays:
-    """One row per shape, strength, teacher and distribution: the exact layer gaps that the best encoder of the
-    distribution leaves."""
+    """One row per shape, strength, teacher and kind of encoder: the exact layer gaps that the best one leaves."""
     rows = []
-    for widths, encoder_kinds in shapes.items():
+    for widths, kinds in shapes.items():
         teachers = Teachers.of(widths, strengths, n_teachers)
         log_px = teachers.log_px()
-        for encoder_kind in encoder_kinds:
-            say(f"{'-'.join(map(str, widths))}: {encoder_kind}")
-            found = trained(teachers, encoder_kind, budget)
+        for kind in kinds:
+            say(f"{'-'.join(map(str, widths))}: {kind}")
+            found = trained(teachers, kind, budget)
             for index, stack in enumerate(found.stacks):
                 assert stack.encoder is not None
                 weight = log_px[index].exp()
@@ -200,10 +196,10 @@ def fixed_rows(
                 rows.append(
                     {
                         **teachers.described(index),
-                        "encoder": str(encoder_kind),
-                        "law": encoder_kind.name,
-                        "net": encoder_kind.net,
-                        "hidden": encoder_kind.hidden,
+                        "encoder": str(kind),
+                        "law": kind.name,
+                        "net": kind.net,
+                        "hidden": kind.hidden,
                         "n_parameters": n_parameters(stack.encoder),
                         "n_free": n_free(widths),
                         "gap_nats": float(gaps.sum()),
@@ -226,18 +222,17 @@ def chain_gaps(stack: Enumeration, weight: Tensor) -> Tensor:
 
 
 def known_stacks(
-    widths: Widths, strengths: Sequence[float], n_teachers: int, n_data: int, encoder_kind: EncoderKind, budget: Budget
+    widths: Widths, strengths: Sequence[float], n_teachers: int, n_data: int, kind: EncoderKind, budget: Budget
 ) -> Iterator[examples.KnownStack]:
-    """The same stacks with data drawn from their teachers, for the estimate of the gap."""
+    """Trained stacks with data drawn from their teachers, for the estimate of the gap."""
     teachers = Teachers.of(widths, strengths, n_teachers)
-    found, log_px = trained(teachers, encoder_kind, budget), teachers.log_px()
+    found, log_px = trained(teachers, kind, budget), teachers.log_px()
     for index, stack in enumerate(found.stacks):
         assert stack.encoder is not None
         source = torch.Generator().manual_seed(index)
-        x = bernoulli_states(widths[0])[
-            torch.multinomial(log_px[index].exp(), n_data, replacement=True, generator=source)
-        ]
+        drawn = torch.multinomial(log_px[index].exp(), n_data, replacement=True, generator=source)
+        x = bernoulli_states(widths[0])[drawn]
         model = HVAE(stack.decoder, NetworkPosterior(stack.encoder)).requires_grad_(False)
         strength, number = teachers.strengths[index], teachers.numbers[index]
-        name = f"teacher {number} at {strength:g}, {encoder_kind}"
+        name = f"teacher {number} at {strength:g}, {kind}"
         yield examples.KnownStack(name, "binary", strength, "best", model, x, DiscreteChain.of(stack.decoder))

@@ -1,6 +1,6 @@
-"""What the experiment `conjecture` decides, by t-intervals over teachers.
+"""Claims of the experiment `conjecture`, decided by t-intervals over teachers.
 
-The margins were fixed by trials on other teachers, before the run of `cpu`.
+Trials on other teachers fixed the margins before the run of `cpu`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Read = Callable[[Measured], Sample]
 
 
 def per_teacher(measured: Measured, part: str, column: str, **where: Any) -> Sample:
-    """``column`` of the one row of every teacher that ``where`` picks, by teacher."""
+    """``column`` of the one row that ``where`` picks for every teacher."""
     rows, what = find_part(measured, part), ", ".join(f"{name} {value}" for name, value in where.items())
     kept = np.all([rows[name] == value for name, value in where.items()], axis=0)
     numbers = rows["teacher"][kept].tolist()
@@ -73,7 +73,7 @@ def _lost(measured: Measured, shape: str, strength: float, encoder: str = LINEAR
 
 
 def _largest(measured: Measured, read: Callable[[float], Sample]) -> Sample:
-    """Of every teacher, the largest over the strengths that were measured."""
+    """The largest over the measured strengths, for every teacher."""
     strengths = find_part(measured, "release")["strength"].tolist()
     samples = [read(strength) for strength in sorted(set(strengths))]
     return Sample(np.max([sample.values for sample in samples], axis=0), samples[0].seeds)

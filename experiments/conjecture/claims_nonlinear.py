@@ -1,6 +1,6 @@
-"""What the part `nonlinear` of the experiment `conjecture` decides, by t-intervals over teachers.
+"""Claims on non-linear teachers, decided by t-intervals over teachers.
 
-The margins were fixed by trials on other teachers, before the run of `cpu`.
+Trials on other teachers fixed the margins before the run of `cpu`.
 """
 
 from hvae.analysis.claims import Measured, Sample

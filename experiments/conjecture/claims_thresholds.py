@@ -1,12 +1,12 @@
-"""What `conjecture` decides of a needed layer's price, by t-intervals over teachers; margins as in `conjecture`."""
+"""Claims on the β threshold of a needed layer, decided by t-intervals over teachers; margins as in `claims`."""
 
 import numpy as np
 
 from hvae.analysis.claims import Claim, Measured, Sample
 from hvae.experiments.conjecture.claims import LINEAR, claim, per_teacher, ratio
 
-SOURCE = "inference or price"
-PRICED = {
+SOURCE = "inference or β threshold"
+CASES = {
     f"{name}, {known} x": (part, {"kind": kind, "x_strength": x, "z_strength": z})
     for name, part, kind, sizes in (
         ("pairs", "threshold", "linear", ((3.0, 8.0), (6.0, 4.0))),
@@ -15,38 +15,38 @@ PRICED = {
     )
     for known, (x, z) in zip(("ambiguous", "telling"), sizes, strict=True)
 }
-"""teachers whose z2 is needed, in words: part, and what picks their rows"""
+"""Teachers that need z2, in words: their part, and what picks their rows."""
 
 
-def _threshold_of(measured: Measured, case: str, column: str, power: float, encoder: str) -> Sample:
-    part, where = PRICED[case]
+def _column(measured: Measured, case: str, column: str, power: float, encoder: str) -> Sample:
+    part, where = CASES[case]
     return per_teacher(measured, part, column, **where, power=power, inference=encoder)
 
 
 def _lowered(measured: Measured, case: str, encoder: str) -> Sample:
     """log of the threshold under ``encoder`` over that under exact inference."""
-    mine, exact = (_threshold_of(measured, case, "threshold_beta", 0.0, inference) for inference in (encoder, "exact"))
+    mine, exact = (_column(measured, case, "threshold_beta", 0.0, inference) for inference in (encoder, "exact"))
     return Sample(np.log(ratio(mine, exact).values), mine.seeds)
 
 
 def _kept(measured: Measured, case: str) -> Sample:
-    """Share of what z2 is worth that the factorised encoder has of it at β = 1."""
-    value, worth = (_threshold_of(measured, case, column, 0.0, LINEAR) for column in ("value_nats", "worth_nats"))
+    """The share of the worth of z2 that a factorised encoder keeps at β = 1."""
+    value, worth = (_column(measured, case, column, 0.0, LINEAR) for column in ("value_nats", "worth_nats"))
     return ratio(value, worth)
 
 
 def _above(measured: Measured, case: str) -> Sample:
-    both = [_threshold_of(measured, case, "top_nats", 1.5, inference) for inference in ("exact", LINEAR)]
+    both = [_column(measured, case, "top_nats", 1.5, inference) for inference in ("exact", LINEAR)]
     return Sample(np.maximum(both[0].values, both[1].values), both[0].seeds)
 
 
 def _of(case: str) -> list[Claim]:
-    widest = ["factorised table"] if PRICED[case][0] == "threshold" else []
+    widest = ["factorised table"] if CASES[case][0] == "threshold" else []
     return [
         *(
             claim(
                 SOURCE,
-                f"A {name} encoder lowers the price that empties z2 by more than 2 % ({case}).",
+                f"A {name} encoder lowers the β threshold of z2 by more than 2 % ({case}).",
                 "log of its threshold β* over that of exact inference",
                 lambda m, name=name: _lowered(m, case, name),  # type: ignore[misc]
                 "below",
@@ -57,15 +57,15 @@ def _of(case: str) -> list[Claim]:
         ),
         claim(
             SOURCE,
-            f"Half way from β = 1 to the exact threshold z2 is empty under a {LINEAR} encoder ({case}).",
+            f"Half way from β = 1 to the exact threshold, z2 is empty under a {LINEAR} encoder ({case}).",
             "I_p(z1; z2) at the root of the exact β*",
-            lambda m: _threshold_of(m, case, "top_nats", 0.5, LINEAR),
+            lambda m: _column(m, case, "top_nats", 0.5, LINEAR),
             "below",
             0.1,
         ),
         claim(
             SOURCE,
-            f"As far above it z2 is empty under both inferences ({case}).",
+            f"As far above that threshold, z2 is empty under both inferences ({case}).",
             "the larger I_p(z1; z2) at the exact β* to the power of 1.5",
             lambda m: _above(m, case),
             "below",
@@ -73,8 +73,8 @@ def _of(case: str) -> list[Claim]:
         ),
         claim(
             SOURCE,
-            f"At β = 1 a {LINEAR} encoder keeps more than half of what z2 is worth ({case}).",
-            "what its bound has above the bound without z2, as a share of the worth",
+            f"At β = 1 a {LINEAR} encoder keeps more than half of the worth of z2 ({case}).",
+            "gain of its bound over the bound without z2, as a share of the worth",
             lambda m: _kept(m, case),
             "above",
             0.5,
@@ -83,4 +83,4 @@ def _of(case: str) -> list[Claim]:
     ]
 
 
-thresholds = tuple(one for case in PRICED for one in _of(case))
+thresholds = tuple(one for case in CASES for one in _of(case))

@@ -1,7 +1,7 @@
 """Stacks of Bernoulli units trained without noise: every state of every layer at once, many stacks at once.
 
-A bottom-up posterior and a Markov decoder over enumerable layers are tables, and the bound of data of distribution
-w(x), with the rate of layer l weighed by β_l, is a sum along the chain,
+A bottom-up posterior and a Markov decoder over enumerable layers are tables. The data have the distribution w(x), and
+β_l weighs the rate of layer l. Then the bound is a sum along the chain,
 
     B = sum_x w(x) E_q [log p(x | z_1) - sum_l β_l (log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}))],    z_0 = x.
 
@@ -9,9 +9,9 @@ Its maximum over *all* bottom-up q is known by recursion from the top: with V_L 
 
     V_{l-1}(z_{l-1}) = β_l log sum over z_l of exp((β_{l-1} log p(z_{l-1} | z_l) + V_l(z_l)) / β_l),
 
-so `best_bound` = sum_x w(x) V_0(x) is what exact inference reaches; with all β = 1 it is E_w log p(x). Where
-`DiscreteChain` answers about one stack and checks what it is given, this has no branch on data, and so runs under
-`vmap` over stacks of one shape. float64, nats.
+so `best_bound` = sum_x w(x) V_0(x) is the bound under exact inference; with all β = 1 it is E_w log p(x).
+`DiscreteChain` answers about one stack and checks its input. This module has no branch on data, so it runs under `vmap`
+over stacks of one shape. float64, nats.
 
 Axes: X states of x, S states of a latent, R stacks.
 """
@@ -36,7 +36,7 @@ def bernoulli_states(n_units: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Tables:
-    """A decoder over x and the latents z1, z2, …, and a bottom-up posterior, in logarithms."""
+    """A decoder over x and the latents z1, z2, …, and a bottom-up posterior, as log-probabilities."""
 
     down: Sequence[Tensor]
     """log p(x | z_1) `[S_1, X]`, log p(z_1 | z_2) `[S_2, S_1]`, …"""
@@ -59,21 +59,23 @@ class Tables:
         return (weight * betas[0] * self._scores(betas)[0].logsumexp(-1)).sum()
 
     def best(self, betas: Sequence[float] | Tensor) -> "Tables":
-        """The same decoder with the posterior that reaches `best_bound`; with all β = 1 the exact one."""
+        """This decoder with the posterior that reaches `best_bound`; with all β = 1 the exact posterior."""
         return replace(self, up=[score.log_softmax(-1) for score in self._scores(betas)])
 
     def _scores(self, betas: Sequence[float] | Tensor) -> list[Tensor]:
         """(β_{l-1} log p(z_{l-1} | z_l) + V_l(z_l)) / β_l `[S_{l-1}, S_l]` for l = 1, 2, …."""
-        thresholds = [1.0, *betas]
-        value, found = thresholds[-1] * self.top, []
+        beta = [1.0, *betas]
+        value, found = beta[-1] * self.top, []
         for layer in range(len(self.down), 0, -1):
-            found.append((thresholds[layer - 1] * self.down[layer - 1].mT + value) / thresholds[layer])
-            value = thresholds[layer] * found[-1].logsumexp(-1)
+            found.append((beta[layer - 1] * self.down[layer - 1].mT + value) / beta[layer])
+            value = beta[layer] * found[-1].logsumexp(-1)
         return found[::-1]
 
     def rates(self, weight: Tensor) -> Tensor:
-        """E log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) `[L]` on data of distribution ``weight``; at the top a
-        divergence."""
+        """E log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) `[L]` on data of distribution ``weight``.
+
+        At the top it is a divergence.
+        """
         one = torch.eye(len(self.up), dtype=weight.dtype)
         return self.bound(weight, torch.zeros_like(one[0])) - torch.stack([self.bound(weight, beta) for beta in one])
 
@@ -121,8 +123,10 @@ def _mutual(pair: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 class Enumeration(nn.Module):
-    """A decoder and, unless inference is exact, a bottom-up encoder over layers of Bernoulli units; a call makes
-    their tables."""
+    """A decoder and a bottom-up encoder over layers of Bernoulli units; a call makes their tables.
+
+    Exact inference has no encoder.
+    """
 
     def __init__(self, decoder: BeliefNetwork, encoder: BeliefNetwork | None) -> None:
         super().__init__()
@@ -164,11 +168,9 @@ def fit(
     *,
     decoder: bool = True,
 ) -> Fit:
-    """Raise the bound on data of distribution ``weight [R, X]``, the rates weighed by ``betas`` `[L]` or `[R, L]`:
-    `ascend`.
+    """Raise the bound by `ascend` on data of distribution ``weight [R, X]``; ``betas [L]`` or `[R, L]` weigh the rates.
 
-    Exact inference where a stack has no encoder. ``decoder=False`` trains the encoder alone. The stacks handed over
-    stay as they are.
+    A stack without encoder has exact inference. ``decoder=False`` trains the encoder alone. Given stacks do not change.
     """
     parameters, buffers = stack_module_state(list(stacks))
     trained = {name: value.detach().clone() for name, value in parameters.items()}
@@ -177,16 +179,14 @@ def fit(
         trained[name].requires_grad_(True)
     template = copy.deepcopy(stacks[0]).to("meta")
     exact = template.encoder is None
-    thresholds = torch.as_tensor(betas, dtype=weight.dtype).expand(len(stacks), -1)
+    every_beta = torch.as_tensor(betas, dtype=weight.dtype).expand(len(stacks), -1)
 
-    def bound(
-        values: dict[str, Tensor], constants: dict[str, Tensor], distribution: Tensor, beta_power: Tensor
-    ) -> Tensor:
+    def bound(values: dict[str, Tensor], constants: dict[str, Tensor], weight: Tensor, betas: Tensor) -> Tensor:
         tables: Tables = functional_call(template, (values, constants), ())
-        return tables.best_bound(distribution, beta_power) if exact else tables.bound(distribution, beta_power)
+        return tables.best_bound(weight, betas) if exact else tables.bound(weight, betas)
 
     def bounds() -> Tensor:
-        found: Tensor = vmap(bound)(trained, buffers, weight, thresholds)
+        found: Tensor = vmap(bound)(trained, buffers, weight, every_beta)
         return found
 
     last, change = ascend([trained[name] for name in free], bounds, n_steps, learning_rate)

@@ -1,4 +1,4 @@
-"""The conjecture on known teachers: what encoders leave, where released decoders go, and which cells lose the top."""
+"""The conjecture on known teachers: gaps that encoders leave, released decoders, and the β threshold of the top."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from hvae.analysis import style
 from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array
-from hvae.experiments.conjecture.tables import cases, each, encoder_kinds, relative
+from hvae.experiments.conjecture.tables import cases, each, encoders, relative
 
 FLOOR = 1e-6
 """nats; what is less is drawn here"""
@@ -21,10 +21,10 @@ def widths(measured: Measured) -> Figure | None:
     """Mean layer gap against hidden units, a panel for each strength: one point per teacher, line through medians."""
     if "fixed" not in measured:
         return None
-    rows = encoder_kinds(measured)
+    rows = encoders(measured)
     rows = {name: values[rows["depth"] == 3] for name, values in rows.items()}
     if not len(rows["depth"]):
-        rows = encoder_kinds(measured)
+        rows = encoders(measured)
     strengths = sorted(set(rows["strength"].tolist()))
     ticks = sorted({int(hidden) for hidden in rows["hidden"]})
     with style.settings():
@@ -36,11 +36,11 @@ def widths(measured: Measured) -> Figure | None:
             if len(limit):
                 one.axhline(float(np.median(limit)), color=style.GREY, linewidth=0.7, linestyle="--")
                 one.axhspan(float(limit.min()), float(limit.max()), color=style.GREY, alpha=0.15, linewidth=0)
-            for index, encoder_kind in enumerate(("factorised", "autoregressive")):
+            for index, name in enumerate(("factorised", "autoregressive")):
                 medians = []
                 for hidden in ticks:
                     gaps = rows["layer_gap_nats"][
-                        at & (rows["law"] == encoder_kind) & (rows["net"] != "table") & (rows["hidden"] == hidden)
+                        at & (rows["law"] == name) & (rows["net"] != "table") & (rows["hidden"] == hidden)
                     ]
                     place = ticks.index(hidden) + 0.08 * (2 * index - 1)
                     _points(one, place, np.maximum(gaps, FLOOR), index)
@@ -54,15 +54,14 @@ def widths(measured: Measured) -> Figure | None:
             one.set_ylabel("gap (nats a layer)")
         for one in axes[-2:]:
             one.set_xlabel("hidden units")
-        handles = [_dot(index, encoder_kind) for index, encoder_kind in enumerate(("factorised", "autoregressive"))]
+        handles = [_dot(index, name) for index, name in enumerate(("factorised", "autoregressive"))]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="factorised table"))
         made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1)
         return made
 
 
 def strengths(measured: Measured) -> Figure | None:
-    """Mean layer gap against the strength of the couplings, by depth: Bernoulli units (free tables), and
-    linear-Gaussian."""
+    """Mean layer gap against the strength of the couplings, by depth: Bernoulli (free tables) and linear-Gaussian."""
     if not {"fixed", "linear"} <= set(measured):
         return None
     bernoulli = measured["fixed"]
@@ -71,7 +70,7 @@ def strengths(measured: Measured) -> Figure | None:
         made = style.figure(5.2)
         axes = made.subplots(1, 2, sharey=True)
         depths = sorted({int(depth) for rows in (table, measured["linear"]) for depth in rows["depth"]})
-        sides = (("Bernoulli units, table", table), ("linear-Gaussian, diagonal", measured["linear"]))
+        sides = (("Bernoulli, table", table), ("linear-Gaussian, diagonal", measured["linear"]))
         for one, (title, rows) in zip(axes, sides, strict=True):
             one.set_title(title, pad=3)
             ticks = sorted(set(rows["strength"].tolist()))
@@ -141,7 +140,7 @@ def release(measured: Measured) -> Figure | None:
 
 
 def thresholds(measured: Measured) -> Figure | None:
-    """I_p(z1; z2) against the price, a panel for each kind of teacher; ticks above: thresholds, one per teacher."""
+    """I_p(z1; z2) against β, a panel for each kind of teacher; ticks above: thresholds, one per teacher."""
     found = cases(measured)
     if not found:
         return None
@@ -167,7 +166,7 @@ def thresholds(measured: Measured) -> Figure | None:
         for one in axes[::2]:
             one.set_ylabel("I(z1; z2) (nats)")
         for one in axes[-2:]:
-            one.set_xlabel("price: log β / log β* exact")
+            one.set_xlabel("log β / log β* exact")
         made.legend(
             handles=[_dot(index, str(name)) for index, name in enumerate(names)],
             loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1,

@@ -1,4 +1,4 @@
-"""Non-linear Gaussian teachers: the gap that the best encoder of every distribution leaves."""
+"""Non-linear Gaussian teachers: the gap that the best encoder of every kind leaves."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +13,8 @@ FLOOR = 1e-5
 """nats; what is less is drawn here"""
 
 
-def encoder_kinds(measured: Measured) -> Figure | None:
-    """Mean layer gap by distribution, a line through the medians of each strength, one point per teacher."""
+def distributions(measured: Measured) -> Figure | None:
+    """Mean layer gap by kind of encoder: one point per teacher, a line through the medians of each strength."""
     if PART not in measured:
         return None
     rows = measured[PART]

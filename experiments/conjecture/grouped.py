@@ -1,4 +1,4 @@
-"""Bernoulli units whose units of z1 write pixels of their own, trained at a price on z2; see `thresholds`. Nats."""
+"""Teachers of Bernoulli units that need z2: every unit of z1 writes its own pixels; see `thresholds`. Nats."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,16 +14,16 @@ from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 
 SIDE_BY_SIDE = 48
-"""stacks trained at once: more of them no longer fit a processor's cache"""
+"""stacks trained at once; more do not fit a processor's cache"""
 Strengths = tuple[float, float]
 """size of the logits of x | z1 and of z1 | z2"""
 
 
 class OwnPixels(nn.Module):
-    """Every unit of the parent writes the logits of pixels of its own, side by side."""
+    """Every unit of the parent writes the logits of its own pixels."""
 
     def __init__(self, weight: Tensor) -> None:
-        """``weight`` is `[units, pixels of each]`; halfway on, the logits are 0."""
+        """``weight`` is `[units, pixels of each]`; for a unit at 1/2 the logits are 0."""
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(-weight / 2)
 
@@ -32,11 +32,10 @@ class OwnPixels(nn.Module):
 
 
 def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: torch.Generator) -> BeliefNetwork:
-    """x, z1, z2 with pixels of their own; logits of random signs, 0.5 to 1.5 times ``strengths``.
+    """x, z1, z2, where each unit of z1 has its own pixels; logits of random signs, 0.5 to 1.5 times ``strengths``.
 
-    p(z1 | z2) is a table of logits: ``linear`` in z2, with units of z1 that are not fair; or, where ``kind`` is
-    ``parity``, each unit of z1 follows the parity of a set of Bernoulli units of z2: pairs of z1 are independent, and
-    not three.
+    p(z1 | z2) is a table of logits. With ``kind`` ``linear`` they are linear in z2, and units of z1 are not fair. With
+    ``parity`` each unit of z1 follows the parity of a set of units of z2: pairs of z1 are independent, three are not.
     """
     n_x, n_z1, n_z2 = widths
 
@@ -64,7 +63,7 @@ def grouped_decoder(widths: Widths, kind: str, strengths: Strengths, source: tor
 
 
 def log_groups(log_px: Tensor, n_groups: int) -> Tensor:
-    """log prod_g p(x_g) `[X]` of the distribution ``log_px [X]`` of Bernoulli units, as many in every group."""
+    """log prod_g p(x_g) `[X]` of the distribution ``log_px [X]`` of Bernoulli units; all groups have one size."""
     size = round(len(log_px) ** (1 / n_groups))
     cube, product = log_px.reshape((size,) * n_groups), torch.zeros_like(log_px).reshape((size,) * n_groups)
     for group in range(n_groups):
@@ -97,12 +96,10 @@ def teacher(widths: Widths, kind: str, strengths: Strengths, number: int) -> Nee
     return Needing(described, worth, local_threshold(tables), without, (decoder, tables))
 
 
-def trained_at_betas(
-    teachers: Sequence[Needing], widths: Widths, encoder_kind: EncoderKind | None, budget: Budget
-) -> Train:
+def trained_at_betas(teachers: Sequence[Needing], widths: Widths, kind: EncoderKind | None, budget: Budget) -> Train:
     """Starts: the teacher; the teacher with next to no z2, at the bound without it; random weights.
 
-    An encoder is first trained to the decoder it starts with. Without ``encoder_kind`` inference is exact.
+    An encoder is first trained on the decoder that it starts with. Without ``kind`` inference is exact.
     """
 
     def begun(job: Job) -> Enumeration:
@@ -119,7 +116,7 @@ def trained_at_betas(
             assert isinstance(outputs, Tensor)
             with torch.no_grad():
                 outputs.copy_(on.logit() + 0.1 * torch.randn(outputs.shape, generator=source, dtype=torch.float64))
-        return Enumeration(decoder, None if encoder_kind is None else encoder_kind.encoder(widths, source))
+        return Enumeration(decoder, None if kind is None else kind.encoder(widths, source))
 
     def train(jobs: Sequence[Job]) -> list[Solution]:
         parts = [jobs[start : start + SIDE_BY_SIDE] for start in range(0, len(jobs), SIDE_BY_SIDE)]
@@ -129,7 +126,7 @@ def trained_at_betas(
         weight = torch.stack([teachers[job.teacher].truth[1].marginals()[0].exp() for job in jobs])
         betas = torch.tensor([[1.0, job.beta] for job in jobs], dtype=torch.float64)
         stacks: Sequence[Enumeration] = [begun(job) for job in jobs]
-        if encoder_kind is not None and jobs[0].state is None:
+        if kind is not None and jobs[0].state is None:
             stacks = fit(stacks, weight, betas, budget.n_steps // 2, budget.learning_rate, decoder=False).stacks
         found = fit(stacks, weight, betas, budget.n_steps, budget.learning_rate)
         return [
@@ -156,10 +153,10 @@ def _solution(teacher: Needing, beta: float, stack: Enumeration, late_gain: floa
 
 
 def grouped_rows(
-    widths: Widths, kinds: Mapping[str, Sequence[Strengths]], n_teachers: int, encoder_kinds: Sequence[EncoderKind],
+    widths: Widths, kinds: Mapping[str, Sequence[Strengths]], n_teachers: int, encoders: Sequence[EncoderKind],
     powers: Sequence[float], budget: Budget, n_closer: int, say: Say,
 ) -> Arrays:  # fmt: skip
-    """`threshold_rows` of the first ``n_teachers`` teachers, of every kind and strengths, that need z2."""
+    """`threshold_rows` of the first ``n_teachers`` that need z2, for every kind of teacher and its strengths."""
     teachers = [
         one
         for kind, own in kinds.items()
@@ -167,7 +164,7 @@ def grouped_rows(
         for one in needing(lambda number, k=kind, s=strengths: teacher(widths, k, s, number), n_teachers)  # type: ignore[misc]
     ]
     trains = {
-        "exact" if encoder_kind is None else str(encoder_kind): trained_at_betas(teachers, widths, encoder_kind, budget)
-        for encoder_kind in (None, *encoder_kinds)
+        "exact" if encoder is None else str(encoder): trained_at_betas(teachers, widths, encoder, budget)
+        for encoder in (None, *encoders)
     }
     return threshold_rows(teachers, trains, powers, budget.n_starts, n_closer, say)

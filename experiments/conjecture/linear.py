@@ -1,16 +1,16 @@
-"""Linear-Gaussian teachers: what the best diagonal encoder leaves, in closed form, and what a second layer may cost.
+"""Linear-Gaussian teachers: the gap of the best diagonal encoder, in closed form, and the β threshold of z2.
 
     p(z2) = N(0, I), p(z1 | z2) = N(U2 z2, I), p(x | z1) = N(U1 z1, I),
     q(z1 | x) = N(W1 x, S1), q(z2 | z1) = N(W2 z1, S2),
 
-trained on data of covariance C with the rate of z2 weighed by β. The best q of a given decoder is Gaussian, so full S1
-and S2 are exact inference. With a free U1 nothing is asked of either: it carries whatever covariance U2 could give z1,
-and a rotation of z1, which nobody sees, makes a reverse conditional diagonal. So every unit of z1 writes coordinates of
-x of its own here, and U1 can do neither; see `thresholds`. z2 may still be turned, so q(z2 | z1) is diagonal at no
-cost.
+trained on data of covariance C, with β as weight of the rate of z2. The best q of a given decoder is Gaussian, so full
+S1 and S2 are exact inference. A free U1 would need neither z2 nor full covariances. It can carry every covariance that
+U2 gives z1. It also allows a rotation of z1, which changes no p(x) and makes a reverse conditional diagonal. So here
+every unit of z1 writes its own coordinates of x, and U1 can do neither; see `thresholds`. z2 can still be rotated, so a
+diagonal q(z2 | z1) costs nothing.
 
-Prices below 1 have no optimum: scale a unit of z1 by t → ∞ (its column of U1 by 1/t, its row of U2 and of W1 by t). The
-entropy of q(z1 | x) grows by log t and the divergence of q(z2 | z1) by log t as well, which gains (1 - β) log t. Nats.
+β < 1 has no optimum: scale a unit of z1 by t → ∞ (its column of U1 by 1/t, its row of U2 and of W1 by t). The entropy
+of q(z1 | x) and the divergence of q(z2 | z1) both grow by log t, which gains (1 - β) log t. Nats.
 """
 
 import math
@@ -54,7 +54,7 @@ def gaussian_rows(depths: Sequence[int], units: int, strengths: Sequence[float],
 
 
 def two_layer_bound(w: Weights, covariance: Tensor, beta: Tensor | float) -> Tensor:
-    """The bound of x ~ N(0, ``covariance``) under two layers; S1 and S2 are from triangular roots r1 and r2."""
+    """The bound of x ~ N(0, ``covariance``) under two layers; r1 and r2 are triangular roots of S1 and S2."""
     u1, u2, w1, w2 = w["u1"], w["u2"], w["w1"], w["w2"]
     s1, s2 = w["r1"] @ w["r1"].mT, w["r2"] @ w["r2"].mT
     first = w1 @ covariance @ w1.mT + s1  # E z1 z1'
@@ -181,7 +181,7 @@ def linear_threshold_rows(
     widths: Widths, strengths: Sequence[tuple[float, float]], n_teachers: int, powers: Sequence[float],
     budget: Budget, n_closer: int, say: Say,
 ) -> Arrays:  # fmt: skip
-    """`threshold_rows` of the first ``n_teachers`` teachers of every ``strengths`` that need z2; prices from 1 on."""
+    """`threshold_rows` of the first ``n_teachers`` that need z2, for every pair of ``strengths``; β is at least 1."""
     teachers = [
         one
         for pair in strengths

@@ -1,19 +1,19 @@
-"""Chains of one Gaussian unit a layer, on equally spaced values: reverse conditionals, and gaps of any encoder of them.
+"""Chains of one Gaussian unit a layer, on equally spaced values: reverse conditionals, and gaps of any encoder.
 
-With h the spacing of a variable's values, an integral over it is h times a sum, of an error that falls geometrically
-(`hvae.exact.nodes`). So, to rounding,
+Let h be the spacing of a variable's values. An integral over it is h times a sum, with an error that falls
+geometrically (`hvae.exact.nodes`). So, to rounding,
 
     p(z_{l-1}) = h_l sum over z_l of p(z_{l-1} | z_l) p(z_l),
     p(z_l | z_{l-1}) = p(z_{l-1} | z_l) p(z_l) / p(z_{l-1}),
     G_l = E_q(z_{l-1}) h_l sum over z_l of q(z_l | z_{l-1}) (log q(z_l | z_{l-1}) - log p(z_l | z_{l-1})),    z_0 = x,
 
-on all values of x, weighed by p(x). What no Gaussian distribution goes below, were mean and deviation free for every
-parent, is known by recursion from the top: with V_{L+1} = 0,
+on all values of x, weighed by p(x). The least gap of a Gaussian with free mean and deviation for every parent is known
+by recursion from the top: with V_{L+1} = 0,
 
     V_l(z_{l-1}) = min over m, s of E_N(z_l; m, s²) [log N(z_l; m, s²) - log p(z_l | z_{l-1}) + V_{l+1}(z_l)]
 
-is the infimum of sum over k >= l of G_k from z_{l-1} on, and E_p(x) V_1(x) of the gap. Where `Quadrature` walks a
-posterior's own noise, and so needs one, the values here are the decoder's alone. float64, nats.
+is the infimum of sum over k >= l of G_k from z_{l-1} on, and E_p(x) V_1(x) that of the gap. `Quadrature` walks the
+noise of a posterior; the values here depend on the decoder alone. float64, nats.
 
 Axes: P values of the parent, S values of the child, C candidates.
 """
@@ -32,7 +32,7 @@ from hvae.families import DiagonalGaussian, FullGaussian
 from hvae.network import BeliefNetwork, Conditional
 
 MASS = 1e-4
-"""of x and of the latents, which may be lost between the values or beyond them"""
+"""share of x and of the latents that may be lost between the values or beyond them"""
 WIDEST, N_DEVIATIONS, N_MEANS = 3.0, 24, 96
 """of the candidates of a Gaussian: the largest deviation, how many deviations, how many means"""
 N_ZOOMS, N_ACROSS = 12, 5
@@ -57,8 +57,8 @@ class Lines:
     def of(decoder: BeliefNetwork, n_values: int, reach: float) -> "Lines":
         """``n_values`` of every variable, which reach ``reach`` deviations beyond the means of its distribution.
 
-        Raises `NoReferenceError` where a variable is no Gaussian unit or no link of a chain, or the values lose a
-        ten-thousandth of the mass.
+        Raises `NoReferenceError` for a variable that is no Gaussian unit or no link of a chain, and for values that
+        lose a ten-thousandth of the mass.
         """
         values: dict[str, Tensor] = {}
         down: dict[str, Tensor] = {}
@@ -97,7 +97,7 @@ class Lines:
 
     @torch.no_grad()
     def gaps(self, encoder: BeliefNetwork) -> tuple[Tensor, float]:
-        """G_l `[L]` of a bottom-up ``encoder`` on p(x), and how far the mass of q on the values is from 1 at most."""
+        """G_l `[L]` of a bottom-up ``encoder`` on p(x), and the largest error of the mass of q on the values."""
         weight, found, off = self.weight("x"), [], 0.0
         for name in self.latents:
             log_q = scored(encoder[name], self.values[self._child(name)], self.values[name])
@@ -112,8 +112,7 @@ class Lines:
         return self._least[latent][0]
 
     def least_gaussian(self) -> Tensor:
-        """G_l `[L]` of Gaussian distributions whose mean and deviation are free for every parent: their sum is the
-        infimum."""
+        """G_l `[L]` of Gaussians with free mean and deviation for every parent; their sum is the infimum."""
         weight, sums = self.weight("x"), []
         for name in self.latents:
             value, log_q = self._least[name]
@@ -123,7 +122,7 @@ class Lines:
         return torch.stack([first - rest for first, rest in itertools.pairwise(sums)])
 
     def multimodal(self, latent: str) -> Tensor:
-        """The share of parents, by p, whose p(z_l | z_{l-1}) has two modes of at least 1 % of the highest."""
+        """The share of parents, by p, with two modes of p(z_l | z_{l-1}) of at least 1 % of the highest."""
         log_density = self.reverse(latent)
         density = (log_density - log_density.amax(-1, keepdim=True)).exp()
         left, middle, right = density[:, :-2], density[:, 1:-1], density[:, 2:]
@@ -132,7 +131,7 @@ class Lines:
 
     @cached_property
     def _least(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """V_l, and the log-probabilities of the distribution that has it `[P, S]`, from the top down."""
+        """V_l, and the log-probabilities of the distribution that reaches it `[P, S]`, from the top down."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
         above = torch.zeros_like(self.values[self.latents[-1]])
         for name in reversed(self.latents):
@@ -156,11 +155,11 @@ def _log_spacing(values: Tensor) -> Tensor:
 
 
 def _least(log_target: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """min over m, s of E_N(v; m, s²) [log N(v; m, s²) - log_target(v)] for each of ``log_target [P, S]``, and the
-    log-probabilities of the values under the distribution that has it `[P, S]`.
+    """min over m, s of E_N(v; m, s²) [log N(v; m, s²) - log_target(v)] for each of ``log_target [P, S]``.
 
-    The best of a grid of candidates, which is then drawn together about it, so no local minimum can hold it. No
-    deviation is below the spacing, where a sum over values is no integral.
+    Also the log-probabilities of the values under the distribution that reaches it `[P, S]`. A grid of candidates is
+    searched, then narrowed around its best, so no local minimum can hold the search. No deviation is below the
+    spacing, where a sum over values is no integral.
     """
     log_spacing = float(_log_spacing(values))
     means = values[:: max(1, len(values) // N_MEANS)]

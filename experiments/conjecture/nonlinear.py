@@ -1,12 +1,12 @@
-"""Non-linear Gaussian teachers of one unit a layer, and encoders of many distributions trained on them without noise.
+"""Non-linear Gaussian teachers of one unit a layer, and encoders of many kinds trained on them without noise.
 
     p(z2) = N(0, 1),    p(z1 | z2) = N(f(z2), s²),    p(x | z1) = N(g(z1), s²),
 
-f and g random sums of tanh, of mean 0 and so scaled that z1 and x have variance 1: with the strength f's deviation in
-units of the noise's, s² = 1 / (1 + strength²). One unit a layer leaves nothing to factorise; where f turns, p(z2 | z1)
-has several modes. Training sums over equally spaced values of x, z1 and z2 (`OnValues`), so nothing is drawn; the gaps
-of the rows are integrals of divergences over finer values (`lines`). Of flows there is nsf alone: a
-masked autoregressive flow of one unit is affine, a Gaussian. Nats.
+f and g are random sums of tanh with mean 0, scaled so that z1 and x have variance 1. The strength is the deviation of f
+in units of the noise's, so s² = 1 / (1 + strength²). With one unit a layer there is nothing to factorise. Where f
+turns, p(z2 | z1) has several modes. Training sums over equally spaced values of x, z1 and z2 (`OnValues`), so nothing
+is drawn. The gaps of the rows are integrals of divergences over finer values (`lines`). nsf is the only flow: a masked
+autoregressive flow of one unit is affine, so a Gaussian. Nats.
 """
 
 import copy
@@ -32,14 +32,14 @@ from hvae.network import BeliefNetwork, Conditional
 
 N_TANH = 8
 STEEPEST = 3.0
-"""slope of a tanh in units of its input's deviation; the flattest has a third of it"""
+"""largest slope of a tanh in units of its input's deviation; the smallest is a third of it"""
 DEPTH = 2
 TRAINED, MEASURED = (96, 4.5), (288, 6.5)
 """values of every variable, and how many deviations they reach, in training and for the gaps"""
 
 
 def smooth_decoder(strength: float, source: torch.Generator) -> BeliefNetwork:
-    """The decoder of one teacher; ``source`` decides directions, which are the same at every strength."""
+    """The decoder of one teacher; ``source`` fixes the directions, which are the same at every strength."""
     root = Root(torch.zeros(1).double(), learned=False)
     conditionals = [Conditional("z2", [], root, DiagonalGaussian(1, variance="fixed").double())]
     signal, log_noise = strength / math.sqrt(1 + strength**2), -math.log1p(strength**2)
@@ -59,8 +59,8 @@ def smooth_decoder(strength: float, source: torch.Generator) -> BeliefNetwork:
         family = DiagonalGaussian(1, variance="fixed", log_variance=log_noise).double()
         conditionals.append(Conditional(name, [above], net, family))
         below = torch.linspace(-6, 6, 1001, dtype=torch.float64)
-        encoder_kind = torch.exp(-(below.unsqueeze(-1) - mean).square() / (2 * math.exp(log_noise))) @ weight
-        values, weight = below, encoder_kind / encoder_kind.sum()
+        density = torch.exp(-(below.unsqueeze(-1) - mean).square() / (2 * math.exp(log_noise))) @ weight
+        values, weight = below, density / density.sum()
     return BeliefNetwork(conditionals).requires_grad_(False)
 
 
@@ -81,11 +81,11 @@ def _sum_of_tanh(source: torch.Generator) -> nn.Sequential:
 
 
 class OnValues(nn.Module):
-    """A teacher's tables over values, which stay as they are, and an encoder's, each row made to sum to 1.
+    """A teacher's fixed tables over values, and an encoder's; each row sums to 1.
 
-    So the bound is one of a chain of discrete variables, which no distribution can gain on by hiding between the
-    values. A call answers what both stages of training raise: `told`, sum over l of E_p log q(z_l | z_{l-1}) under the
-    teacher's own pairs, which is greatest where q covers every mode; and the bound on p(x).
+    So the bound is that of a chain of discrete variables. No distribution can gain by mass between the values. A call
+    answers what the two stages of training raise. `told` is the sum over l of E_p log q(z_l | z_{l-1}) under the
+    teacher's own pairs. It is greatest where q covers every mode. The second is the bound on p(x).
     """
 
     def __init__(self, lines: Lines, encoder: BeliefNetwork) -> None:
@@ -130,8 +130,8 @@ class OnValues(nn.Module):
 def fitted(stacks: Sequence[OnValues], budget: Budget) -> tuple[list[OnValues], Tensor]:
     """The stacks with encoders trained side by side, and what the last tenth of the steps gained `[R]`.
 
-    First `told`, as the bound alone gives up modes that q does not cover from the start; then the bound, with as many
-    steps. The stacks handed over stay as they are.
+    `told` is raised first, as the bound alone gives up modes that q does not cover at the start. The bound follows,
+    with as many steps. The given stacks do not change.
     """
     parameters, buffers = stack_module_state(list(stacks))
     free = {name: value.detach().clone().requires_grad_(True) for name, value in parameters.items()}
@@ -153,11 +153,13 @@ def fitted(stacks: Sequence[OnValues], budget: Budget) -> tuple[list[OnValues], 
     return made, change
 
 
-def started(encoder_kind: EncoderKind, start: int) -> BeliefNetwork:
-    """An untrained encoder. Its hidden units turn all over the values of the parent, where biases of 0 would have all
-    turn in one place."""
+def started(kind: EncoderKind, start: int) -> BeliefNetwork:
+    """An untrained encoder with hidden units that turn all over the parent's values.
+
+    With biases of 0 all of them would turn in one place.
+    """
     source = torch.Generator().manual_seed(start)
-    encoder = encoder_kind.encoder((1,) * (DEPTH + 1), source)
+    encoder = kind.encoder((1,) * (DEPTH + 1), source)
     with torch.no_grad():
         for name in encoder.variables:
             net = encoder[name].net
@@ -188,15 +190,15 @@ class Teacher:
         shares = [float(fine.multimodal(name)) for name in fine.latents]
         return Teacher(strength, number, Lines.of(decoder, *TRAINED), fine, shares)
 
-    def row(self, encoder_kind: EncoderKind, gaps: Tensor) -> dict[str, Any]:
+    def row(self, kind: EncoderKind, gaps: Tensor) -> dict[str, Any]:
         return {
             "strength": self.strength,
             "teacher": self.number,
-            "encoder": str(encoder_kind),
-            "law": encoder_kind.name,
-            "net": encoder_kind.net,
-            "hidden": encoder_kind.hidden,
-            "n_components": encoder_kind.n_components,
+            "encoder": str(kind),
+            "law": kind.name,
+            "net": kind.net,
+            "hidden": kind.hidden,
+            "n_components": kind.n_components,
             "gap_nats": float(gaps.sum()),
             "layer_gap_nats": float(gaps.mean()),
             **by_layer("gap", gaps),
@@ -205,26 +207,23 @@ class Teacher:
 
 
 def nonlinear_rows(
-    strengths: Sequence[float], n_teachers: int, encoder_kinds: Sequence[EncoderKind], budget: Budget, say: Say
+    strengths: Sequence[float], n_teachers: int, kinds: Sequence[EncoderKind], budget: Budget, say: Say
 ) -> Arrays:
-    """One row per distribution, strength and teacher: exact layer gaps of the best encoder of the distribution that was
-    found.
+    """One row per kind of encoder, strength and teacher: exact layer gaps of the best encoder that was found.
 
-    The net ``free`` is not trained: it is the infimum over Gaussian distributions whose mean and deviation may be any
-    function of the parent. ``multimodal`` is the share of parents, by p, whose reverse conditional has several modes;
-    ``disagreement_nats`` how far the gap over finer values is from the bound's over those of training.
+    The net ``free`` is not trained. It is the infimum over Gaussians with any mean and deviation as functions of the
+    parent. ``multimodal`` is the share of parents, by p, with a reverse conditional of several modes.
+    ``disagreement_nats`` is the difference of the gap over finer values and of the gap by the bound in training.
     """
     teachers = [Teacher.of(strength, number) for strength in strengths for number in range(n_teachers)]
     rows = []
-    for encoder_kind in encoder_kinds:
-        say(f"non-linear Gaussian teachers: {encoder_kind}")
-        if encoder_kind.net == "free":
-            rows += [teacher.row(encoder_kind, teacher.fine.least_gaussian()) for teacher in teachers]
+    for kind in kinds:
+        say(f"non-linear Gaussian teachers: {kind}")
+        if kind.net == "free":
+            rows += [teacher.row(kind, teacher.fine.least_gaussian()) for teacher in teachers]
             continue
         n = budget.n_starts
-        found, change = fitted(
-            [OnValues(each.coarse, started(encoder_kind, i)) for each in teachers for i in range(n)], budget
-        )
+        found, change = fitted([OnValues(each.coarse, started(kind, i)) for each in teachers for i in range(n)], budget)
         for index, teacher in enumerate(teachers):
             _, place = min((found[k].gap(), k) for k in range(n * index, n * index + n))
             stack = found[place]
@@ -235,5 +234,5 @@ def nonlinear_rows(
                 "late_gain_nats": float(change[place]),
                 "n_parameters": n_parameters(stack.encoder),
             }
-            rows.append(teacher.row(encoder_kind, gaps) | doubt)
+            rows.append(teacher.row(kind, gaps) | doubt)
     return filled(rows)

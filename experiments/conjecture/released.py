@@ -1,7 +1,7 @@
-"""Decoders let go from a teacher on, with an encoder beside them: where they go and what they lose. Nats.
+"""Decoders released from a teacher, with an encoder: where they go and what they lose. Nats.
 
-Data are all of the teacher's x, weighed by its p(x), as in `teachers`. Under exact inference the bound is the
-likelihood and the teacher its maximum: without an encoder nothing moves but by what Adam makes of rounding.
+Data are all of the teacher's x, weighed by its p(x), as in `bernoulli`. Under exact inference the bound is the
+likelihood, and the teacher is its maximum. So without an encoder only rounding, enlarged by Adam, moves anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,22 +23,21 @@ def release_rows(
     released: Budget,
     say: Say,
 ) -> Arrays:
-    """One row per shape, strength, teacher and distribution: gaps and informations before and after the decoder is let
-    go.
+    """One row per shape, strength, teacher and kind of encoder: gaps and informations before and after the release.
 
-    None among ``encoders`` is exact inference.
-    ``given_up_nats`` is KL(p_teacher(x) ‖ p(x)); ``moved`` that of p(z_{l-1} | z_l), over the teacher's p(z_l).
+    None among ``encoders`` is exact inference. ``given_up_nats`` is KL(p_teacher(x) ‖ p(x)). ``moved`` is the same of
+    p(z_{l-1} | z_l), averaged over the teacher's p(z_l).
     """
     rows = []
     for shape, widths in shapes.items():
         teachers = Teachers.of(widths, strengths, n_teachers)
         truths, log_px = teachers.tables(), teachers.log_px()
-        for encoder_kind in encoders:
-            encoder = "exact" if encoder_kind is None else str(encoder_kind)
+        for kind in encoders:
+            encoder = "exact" if kind is None else str(kind)
             say(f"{shape} {'-'.join(map(str, widths))} released: {encoder}")
             starts = [Enumeration(decoder, None) for decoder in teachers.decoders]
-            if encoder_kind is not None:
-                starts = list(trained(teachers, encoder_kind, budget).stacks)
+            if kind is not None:
+                starts = list(trained(teachers, kind, budget).stacks)
             end = fit(starts, log_px.exp(), (1.0,) * (len(widths) - 1), released.n_steps, released.learning_rate)
             for index, (truth, stack) in enumerate(zip(truths, end.stacks, strict=True)):
                 weight = log_px[index].exp()
@@ -71,7 +70,7 @@ def _with_posterior(stack: Enumeration) -> Tables:
 
 
 def moved(truth: Tables, other: Tables) -> Tensor:
-    """KL of each conditional p(z_{l-1} | z_l) `[L]` of the truth from the other's, mean over the truth's z_l."""
+    """KL of each p(z_{l-1} | z_l) `[L]` of the truth from the other's, averaged over the truth's z_l."""
     marginals = truth.marginals()[1:]
     return torch.stack(
         [

@@ -1,4 +1,4 @@
-"""Known teachers: the best encoders of each distribution, released decoders, inference against the price of a layer."""
+"""Known teachers: the best encoders of each kind, released decoders, and the β threshold of a layer."""
 
 from hvae.analysis.exhibits import Exhibit
 from hvae.analysis.sections.section import Section
@@ -10,53 +10,51 @@ from hvae.experiments.conjecture.tables_nonlinear import nonlinear_csv, nonlinea
 FIGURES = (
     Exhibit(
         "conjecture-widths",
-        "What the best encoder leaves, against its width",
-        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed teachers of Bernoulli units, "
-        "depth 3, one "
-        "point per teacher, the line through their medians. Dashed, with its range over teachers: a factorised encoder "
-        "with a free logit for every parent state, what width can reach at most. Autoregressive: as many hidden units "
-        "in the parent's net and in the masked net. What is below a millionth is drawn there.",
+        "The gap of the best encoder, against its width",
+        "Mean layer gap in nats of bottom-up encoders, trained without noise on fixed Bernoulli teachers of depth 3. "
+        "One point per teacher; the line joins their medians. Dashed, with its range over teachers: a factorised "
+        "encoder with a free logit for every parent state, the limit of width. Autoregressive: the parent's net and "
+        "the masked net have equally many hidden units. Values below a millionth are drawn there.",
         lambda study: widths(study.measured),
         "",
     ),
     Exhibit(
         "conjecture-strengths",
-        "What the best factorised encoder leaves, against couplings and depth",
-        "Mean layer gap in nats, one point per teacher, the line through their medians. Left: Bernoulli units, a free "
-        "logit for "
-        "every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form; with full "
-        "covariances the gap is 0.",
+        "The gap of the best factorised encoder, against couplings and depth",
+        "Mean layer gap in nats. One point per teacher; the line joins their medians. Left: Bernoulli teachers, a free "
+        "logit for every parent state. Right: linear-Gaussian teachers and the best diagonal encoder, in closed form. "
+        "With full covariances the gap is 0.",
         lambda study: strengths(study.measured),
         "",
     ),
     Exhibit(
         "conjecture-nonlinear",
-        "What the best encoder leaves of non-linear teachers, by its distribution",
-        "Mean layer gap in nats of bottom-up encoders trained without noise on fixed Gaussian teachers of one unit a "
-        "layer, one point per teacher, the lines through their medians. Free: mean and deviation any function of the "
-        "parent, which no Gaussian goes below; the others end in the hidden units of their nets. Couplings: deviation "
-        "of the signal in units of the noise's. What is below a hundred-thousandth is drawn there.",
+        "The gap of the best encoder on non-linear teachers, by its distribution",
+        "Mean layer gap in nats of bottom-up encoders, trained without noise on fixed Gaussian teachers of one unit a "
+        "layer. One point per teacher; the lines join their medians. Free: mean and deviation are any function of the "
+        "parent, the limit of a Gaussian. The other names end in the hidden units of the nets. Couplings: deviation of "
+        "the signal in units of the noise's. Values below a hundred-thousandth are drawn there.",
         lambda study: distributions(study.measured),
         "",
     ),
     Exhibit(
         "conjecture-release",
-        "The decoder released",
-        "Every point is a teacher at one strength. Left: the gap after against before (filled), and the likelihood "
-        "KL(p_teacher(x) ‖ p(x)) given up (hollow). Right: the information between the two upper layers, after against "
-        "before. Dashed: no change.",
+        "Released decoders",
+        "Every point is a teacher at one strength. Left: the gap after the release against the gap before (filled), "
+        "and the likelihood given up, KL(p_teacher(x) ‖ p(x)) (hollow). Right: the information between the two upper "
+        "layers, after against before. Dashed: no change.",
         lambda study: release(study.measured),
         "",
     ),
     Exhibit(
         "conjecture-prices",
-        "Inference against the price of a layer",
-        "I_p(z1; z2) in nats of two-layer stacks trained at a price β on the rate of z2, one point per teacher, lines "
-        "through medians. The price is on each teacher's own scale: 0 is the bound itself (β = 1), 1 the threshold "
-        "above which z2 is empty under exact inference (dotted). Ticks above: the threshold of every teacher under "
-        "each inference. Pairs: units of z1 depend in pairs; parity: only three together. In brackets the size of "
-        "the couplings x | z1 and z1 | z2. Dashed: the 0.1 nats of the verdict. Exact inference at β = 1 is "
-        "indifferent among many stacks: compare what is kept of the worth in the table.",
+        "The β threshold of a needed layer",
+        "I_p(z1; z2) in nats of two-layer stacks, with β as weight of the rate of z2. One point per teacher; lines "
+        "join medians. β is on each teacher's own scale: 0 is the bound itself (β = 1). 1 is the threshold (dotted): "
+        "above it z2 is empty under exact inference. Ticks above: the threshold of every teacher under each inference. "
+        "Pairs: units of z1 depend in pairs. Parity: only three units together depend. Titles name the size of the "
+        "couplings x | z1 and z1 | z2. Dashed: the 0.1 nats of the verdict. At β = 1 many stacks are equally good "
+        "under exact inference, so compare the share of the worth that is kept, in the table.",
         lambda study: thresholds(study.measured),
         "",
     ),
@@ -65,12 +63,11 @@ FIGURES = (
 SECTION = Section(
     "teachers",
     "Known teachers",
-    "Exact, in nats, mean [95 % interval over teachers]; every row is in tables/conjecture-*.csv. A teacher of "
-    "Bernoulli units "
-    "has logits linear in the parent; the data are all of its x, weighed by its p(x), so nothing is drawn. Where "
-    "inference stands against price, every unit of z1 writes pixels of its own in teachers and decoders, so z2 is "
-    "worth KL(p(x) ‖ prod p(x_g)) nats; 1 ≤ λ ≤ β* under an encoder ≤ β* of exact inference ≤ units of z1, and every "
-    "threshold shown is one that a trained stack proves.",
+    "Exact, in nats: mean [95 % interval over teachers]. Every row is in tables/conjecture-*.csv. A Bernoulli teacher "
+    "has logits linear in the parent. The data are all of its x, weighed by its p(x), so nothing is drawn. β* is the "
+    "β threshold, at which z2 empties. Teachers that need z2, and their decoders, let every unit of z1 write its own "
+    "pixels. So z2 is worth KL(p(x) ‖ prod p(x_g)) nats, and 1 ≤ λ ≤ β* under an encoder ≤ β* under exact inference ≤ "
+    "units of z1. A trained stack proves every threshold shown.",
     lambda study: {**conjecture_tables(study.measured), **nonlinear_tables(study.measured)},
     lambda study: {**conjecture_csv(study.measured), **nonlinear_csv(study.measured)},
     FIGURES,

@@ -1,5 +1,4 @@
-"""The conjecture on known teachers: gaps by distribution, releases, and cells of the 2 x 2, as tables, CSV and
-sentences."""
+"""The conjecture on known teachers: gaps by encoder, releases and β thresholds, as tables, CSV and sentences."""
 
 from collections.abc import Sequence
 
@@ -9,28 +8,29 @@ from hvae.analysis.claims import Measured, t_interval
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 
-PRICED = ("threshold", "linear-threshold")
-PARTS = ("fixed", "rich", "release", "linear", *PRICED)
-PRICES = {0.0: "β = 1", 0.5: "half way to β*", 1.5: "as far beyond"}
-"""power of the threshold under exact inference -> the price in words"""
+NEEDED = ("threshold", "linear-threshold")
+"""parts of teachers that need z2"""
+PARTS = ("fixed", "rich", "release", "linear", *NEEDED)
+POWERS = {0.0: "β = 1", 0.5: "half way to β*", 1.5: "as far beyond"}
+"""power of the threshold under exact inference -> its β in words"""
 EMPTY = 1e-4
-"""nats; a layer that has gained less when trained is empty"""
+"""nats; a trained layer that has gained less is empty"""
 
 
 def conjecture_tables(measured: Measured) -> dict[str, Table]:
     """Heading -> table, for the parts that were measured."""
     tables = {}
     if "fixed" in measured:
-        tables["Bernoulli units: layer gap that the best encoder leaves, nats a layer"] = _encoder_kinds(
-            encoder_kinds(measured)
-        )
+        tables["Bernoulli: layer gap that the best encoder leaves, nats a layer"] = _encoders(encoders(measured))
     if "linear" in measured:
-        tables["Linear-Gaussian: the same of the best diagonal encoder, in closed form"] = _linear(measured["linear"])
+        tables["Linear-Gaussian: layer gap that the best diagonal encoder leaves, in closed form"] = _linear(
+            measured["linear"]
+        )
     if "release" in measured:
-        tables["The decoder released from the teacher: before, and after"] = _release(measured["release"])
-    if set(PRICED) & set(measured):
-        tables["Inference against price: the price that empties a needed z2"] = _thresholds(measured)
-        tables["Inference against price: what z2 holds"] = _threshold_of(measured)
+        tables["Decoders released from their teachers: before and after"] = _release(measured["release"])
+    if set(NEEDED) & set(measured):
+        tables["β threshold of a needed z2"] = _thresholds(measured)
+        tables["What a needed z2 holds below and above its β threshold"] = _held(measured)
     return tables
 
 
@@ -49,38 +49,38 @@ def conjecture_summary(measured: Measured) -> list[str]:
     if "fixed" in measured:
         f = measured["fixed"]
         found.append(
-            f"Of {len(f['teacher'])} encoders trained without noise on fixed teachers, the last tenth of the steps "
-            f"gained at most {f['late_gain_nats'].max():.1e} nats, and layer gaps by divergences and the bound agree "
+            f"In {len(f['teacher'])} encoders trained without noise on fixed teachers, the last tenth of the steps "
+            f"gained at most {f['late_gain_nats'].max():.1e} nats. Layer gaps by divergences and by the bound agree "
             f"to {f['disagreement_nats'].max():.1e}."
         )
     if "release" in measured:
         r = measured["release"]
         at = r["encoder"] == "factorised linear"
         found.append(
-            f"Released with a factorised encoder, {at.sum()} decoders went from gaps of up to "
-            f"{number(r['gap_before_nats'][at].max())} to at most {number(r['gap_after_nats'][at].max(), 4)} nats and "
-            f"gave up at most {number(r['given_up_nats'][at].max(), 4)} nats of likelihood."
+            f"{at.sum()} decoders were released with a factorised encoder. Their gaps fell from up to "
+            f"{number(r['gap_before_nats'][at].max())} to at most {number(r['gap_after_nats'][at].max(), 4)} nats. "
+            f"They gave up at most {number(r['given_up_nats'][at].max(), 4)} nats of likelihood."
         )
     for case, rows in cases(measured):
         shares = {name: np.exp(low[np.isfinite(low)]) for name, (_, low) in lowered(rows).items()}
         least = [f"{number(float(some.min()), 3)} ({name})" for name, some in shares.items() if len(some)]
         found.append(
             f"Needed z2 ({case}): {len(set(rows['teacher']))} of {rows['looked_at'][0]} teachers, worth "
-            f"{number(rows['worth_nats'].min())} to {number(rows['worth_nats'].max())} nats; of the threshold under "
-            f"exact inference encoders reach at least {', '.join(least[1:])}."
+            f"{number(rows['worth_nats'].min())} to {number(rows['worth_nats'].max())} nats. The β threshold under "
+            f"encoders is at least this share of that under exact inference: {', '.join(least[1:])}."
         )
     return found
 
 
-def encoder_kinds(measured: Measured) -> Arrays:
-    """The rows of all encoder distributions, factorised and autoregressive."""
+def encoders(measured: Measured) -> Arrays:
+    """The rows of all encoders, factorised and autoregressive."""
     parts = [measured[part] for part in ("fixed", "rich") if part in measured]
     names = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def each(rows: Arrays, *names: str) -> list[tuple[tuple[object, ...], Array]]:
-    """The values that these columns take together, in order of appearance, with the rows that have them."""
+    """The combinations of values of these columns, in order of appearance, each with its rows."""
     keys = list(zip(*(rows[name].tolist() for name in names), strict=True))
     return [(key, np.array([other == key for other in keys])) for key in dict.fromkeys(keys)]
 
@@ -98,7 +98,7 @@ def _strengths(rows: Arrays) -> list[float]:
     return sorted(set(rows["strength"].tolist()))
 
 
-def _encoder_kinds(rows: Arrays) -> Table:
+def _encoders(rows: Arrays) -> Table:
     strengths = _strengths(rows)
     columns = (
         Column("units", "x-z1-…", numeric=False),
@@ -155,7 +155,7 @@ def _release(rows: Arrays) -> Table:
 def cases(measured: Measured) -> list[tuple[str, Arrays]]:
     """The teachers of one kind and strengths, in words, and their rows."""
     found = []
-    for part in PRICED:
+    for part in NEEDED:
         for (kind, x, z), at in each(measured[part], "kind", "x_strength", "z_strength") if part in measured else []:
             words = {"linear": "pairs", "linear-Gaussian": "Gaussian"}.get(str(kind), str(kind))
             found.append((f"{words} {x:g}, {z:g}", {name: values[at] for name, values in measured[part].items()}))
@@ -163,12 +163,12 @@ def cases(measured: Measured) -> list[tuple[str, Arrays]]:
 
 
 def relative(rows: Arrays, values: Array) -> Array:
-    """Prices on the scale of their teacher: 0 at β = 1, 1 at the threshold under exact inference."""
+    """Each β on the scale of its teacher: 0 at β = 1, 1 at the threshold under exact inference."""
     return np.log(values) / np.log(rows["exact_beta"])  # type: ignore[no-any-return]
 
 
 def lowered(rows: Arrays) -> dict[str, tuple[Array, Array]]:
-    """Inference -> (the row of each teacher at β = 1, log of its threshold over that of exact inference)."""
+    """Inference -> (the row of each teacher at β = 1, log of its threshold less that of exact inference)."""
     own = {str(inference): at & (rows["power"] == 0) for (inference,), at in each(rows, "inference")}
     log_beta = np.log(rows["threshold_beta"])
     return {inference: (at, log_beta[at] - log_beta[own["exact"]]) for inference, at in own.items()}
@@ -207,7 +207,7 @@ def _thresholds(measured: Measured) -> Table:
 
 
 def _empty_from(rows: Arrays, inference: str) -> list[float]:
-    """For every teacher the least price above its threshold at which no stack was found that pays; nan without one."""
+    """For every teacher the least β above its threshold at which no stack was found that pays; inf without one."""
     found = []
     for _, at in each(rows, "teacher"):
         here = at & (rows["inference"] == inference)
@@ -216,18 +216,18 @@ def _empty_from(rows: Arrays, inference: str) -> list[float]:
     return found
 
 
-def _threshold_of(measured: Measured) -> Table:
+def _held(measured: Measured) -> Table:
     quantities = (("top_nats", "I(z1; z2)"), ("about_x_nats", "I(x; z2)"), ("given_up_nats", "given up"))
     columns = (
         Column("teachers", "x | z1, z1 | z2", numeric=False),
         Column("inference", numeric=False),
         Column("kept of the worth", "β = 1"),
-        *(Column(f"{what}, {words}", "nats") for _, what in quantities for words in PRICES.values()),
+        *(Column(f"{what}, {words}", "nats") for _, what in quantities for words in POWERS.values()),
     )
     cells = []
     for case, rows in cases(measured):
         for (inference,), at in each(rows, "inference"):
             kept = (rows["value_nats"] / rows["worth_nats"])[at & (rows["power"] == 0)]
-            values = [_mean(rows[name][at & (rows["power"] == power)]) for name, _ in quantities for power in PRICES]
+            values = [_mean(rows[name][at & (rows["power"] == power)]) for name, _ in quantities for power in POWERS]
             cells.append([case, str(inference), _mean(kept), *values])
     return _rows(columns, cells)

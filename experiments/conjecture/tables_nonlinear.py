@@ -1,5 +1,4 @@
-"""Non-linear Gaussian teachers of one unit a layer: what the best encoder of every distribution leaves, table and
-sentence."""
+"""Non-linear Gaussian teachers of one unit a layer: gaps of the best encoders, as table and sentences."""
 
 import numpy as np
 
@@ -26,7 +25,7 @@ def nonlinear_csv(measured: Measured) -> dict[str, str]:
 
 
 def nonlinear_summary(measured: Measured) -> list[str]:
-    """What the teachers are like, and how far the trained rows are to be believed."""
+    """How many reverse conditionals have several modes, and how precise the trained rows are."""
     if PART not in measured:
         return []
     rows = measured[PART]
@@ -34,17 +33,17 @@ def nonlinear_summary(measured: Measured) -> list[str]:
     shares = [rows[f"multimodal{layer}"][strongest] for layer in (1, 2)]
     trained = np.isfinite(rows["late_gain_nats"])
     return [
-        f"Of the parents of non-linear teachers at couplings of {rows['strength'].max():g}, by their own distribution, "
-        f"{100 * shares[0].mean():.0f} % (x) and {100 * shares[1].mean():.0f} % (z1) have a reverse conditional of "
-        f"several modes; of {trained.sum()} encoders trained on them the last tenth of the steps gained at most "
-        f"{rows['late_gain_nats'][trained].max():.1e} nats, and gaps on finer values differ from those of training by "
+        f"On non-linear teachers at couplings of {rows['strength'].max():g}, {100 * shares[0].mean():.0f} % of x and "
+        f"{100 * shares[1].mean():.0f} % of z1, weighed by p, have a reverse conditional of several modes. In "
+        f"{trained.sum()} encoders trained on these teachers, the last tenth of the steps gained at most "
+        f"{rows['late_gain_nats'][trained].max():.1e} nats. Gaps on finer values differ from those of training by "
         f"{np.median(rows['disagreement_nats'][trained]):.0e} (median), {rows['disagreement_nats'][trained].max():.1e} "
         "(largest)."
     ]
 
 
 def encoders(rows: Arrays) -> list[str]:
-    """The distributions in words, in their order."""
+    """The encoders in words, in their order."""
     return list(dict.fromkeys(rows["encoder"].tolist()))
 
 

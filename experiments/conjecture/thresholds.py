@@ -1,19 +1,18 @@
-"""What a top layer that is needed may cost before it is emptied, under exact inference and under encoders. Nats.
+"""The β threshold of a needed top layer: the β at which it empties, under exact inference and under encoders. Nats.
 
-Every unit of z1 writes a group of x of its own, in the teacher and in every decoder trained on it:
+Every unit of z1 writes its own group of x, in the teacher and in every decoder trained on it:
 
     p(x | z1) = prod_g p(x_g | z1_g),    p(z1 | z2) = prod_g p(z1_g | z2),    g = 1 … G.
 
-Without z2 the groups are independent, and every product of the teacher's p(x_g) is reached: its p(z1_g) in the prior's
-place. The bound weighs the rate of z2 by β and all else by 1, and a layer that codes nothing has no rate. So the bound
-without z2 is -sum_g H(x_g) at every β and under every inference that reaches each p(z1_g | x_g), and at β = 1 exact
-inference adds to it
+Without z2 the groups are independent. The product of the teacher's p(x_g) is still reached, with its p(z1_g) as prior.
+The bound weighs the rate of z2 by β and all else by 1, and a layer that codes nothing has no rate. So the bound without
+z2 is -sum_g H(x_g) at every β, under every inference that reaches each p(z1_g | x_g). At β = 1 exact inference adds
 
     worth = KL(p(x) ‖ prod_g p(x_g)).
 
-A stack of rate R, whose bound is A - β R above that, pays at the price β iff A > β R. The best V(β) = max (A - β R) is
-convex and falls with β until it stays at 0 from the threshold β* = sup A / R on; every stack, however it was trained,
-proves A / R <= β*. With each p at its best for q,
+Let the bound of a stack of rate R lie A - β R above that. Then z2 pays at β iff A > β R. The best V(β) = max (A - β R)
+is convex and falls with β. From the threshold β* = sup A / R on it is 0. Every stack proves A / R <= β*, however it was
+trained. With each p at its best for q,
 
     A = sum_g I(x_g; z1_g) - I(x; z1) - TC(z1) + sum_g I(z1_g; z2) <= sum_g I(z1_g; z2) <= G I(z1; z2) <= G R,
 
@@ -22,10 +21,10 @@ teacher's x),
 
     1 <= λ <= β* under an encoder <= β* of exact inference <= G:
 
-a z2 that moves the mean of z1_g by ε a_g of its deviations gains ε² (E (sum_g a_g z1_g)² / β - sum_g a_g²) / 2 under
-its best distribution, which is linear in z1 and factorised, and a change of q(z1 | x) brings it nothing in ε². So
-factorised inference lowers the threshold only where exact inference goes beyond λ, by giving the layer up all at once.
-(λ is one number where p(x_g) tells p(z1_g) and p(x_g | z1_g), up to names: three Bernoulli units or two Gaussians a
+Let z2 move the mean of z1_g by ε a_g of its deviations. It gains ε² (E (sum_g a_g z1_g)² / β - sum_g a_g²) / 2 under
+its best distribution, which is linear in z1 and factorised. A change of q(z1 | x) adds nothing in ε². So factorised
+inference lowers the threshold only where exact inference goes beyond λ, where the layer is given up all at once. (λ is
+one number where p(x_g) determines p(z1_g) and p(x_g | z1_g) up to names: three Bernoulli units or two Gaussians a
 group.)
 """
 
@@ -38,18 +37,18 @@ from hvae.experiments.truth.accuracy import columns
 from hvae.lab.evaluation.replicas import Arrays, Say
 
 WORTH = 0.1
-"""nats; teachers whose z2 is worth less are passed over, before anything is trained"""
+"""nats; a teacher with a z2 worth less is passed over before anything is trained"""
 MOST_LOOKED_AT = 50
-"""teachers for each one that is wanted"""
+"""teachers tried for each one wanted"""
 LEAST_RATE = 1e-5
-"""nats; what codes less proves no threshold: its gain is lost in rounding"""
-FIRST_PRICES = tuple(2 ** (step / 4) for step in range(6))
-"""prices at which the threshold of exact inference is looked for"""
+"""nats; a smaller rate proves no threshold, as its gain is lost in rounding"""
+FIRST_BETAS = tuple(2 ** (step / 4) for step in range(6))
+"""where the search for the threshold of exact inference begins"""
 
 
 @dataclass(frozen=True)
 class Needing:
-    """A teacher whose z2 is needed."""
+    """A teacher that needs its z2."""
 
     described: Mapping[str, Any]
     worth: float
@@ -58,11 +57,11 @@ class Needing:
     without: float
     """the bound without z2"""
     truth: Any
-    """what trains on it knows what it is"""
+    """known to the training"""
 
 
 def needing(make: Callable[[int], Needing], n_teachers: int) -> list[Needing]:
-    """The first ``n_teachers``, by number, whose z2 is worth `WORTH`; ``looked_at`` tells how many were tried."""
+    """The first ``n_teachers``, by number, with a z2 worth at least `WORTH`; ``looked_at`` says how many were tried."""
     found: list[Needing] = []
     number = 0
     while len(found) < n_teachers:
@@ -80,7 +79,7 @@ def needing(make: Callable[[int], Needing], n_teachers: int) -> list[Needing]:
 
 @dataclass(frozen=True)
 class Solution:
-    """A stack trained at some price."""
+    """A stack trained at some β."""
 
     gain: float
     """A"""
@@ -88,9 +87,9 @@ class Solution:
     """R"""
     late_gain: float
     state: Any
-    """to train on from"""
+    """where further training starts"""
     told: Mapping[str, float]
-    """what else is known of it"""
+    """other measurements"""
 
     def value(self, beta: float) -> float:
         """A - β R."""
@@ -98,13 +97,13 @@ class Solution:
 
     @property
     def proved(self) -> float:
-        """A / R, which no threshold lies below."""
+        """A / R: the threshold is at least this."""
         return self.gain / self.rate if self.rate > LEAST_RATE else -math.inf
 
 
 @dataclass(frozen=True)
 class Job:
-    """Train on teacher number ``teacher`` at the price ``beta``, from a fresh start or from a solution's state."""
+    """Train on teacher number ``teacher`` at ``beta``, from a fresh start or from a solution's state."""
 
     teacher: int
     beta: float
@@ -113,29 +112,29 @@ class Job:
 
 
 Train = Callable[[Sequence[Job]], list[Solution]]
-"""all jobs are fresh or none is"""
+"""all jobs of a call are fresh, or none is"""
 
 
 class Search:
-    """The best stacks of an inference, for several teachers at once.
+    """The best stacks of one inference, for several teachers at once.
 
-    Each price is begun from several starts, and once more from whichever stack is the best at it of all that were
-    trained on the teacher at any price: without that, what a start misses looks like a layer that does not pay.
+    Each β has several starts. One more start is the stack that is best at this β among all stacks of the teacher.
+    Without it, a start that misses the optimum looks like a layer that does not pay.
     """
 
     def __init__(self, train: Train, n_teachers: int, n_starts: int) -> None:
         self._train, self._n_starts = train, n_starts
         self._known: list[list[Solution]] = [[] for _ in range(n_teachers)]
 
-    def at(self, thresholds: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
-        """Train at the ``thresholds`` of every teacher; (teacher, β) of each."""
-        places = [(teacher, beta) for teacher, own in enumerate(thresholds) for beta in own]
+    def at(self, betas: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
+        """Train at each teacher's own ``betas``; (teacher, β) of each."""
+        places = [(teacher, beta) for teacher, own in enumerate(betas) for beta in own]
         self._learn([Job(*place, start) for place in places for start in range(self._n_starts)])
         self._learn([Job(*place, -1, self.best(*place).state) for place in places])
         return places
 
     def closer(self) -> list[tuple[int, float]]:
-        """Train on each teacher's best proof, at the price that it proves (Dinkelbach 1967); (teacher, β) of each."""
+        """Train each teacher's best proof at the β that it proves (Dinkelbach 1967); (teacher, β) of each."""
         best = [max(own, key=lambda solution: solution.proved) for own in self._known]
         jobs = [Job(teacher, max(proof.proved, 1e-3), -1, proof.state) for teacher, proof in enumerate(best)]
         self._learn(jobs)
@@ -146,7 +145,7 @@ class Search:
 
     @property
     def thresholds(self) -> list[float]:
-        """The largest price that a stack of each teacher proves; nan where none gains anything."""
+        """The largest threshold that a stack of each teacher proves; nan where none gains anything."""
         best = [max(solution.proved for solution in own) for own in self._known]
         return [proof if proof > 0 else math.nan for proof in best]
 
@@ -161,16 +160,16 @@ def threshold_rows(
 ) -> Arrays:  # fmt: skip
     """One row per teacher, inference and β; the first of ``trains`` is exact inference.
 
-    The prices are ``powers`` of each teacher's own threshold under exact inference, so that 0 is the bound itself and
-    1 the threshold, and ``n_closer`` more that close in on the threshold of the inference.
+    Each β is one of the ``powers`` of the teacher's threshold under exact inference: 0 is the bound itself and 1 the
+    threshold. ``n_closer`` more close in on the threshold of the inference.
     """
     rows: list[dict[str, Any]] = []
     exact: list[float] = []
     for inference, train in trains.items():
-        say(f"what z2 may cost: {inference}")
+        say(f"β threshold of z2: {inference}")
         search = Search(train, len(teachers), n_starts)
         if not exact:
-            search.at([FIRST_PRICES] * len(teachers))
+            search.at([FIRST_BETAS] * len(teachers))
             for _ in range(n_closer):
                 search.closer()
             exact = search.thresholds

@@ -1,23 +1,25 @@
-"""Two-layer linear VAE: strengths of its layers on the closed form, the top given up while the lower one codes.
+"""Does a two-layer linear VAE train to its closed form, and does its top layer collapse while the lower one codes?
 
-Dang et al. (2024) solve the linear VAE of two latent layers in which q(z1|x) has a given deviation σ1: per mode θ of
-the data, λ (what z1 codes of x) and ω (what p(z1|z2) reads of z2) as functions of σ1, η_enc, η_dec and the weights
-β1, β2 of the two rates. Asked here: does training from random weights arrive there, for every setting printed and along
-β1, β2 and η; does the top layer collapse, the lower one at work, beyond β2 = max(√β1 σ1 θ, β1 σ1²) / η_dec²; is an
-optimum in which z2 codes nothing but the noise of z1, with a rate above 0 and I(x; z2) = 0, found out by the verdict;
-and do β1, β2 and η act in the same direction on a ReLU stack on MNIST?
+Dang et al. (2024) solve the linear VAE of two latent layers in which q(z1|x) has a given deviation σ1. For each mode θ
+of the data they give λ (what z1 codes of x) and ω (what p(z1|z2) reads of z2), as functions of σ1, η_enc, η_dec and the
+weights β1, β2 of the two rates. The questions here:
 
-Exact parts (`two_layers`) train on the covariance of the data, all of its eigenvalues, by L-BFGS to a
-gradient below 1e-7; six starts a setting. σ1 and η of 0.5 each are the defaults of the authors' linear script. Where Σ2
-is given too (`two_layer` with sigma2; theorem 5) the closed form was derived here; the authors' code has the same
-strengths beyond another threshold, √β1 β2 c² σ2² / σ1 for β2 c² σ2² / (√β1 σ1) with c = η_dec / η_enc: the two are one
-where β1 is 1, as it is in the sweep. The ten values held against are their formula, evaluated.
+- Does training from random weights arrive there, at every printed setting and along β1, β2 and η?
+- Does the top layer collapse beyond β2 = max(√β1 σ1 θ, β1 σ1²) / η_dec², while the lower one still codes?
+- At some optima z2 codes only the noise of z1, with a rate above 0 and I(x; z2) = 0. Does the verdict detect this?
+- Do β1, β2 and η act in the same direction on a ReLU stack on MNIST?
 
-Runs have unit variances in p(x|z1) where the paper has η²: -ELBO times η² is the same objective with weights β η²,
-which is how η enters. ReLU stacks learn one deviation per unit in q(z1|x), p(z1|z2) and q(z2|z1), none moves with the
-datum, so that η of z1 and z2 is a matter of scale. Their ReLU script does not halve the squared error while its
-divergences are halved: the weights count half, or η² does, against the paper's formula (η = 0.5 there is 0.35 here); it
-clamps divergences at 0, drops constant traces in the linear script, and its `Sigma` is a deviation, not a variance.
+Exact parts (`two_layers`) train on the covariance of the data, with all its eigenvalues, by L-BFGS to a gradient below
+1e-7; six starts a setting. σ1 and η of 0.5 each are the defaults of the authors' linear script. If Σ2 is given too
+(`two_layer` with sigma2; theorem 5), the closed form was derived here. The authors' code has the same strengths with
+another threshold: √β1 β2 c² σ2² / σ1 in place of β2 c² σ2² / (√β1 σ1), with c = η_dec / η_enc. The two agree where β1
+is 1, as in the sweep. The ten values to compare with are the authors' formula, evaluated.
+
+Runs have unit variances in p(x|z1), where the paper has η². -ELBO times η² is the same objective with weights β η², and
+so η enters. ReLU stacks learn one deviation per unit in q(z1|x), p(z1|z2) and q(z2|z1). None depends on the datum, so η
+of z1 and z2 is a matter of scale. Their ReLU script halves the divergences and not the squared error. So the weights,
+or η², count half against the paper's formula (η = 0.5 there is 0.35 here). It clamps divergences at 0. The linear
+script drops constant traces, and its `Sigma` is a deviation, not a variance.
 
 Source: H. A. Dang, T. H. Tran, T. Nguyen, N. Ho, "Beyond Vanilla Variational Autoencoders: Detecting Posterior Collapse
 in Conditional and Hierarchical Variational Autoencoders", ICLR 2024, arXiv:2306.05023, theorem 3 and its figures.
@@ -39,12 +41,13 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("strengths-beta2", "strengths-given", "relu-rates")
 NEED_GPU = ("paper",)
 
 NOT_THEIRS = (
-    "ReLU stacks have no tanh heads and clamps; σ1 and the deviation of p(z1|z2) are learned, theirs fixed; that of "
-    "q(z2|z1) is one number a unit, theirs is given by the net; their squared error is not halved, so that their "
-    "weights count half. Reconstructions, the likelihood as a curve and the conditional VAE are left out."
+    "ReLU stacks have no tanh heads and no clamps. σ1 and the deviation of p(z1|z2) are learned (theirs: fixed). The "
+    "deviation of q(z2|z1) is one number a unit (theirs: given by the net). Their squared error is not halved, so "
+    "their weights count half. Left out: reconstructions, the likelihood as a curve, and the conditional VAE."
 )
 PAPER = Paper(
     citation="H. A. Dang, T. H. Tran, T. Nguyen, N. Ho, Beyond Vanilla Variational Autoencoders, ICLR 2024, "
@@ -54,8 +57,8 @@ PAPER = Paper(
     limits={
         "smoke": "Two starts a setting, 8x8 digits for MNIST, four settings a sweep; runs of 60 steps, too short for "
         "any verdict.",
-        "cpu": "The linear part is whole (all eigenvalues of MNIST, 10 units a layer). ReLU: hidden layers of 128 and "
-        f"64 units for 256, 20,000 images for 60,000, 2000 steps for about 47,000. {NOT_THEIRS}",
+        "cpu": "The linear part is complete (all eigenvalues of MNIST, 10 units a layer). ReLU: hidden layers of 128 "
+        f"and 64 units (256), 20,000 images (60,000), 2000 steps (about 47,000). {NOT_THEIRS}",
         "paper": f"ReLU stacks of the code's size, number of steps and clipping. {NOT_THEIRS}",
     },
 )
@@ -118,8 +121,10 @@ LINEAR: Mapping[str, tuple[float, float]] = {
     "linear, top collapsed": (0.05, 0.8),
     "linear, noise only": (2.0, 0.5),
 }
-"""(β1, β2) of linear stacks of unit variances on 8x8 digits, whose largest eigenvalue is 0.7: noise only where every
-θ² <= √(β1 β2) and β2 < β1"""
+"""(β1, β2) of linear stacks of unit variances on 8x8 digits, where the largest eigenvalue is 0.7.
+
+Noise only where every θ² <= √(β1 β2) and β2 < β1.
+"""
 
 panels = {"linear": tuple(LINEAR), **{sweep: tuple(runs.values()) for sweep, runs in RELU.items()}}
 
@@ -238,7 +243,7 @@ def measure(
     return parts | {"verdicts": regimes, "linear-runs": linear_runs}
 
 
-# -- what was printed ----------------------------------------------------------------------------------------------
+# -- printed numbers ----------------------------------------------------------------------------------------------
 
 
 def strength_of(name: str, layer: str) -> Callable[[Measured], Sample]:

@@ -1,4 +1,4 @@
-"""What Dang et al. say of two linear layers and of ReLU stacks, as numbers of a start or a replica."""
+"""Claims of Dang et al. on two linear layers and on ReLU stacks, as numbers of a start or a replica."""
 
 from collections.abc import Callable, Mapping, Sequence
 

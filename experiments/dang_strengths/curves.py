@@ -76,7 +76,7 @@ curves = (
     Curves(
         "strengths-beta2", "Linear stack: strengths against β2",
         _CLOSED + "MNIST, 10 units a layer, σ1 = η_enc = η_dec = 0.5, β1 = 1 (smoke: digits, 3 units). The top layer "
-        "gives up one mode after the other while the lower one goes on with it.",
+        "gives up one mode after the other; the lower layer keeps them.",
         "β2", "strength", strengths("beta2", "beta2"), as_png=True,
     ),
     Curves(
@@ -96,8 +96,8 @@ curves = (
     ),
     Curves(
         "relu-rates", "ReLU stack: rates and information per layer",
-        "Rates of both layers, what z2 holds of z1, and what it holds of x (capped at the logarithm of the number of "
-        "images); bars: each replica's own interval over images. Per-layer rates alone are no evidence of use.",
+        "Rates of both layers, and the information of z2 about z1 and about x (at most the logarithm of the number of "
+        "images). Bars: each replica's own interval over images. Rates alone are no evidence of use.",
         "β1, β2 or η", "nats",
         of_relu(
             {
@@ -111,8 +111,8 @@ curves = (
     ),
     Curves(
         "relu-units", "ReLU stack: active units",
-        "Units of each layer whose mean varies with the datum by more than 0.01, unbiased by the noise of the path; of "
-        "a layer that codes noise alone the count is chance.",
+        "Units of each layer with a variance of the mean over data above 0.01, unbiased by the noise of the path. In a "
+        "layer that codes only noise the count is chance.",
         "β1, β2 or η", "units",
         of_relu({"z1": (1, _units), "z2": (2, _units)}),
         x_scale="log",

@@ -1,4 +1,4 @@
-"""The linear two-layer VAE of Dang et al. 2024, trained exactly, and what the house's diagnostics say of its optimum.
+"""The linear two-layer VAE of Dang et al. 2024, trained exactly, and our diagnostics of its optimum.
 
     p(z2) = N(0, η_enc² I), p(z1|z2) = N(U2 z2, η_dec² I), p(x|z1) = N(U1 z1, η_dec² I)
     q(z1|x) = N(W1 x, σ1² I), σ1 given;  q(z2|z1) = N(W2 z1, Σ2), Σ2 diagonal, learned or given
@@ -10,9 +10,9 @@ M = V1 V1ᵀ + σ1² I and P = β1 U2ᵀ U2 / η_dec² + β2 I / η_enc²
 
     U1 = diag(θ) V1ᵀ M^-1,    W2 = β1 P^-1 U2ᵀ / η_dec²,    Σ2 = β2 / diag(P),
 
-so that a point where these two stand still is one where all do, and no other is. With all five moving, curvatures
-differ by orders of magnitude where β2 is small, and thousands of steps do not arrive. The strengths of the layers
-are λ, the singular values of V1, and ω, those of U2 (`hvae.exact.two_layer`). Nats, float64.
+so all five stand still exactly where these two do. If all five moved, curvatures would differ by orders of magnitude
+for small β2, and thousands of steps would not arrive. The strengths of the layers are λ, the singular values of V1, and
+ω, those of U2 (`hvae.exact.two_layer`). Nats, float64.
 """
 
 import math
@@ -48,7 +48,7 @@ SCALE = 0.3
 
 @dataclass(frozen=True)
 class Setting:
-    """What a stack does not learn."""
+    """The fixed numbers of a stack."""
 
     sigma1: float
     eta_enc: float
@@ -187,7 +187,7 @@ def deviations(images: Tensor) -> list[float]:
 
 
 def model_strengths(model: HVAE, images: Tensor) -> tuple[FloatArray, FloatArray]:
-    """λ and ω `[units]` of a model of the house whose nets are linear, on data `[N, D]`."""
+    """λ and ω `[units]` of an `HVAE` with linear nets, on data `[N, D]`."""
     assert isinstance(model.posterior, NetworkPosterior)
     assert isinstance(model.decoder, BeliefNetwork)
     weights = [_weight(network["z1"].net).double() for network in (model.posterior.network, model.decoder)]
@@ -204,7 +204,7 @@ def _weight(net: nn.Module) -> Tensor:
 
 
 def as_hvae(w: Values) -> HVAE:
-    """The stack of one replica's values as a model of the house, in float64."""
+    """The stack of one replica's values as an `HVAE`, in float64."""
     decoder = BeliefNetwork(
         [
             Conditional(
@@ -241,7 +241,7 @@ def verdict_rows(
     regimes: Mapping[str, tuple[Setting, Sequence[float]]], units: int, seeds: Sequence[int], n_images: int,
     max_paths: int, say: Say,
 ) -> Arrays:  # fmt: skip
-    """Stacks trained in each of N regimes as models of the house: its verdicts on R of each, and exact numbers beside.
+    """Stacks trained in each of N regimes as `HVAE`: verdicts on R of each, and exact numbers.
 
     ``regime [N]``; for each layer z ``verdict/z [N, R]`` at 0.1 nats, ``information_nats/z`` and
     ``parent_information_nats/z [N, R, 3]`` (I(x; z) and what z holds of what q sees) as measured on ``n_images`` draws

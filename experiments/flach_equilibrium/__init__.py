@@ -1,35 +1,37 @@
 """Does symmetric equilibrium learning make encoder and decoder of a binary stack agree better than the ELBO does?
 
-The paper sets two players against each other, a decoder with the utility E_data,q log p(x, z) and an encoder with
-E_p log q(z|x), each of which moves its own weights only; without labels that is wake-sleep (`objectives.games`). Its
-authors' code trains a stack of two layers of Bernoulli units z1, z2 (theirs: z1, z0) in two orders of inference: a
-ladder whose encoder adds its logits to the decoder's (`top-down-shared`; under fair Bernoulli units z2 the same as
-`top-down`), and reverse, q(z1|x) q(z2|z1) (`bottom-up`), the order of wake-sleep and of the lecture's open problem.
-Asked here is what the two objectives make of the same stack, data and steps: the information that every Bernoulli unit
-has, single-shot samples against the limit of the chain z ~ q(z|x), x' ~ p(x|z), and what their code does not report:
-L_K, gaps by layer and verdicts.
+The paper has two players: a decoder with the utility E_data,q log p(x, z), and an encoder with E_p log q(z|x). Each
+moves its own weights only; without labels that is wake-sleep (`objectives.games`). The authors' code trains a stack of
+two Bernoulli layers z1, z2 (theirs: z1, z0) in two orders of inference. In the ladder the encoder adds its logits to
+the decoder's (`top-down-shared`; with fair units in z2 the same as `top-down`). The reverse order is q(z1|x) q(z2|z1)
+(`bottom-up`), that of wake-sleep and of the lecture's open problem. Here both objectives train the same stack, on the
+same data, for the same steps. Compared are the information of every Bernoulli unit, and single-shot samples against the
+limit of the chain z ~ q(z|x), x' ~ p(x|z). Their code does not report L_K, gaps by layer and verdicts; this does.
 
-The ELBO's gradient: theirs is ZGR, for Bernoulli units DARN(1/2), whose expectation ``(f'(0) + f'(1)) / 2``
-straight-through has in the limit of temperature 0. Here it is straight-through at 0.1, biased as theirs is. In trials
-(another seed, ladder, 5000 images, 1500 steps) it was within a nat of the unbiased score function with 2 samples; at
-0.5 it was 3 nats ahead of both, with less than half the rate of z2. Fréchet distances are in the features of a
-classifier trained here on the labels, not Inception's, so that no published FID is comparable; FIDs stand beside ours
-for their order only. Their nets are convolutional beside x, and between z1 and z2 of 600-600 tanh units with a linear
-skip; ours are dense, and in the ladder what x tells z2 is read off the means of z1. The players move at once and not in
-turn. Their images are all 70,000 of MNIST at grey > 0.4375 with a thousandth of the bits flipped; the limit of their
-chain is its state after 1,000 steps from samples of the model, and FIDs are of mean images cut at 1/2, ours of draws.
-Their default rate of 1e-8 is a placeholder; the README's runs have 1e-4 and 200,000 steps, the paper's a million.
+Where we differ:
 
-Why tanh: with rectifiers the game does not start. Where q ignores x and p(x|z) ignores z both players rest, but with
-linear nets V: x -> z, W: z -> x and fair Bernoulli units z the state near it moves by
+- The ELBO's gradient: theirs is ZGR, for Bernoulli units DARN(1/2). Its expectation ``(f'(0) + f'(1)) / 2`` is that of
+  straight-through in the limit of temperature 0. Ours is straight-through at 0.1, with the same kind of bias. In trials
+  (another seed, ladder, 5000 images, 1500 steps) it was within a nat of the unbiased score function with 2 samples. At
+  0.5 it was 3 nats ahead of both, with less than half the rate of z2.
+- Fréchet distances are in the features of a classifier trained here on the labels, not Inception's. So no published FID
+  is comparable, and FIDs are shown for their order only.
+- Their nets are convolutional next to x, and between z1 and z2 have 600-600 tanh units with a linear skip. Ours are
+  dense. In the ladder ours reads the means of z1 for what x says of z2.
+- Our players move at once, theirs in turn.
+- Their images are all 70,000 of MNIST at grey > 0.4375 with a thousandth of the bits flipped. The limit of their chain
+  is its state after 1,000 steps from samples of the model. Their FIDs are of mean images cut at 1/2, ours of draws.
+- Their default rate of 1e-8 is a placeholder. The README's runs have 1e-4 and 200,000 steps, the paper's a million.
+
+Why tanh: with rectifiers the game does not start. If q ignores x and p(x|z) ignores z, both players rest. With linear
+nets V: x -> z, W: z -> x and fair Bernoulli units z the state near that point moves by
 
     4 dW/dt = C V' - S W,    4 dV'/dt = S W - S V',    C the covariance of x, S its diagonal,
 
 which grows as soon as C - S, of trace 0, has a positive eigenvalue: if any two pixels are correlated. It grows only as
-far as the encoder's hidden units pass x on, and what dreams of independent pixels teach them first is to be constant:
-as x >= 0, rectifiers can be turned off together (after 250 steps at 1e-3 one of 64 still varied), tanh units were not.
-Bernoulli units whose distribution is learned, p(z1|z2), are taught by their own draws and drift towards 0 or 1; growth
-must win that race.
+far as the encoder's hidden units pass x on. Dreams of independent pixels first teach them to be constant. As x >= 0,
+that can turn all rectifiers off (after 250 steps at 1e-3 one of 64 still varied); tanh units stayed on. Units of the
+learned p(z1|z2) are trained on their own draws and drift towards 0 or 1. Growth must win that race.
 
 Source: B. Flach, D. Schlesinger, A. Shekhovtsov, "Symmetric Equilibrium Learning of VAEs", AISTATS 2024,
 arXiv:2307.09883; numbers from the README of the authors' code.
@@ -52,6 +54,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, Objective
 from hvae.schedules import Constant, LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("spectra", "consistency-distances", "consistency-samples")
 NEED_GPU = ("paper",)
 NEEDS = features.NEEDS
 
@@ -60,13 +63,13 @@ PAPER = Paper(
     "the table of Fréchet distances, and spectra of per-unit information, of the authors' code",
     {
         "smoke": "8x8 digits, a few steps, two seeds: whether it runs, nothing more.",
-        "cpu": "64 and 16 Bernoulli units in place of 100 and 30, dense nets, 20,000 images binarised anew at every "
-        "presentation (theirs: 70,000 at a threshold), batches of 100 for 1,024, 10,000 steps from rate 3e-3 (README: "
-        "200,000 at 1e-4; paper: a million), chains of 400 steps for 1,000; no Fashion-MNIST. Fréchet distances in the "
-        "features of a small classifier, on no common scale with FID.",
-        "paper": "the README's numbers of Bernoulli units and steps, its batches and rate, on MNIST's 60,000 training "
-        "images at a threshold of 1/2; dense nets in place of convolutions, no flipped bits, no Fashion-MNIST; Fréchet "
-        "distances in the features of a classifier, on no common scale with FID.",
+        "cpu": "64 and 16 Bernoulli units (theirs: 100 and 30), dense nets. 20,000 images, binarised at random at "
+        "every presentation (theirs: 70,000 at a threshold). Batches of 100 (1,024). 10,000 steps from rate 3e-3 "
+        "(README: 200,000 at 1e-4; paper: a million). Chains of 400 steps (1,000). No Fashion-MNIST. Fréchet distances "
+        "are in the features of a small classifier, on no common scale with FID.",
+        "paper": "The README's numbers of Bernoulli units and steps, its batches and rate. MNIST's 60,000 training "
+        "images at a threshold of 1/2. Dense nets in place of convolutions, no flipped bits, no Fashion-MNIST. Fréchet "
+        "distances are in the features of a classifier, on no common scale with FID.",
     },
 )
 
@@ -174,7 +177,7 @@ def _beside(run: LoadedRun, key: str) -> Array:
 
 
 def told(run: LoadedRun, player: str, layer: str) -> Array:
-    """[R, D] MI_u of a layer under a player, in nats."""
+    """[R, D] MI_u of the units of a layer under a player, in nats."""
     return _beside(run, f"unit_information_nats/{player}/{layer}")[..., 1]
 
 
@@ -195,7 +198,7 @@ def log_distance(key: str) -> Callable[[Runs, str], Sample]:
 
 
 def used_likelihood(runs: Runs, label: str) -> Sample:
-    """[R] L_K in nats, of a stack in use: those in none are all alike."""
+    """[R] L_K in nats, of a stack in use; stacks without use are all alike."""
     return likelihood(runs, in_use(runs, label).label)
 
 
@@ -285,10 +288,10 @@ def _spectra(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
 curves = (
     Curves(
         "spectra",
-        "What every unit is told",
-        "Information of each unit with what it is drawn from, H(mean probability) − mean H(probability), sorted within "
-        "each replica: under q on test images and under p on dreams; lines are means over replicas. At most log 2 = "
-        "0.69 nats. The Bernoulli units of z2 have no parents under p.",
+        "Information of every unit with its parents",
+        "H(mean probability) − mean H(probability) of each unit, sorted within each replica, under q on test images "
+        "and under p on dreams. Lines are means over replicas. At most log 2 = 0.69 nats. The units of z2 have no "
+        "parents under p.",
         "rank of the unit",
         "information (nats)",
         _spectra,

@@ -1,4 +1,4 @@
-"""What Lucas et al. say of linear VAEs and of deep ones, as numbers of a replica; names of the deep ones."""
+"""Claims of Lucas et al. on linear and deep VAEs, as numbers of a replica; names of the deep VAEs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def label(kind: str, variance: float) -> str:
 NOT_ANNEALED = label(FIXED, 1.0)
 
 N_KEPT = 3
-"""columns beside the zero column whose stability is asked"""
+"""columns that are kept, next to the zero column"""
 NOTEBOOK = "released notebook (Fig. ELBO vs pPCA MLE)"
 STEPS: Mapping[int, float] = {0: 5.0, 2000: 15.0, 4000: 15.0, 6000: 15.0, 8000: 15.0, 10_000: 15.0, 11_800: 15.0}
 """step that it printed -> tolerance: more than three standard deviations over draws of 1000 images (4 nats at the
@@ -124,8 +124,8 @@ def recollapse(runs: Runs) -> tuple[Sample, Sample]:
     """[R] by how many active units the annealed run is ahead of the one that is not, at half of the annealing and at
     the end, each on the batch of that step.
 
-    The most units during annealing less those at the end would be no evidence: without annealing the same falls, from
-    the units of an untrained net.
+    The most units during annealing less those at the end would be no evidence. Without annealing the number falls too,
+    from the units of an untrained net.
     """
     run = find(runs, ANNEALED)
     (steps, annealed), (others, plain) = (active_over_training(runs, name) for name in (ANNEALED, NOT_ANNEALED))

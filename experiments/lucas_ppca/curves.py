@@ -1,4 +1,4 @@
-"""Figures of Lucas et al.: the notebook's ELBO, what is stable, what is kept, and deep VAEs by their first variance."""
+"""Figures of Lucas et al.: the notebook's ELBO, stable and kept columns, and deep VAEs by their first variance."""
 
 from typing import Any
 
@@ -83,10 +83,10 @@ curves = (
     Curves(
         "notebook",
         "The ELBO of a linear VAE against pPCA",
-        "How far the ELBO lies below what the notebook takes for pPCA's greatest likelihood, its covariance divided by "
-        "N − 1: in the end it lies above. Divided by N, as it should be, the maximum is 0.39 nats higher. Black: Adam "
-        "at 1e-3 on all of 1000 images from the authors' random start, one point per replica (its own images); orange: "
-        "what their notebook printed. Linear up to 1 nat, logarithmic beyond.",
+        "Distance of the ELBO below the notebook's greatest likelihood of pPCA, with the covariance divided by N − 1. "
+        "In the end the ELBO lies above it. Divided by N, which is right, the maximum is 0.39 nats higher. Black: Adam "
+        "at 1e-3 on all of 1000 images from the authors' random start, one point per replica (its own images). Orange: "
+        "printed by their notebook. Linear up to 1 nat, logarithmic beyond.",
         "step",
         "their maximum less ELBO (nats)",
         _notebook_lines,
@@ -95,9 +95,9 @@ curves = (
     Curves(
         "stability",
         "When a column of zeros is stable",
-        f"The largest eigenvalue of the bound's Hessian at a zero column beside {N_KEPT} columns that are kept, "
-        "against σ² over the eigenvalue λ of its direction; points: autodiff, one per replica; line: closed form, its "
-        "mean. Stable below 0.",
+        f"The largest eigenvalue of the bound's Hessian at a zero column, with {N_KEPT} columns that are kept, against "
+        "σ² over the eigenvalue λ of its direction. Points: autodiff, one per replica. Line: mean of the closed form. "
+        "Stable below 0.",
         "σ² / λ",
         "largest eigenvalue of the Hessian",
         _stability_lines,
@@ -115,8 +115,8 @@ curves = (
     Curves(
         "epsilon",
         "(ε, δ)-collapse against the variance at the start",
-        "Per cent of the units of deep VAEs whose expected KL per image is below ε on at least 99 % of the images. One "
-        "point per replica, the line joins their means.",
+        "Per cent of the units of deep VAEs with an expected KL per image below ε on at least 99 % of the images. One "
+        "point per replica; the line joins their means.",
         "ε in nats",
         "collapsed units, %",
         _epsilon_lines,
@@ -126,8 +126,8 @@ curves = (
     Curves(
         "annealing",
         "Annealing, and collapse again",
-        "Active units on the batches of training; the weight of the rates rises from 0 to 1 over the first half of the "
-        "steps where it is annealed. One point per replica, the line joins their means.",
+        "Active units on the batches of training. Annealed: the weight of the rates rises from 0 to 1 over the first "
+        "half of the steps. One point per replica; the line joins their means.",
         "step",
         "active units",
         _annealing_lines,

@@ -1,6 +1,6 @@
-"""Linear VAEs against probabilistic PCA (Lucas et al. 2019): does training reach its likelihood, and what is stable.
+"""Linear VAEs against probabilistic PCA (Lucas et al. 2019): is its likelihood reached, and which columns are stable?
 
-Rows of tables, one replica each: 1000 or so data of its own and a random start of its own. Nats.
+Rows of tables, one replica each: about 1000 data and a random start of its own. Nats.
 """
 
 import math
@@ -73,7 +73,7 @@ def trajectory(
     """The bound along Adam from the authors' start, in float32 and pixels as theirs: `step [T]`, `bound_nats [T, R]`.
 
     Weights, log-variances of q and the mean start uniform on ±sqrt(6 / (n_in + n_out)) (a vector counts twice), the
-    noise at 1; everything learns. Beside it `log_px_nats [R]` and, divided by N - 1, `log_px_n1_nats [R]`.
+    noise at 1; everything learns. Also `log_px_nats [R]` and, divided by N - 1, `log_px_n1_nats [R]`.
     """
     say(f"Adam from the authors' start: {units} latents, {n_steps} steps, {len(samples)} replicas")
     starts: dict[str, list[Tensor]] = {"u1": [], "v1": [], "q1": [], "offset": []}
@@ -132,7 +132,7 @@ def stability_rows(samples: Sequence[Tensor], n_kept: int, ratios: Sequence[floa
 
 
 def zero_column_hessian(eigenvalues: Tensor, n_kept: int, variance: float) -> Tensor:
-    """The largest eigenvalue of the bound's Hessian in a column of 0 beside ``n_kept`` of pPCA's, by autodiff."""
+    """The largest eigenvalue of the bound's Hessian in a column of 0 next to ``n_kept`` of pPCA's, by autodiff."""
     n = len(eigenvalues)
     kept = eigenvalues[:n_kept].clamp(min=variance)
     columns_kept = torch.zeros(n, n_kept, dtype=torch.float64)

@@ -1,21 +1,20 @@
-"""What does the order of inference change: trained with a decoder of its own, and beside one and the same decoder?
+"""What does the order of inference change, with a decoder trained by each order, and with one frozen decoder?
 
 A Markov decoder of three layers is trained with every inference order: bottom-up q(z_l | z_{l-1}), as in the lecture;
 bottom-up with a view of x, which contains bottom-up and mean field as special cases; mean field q(z_l | x); the
 top-down ladder of Sønderby et al.; and the ladder of Flach et al., which adds natural parameters to the decoder's, the
-top's prior included. Shown of each are rates, information, likelihood, and the gap between the ELBO and log p(x) with
+top's prior included. The report shows rates, information, likelihood, and the gap between the ELBO and log p(x) with
 its split by layer. Layer gaps of two orders are different splits of different totals: only totals compare.
 
-Then the decoder is held: every order's encoder is trained anew beside frozen decoders, for equal steps on the same
-data. At one decoder log p(x) is common, so that gaps differ exactly by the ELBOs. No trained decoder is neutral, as it
-has moved to where its own order fits; so it is asked twice, of the decoders trained bottom-up, the lecture's, and
-top-down, its rival, and an answer counts that does not depend on whose decoder it is. Encoders start from other seeds
-than the one the decoder grew up with. Beside them a posterior of free parameters is fitted to each of a few test
-images, which shows what one net for all images costs; and two small decoders whose posterior is known say whether this
-machinery ranks orders as exact gaps do.
+Then decoders are frozen. For each order new encoders are trained on them, for equal steps on the same data. One decoder
+has one log p(x), so gaps differ exactly by the ELBOs. No trained decoder is neutral: it has moved to where its own
+order fits. So two decoders are used: one trained bottom-up, as in the lecture, and one trained top-down, its rival. An
+answer counts if it holds at both. Encoders start from other seeds than the decoder's first encoder. A posterior with
+free parameters is also fitted to each of a few test images. It shows the cost of one net for all images. Two small
+decoders with a known posterior show whether ELBOs rank orders as exact gaps do.
 
-The `cpu` preset is small: a few epochs of MNIST, and a gap on 16 test images, so its interval is that of the draws for
-these images; where log p(x) is not trusted, claims on the gaps of the joint runs are not measured.
+The `cpu` preset is small: a few epochs of MNIST, and a gap on 16 test images. So its interval is that of the draws for
+these images. Where log p(x) is not trusted, claims on the gaps of the joint runs are not measured.
 
 Source: C. K. Sønderby et al., "Ladder Variational Autoencoders", NIPS 2016, arXiv:1602.02282; B. Flach,
 D. Schlesinger, A. Shekhovtsov, "Symmetric equilibrium learning of VAEs", AISTATS 2024, arXiv:2307.09883; C. Cremer,
@@ -33,6 +32,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig
 from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
+KEPT = ("comparison", "same-decoder-leads", "same-decoder-known")
 
 ORDERS = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
 
@@ -43,7 +43,7 @@ MEASUREMENTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "cpu": {"gap": {"images": 16, "draws": 2, "samples": 4000, "chains": 8, "temperatures": 20, "leapfrog": 2}},
     "paper": {"gap": {"images": 100, "chains": 500, "temperatures": 200}},
 }
-"""measured of every run once it is trained; below some hundreds of samples nothing can be trusted"""
+"""measured of every trained run; with fewer than some hundreds of samples nothing is trusted"""
 
 FROZEN: Mapping[str, Mapping[str, Any]] = {
     "demo": {
@@ -62,10 +62,12 @@ FROZEN: Mapping[str, Mapping[str, Any]] = {
         "known": {"n_data": 20_000, "n_steps": 5000, "n_images": 200, "n_samples": 1000, "seeds": tuple(range(8))},
     },
 }  # fmt: skip
-"""steps of a refitted encoder, and the learning rate it starts with; budget of its layer gaps; images with a posterior
-of their own; the same for known decoders"""
+"""Of refitted encoders: steps, first learning rate, budget of the layer gaps; images with their own posterior.
+
+The same for known decoders.
+"""
 FRESH = 1000
-"""added to a run's seeds, so that no encoder starts from the weights that its decoder grew up with"""
+"""added to a run's seeds, so no encoder starts from the weights of the decoder's first encoder"""
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
@@ -120,11 +122,11 @@ def _model(order: str, latents: tuple[int, ...], hidden: tuple[tuple[int, ...], 
     return ModelConfig(latents=latents, hidden=hidden, order=order, activation=("leaky-relu",))  # type: ignore[arg-type]
 
 
-# -- every order beside one decoder ------------------------------------------------------------------------
+# -- every order at a frozen decoder -----------------------------------------------------------------------
 
 
 def refitted(preset: str, order: str) -> RunConfig:
-    """How an encoder of that order is trained beside a frozen decoder."""
+    """How an encoder of this order is trained at a frozen decoder."""
     config, knobs = configs(preset)[order], FROZEN[preset]
     training = dataclasses.replace(
         config.training,
@@ -138,9 +140,9 @@ def refitted(preset: str, order: str) -> RunConfig:
 def measure(
     preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
 ) -> dict[str, Callable[[], Any]]:
-    """A part for each frozen decoder and order, and for posteriors without a net; and `known`."""
+    """A part for each frozen decoder and order, a part for posteriors without a net, and `known`."""
     from hvae.diagnostics.unamortised import Ascent
-    from hvae.experiments.orders import frozen_decoder as same_decoder
+    from hvae.experiments.orders import frozen_decoder
     from hvae.lab.completion import load_data
     from hvae.lab.evaluation import Budget
     from hvae.lab.runs.run import Run
@@ -148,26 +150,26 @@ def measure(
     knobs = FROZEN[preset]
     ascent = Ascent(**knobs["ascent"])
 
-    def beside(owner: str, order: str) -> Any:
-        say(f"{order} beside the decoder trained {owner}")
+    def frozen(owner: str, order: str) -> Any:
+        say(f"{order} at the decoder trained {owner}")
         run = Run.open(runs[owner])
         data = load_data(run.config, data_dir)
-        if order == same_decoder.UNAMORTISED:
-            return same_decoder.unamortised_arrays(run, data, knobs["n_unamortised"], ascent)
-        return same_decoder.refitted_arrays(run, data, refitted(preset, order), Budget(**knobs["gap"]))
+        if order == frozen_decoder.UNAMORTISED:
+            return frozen_decoder.unamortised_arrays(run, data, knobs["n_unamortised"], ascent)
+        return frozen_decoder.refitted_arrays(run, data, refitted(preset, order), Budget(**knobs["gap"]))
 
     def known() -> Any:
         small = knobs["known"]
         training = TrainingConfig(
             seeds=small["seeds"], n_steps=small["n_steps"], batch_size=200, learning_rate=Constant(0.03)
         )
-        stacks = [same_decoder.bernoulli(small["n_data"]), same_decoder.gaussians(small["n_data"])]
-        return same_decoder.known_rows(stacks, training, small["n_images"], small["n_samples"], Ascent(), say)
+        stacks = [frozen_decoder.bernoulli(small["n_data"]), frozen_decoder.gaussians(small["n_data"])]
+        return frozen_decoder.known_rows(stacks, training, small["n_images"], small["n_samples"], Ascent(), say)
 
     return {
-        part(owner, order): lambda owner=owner, order=order: beside(owner, order)
+        part(owner, order): lambda owner=owner, order=order: frozen(owner, order)
         for owner in OWNERS
-        for order in (*ORDERS, same_decoder.UNAMORTISED)
+        for order in (*ORDERS, frozen_decoder.UNAMORTISED)
     } | {"known": known}
 
 

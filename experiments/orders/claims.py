@@ -1,8 +1,8 @@
-"""What the experiment `orders` decides, by t-intervals over seeds.
+"""Claims of the experiment `orders`, decided by t-intervals over seeds.
 
-Of the joint runs: likelihoods and layers, and gaps where log p(x) is trusted. Of frozen decoders: ELBOs, whose
-differences at one decoder are those of the gaps, with no trust in any log p(x). All margins are those of the first
-version of the experiment, before any frozen decoder was seen.
+Of the joint runs: likelihoods and layers, and gaps where log p(x) is trusted. Of frozen decoders: ELBOs. Their
+differences at one decoder are those of the gaps, and need no log p(x). All margins are from the first version of the
+experiment, before any frozen decoder was seen.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, active_layers, likeli
 from hvae.experiments.cures import LAYERS_MARGIN
 
 OWNERS = ("bottom-up", "top-down")
-"""whose decoders are frozen"""
+"""runs with frozen decoders"""
 UNAMORTISED = "unamortised"
 
 LADDER = "Sønderby et al. 2016 (arXiv:1602.02282)"
@@ -35,12 +35,12 @@ def total_gap(runs: Runs, name: str) -> Sample:
 
 
 def part(owner: str, order: str) -> str:
-    """What is measured of an order beside the frozen decoders of a run."""
+    """The name of the part of an order at the frozen decoders of a run."""
     return f"{owner}-decoder.{order}"
 
 
 def elbo(measured: Measured, owner: str, order: str, n_images: int | None = None) -> Sample:
-    """[R] ELBO in nats beside the frozen decoders of ``owner``, on all of its images or the first of them."""
+    """[R] ELBO in nats at the frozen decoders of ``owner``, on all of its images or the first of them."""
     name = part(owner, order)
     arrays = find_part(measured, name)
     if "elbo_datum_nats" not in arrays:
@@ -55,7 +55,7 @@ def lead(measured: Measured, owner: str) -> Sample:
 
 
 def amortised(measured: Measured, owner: str, order: str) -> Sample:
-    """[R] ELBO on the images that have a posterior each of their own."""
+    """[R] ELBO on the images with their own posterior."""
     fitted = elbo(measured, owner, UNAMORTISED)
     if order == UNAMORTISED:
         return fitted

@@ -1,4 +1,4 @@
-"""Every inference order beside the same frozen decoders: who leads, what layers hold, and known decoders as a check."""
+"""Every inference order at frozen decoders: which order leads, what layers hold, and known decoders as a check."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,29 +8,29 @@ from matplotlib.lines import Line2D
 from hvae.analysis import style
 from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array
-from hvae.experiments.orders.tables import UNAMORTISED, Beside, each_order, frozen, known, lead
+from hvae.experiments.orders.tables import SHOWN, UNAMORTISED, FrozenDecoder, each_order, frozen, known, lead
 
 ROW_CM, WIDTH_CM = 0.5, 11.0
 REFERENCE = "bottom-up"
 
 
 def leads(measured: Measured) -> Figure | None:
-    """ELBO less that of bottom-up at the same decoder, a panel for each decoder: seeds, their mean and t-interval."""
-    besides = [beside for beside in frozen(measured) if REFERENCE in beside.orders]
-    if not besides:
+    """ELBO less that of bottom-up at the frozen decoder, a panel for each decoder: seeds, their mean and t-interval."""
+    decoders = [decoder for decoder in frozen(measured) if REFERENCE in decoder.orders]
+    if not decoders:
         return None
-    rows = list(dict.fromkeys(order for beside in besides for order in beside.orders if order != REFERENCE))
+    rows = list(dict.fromkeys(order for decoder in decoders for order in decoder.orders if order != REFERENCE))
     with style.settings():
         made = style.figure(ROW_CM * len(rows) + 1.8, width_cm=WIDTH_CM)
-        grid = made.subplots(1, len(besides), squeeze=False, sharey=True)[0]
-        for axes, beside in zip(grid, besides, strict=True):
-            axes.set_title(f"decoder trained {beside.owner}", pad=3)
+        grid = made.subplots(1, len(decoders), squeeze=False, sharey=True)[0]
+        for axes, decoder in zip(grid, decoders, strict=True):
+            axes.set_title(f"decoder trained {decoder.owner}", pad=3)
             axes.axvline(0, color=style.GREY, linewidth=0.6)
-            for order in beside.orders:
+            for order in decoder.orders:
                 if order != REFERENCE:
                     own = order == UNAMORTISED
-                    second = beside.elbo(REFERENCE, own_images=own)
-                    _draw(axes, rows.index(order), beside.elbo(order, own_images=own), second)
+                    second = decoder.elbo(REFERENCE, own_images=own)
+                    _draw(axes, rows.index(order), decoder.elbo(order, own_images=own), second)
             axes.margins(x=0.08)
         grid[0].set_yticks(range(len(rows)), rows)
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
@@ -51,18 +51,18 @@ def _draw(axes: Axes, index: int, first: Array, second: Array) -> None:
 
 
 def informations(measured: Measured) -> Figure | None:
-    """I of every layer beside each decoder, one point per seed, the line through the medians."""
-    besides = frozen(measured)
-    if not besides:
+    """I of every layer at each decoder: one point per seed, a line through the medians."""
+    decoders = frozen(measured)
+    if not decoders:
         return None
     with style.settings():
         made = style.figure(5.2)
-        grid = made.subplots(1, len(besides), squeeze=False, sharey=True)[0]
-        for axes, beside in zip(grid, besides, strict=True):
-            axes.set_title(f"decoder trained {beside.owner}", pad=3)
-            _layers(axes, beside)
+        grid = made.subplots(1, len(decoders), squeeze=False, sharey=True)[0]
+        for axes, decoder in zip(grid, decoders, strict=True):
+            axes.set_title(f"decoder trained {decoder.owner}", pad=3)
+            _layers(axes, decoder)
         grid[0].set_ylabel("information about x (nats)")
-        orders = besides[0].encoders
+        orders = decoders[0].encoders
         handles = [
             Line2D([], [], color=style.color(i), marker=style.marker(i), linewidth=0.7, label=order)
             for i, order in enumerate(orders)
@@ -71,11 +71,11 @@ def informations(measured: Measured) -> Figure | None:
         return made
 
 
-def _layers(axes: Axes, beside: Beside) -> None:
-    layers = beside.layers
-    for index, order in enumerate(beside.encoders):
-        shift = 0.09 * (index - (len(beside.encoders) - 1) / 2)
-        values = [beside.orders[order][f"information_nats/{name}"][:, 1] for name in layers]
+def _layers(axes: Axes, decoder: FrozenDecoder) -> None:
+    layers = decoder.layers
+    for index, order in enumerate(decoder.encoders):
+        shift = 0.09 * (index - (len(decoder.encoders) - 1) / 2)
+        values = [decoder.orders[order][f"information_nats/{name}"][:, 1] for name in layers]
         medians = [float(np.nanmedian(seeds)) for seeds in values]
         places = np.arange(len(layers)) + shift
         axes.plot(places, medians, color=style.color(index), linewidth=0.6)
@@ -106,7 +106,7 @@ def exact(measured: Measured) -> Figure | None:
                 markersize=3.0, linestyle="", markerfacecolor="none", markeredgewidth=0.7,
             )  # fmt: skip
         for axes, stack in zip(grid, stacks, strict=True):
-            axes.set_title(stack, pad=3)
+            axes.set_title(SHOWN.get(stack, stack), pad=3)
             here = np.concatenate([rows[name][rows["stack"] == stack] for name in ("gap_nats", "sampled_nats")])
             ends = [0.0, 1.08 * float(np.nanmax(here))]
             axes.plot(ends, ends, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)

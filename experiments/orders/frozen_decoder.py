@@ -1,8 +1,8 @@
-"""Every inference order beside the same frozen decoders: arrays of a run's decoders, rows of known ones.
+"""Every inference order at frozen decoders: arrays of a run's decoders, rows of known ones.
 
-An order's encoders are trained anew (`refit`) and measured on test images of which they saw none, so that what differs
-between orders is the posterior and nothing else: the graph, the nets' reach and how they generalise. ELBOs are compared
-image by image; layer gaps are estimates with their trust, and splits of two directions of visit do not compare.
+New encoders of each order are trained (`refit`) and measured on test images that they never saw. So orders differ by
+their posterior alone: the graph, the capacity of the nets and how they generalise. ELBOs are compared image by image.
+Layer gaps are estimates that say whether they are trusted; splits of two directions of visit do not compare.
 `unamortised` fits a distribution to each image by itself. Nats.
 """
 
@@ -24,7 +24,7 @@ from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian, NoReferenceError, solve
 from hvae.exact.known_stacks import binary_decoder, linear_stack
-from hvae.experiments.orders.refit import beside, refit
+from hvae.experiments.orders.refit import refit, with_encoders
 from hvae.experiments.truth.accuracy import columns
 from hvae.lab.config import ModelConfig, ObjectiveConfig, Order, RunConfig, TrainingConfig
 from hvae.lab.evaluation.budget import Budget
@@ -38,26 +38,28 @@ from hvae.network import Decoder
 KEPT = ("rate_nats", "parent_information_nats", "information_nats", "reading_nats", "verdict")
 """of `layer_diagnostics`"""
 CHEAP = ("widened", "prior", "full")
-"""proposals of the layer gaps: none that climbs the ELBO of every image for itself"""
+"""proposals of the layer gaps; none of them climbs the ELBO of single images"""
 UNAMORTISED = "unamortised"
 AMORTISED: tuple[Order, ...] = tuple(order for order in get_args(Order) if order not in (UNAMORTISED, "exact"))
 
 
 def refitted_arrays(run: Run, data: Dataset, config: RunConfig, budget: Budget) -> Arrays:
-    """Encoders of ``config`` beside the decoders of ``run``, ``[R, …]``; a replica that failed has NaN.
+    """New encoders of ``config`` at the decoders of ``run``, ``[R, …]``; a failed replica has NaN.
 
-    ``elbo_datum_nats`` and ``bound_datum_nats`` (L_K) `[R, n_likelihood]`; what `KEPT` says of every layer; layer gaps
-    on the first images of ``budget`` with whether they are trusted.
+    ``elbo_datum_nats`` and ``bound_datum_nats`` (L_K) `[R, n_likelihood]`; the quantities `KEPT` of every layer; layer
+    gaps on the first images of ``budget``, and whether they are trusted.
     """
     replicas = Replicas.of(run, data, "cpu")
-    models = refit(beside([model.decoder for model in replicas.models], data, config), data, config)
+    models = refit(with_encoders([model.decoder for model in replicas.models], data, config), data, config)
     measure = partial(_arrays, test=replicas.test, config=config, budget=budget)
     return _replicated(run, replicas, [partial(measure, model) for model in models], config.model.order)
 
 
 def unamortised_arrays(run: Run, data: Dataset, n_images: int, ascent: Ascent) -> Arrays:
-    """A distribution fitted to each of the first test images, beside the decoders of ``run``: ELBO and L_K, `[R,
-    n_images]`."""
+    """A distribution fitted to each of the first test images at the decoders of ``run``.
+
+    ELBO and L_K `[R, n_images]`.
+    """
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     x = replicas.test[:n_images]
 
@@ -79,7 +81,7 @@ def _replicated(run: Run, replicas: Replicas, measures: Sequence[Callable[[], Ar
 
 
 def _finite(measure: Callable[[], Arrays]) -> Arrays | None:
-    """None of a posterior that became non-finite: the diagnostics say so by a ValueError."""
+    """None for a posterior that became non-finite, which diagnostics report as ValueError."""
     try:
         found = measure()
     except ValueError:
@@ -118,7 +120,7 @@ def _layer_gaps(model: HVAE, x: Tensor, budget: Budget, seed: int) -> Arrays:
 
 @dataclass(frozen=True)
 class Known:
-    """A decoder that a reference solves, data of its own distribution, and the encoders' shape."""
+    """A decoder with exact answers, data drawn from it, and the encoders' shape."""
 
     name: str
     decoder: Decoder
@@ -129,14 +131,14 @@ class Known:
 
 
 def bernoulli(n_data: int) -> Known:
-    """Ten Bernoulli units under five under three, with couplings that leave every factorised posterior a gap."""
+    """Bernoulli layers of ten, five and three units; the couplings leave every factorised posterior a gap."""
     decoder = binary_decoder(1.5, (10, 5, 3), torch.Generator().manual_seed(0)).float()
     model = ModelConfig(latents=(5, 3), hidden=((16,),), families=("bernoulli",))
     return Known("coins", decoder, _drawn(decoder, n_data, "binary"), model, n_samples=4)
 
 
 def gaussians(n_data: int) -> Known:
-    """Six units under four under three, linear and Gaussian, and encoders that are so too."""
+    """Linear-Gaussian layers of six, four and three units, and linear-Gaussian encoders."""
     decoder = linear_stack(1.0, "best", seed=0, widths=(6, 4, 3)).model.decoder.float()
     model = ModelConfig(latents=(4, 3), hidden=((),), latent_variance="learned", observation="gaussian")
     return Known("linear-Gaussian", decoder, _drawn(decoder, n_data, "real"), model, n_samples=1)
@@ -158,15 +160,15 @@ def known_rows(
     ascent: Ascent,
     say: Say,
 ) -> Arrays:
-    """One row per known decoder, order and seed: the exact gap, and log p(x) less the ELBO of ``n_samples`` draws a
-    datum, as it is had beside decoders of images.
+    """One row per known decoder, order and seed: the exact gap and the gap by draws.
 
-    ``best_nats`` is the least gap that the order's factorised distributions can leave, where it has a closed form.
-    Exact numbers are NaN where no reference has them.
+    The gap by draws is log p(x) less the ELBO of ``n_samples`` draws a datum, as for decoders of images. ``best_nats``
+    is the least gap that the order's factorised distributions can leave, where it has a closed form. Exact numbers are
+    NaN where no reference has them.
     """
     rows: list[dict[str, Any]] = []
     for known in stacks:
-        say(f"Every order beside the known decoder of {known.name}")
+        say(f"Every order at the known decoder of {known.name}")
         x = known.data.test[:n_images]
         for order, seed, model in _posteriors(known, x, training, ascent):
             rows.append({"stack": known.name, "order": order, "seed": seed, **_row(model, x, order, n_samples)})
@@ -177,7 +179,7 @@ def _posteriors(known: Known, x: Tensor, training: TrainingConfig, ascent: Ascen
     for order in AMORTISED:
         objective = ObjectiveConfig(n_samples=known.n_samples)
         config = RunConfig(model=replace(known.model, order=order), objective=objective, training=training)
-        models = refit(beside([known.decoder] * len(training.seeds), known.data, config), known.data, config)
+        models = refit(with_encoders([known.decoder] * len(training.seeds), known.data, config), known.data, config)
         yield from zip([order] * len(models), training.seeds, models, strict=True)
     for seed in training.seeds:
         yield UNAMORTISED, seed, fitted(known.decoder, x, ascent, seed=seed)
@@ -204,10 +206,10 @@ def _row(model: HVAE, x: Tensor, order: str, n_samples: int) -> Mapping[str, Any
 
 
 def least_gap(reference: LinearGaussian, order: str) -> float:
-    """``(sum_i log Λ_ii - log |Λ|) / 2`` of what a diagonal Gaussian can miss at least, Λ the precision that it meets.
+    """``(sum_i log Λ_ii - log |Λ|) / 2``: the least gap of a diagonal Gaussian, Λ the precision of its target.
 
-    In mean field Λ is that of p(z | x); with z1 first, seeing x or not, that of each p(z_l | z_{l-1}), as x adds
-    nothing to z_{l-1}. A ladder's means are tied to the decoder's, so that its least gap is another one: NaN.
+    In mean field Λ is that of p(z | x). With z1 first, seeing x or not, it is that of each p(z_l | z_{l-1}), as x adds
+    nothing to z_{l-1}. A ladder's means are tied to the decoder's, so its least gap is another one: NaN.
     """
     latents = [name for name in reversed(reference.decoder.variables) if name != "x"]
     match order:

@@ -1,11 +1,11 @@
-"""Encoders trained beside decoders that stay as they are: every inference order at one and the same p.
+"""Encoders trained at frozen decoders: every inference order at one p.
 
-At one decoder log p(x) is common to all posteriors, so for any two of them
+One decoder has one log p(x), so for any two posteriors
 
     KL(q(z|x) ‖ p(z|x)) - KL(q'(z|x) ‖ p(z|x)) = ELBO(q') - ELBO(q),
 
-and orders are ranked by their ELBOs, with no estimate of log p(x). A decoder has moved to where the order that it was
-trained with fits (Cremer, Li and Duvenaud 2018), so whose decoder it is belongs to the answer. Nats.
+and ELBOs rank orders, with no estimate of log p(x). A decoder has moved to where its own order fits (Cremer, Li and
+Duvenaud 2018). So every answer names the order that trained the decoder. Nats.
 """
 
 import copy
@@ -26,28 +26,28 @@ from hvae.nets import BatchNorm, PseudoInputs
 from hvae.network import Decoder
 
 
-def beside(decoders: Sequence[Decoder], data: Dataset, config: RunConfig) -> list[HVAE]:
-    """A copy of each decoder with an encoder of ``config.model``, initialised from the seed that is next in turn.
+def with_encoders(decoders: Sequence[Decoder], data: Dataset, config: RunConfig) -> list[HVAE]:
+    """A copy of each decoder with a new encoder of ``config.model``, from the next seed of ``config``.
 
-    Raises `ConfigError` for what ties a decoder to the encoder that it was trained with.
+    Raises `ConfigError` for options that tie a decoder to its first encoder.
     """
     models = []
     for decoder, seed in zip(decoders, config.training.seeds, strict=True):
         model = HVAE(copy.deepcopy(decoder), build_hvae(config.model, data, seed=seed).posterior)
         if any(isinstance(module, BatchNorm) for module in model.modules()):
-            raise ConfigError("model.batch_norm is on, whose constants no encoder can change by itself; turn it off.")
+            raise ConfigError("model.batch_norm is on, and no encoder can change its constants; turn it off.")
         if any(isinstance(module, PseudoInputs) for module in model.decoder.modules()):
-            raise ConfigError("model.prior is vamp, made of the encoder's own distribution; take standard or learned.")
+            raise ConfigError("model.prior is vamp, made of the encoder's distribution; take standard or learned.")
         models.append(model)
     return models
 
 
 def refit(models: Sequence[HVAE], data: Dataset, config: RunConfig) -> list[HVAE]:
-    """The models after training of their encoders alone, in evaluation mode; decoders are bit for bit what they were.
+    """The models after training of their encoders alone, in evaluation mode; decoders stay bit for bit the same.
 
-    What counts of ``config`` is the objective, and of training the seeds, one a model, the steps, the batches, the
-    clipping and the learning rate, which here falls to 0 along half a cosine, so that the noise of the last steps
-    averages out. Replica r of R equals the one that is refitted alone. A replica that becomes non-finite stays so.
+    ``config`` gives the objective, and of training the seeds (one a model), steps, batches, clipping and learning
+    rate. The rate falls to 0 along half a cosine, so the noise of the last steps averages out. Replica r of R equals
+    the one that is refitted alone. A replica that becomes non-finite stays so.
     """
     steps, images = config.training, data.train
     objective = build_objective(config.objective, models[0].latents)

@@ -1,6 +1,6 @@
-"""Every inference order beside the same frozen decoders: tables, CSV and sentences.
+"""Every inference order at frozen decoders: tables, CSV and sentences.
 
-At one decoder log p(x) is common, so the gaps of two posteriors differ by their ELBOs, exactly on the same images.
+One decoder has one log p(x), so on the same images the gaps of two posteriors differ exactly by their ELBOs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,19 +17,21 @@ from hvae.lab.config import Order
 
 UNAMORTISED = "unamortised"
 ORDERS = get_args(Order)
+SHOWN = {"coins": "Bernoulli"}
+"""name of a known decoder in the arrays -> its name in tables and figures"""
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Every order beside the frozen decoders of one run, R replicas."""
+class FrozenDecoder:
+    """Every order at the frozen decoders of one run, R replicas."""
 
     owner: str
-    """the run whose decoders they are"""
+    """the run of the decoders"""
     orders: Mapping[str, Arrays]
     """order -> its arrays"""
 
     def elbo(self, order: str, *, own_images: bool = False) -> Array:
-        """[R] ELBO on all of its images, or on those that have a posterior each of their own."""
+        """[R] ELBO on all of its images, or on those with their own posterior."""
         n = self.orders[UNAMORTISED]["elbo_datum_nats"].shape[1] if own_images else None
         return self.orders[order]["elbo_datum_nats"][:, :n].mean(-1)
 
@@ -48,17 +50,17 @@ class Beside:
         return sorted(name.removeprefix(key) for name in self.orders[self.encoders[0]] if name.startswith(key))
 
 
-def frozen(measured: Measured) -> list[Beside]:
-    """One for each decoder that an encoder was refitted beside."""
+def frozen(measured: Measured) -> list[FrozenDecoder]:
+    """One for each decoder with a refitted encoder."""
     found: dict[str, dict[str, Arrays]] = {}
     for arrays in measured.values():
         if {"decoder", "order", "elbo_datum_nats"} <= set(arrays):
             found.setdefault(str(arrays["decoder"]), {})[str(arrays["order"])] = arrays
     each = (
-        Beside(owner, {order: orders[order] for order in sorted(orders, key=ORDERS.index)})
+        FrozenDecoder(owner, {order: orders[order] for order in sorted(orders, key=ORDERS.index)})
         for owner, orders in found.items()
     )
-    return [beside for beside in each if any(np.isfinite(beside.elbo(order)).any() for order in beside.encoders)]
+    return [decoder for decoder in each if any(np.isfinite(decoder.elbo(order)).any() for order in decoder.encoders)]
 
 
 def known(measured: Measured) -> Arrays | None:
@@ -67,15 +69,15 @@ def known(measured: Measured) -> Arrays | None:
     return rows if {"stack", "order", "sampled_nats"} <= set(rows) else None
 
 
-def same_decoder_tables(measured: Measured) -> dict[str, Table]:
+def frozen_decoder_tables(measured: Measured) -> dict[str, Table]:
     """Heading -> table: one for each frozen decoder, one of known decoders."""
-    tables = {f"Beside the decoder trained {beside.owner}": _table(beside) for beside in frozen(measured)}
+    tables = {f"Frozen decoder, trained {decoder.owner}": _table(decoder) for decoder in frozen(measured)}
     rows = known(measured)
-    return tables if rows is None else tables | {"Beside decoders whose posterior is known": _known_table(rows)}
+    return tables if rows is None else tables | {"Frozen decoders with a known posterior": _known_table(rows)}
 
 
-def _table(beside: Beside) -> Table:
-    layers, fitted = beside.layers, UNAMORTISED in beside.orders
+def _table(decoder: FrozenDecoder) -> Table:
+    layers, fitted = decoder.layers, UNAMORTISED in decoder.orders
     columns = (
         Column("posterior", numeric=False),
         Column("ELBO", "nats"),
@@ -86,11 +88,11 @@ def _table(beside: Beside) -> Table:
         *(Column(f"G, {name}", "nats (trusted)") for name in layers),
     )
     rows = []
-    for order in beside.encoders:
-        cells = [order, mean_text(beside.elbo(order)), _behind(beside.elbo(beside.best), beside.elbo(order))]
+    for order in decoder.encoders:
+        cells = [order, mean_text(decoder.elbo(order)), _behind(decoder.elbo(decoder.best), decoder.elbo(order))]
         if fitted:
-            cells.append(_behind(*(beside.elbo(name, own_images=True) for name in (UNAMORTISED, order))))
-        arrays = beside.orders[order]
+            cells.append(_behind(*(decoder.elbo(name, own_images=True) for name in (UNAMORTISED, order))))
+        arrays = decoder.orders[order]
         cells += [mean_text(arrays[f"information_nats/{name}"][:, 1]) for name in layers]
         cells += [mean_text(arrays[f"rate_nats/{name}"][:, 1]) for name in layers]
         cells += [_gap_text(arrays, name) for name in layers]
@@ -132,10 +134,11 @@ def _known_table(rows: Arrays) -> Table:
     )
     cells = []
     for stack, order, at in each_order(rows):
+        decoder = SHOWN.get(stack, stack)
         texts = [mean_text(rows[name][at], 3) for name in ("gap_nats", "sampled_nats")]
         texts += [number(float(rows["best_nats"][at][0]), 3)]  # of the decoder, the same for all seeds
         texts += [mean_text(rows[name][at], 3) for name in layers]
-        cells.append(tuple(map(Cell, (stack, order, *texts))))
+        cells.append(tuple(map(Cell, (decoder, order, *texts))))
     return Table(columns, tuple(cells))
 
 
@@ -146,52 +149,52 @@ def each_order(rows: Arrays) -> Iterator[tuple[str, str, Array]]:
         yield (*pair, np.array([other == pair for other in pairs]))
 
 
-def same_decoder_csv(measured: Measured) -> dict[str, str]:
+def frozen_decoder_csv(measured: Measured) -> dict[str, str]:
     """File name -> every seed of every order."""
     files = {}
-    besides, rows = frozen(measured), known(measured)
-    if besides:
-        layers = besides[0].layers
+    decoders, rows = frozen(measured), known(measured)
+    if decoders:
+        layers = decoders[0].layers
         names = [f"{what}_{name}" for what in ("information", "rate", "gap") for name in layers]
         heading = ["decoder", "order", "seed", "elbo_nats", "elbo_nats_own_images", "bound_nats"]
         heading += [f"{name}_nats" for name in names] + [f"trusted_{name}" for name in layers]
-        files["same-decoder.csv"] = to_csv(heading, [row for beside in besides for row in _csv_rows(beside, layers)])
+        files["same-decoder.csv"] = to_csv(heading, [row for decoder in decoders for row in _csv_rows(decoder, layers)])
     if rows is not None:
         files["same-decoder-known.csv"] = to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])
     return files
 
 
-def _csv_rows(beside: Beside, layers: list[str]) -> Iterator[list[object]]:
-    for order, arrays in beside.orders.items():
+def _csv_rows(decoder: FrozenDecoder, layers: list[str]) -> Iterator[list[object]]:
+    for order, arrays in decoder.orders.items():
         own = (
-            beside.elbo(order, own_images=True)
-            if UNAMORTISED in beside.orders
+            decoder.elbo(order, own_images=True)
+            if UNAMORTISED in decoder.orders
             else np.full(len(arrays["seeds"]), np.nan)
         )
-        whole = beside.elbo(order) if order != UNAMORTISED else np.full(len(own), np.nan)
+        whole = decoder.elbo(order) if order != UNAMORTISED else np.full(len(own), np.nan)
         nothing = np.full((len(own), 3), np.nan)
         for r, seed in enumerate(arrays["seeds"].tolist()):
             keys = [f"{what}_nats/{name}" for what in ("information", "rate", "layer_gap") for name in layers]
             numbers = [float(arrays.get(key, nothing)[r, 1]) for key in keys]
             trusted = [bool(arrays[f"trusted/{name}"][r]) if f"trusted/{name}" in arrays else "" for name in layers]
             bound = float(arrays["bound_datum_nats"][r].mean())
-            yield [beside.owner, order, seed, float(whole[r]), float(own[r]), bound, *numbers, *trusted]
+            yield [decoder.owner, order, seed, float(whole[r]), float(own[r]), bound, *numbers, *trusted]
 
 
 def frozen_decoder_summary(measured: Measured) -> list[str]:
-    """Who leads at each decoder and surely so over whom; whether draws rank known decoders as exact gaps do."""
+    """Which order leads at each decoder, and by how much; how far draws are off at known decoders."""
     found = []
-    for beside in frozen(measured):
-        best = beside.best
-        behind = {order: lead(beside.elbo(best), beside.elbo(order)) for order in beside.encoders if order != best}
+    for decoder in frozen(measured):
+        best = decoder.best
+        behind = {order: lead(decoder.elbo(best), decoder.elbo(order)) for order in decoder.encoders if order != best}
         sure = [f"{order} ({span_text(*found)})" for order, found in behind.items() if found[0] > 0]
         tail = f"surely ahead, in nats, of {', '.join(sure)}" if sure else "surely ahead of none"
-        found.append(f"At the decoder trained {beside.owner} the smallest gap is that of {best}, {tail}.")
+        found.append(f"At the decoder trained {decoder.owner}, {best} leaves the smallest gap, {tail}.")
     rows = known(measured)
     if rows is not None:
         off = np.abs(rows["gap_nats"] - rows["sampled_nats"])
         found.append(
-            f"Beside known decoders gaps by draws are off by at most {number(float(np.nanmax(off)), 3)} nats of the "
+            f"At known decoders gaps by draws are off by at most {number(float(np.nanmax(off)), 3)} nats of the "
             f"exact ones, in {int(np.isfinite(off).sum())} posteriors."
         )
     return found

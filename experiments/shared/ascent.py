@@ -64,9 +64,9 @@ def lbfgs(function: Function, free: Values, fixed: Values, tolerance: float, n_s
     """Climb until no entry of a gradient exceeds ``tolerance``, at most ``n_steps`` steps; each problem by itself.
 
     Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.4). A step is at most 1 + |place| long, as a poor memory
-    can point to a plateau from which no climb leads back; it is halved until it satisfies Armijo's condition or, where
-    heights differ by rounding alone, the slopes' version of it (Hager and Zhang 2005, equation 4.1). A pair whose
-    curvature has the wrong sign is left out, and a problem that has no better point stays.
+    can point to a plateau with no way back. It is halved until it satisfies Armijo's condition. Where heights differ by
+    rounding alone, the condition is that of slopes (Hager and Zhang 2005, equation 4.1). A pair with a curvature of the
+    wrong sign is left out, and a problem without a better point stays.
     """
     names = list(free)
     shapes = [free[name].shape[1:] for name in names]

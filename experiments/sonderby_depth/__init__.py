@@ -1,18 +1,18 @@
-"""Which units are used over training, and what depth buys: plain, with batch norm, with warm-up, as a ladder.
+"""Which units are used over training, and does depth help: plain, with batch norm, with warm-up, as a ladder?
 
 Sønderby et al. show the rate of every unit of a stack of five layers over training, and the bounds L_1 and L_5000
-against depth 1 to 5, for a bottom-up stack without tricks ("plain"), with batch normalisation (+BN), with that and a
-linear warm-up of the rates (+BN+WU), and for the ladder with both (LVAE+BN+WU). Here every arm is a run with seeds as
-replicas, at the settings of `depth`, whose arms add warm-up before batch norm.
+against depth 1 to 5. Their arms are a bottom-up stack without tricks ("plain"), with batch normalisation (+BN), with
+batch normalisation and a linear warm-up of the rates (+BN+WU), and the ladder with both (LVAE+BN+WU). Here every arm is
+a run with seeds as replicas, at the settings of `depth`. (The arms of `depth` add warm-up before batch norm.)
 
 Source: C. K. Sønderby, T. Raiko, L. Maaløe, S. K. Sønderby, O. Winther, "Ladder Variational Autoencoders", NIPS 2016,
-arXiv:1602.02282, section 4 and figures 3 and 4; settings from the authors' code. Published numbers that were read in a
-secondary source only are marked so, and the paper's table for OMNIGLOT but for one entry was not read at all. Our
-OMNIGLOT is another split and another resizing than theirs, so its bounds never compare.
+arXiv:1602.02282, section 4 and figures 3 and 4; settings from the authors' code. Published numbers from a secondary
+source are marked so. Of the paper's table for OMNIGLOT only one entry was read. Our OMNIGLOT has another split and
+another resizing, so its bounds never compare.
 
-Active units here are those whose mean moves with the image: over training by Burda's statistic on the batch, at the end
-by one that leaves out what a unit inherits from its parent (in a ladder, the mean given the layers above). One layer
-has one order of inference, so there is no ladder of depth 1.
+An active unit has a mean that moves with the image. Over training this is Burda's statistic on the batch. At the end it
+is a statistic that leaves out what a unit inherits from its parent (in a ladder, the mean given the layers above). One
+layer has one order of inference, so there is no ladder of depth 1.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from hvae.lab.config import DataConfig, EvaluationConfig, RunConfig
 from hvae.schedules import LinearWarmup
 
 PRESETS = ("smoke", "cpu", "paper")
+KEPT = ("depth", "active-over-training", "active-units")
 NEED_GPU = ("paper",)
 
 PAPER = Paper(
@@ -38,13 +39,12 @@ PAPER = Paper(
     "Figures 3 and 4 and the depth table",
     {
         "smoke": "8x8 digits, 60 steps, depths 2 and 5, two seeds: shows that everything runs, and nothing else.",
-        "cpu": "MNIST with one hidden layer a conditional (256-128-64-32-16; the paper: two of 512 down to 32), "
-        "batches of 250, 16 epochs with warm-up over the first 5 (2,000 and 200), L_1000 on 500 test images "
-        "(L_5000 on 10,000), no depth of 4, Adam's epsilon 1e-8 (1e-4), no OMNIGLOT, no principal components "
-        "by class.",
-        "paper": "Leaky rectifiers have slope 0.01, nets give the logarithm of a variance (theirs its softplus); the "
-        "rate is the code's default; no fine-tuning with 10 samples; NORB and principal components by class are left "
-        "out; OMNIGLOT is ours, not theirs.",
+        "cpu": "MNIST with one hidden layer a conditional (256-128-64-32-16; the paper: two of 512 down to 32). "
+        "Batches of 250. 16 epochs with warm-up over the first 5 (2,000 and 200). L_1000 on 500 test images (L_5000 on "
+        "10,000). Adam's epsilon 1e-8 (1e-4). No depth of 4, no OMNIGLOT, no principal components by class.",
+        "paper": "Leaky rectifiers have slope 0.01, and nets give the logarithm of a variance (theirs its softplus). "
+        "The rate is the code's default. No fine-tuning with 10 samples. OMNIGLOT is ours, not theirs. Left out: NORB "
+        "and principal components by class.",
     },
 )
 
@@ -78,7 +78,7 @@ def _smoke(config: RunConfig, data: str) -> RunConfig:
 
 
 def _cpu(config: RunConfig, data: str) -> RunConfig:
-    seeds = tuple(range(10, 16))  # others than those of `depth`, by whose results the margins could have been chosen
+    seeds = tuple(range(10, 16))  # not those of `depth`, as the margins could have been chosen by its results
     training = dataclasses.replace(config.training, seeds=seeds, n_steps=CPU_STEPS, log_every_steps=EPOCH // 4)
     evaluation = EvaluationConfig(n_images=256, max_paths=512, n_likelihood=500, n_samples=1000)
     return _warmed(dataclasses.replace(config, training=training, evaluation=evaluation), CPU_WARMUP)
@@ -112,7 +112,7 @@ panels = {
     for arm in ARMS
 }
 
-# -- what it printed -----------------------------------------------------------------------------------
+# -- printed numbers -----------------------------------------------------------------------------------
 
 TOLERANCE_NATS = 0.5
 KEY, MNIST_TABLE = "sonderby2016lvae", "Table 1 / text"
@@ -190,8 +190,8 @@ curves = (
     Curves(
         "depth",
         "Bounds against depth",
-        "Mean of L_1 and L_K over test images of MNIST against the number of latent layers; every point is one "
-        "replica, the line joins their means. After figure 3 of Sønderby et al. 2016.",
+        "Mean of L_1 and L_K over test images of MNIST against the number of latent layers. Every point is one "
+        "replica; the line joins their means. After figure 3 of Sønderby et al. 2016.",
         "latent layers",
         "nats",
         against_depth,
@@ -199,9 +199,9 @@ curves = (
     Curves(
         "active-over-training",
         "Active units over training",
-        "Per cent of a layer's units in the five-layer stacks whose mean varies over the batch by more than 0.01 "
-        "(Burda’s statistic, which in a ladder counts what a unit inherits from the layer above) against the training "
-        "step; every point is one replica, the line joins their means.",
+        "Per cent of a layer's units in the five-layer stacks with a variance of the mean over the batch above 0.01, "
+        "against the training step. In a ladder this statistic of Burda also counts what a unit inherits from the "
+        "layer above. Every point is one replica; the line joins their means.",
         "training step",
         "active units (% of D)",
         over_training,

@@ -1,4 +1,4 @@
-"""What Sønderby et al. say of depth, as numbers of a replica; names of the runs that they are read from."""
+"""Claims of Sønderby et al. on depth, as numbers of a replica; names of the runs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ ARMS: Mapping[str, tuple[str, bool]] = {
 
 DEEPEST = 5
 MNIST, OMNIGLOT = "", "OMNIGLOT "
-"""what stands before a label"""
+"""prefix of a label"""
 
 
 def label(depth: int, arm: str, data: str = MNIST) -> str:
@@ -79,7 +79,7 @@ def lead(runs: Runs, layer: int) -> Sample:
 COLLAPSED_NATS = 3 * EPSILON_NATS
 """the verdict's threshold for each of z3, z4 and z5"""
 LADDER_MARGIN_NATS = 0.2
-"""a third of what the paper's best ladder gains on its best other stack"""
+"""a third of the lead of the paper's best ladder over its best other stack"""
 UNITS_MARGIN = 1.0
 LEAD_MARGIN = 0.5
 

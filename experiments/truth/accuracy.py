@@ -1,8 +1,8 @@
-"""How far the estimators are off, on stacks whose answer is known: arrays of rows, one entry per row.
+"""Errors of the estimators on stacks with a known answer: arrays of rows, one entry per row.
 
-Three questions: do the three exact ways to a layer's gap agree (`gap_rows`), and does the estimated gap lie within its
-interval where it is trusted; do the bounds of log p(x) stand on their sides of it, and how far off (`bound_rows`); how
-fast does a sandwich close with the number of temperatures where nothing is known (`sandwich_rows`).
+Do the three exact ways to a layer's gap agree, and does a trusted estimate lie within its interval (`gap_rows`)? On
+which side of log p(x) are its bounds, and how far off (`bound_rows`)? How fast does a sandwich close with the number of
+temperatures, where nothing is known (`sandwich_rows`)?
 """
 
 import time
@@ -25,7 +25,7 @@ from hvae.likelihood.target import NotWhitenedError, from_prior
 from hvae.numerics import FloatArray
 
 FALSE_ALARM = 1e-6
-"""chance that any interval of a table misses, were every standard error right"""
+"""chance that any interval of a table misses, if every standard error is right"""
 
 
 def gap_rows(stacks: Iterable[KnownStack], n_draws: int, n_samples: int, seed: int, say: Say) -> Arrays:

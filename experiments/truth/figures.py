@@ -1,4 +1,4 @@
-"""How far the estimators are off where the answer is known, and how a sandwich closes where it is not."""
+"""Errors of the estimators where the answer is known, and how a sandwich closes where it is not."""
 
 import numpy as np
 from matplotlib.figure import Figure

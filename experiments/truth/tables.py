@@ -1,4 +1,4 @@
-"""How far the estimators are off where the answer is known: summary tables, every row as CSV, and a few sentences."""
+"""Errors of the estimators where the answer is known: tables, every row as CSV, and a few sentences."""
 
 import numpy as np
 
@@ -40,18 +40,18 @@ def accuracy_summary(measured: Measured) -> list[str]:
         strongest = g["strength"] == g["strength"].max()
         found.append(
             f"Three exact ways to each of {len(trusted)} layer gaps of {n_stacks} stacks agree to "
-            f"{g['disagreement_nats'].max():.1e} nats. Estimated, {trusted.sum()} of {len(trusted)} are trusted, and "
-            f"of these {(trusted & g['inside']).sum()} lie within their interval (false alarm of the whole table: one "
-            f"in a million) and {(trusted & g['inside_95']).sum()} within the 95 % one. With q as its own proposal "
-            f"{alone.sum()} are trusted, {(alone & g['inside']).sum()} of them within; at the strongest couplings "
-            f"{(alone & strongest).sum()} of {strongest.sum()}."
+            f"{g['disagreement_nats'].max():.1e} nats. {trusted.sum()} of {len(trusted)} estimates are trusted. Of "
+            f"these {(trusted & g['inside']).sum()} lie within their interval (false alarm of the whole table: one in "
+            f"a million), and {(trusted & g['inside_95']).sum()} within the 95 % interval. With q as its own proposal "
+            f"{alone.sum()} are trusted, and {(alone & g['inside']).sum()} of these lie within their interval. At the "
+            f"strongest couplings {(alone & strongest).sum()} of {strongest.sum()} are trusted then."
         )
     if "bounds" in measured:
         b = measured["bounds"]
         wrong = np.where(b["direction"] == "lower", b["error_nats"], -b["error_nats"]) > 4 * b["se_nats"]
         found.append(
-            f"Of {len(wrong)} mean bounds of log p(x), {wrong.sum()} stand on the wrong side of the exact value by "
-            "more than 4 standard errors."
+            f"Of {len(wrong)} mean bounds of log p(x), {wrong.sum()} are on the wrong side of the exact value by more "
+            "than 4 standard errors."
         )
     if "sandwich" in measured:
         s = measured["sandwich"]

@@ -1,4 +1,4 @@
-"""What Wang and Ziyin say of one linear layer and of beta-VAEs, as numbers of a replica; names of the beta-VAEs."""
+"""Claims of Wang and Ziyin on one linear layer and on beta-VAEs, as numbers of a replica; names of the beta-VAEs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,8 +38,8 @@ STARTS: Mapping[str, Callable[[float], str]] = {
         f"beta {beta:g}" if beta == START_BETA else f"beta {START_BETA:g} to {beta:g}"
     ),
 }
-"""how a beta-VAE begins -> beta -> its name; the second was trained at the start's beta first"""
-ANEW, CONTINUED = STARTS
+"""start of a beta-VAE -> beta -> its name; the second is first trained at the start's beta"""
+RANDOM, CONTINUED = STARTS
 KNOWN = tuple(sorted({beta for betas in RUN_BETAS.values() for beta in betas}))
 panels = {start: tuple(map(name, KNOWN)) for start, name in STARTS.items()}
 
@@ -110,13 +110,13 @@ def eigenvalue(mode: int) -> Callable[[Measured], Sample]:
     return measure
 
 
-def active_units(runs: Runs, beta: float, start: str = ANEW) -> Sample:
+def active_units(runs: Runs, beta: float, start: str = RANDOM) -> Sample:
     """[R] active units of a beta-VAE."""
     run = find(runs, STARTS[start](beta))
     return Sample(run.layers[0].active_units(), run.seeds)
 
 
-def information(runs: Runs, beta: float, end: int, start: str = ANEW) -> Sample:
+def information(runs: Runs, beta: float, end: int, start: str = RANDOM) -> Sample:
     """[R] an end of the interval of I(x; z1), nats."""
     run = find(runs, STARTS[start](beta))
     return Sample(run.layers[0].interval("information_nats")[:, end], run.seeds)
@@ -203,7 +203,7 @@ claims = (
     ),
     *(
         claim
-        for start, added in ((ANEW, ""), (CONTINUED, f" {LATER}"))
+        for start, added in ((RANDOM, ""), (CONTINUED, f" {LATER}"))
         for claim in (
             Claim(
                 statement="A beta-VAE with a hidden layer is not collapsed yet below the largest eigenvalue of the "

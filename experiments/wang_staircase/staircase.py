@@ -75,7 +75,7 @@ def staircase_rows(
     """One row per replica and setting: what training from random weights finds, mode by mode, against the closed form.
 
     `decoder [modes]`, `encoder`, `sigma`: singular values of U, of V in whitened coordinates, and the standard
-    deviations of q, each sorted beside its closed form `best_…`; `modes` counts those of the decoder above 0.01.
+    deviations of q, each sorted and with its closed form `best_…`; `modes` counts those of the decoder above 0.01.
     """
     say(f"linear layers of {units} units at {len(settings)} settings, {len(tasks)} replicas")
     cells = [(replica, setting) for replica in range(len(tasks)) for setting in settings]

@@ -1,4 +1,4 @@
-"""The verbs of the data room: load a data set, list, get and verify files. They answer records and say nothing."""
+"""The verbs of the data room: load a data set, list, get and verify files. They return records and print nothing."""
 
 import difflib
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ from hvae.errors import ConfigError
 
 @dataclass(frozen=True)
 class Record:
-    """One line of `hvae data list`."""
+    """One line of `hvae data list`.
+
+    >>> next((record.shape, record.n_train) for record in catalogue(Path("none")) if record.name == "digits-grey")
+    ((8, 8), 1297)
+    """
 
     name: str
     description: str
@@ -29,6 +33,10 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
     `n_train` and `n_test` items are drawn at random with `seed`; 0 takes all. The seed also draws the
     test images of dynamic sets and the test part of a file without one. Files are checked against
     their SHA-256. Raises `ConfigError` for an unknown name, a missing, truncated or altered file.
+
+    >>> data = load("synthetic-binary-2", n_train=100)
+    >>> data.train.shape, data.test.shape, data.kind
+    (torch.Size([100, 16]), torch.Size([1000, 16]), 'binary')
     """
     for knob, value in (("n_train", n_train), ("n_test", n_test), ("seed", seed)):
         if value < 0:
@@ -71,7 +79,7 @@ def catalogue(data_dir: Path | None = None) -> list[Record]:
 
 
 def get(name: str, data_dir: Path | None = None, *, progress: bool = False) -> list[Path]:
-    """Downloads the files of a name that are missing or damaged; answers where they all are.
+    """Downloads the files of a name that are missing or damaged; returns the paths of them all.
 
     Raises `ConfigError` when one cannot be had; then nothing of it is left behind.
     """

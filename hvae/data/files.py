@@ -26,13 +26,17 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file: its place below the data folder, its SHA-256 and its public address."""
+    """One file: its place below the data folder, its SHA-256 and its public address.
+
+    >>> state(DataFile("toy/toy.npz", sha256="0" * 64), Path("no folder"))
+    'missing'
+    """
 
     path: str
     sha256: str
     url: str | None = None
     origin: str = ""
-    """what the file is made from, when it has no public address"""
+    """the source of a file that has no public address"""
 
     def address(self) -> str | None:
         """The URL it is fetched from: on the mirror if one is set, else the public one."""
@@ -87,8 +91,7 @@ def require(file: DataFile, folder: Path, *, name: str) -> Path:
 def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
     """Downloads the file unless it is there already; a download that fails leaves nothing behind.
 
-    It goes to a scratch folder on the same disk, is checked against its SHA-256 there, and only then
-    takes its name. With `progress` a bar is drawn on stderr.
+    It is checked in a scratch folder on the same disk, then takes its name. With `progress` a bar is drawn on stderr.
     """
     path = folder / file.path
     try:

@@ -20,9 +20,8 @@ UNSIGNED_BYTE = 0x08
 def read_idx(path: Path, *, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes of a gzipped IDX file that must have this `shape`.
 
-    At most one byte more than the shape needs is ever unpacked, so a file that unpacks without end
-    costs nothing. Raises `ConfigError` for a wrong magic, wrong counts, too few or too many bytes
-    and a broken gzip stream.
+    At most one byte more than the shape needs is ever unpacked, so a file that unpacks without end costs nothing.
+    Raises `ConfigError` for a wrong magic, wrong counts, too few or too many bytes and a broken gzip stream.
     """
     n_bytes = math.prod(shape)
     header_bytes = 4 + 4 * len(shape)

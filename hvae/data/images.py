@@ -1,11 +1,11 @@
-"""From the numbers in a file to what a model is shown: splits, binarisation, random subsets.
+"""From the numbers in a file to the data of a model: splits, binarisation, random subsets.
 
 A data set's name fixes its binarisation. Of a grey value p in [0, 1]:
 
     grey        x = p
     threshold   x = 1 if p > 1/2 else 0
-    dynamic     x ~ Bernoulli(p): afresh at every presentation of a training image (Salakhutdinov and
-                Murray 2008; Burda et al. 2016), once and for all for a test image
+    dynamic     x ~ Bernoulli(p): at every presentation of a training image (Salakhutdinov and
+                Murray 2008; Burda et al. 2016), but only once for a test image
 
 Whatever is drawn here is a function of (seed, purpose), so equal seeds are equal data.
 """
@@ -28,7 +28,12 @@ Kind = Literal["binary", "grey", "real"]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Named data, ready for a model: float32 rows, images in [0, 1]."""
+    """Named data, ready for a model: float32 rows, images in [0, 1].
+
+    >>> grey = torch.tensor([[0.2, 0.8]])
+    >>> Dataset("toy", train=grey, test=grey.round(), image_shape=(1, 2), kind="binary", dynamic=True).test.tolist()
+    [[0.0, 1.0]]
+    """
 
     name: str
     train: Tensor
@@ -38,7 +43,7 @@ class Dataset:
     image_shape: tuple[int, ...]
     """(rows, columns), or (D,) when an item is not an image"""
     kind: Kind
-    """what a presented x looks like"""
+    """the values of a presented x"""
     dynamic: bool
     """`train` holds grey values, and every presentation draws 0/1 from them; `test` is drawn already"""
     train_labels: Tensor | None = None
@@ -47,7 +52,11 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training and test items [N, ...] as a file holds them, with labels [N] where there are any."""
+    """Training and test items [N, ...] as a file holds them, with labels [N] where there are any.
+
+    >>> Split(train=np.zeros((3, 2, 2)), test=np.zeros((1, 2, 2)), train_labels=np.arange(3)).train_labels.tolist()
+    [0, 1, 2]
+    """
 
     train: Array
     test: Array
@@ -57,7 +66,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Presented:
-    """Training and test items as a model sees them."""
+    """Training and test items as a model sees them.
+
+    >>> threshold(Split(np.array([[0.2], [0.8]]), np.array([[0.6]])), seed=0).train.tolist()
+    [[0.0], [1.0]]
+    """
 
     train: Array
     test: Array
@@ -69,7 +82,11 @@ Present = Callable[[Split, int], Presented]
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for; the second half of its key."""
+    """The purpose of a stream of random numbers: the second half of its key.
+
+    >>> stream(0, Purpose.SPLIT).random() == stream(0, Purpose.SPLIT).random() != stream(0, Purpose.TEST_BITS).random()
+    True
+    """
 
     TEST_BITS = 0
     TRAIN_SUBSET = 1
@@ -128,8 +145,7 @@ def split_at_random(items: Array, labels: Array | None, *, n_test: int, generato
 def subset_rows(n_wanted: int, n_there: int, *, seed: int, purpose: Purpose, what: str) -> NDArray[np.int64] | None:
     """Which rows are kept: `n_wanted` at random, or None for all (0).
 
-    Never the first n: test files may be sorted by class (the binarised MNIST is). For one seed a
-    smaller subset is part of a larger one.
+    Never the first n: test files may be sorted by class. For one seed a smaller subset is part of a larger one.
     """
     if n_wanted == 0:
         return None

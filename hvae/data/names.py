@@ -1,4 +1,4 @@
-"""What every name means: its files, how they are read, which split, which binarisation.
+"""The meaning of every name: its files, how they are read, the split, the binarisation.
 
 A name never changes its meaning. The splits are those of the files; digits has none of its own and
 is split at random with seed 0.
@@ -20,7 +20,11 @@ from hvae.extras import need
 
 @dataclass(frozen=True)
 class Entry:
-    """The definition of one name."""
+    """The definition of one name.
+
+    >>> CATALOGUE["mnist-dynamic"].image_shape, len(CATALOGUE["mnist-dynamic"].files)
+    ((28, 28), 4)
+    """
 
     description: str
     image_shape: tuple[int, ...]

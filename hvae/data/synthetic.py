@@ -1,11 +1,10 @@
-"""Data drawn from small stacks of our own, whose every distribution is known.
+"""Data drawn from two small known stacks.
 
 Both are two-layer belief networks z2 -> z1 -> x:
 
     synthetic-linear-2   z2 ~ N(0, I),  z1 ~ N(W1 z2 + b1, diag(v1)),  x ~ N(W0 z1 + b0, diag(v0));
                          x is Gaussian with mean and covariance in closed form
-    synthetic-binary-2   z2 ~ fair Bernoulli units,  z1 ~ Bernoulli(sigmoid(W1 z2 + b1)),  x ~ Bernoulli(sigmoid(W0 z1 +
-    b0));
+    synthetic-binary-2   z2 ~ Bernoulli(1/2),  z1 ~ Bernoulli(sigmoid(W1 z2 + b1)),  x ~ Bernoulli(sigmoid(W0 z1 + b0));
                          a sigmoid belief net (Neal 1992) of 2^8 latent states, to be enumerated
 
 Parameters and items are drawn in float64 from fixed seeds: they are part of the name's definition.
@@ -25,7 +24,11 @@ N_TRAIN, N_TEST = 4000, 1000
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """Mean or logits of a child, weight @ parent + bias; `variance` of a Gaussian child, else None."""
+    """Mean or logits of a child, weight @ parent + bias; `variance` of a Gaussian child, else None.
+
+    >>> linear_2().conditionals["x"].weight.shape, binary_2().conditionals["x"].variance
+    ((20, 6), None)
+    """
 
     weight: Reals
     """[D_child, D_parent]"""
@@ -37,7 +40,11 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticStack:
-    """A known stack: `n_top` independent units at the top, then its conditionals in ancestral order."""
+    """A known stack: `n_top` independent units at the top, then its conditionals in ancestral order.
+
+    >>> {name: value.shape for name, value in linear_2().draw(5, np.random.default_rng(0)).items()}
+    {'z2': (5, 3), 'z1': (5, 6), 'x': (5, 20)}
+    """
 
     family: str
     """gaussian or bernoulli"""

@@ -87,7 +87,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             reason = "it holds Python objects, or is no numpy file"
         raise ConfigError(
             f"{path} cannot be read as numeric arrays, being truncated, damaged or of another kind ({reason}); "
-            "write it anew with np.savez(path, train=x)."
+            "write it again with np.savez(path, train=x)."
         ) from None
 
 

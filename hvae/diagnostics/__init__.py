@@ -1,11 +1,11 @@
-"""What one asks of a stack's layers, each answer per datum so that it carries its doubt.
+"""Questions about the layers of a stack, each answered per datum so that it carries its doubt.
 
-Reading order: `draws` (q-traces of n images), `rates` (what a layer costs), `units` (which units are
-active), `spectrum` (what Bernoulli units are told), `usage` (whether the decoder reads it), `information` (what it
-carries: `nested` bottom-up, `conditional` top-down, `bounds` for their intervals), `verdict`.
+Reading order: `draws` (q-traces of n images), `rates` (the cost of a layer), `units` (those that are active), `usage`
+(whether the decoder reads a layer), `information` (`nested` bottom-up, `conditional` top-down, `bounds`), `verdict`.
 
 The gap of the ELBO: `terms` (a mean with its doubt), `rest` (the evidence of the latents not yet visited),
-`refinement` and `proposals` (what it is estimated with), `marginals` (the best of them, and whether to trust it),
-`gap` (by layer), `suboptimality` (by cause), `unamortised` (q fitted to each datum, without a net), `collapse` (the
-encoder's or the model's).
+`refinement` and `proposals` (the means of estimating it), `marginals` (the best of them, and whether to trust it),
+`gap` (by layer), `suboptimality` (by cause), `unamortised` (q fitted to each datum), `collapse` (of encoder or model).
+
+`consistency` (the chain of encoding and decoding) and `signal` (of a gradient, against its noise) stand alone.
 """

@@ -1,8 +1,8 @@
 """Intervals for a quantity known between bounds: each bound's bootstrap over data, clipped and put in order.
 
-A question that is looked at again with more paths, and an end that is the best of several bounds, give
-chance more than one throw. Each throw therefore takes its share of the 5 % (Bonferroni), so that a
-final interval misses the truth with at most that probability, up to the bootstrap's own error.
+To look again with more paths, or to take the best of several bounds as an end, gives chance more than one throw. Each
+throw takes its share of the 5 % (Bonferroni), so a final interval misses the truth in at most 5 % of all cases, up to
+the bootstrap's own error.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,16 @@ ROWS = 32
 
 @dataclass(frozen=True)
 class Information:
-    """Intervals (low, middle, high) in nats, and what they took."""
+    """Intervals (low, middle, high) in nats, and what they took.
+
+    >>> from hvae.diagnostics.draws import Sampler
+    >>> from hvae.diagnostics.information import information
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> found = information(Sampler(stack.model, stack.x, seed=0), epsilon=0.1, max_paths=16, n_bootstrap=50)["z2"]
+    >>> found.about_datum.shape, found.n_paths
+    ((3,), 16)
+    """
 
     about_datum: FloatArray
     """I_l"""
@@ -31,7 +40,12 @@ class Information:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How intervals are made, and the threshold that they are asked about."""
+    """How intervals are made, and the threshold that they are asked about.
+
+    >>> intervals = Intervals(epsilon=0.1, n_bootstrap=50, seed=0)
+    >>> intervals.open(np.array([0.05, 0.1, 0.2])), intervals.open(np.array([0.2, 0.3, 0.4]))
+    (True, False)
+    """
 
     epsilon: float
     n_bootstrap: int
@@ -60,7 +74,7 @@ class Intervals:
 
 
 def ordered(low: float, high: float, middle: float | None = None) -> FloatArray:
-    """(low, middle, high), none below 0; a clipped high end takes the others along. The middle is the midpoint."""
+    """(low, middle, high), none below 0; low and middle never exceed high. The middle is the midpoint unless given."""
     high = max(high, 0.0)
     low = min(max(low, 0.0), high)
     return np.array([low, (low + high) / 2 if middle is None else min(max(middle, low), high), high])

@@ -1,4 +1,4 @@
-"""Whose collapse is it: the encoder's or the model's?
+"""Collapse of the encoder, or of the model?
 
 A unit that q ignores may be one that the exact posterior p(z|x) ignores as well (collapse of the model). Or p(z|x) uses
 it and q does not find out (collapse of the encoder). Both are read from one number without scale, the share of a unit's
@@ -6,12 +6,12 @@ distribution that the image decides, in the first moment or in the second, which
 
     share = max_k Var_x E[y_k|x] / Var[y_k],    y_1 = z - E z,    y_2 = y_1²,    Var[y] = Var_x E[y|x] + E_x Var[y|x]
 
-The share of y_1 alone overlooks what moves the variance: x = 2z² + noise leaves E[z|x] = 0. Of twins a, b, independent
-estimates of E[y|x], and s of E[y²|x], ``cov_x(a, b)`` and ``mean_x(s - a·b)`` have no bias for the two variances, where
-one estimate would add its own noise. Twins are two halves of draws: of paths for q, of annealed chains
+The share of y_1 alone overlooks changes of the variance: x = 2z² + noise leaves E[z|x] = 0. With twins a, b,
+independent estimates of E[y|x], and s of E[y²|x], ``cov_x(a, b)`` and ``mean_x(s - a·b)`` have no bias for the two
+variances; one estimate would add its own noise. Twins are two halves of draws: of paths for q, of annealed chains
 (`hvae.likelihood.annealing`) for p, self-normalised by their weights. The latter are unbiased only as far as a half's
 effective sample size carries: few or unequal weights pull p towards q, and `UnitActivity.withheld` is for these.
-What the shares say of a layer, in words, is read from the arrays (`hvae.analysis.activity`).
+The words for the shares of a layer are read from the arrays (`hvae.analysis.activity`).
 """
 
 import math
@@ -31,7 +31,12 @@ from hvae.shapes import LogProb, Noise, Value
 
 @dataclass(frozen=True)
 class UnitActivity:
-    """The share of every unit of a layer, (low, middle, high) ``[D, 3]``; 1 if the image decides all, 0 if nothing."""
+    """The share of every unit of a layer, (low, middle, high) ``[D, 3]``; 1 if the image decides all, 0 if nothing.
+
+    >>> used = UnitActivity(posterior=np.array([[0.4, 0.5, 0.6]]), encoder=np.array([[0.0, 0.0, 0.01]]))
+    >>> used.withheld().posterior.tolist()
+    [[0.0, 0.5, 1.0]]
+    """
 
     posterior: FloatArray
     """under p(z|x)"""
@@ -105,8 +110,7 @@ def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> 
     Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (6 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
     freedom, e is the standard error by the delta method, ``dR = [(1 - R) dC - R dW] / (C + W)``, and g the skewness of
     dR where positive (Hall 1992, "The bootstrap and Edgeworth expansion", section 3.10): units that few data move have
-    a long right tail, which makes the low end of a t interval safe and the high end miss. A unit that never moves has
-    share 0.
+    a long right tail, so the high end of a t interval misses. A unit that never moves has share 0.
     """
     n = len(a)
     products = (a - a.mean(0)) * (b - b.mean(0))

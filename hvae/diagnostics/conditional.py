@@ -4,8 +4,8 @@ With a_l = log q(z_{>=l} | x_i) - log 1/n Σ_j q(z_{>=l} | x_j) for a draw of im
 exact for "which of the n images?". Conditional information is concave in the distribution of x, so for images at
 large it is a lower bound: 0 for a layer that is busy while the layers above already tell the n images apart.
 Upper bounds are ``E KL(q(z_l|z_{l+1}, x) ‖ r)``, for r = p(z_l|z_{l+1}), and for r the mixture of q(z_l | z_{l+1}, x_j)
-over the *other* images; the smaller counts. Chance is reduced by a control of mean 0: a draw's rate less its KL,
-which is the rate itself where the distributions have no closed form.
+over the *other* images; the smaller counts. A control of mean 0 reduces chance: a draw's rate less its KL. Where the
+distributions have no closed form the control is 0, as the rate stands for its KL.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Draws for diagnostics: q-traces of n images, a function of one key, and what becomes of them as arrays.
+"""Draws for diagnostics: q-traces of n images, a function of one key, and their arrays.
 
-Every diagnostic sees the same n images (a random order, so the neighbour of an image is another
-datum drawn at random) and asks for K paths through the stack per image.
+Every diagnostic sees the same n images and asks for K paths through the stack per image. The images stand in random
+order, so the neighbour of an image is another datum drawn at random.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,19 @@ from hvae.evidence import HVAE, Evidence
 from hvae.families import has_closed_kl, kl
 from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
-from hvae.rng import noise
+from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """q of one model on the images ``x [n, D]``."""
+    """q of one model on the images ``x [n, D]``.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> Sampler(stack.model, stack.x, seed=0).evidence(5, "example").log_weight.shape
+    torch.Size([5, 6])
+    """
 
     model: HVAE
     x: Tensor
@@ -31,10 +37,10 @@ class Sampler:
         """n."""
         return len(self.x)
 
-    def noise(self, n_paths: int, purpose: str) -> Mapping[str, Noise]:
-        """Noise of ``n_paths`` visits of the latents per image."""
+    def noise(self, n_paths: int, purpose: str, specs: NoiseSpecs | None = None) -> Mapping[str, Noise]:
+        """Noise of ``n_paths`` draws per image: of ``specs``, or of a visit of the latents."""
         return noise(
-            self.model.noise_specs(), n_paths, self.n_images,
+            self.model.noise_specs() if specs is None else specs, n_paths, self.n_images,
             seed=self.seed, purpose=purpose, device=str(self.x.device), dtype=self.x.dtype,
         )  # fmt: skip
 
@@ -48,16 +54,13 @@ class Sampler:
 
 
 def divergence(site: Site, other: Site) -> LogProb:
-    """``KL(site.distribution ‖ other.distribution)`` in closed form, else the log-ratio of both distributions at the
-    value of the two sites.
+    """``KL(site.distribution ‖ other.distribution)`` in closed form, else the log-ratio at the value of the two sites.
 
-    The latter has the KL for its mean if the value was drawn from ``site.distribution``.
+    The log-ratio has the KL for its mean if the value was drawn from ``site.distribution``.
     """
-    return (
-        kl(site.distribution, other.distribution)
-        if has_closed_kl(site.distribution, other.distribution)
-        else site.log_prob - other.log_prob
-    )
+    if has_closed_kl(site.distribution, other.distribution):
+        return kl(site.distribution, other.distribution)
+    return site.log_prob - other.log_prob
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:
@@ -67,11 +70,10 @@ def per_datum(values: Tensor, n_images: int) -> FloatArray:
 
 
 def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
-    """``terms [n]`` less what ``control [n]``, of mean 0, explains of them: the same mean, less chance.
+    """``terms [n]`` less the part that ``control [n]``, of mean 0, explains: the same mean, less chance.
 
     ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
-    sampled log-ratio for its divergence, which is best where little is carried; near the cap log n, where the
-    ratio itself hardly moves, c is 0.
+    log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and c is 0.
     """
     variance = control.var()
     if not variance > 0 or not np.isfinite(terms).all():

@@ -1,4 +1,4 @@
-"""The gap of the ELBO, split by layer: what each layer of q costs, with its doubt.
+"""The gap of the ELBO, split by layer: the cost of each layer of q, with its doubt.
 
 With the latents visited in the order v_1 … v_L of the posterior and ``P_k = log p(v_1 … v_k, x)``, the chain rule
 gives, for every order and every decoder, Markov or with skips (`hvae.exact.answers`),
@@ -7,9 +7,9 @@ gives, for every order and every decoder, Markov or with skips (`hvae.exact.answ
                                         = E_q KL(q(v_k | v_<k, x) ‖ p(v_k | v_<k, x)),
     R_k = E_q [P_k - (log p(z, x) - log q(v_>k | v_<=k, x))],
 
-R_k what is left of the gap after v_k (D_l bottom-up, F_l top-down). P_L = log p(z, x) is known along a draw; the others
-are evidences of smaller stacks and are estimated from below (`proposals`), so R_k is a lower bound, and G_k, a
-difference of two estimates, is off either way: by about `bias`, its leading estimate, where it is trusted. Nats.
+R_k the rest of the gap after v_k (D_l bottom-up, F_l top-down). P_L = log p(z, x) is known along a draw. The others
+are evidences of smaller stacks and are estimated from below (`proposals`), so R_k is a lower bound. G_k is a
+difference of two estimates and errs either way: by about `bias`, its leading estimate, where it is trusted. Nats.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae import rng
+from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
-from hvae.evidence import HVAE, Evidence
+from hvae.evidence import HVAE
 from hvae.exact.answers import Reference
 from hvae.likelihood.annealing import Annealed
 from hvae.likelihood.estimate import Estimate
@@ -31,7 +31,12 @@ from hvae.numerics import FloatArray
 
 @dataclass(frozen=True)
 class LayerGap:
-    """A term of the gap, and the estimates that it rests on (none: it is exact but for the draws of q)."""
+    """A term of the gap, and the estimates that it rests on (none: it is exact but for the draws of q).
+
+    >>> layer = LayerGap(Term.of(np.array([[1.0, 3.0], [2.0, 4.0]])), marginals=())  # 2 draws for each of 2 data
+    >>> layer.interval()[1], layer.trusted
+    (2.5, True)
+    """
 
     term: Term
     marginals: tuple[Marginal, ...]
@@ -95,7 +100,14 @@ class LayerGap:
 
 @dataclass(frozen=True)
 class Gap:
-    """log p(x) - ELBO of n data, in all and by layer."""
+    """log p(x) - ELBO of n data, in all and by layer.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "over-confident", seed=0, widths=(6, 4, 3))
+    >>> gap = split_gap(stack.model, stack.x, 5, Sampling(400, seed=0, proposals=("q", "widened")))
+    >>> np.allclose(gap.total.datum_nats, sum(layer.datum_nats for layer in gap.layers.values()))
+    True
+    """
 
     log_px: Marginal
     elbo: Term
@@ -110,18 +122,12 @@ class Gap:
 def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: Marginal | None = None) -> Gap:
     """The gap of `x [n, D]`, each P_k on each of ``n_draws`` paths of q per datum by the best proposal of ``sampling``.
 
-    ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`): it is taken if it is exact, and else
-    stands beside what the budget finds (`marginals.settled`). Raises ValueError for fewer than two paths, and for
-    log-densities or weights that are not finite.
+    ``known`` is log p(x) from elsewhere (`exact_marginal`, `annealed_marginal`). It is taken if it is exact; else it is
+    a candidate of `marginals.settled`. Raises ValueError for fewer than two paths, and for weights that are not finite.
     """
     if n_draws < 2:
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")
-    order, observed = model.posterior.order, x.unsqueeze(0)
-    noise = rng.noise(
-        model.noise_specs(), n_draws, len(x), seed=sampling.seed, purpose="gap", device=str(x.device), dtype=x.dtype
-    )
-    evidence = model(observed, noise)
-    assert isinstance(evidence, Evidence)
+    order, evidence = model.posterior.order, Sampler(model, x, sampling.seed).evidence(n_draws, "gap")
     log_weight = _array(evidence.log_weight)
     if not np.isfinite(log_weight).all():
         name = next((n for n in order if not np.isfinite(_array(evidence.rate(n))).all()), "x")

@@ -8,8 +8,8 @@ Orders that visit z1 first (`hvae.diagnostics.nested`):   I_l = I_q(x; z_l) and 
 
 Top-down, merged or not (`hvae.diagnostics.conditional`): I_l = J_l = I_q(x; z_l | z_{>l}).
 
-A layer that sees x itself may repeat what the layers below say already: I_l > 0 says that it is coded, not that it is
-needed. Whether the decoder reads it is U_l (`hvae.diagnostics.usage`), and the verdict asks for both.
+A layer that sees x itself may repeat the layers below: I_l > 0 says that it is coded, not that it is needed. Whether
+the decoder reads it is U_l (`hvae.diagnostics.usage`), and the verdict asks for both.
 """
 
 import torch

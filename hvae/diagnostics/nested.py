@@ -1,16 +1,14 @@
 """Bottom-up information: nested bounds for a distribution that is a mixture over sampled paths, nats.
 
-For z_l drawn along a path of image x_i, with M paths for each of the n images and v the parents of z_l in q, which are
-z_{l-1}, or z_{l-1} and x, or x alone:
+For z_l drawn along a path of image x_i, M paths for each of n images, v the parents of z_l in q (z_{l-1}, x, or both):
 
     I_l = I_q(x; z_l)   = E log q(z_l | x_i) / q(z_l)
     J_l = I_q(v; z_l)   = E log q(z_l | v) / q(z_l)
 
-q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own
-path kept in a mixture makes its log too large in expectation (it is a KL), left out too small
-(Jensen). So the numerator without and the denominator with the own path bound I_l from below, the
-reverse from above; the denominator always keeps the own *image*, since leaving that out explodes.
-Two more bounds are tight where these are loose:
+q(z_l | x_i) is the mixture over image i's M parents, q(z_l) the one over all n·M parents. The draw's own path kept in a
+mixture makes its log too large in expectation (it is a KL), left out too small (Jensen). So the numerator without and
+the denominator with the own path bound I_l from below, the reverse from above; the denominator always keeps the own
+*image*, since leaving that out explodes. Two more bounds are tight where these are loose:
 
 - from above, ``J_l <= E KL(q(z_l | v) ‖ r)``, r the moment match of q(z_l), for a layer that says little;
 - from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
@@ -21,9 +19,8 @@ Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l throug
 z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
 control of mean 0: a draw's log-ratio to r less its divergence from r.
 
-Distributions outside the exponential families have no moment match: they do without r and the control, all pairs are
-scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths instead of their
-distributions.
+Distributions outside the exponential families have no moment match, so they have neither r nor the control. All pairs
+are scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths.
 """
 
 import math
@@ -84,7 +81,7 @@ class _Bounds:
     parent_lower: FloatArray
     parent_upper: FloatArray
     divergence: FloatArray | None
-    """KL to the moment match, a second upper bound on J_l; None of distributions that have none"""
+    """KL to the moment match, a second upper bound on J_l; None for distributions without a match"""
     datum_lower: FloatArray
     datum_upper: FloatArray
     classified: FloatArray
@@ -139,11 +136,8 @@ def _nested(site: Site) -> _Bounds:
 def _classified(site: Site) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
-    moments = (
-        (site.distribution.mean, site.distribution.variance)
-        if site.family.exponential
-        else (site.value, site.value * 0)
-    )
+    q, exponential = site.distribution, site.family.exponential
+    moments = (q.mean, q.variance) if exponential else (site.value, site.value * 0)
     mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
@@ -166,8 +160,7 @@ def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
 
 
 def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
-    """log-density, up to a term of the value alone, of ``values [r, width]`` under a batch of distributions: ``[r,
-    *batch]``."""
+    """Log-densities ``[r, *batch]`` of ``values [r, width]`` under a batch, up to a term of the value alone."""
     eta, log_normaliser = natural
     statistic = site.family.statistic(values.double())
     scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()

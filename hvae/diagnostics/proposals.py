@@ -1,4 +1,4 @@
-"""Proposals for the evidence of what is left of a stack, cheap first.
+"""Proposals for the evidence of the rest of a stack, cheap first.
 
     q          the posterior itself
     widened    half the draws from q, half from a flatter copy of it, weighed against the mixture of both
@@ -9,8 +9,7 @@
 
 The mixture's weight is ``log p - log (q/2 + r/2)``, the balance heuristic of a defensive mixture (Hesterberg 1995;
 Veach and Guibas 1995): it exceeds neither that of q nor that of r by more than log 2. r is q with noise of deviation
-`spread`; for Bernoulli and categorical units it is q with halved logits. The last three need latents made of normal
-noise.
+`spread`; for Bernoulli and categorical units it is q with halved logits. The last three need normal noise.
 """
 
 import math
@@ -29,6 +28,7 @@ from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
 from hvae.likelihood.target import Target
 from hvae.network import Site
+from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, Value
 
 MOST_DIMENSIONS = 64
@@ -37,14 +37,21 @@ MOST_DIMENSIONS = 64
 
 @dataclass(frozen=True)
 class Proposal:
-    """A way to draw the free latents: weights as a function of (rest, budget, seed, purpose), and where it works."""
+    """A way to draw the free latents: weights as a function of (rest, refinement, seed, purpose), and where it works.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> draw = PROPOSALS["widened"].sampler(Rest.of(stack.model, stack.x, given={}), Refinement(), 0, "example")
+    >>> draw(0, 5).shape  # chunk 0, K = 5
+    torch.Size([5, 6])
+    """
 
     sampler: Callable[[Rest, Refinement, int, str], DrawLogWeight]
     suits: Callable[[Rest], bool]
 
 
 def _q(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
-    return lambda chunk, k: rest.log_weight(_noise(rest, k, seed, purpose, chunk))
+    return lambda chunk, k: rest.log_weight(_noise(rest, rest.specs, k, seed, purpose, chunk))
 
 
 def _widened(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawLogWeight:
@@ -66,11 +73,7 @@ def _prior(rest: Rest, refinement: Refinement, seed: int, purpose: str) -> DrawL
     specs = {name: spec for name, spec in rest.decoder.noise_specs().items() if name in rest.specs}
 
     def draw(chunk: int, k: int) -> LogProb:
-        drawn = rng.noise(
-            specs, k, len(rest.x),
-            seed=seed, purpose=purpose, step=chunk, device=str(rest.x.device), dtype=rest.x.dtype,
-        )  # fmt: skip
-        trace = rest.decoder.walk(rest.known, drawn)
+        trace = rest.decoder.walk(rest.known, _noise(rest, specs, k, seed, purpose, chunk))
         scored = (site.log_prob.double() for name, site in trace.items() if name not in specs)
         return sum(scored, start=rest.constant).expand(k, -1)
 
@@ -108,7 +111,7 @@ def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
         noise = target.noise(k, seed=seed, purpose=purpose, step=chunk)
-        noise = torch.where(_bernoulli(noise, seed, purpose, chunk), deviation * noise, noise)
+        noise = torch.where(_half(noise, seed, purpose, chunk), deviation * noise, noise)
         squares = noise.double().square().sum(-1)
         log_ratio = squares / 2 * (1 - deviation**-2) - target.width * math.log(deviation)  # wide half to N(0, I)
         return target.log_weight(noise) - torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) + math.log(2)
@@ -117,17 +120,16 @@ def _wide(target: Target, seed: int, purpose: str) -> DrawLogWeight:
 
 
 def _flattened(rest: Rest, seed: int, purpose: str) -> DrawLogWeight:
-    """Half of q, half of its flat copy, for latents of any family: each drawn from its distribution given those
-    before it."""
+    """Half of q, half of its flat copy, for latents of any family: each is drawn given those before it."""
     deviation = spread(rest.width)
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
-        noise = _noise(rest, k, seed, purpose, chunk)
-        bernoulli = _bernoulli(next(iter(noise.values())), seed, purpose, chunk)
+        noise = _noise(rest, rest.specs, k, seed, purpose, chunk)
+        flat = _half(next(iter(noise.values())), seed, purpose, chunk)
         values: dict[str, Value] = {}
         for name in rest.specs:
             site = rest.visit(noise, values)[name]
-            values[name] = torch.where(bernoulli, _flat_draw(site, noise[name], deviation), site.value)
+            values[name] = torch.where(flat, _flat_draw(site, noise[name], deviation), site.value)
         log_q = log_r = torch.zeros((), dtype=torch.float64, device=rest.x.device)
         for site in rest.visit({}, values).values():
             log_q = log_q + site.log_prob.double()
@@ -153,20 +155,19 @@ def _flat_log_prob(site: Site, deviation: float) -> LogProb:
 
 
 def _halved(site: Site) -> Distribution:
-    """Half the logits; of Bernoulli and categorical units that see the units before them half of what their net
-    gives."""
+    """The site's distribution with half the logits; of autoregressive units, with half the outputs of their net."""
     if site.family.exponential:
         return site.family.distribution(site.family.natural(site.distribution)[0] / 2)
     assert isinstance(site.distribution, DistributionOfOutputs)
     return site.family.distribution(site.distribution.outputs / 2)
 
 
-def _noise(rest: Rest, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
+def _noise(rest: Rest, specs: NoiseSpecs, k: int, seed: int, purpose: str, chunk: int) -> dict[str, Noise]:
     x = rest.x
-    return rng.noise(rest.specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
+    return rng.noise(specs, k, len(x), seed=seed, purpose=purpose, step=chunk, device=str(x.device), dtype=x.dtype)
 
 
-def _bernoulli(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:
-    """Fair Bernoulli units ``[K, B, 1]``: which half of a mixture a draw is of."""
+def _half(noise: Noise, seed: int, purpose: str, chunk: int) -> Tensor:
+    """A fair Bernoulli draw ``[K, B, 1]`` for each draw of a mixture: the half that it belongs to."""
     source = rng.generator(seed, f"{purpose}/coins", chunk, device=str(noise.device))
     return torch.rand(*noise.shape[:2], 1, generator=source, device=noise.device) < 0.5

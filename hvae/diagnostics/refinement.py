@@ -22,7 +22,11 @@ FLATTEST = 1 / 16
 
 @dataclass(frozen=True)
 class Refinement:
-    """How much is spent on fitting q to each datum."""
+    """The budget for fitting q to each datum.
+
+    >>> Refinement(n_steps=100)
+    Refinement(n_steps=100, n_samples=8, learning_rate=0.1, n_iterations=12)
+    """
 
     n_steps: int = 300
     """of Adam"""
@@ -59,7 +63,7 @@ def refine(
 ) -> tuple[Tensor, Tensor]:
     """Shift and log-scale ``[B, D]`` that maximise ``E log w'`` of the `scaled` target, its ELBO, datum by datum.
 
-    Adam (Kingma and Ba 2015) on reparametrised draws, whose own density is scored by parameters that do not move: the
+    Adam (Kingma and Ba 2015) on reparametrised draws. Their own density is scored by parameters that do not move: the
     same gradient in expectation, without noise where the fit is perfect (Roeder, Wu and Duvenaud 2017). ``free [D]`` is
     1 where shift and scale may move, 0 where q stays as it is.
     """
@@ -91,17 +95,15 @@ def linearise(target: Target, refinement: Refinement, *, seed: int, purpose: str
 
     At that Gaussian ``E ∇ log π(m + C ε) = 0`` and ``-E ∇² log π = I`` in the coordinates ε (Opper and Archambeau 2009,
     equations 13 and 14, with π(ε) ∝ N(ε; 0, I) w(ε)). Both are read off a linear regression of the gradient on ε over
-    antithetic draws, whose slope is E ∇² by Stein's identity, and a damped Newton step is taken: exact at once where
-    log π is quadratic, and it needs no second derivative of a net. A datum whose ELBO falls goes back to its best
-    fit and takes a quarter of the step; the best one seen is the answer.
+    antithetic draws; its slope is E ∇² by Stein's identity. Then comes a damped Newton step: exact at once where log π
+    is quadratic, without second derivatives of a net. Where the ELBO of a datum falls, it goes back to its best fit and
+    takes a quarter of the step; the best one seen is the answer.
     """
     n_data, width, like = target.n_data, target.width, target.like
     identity = torch.eye(width, dtype=like.dtype, device=like.device).expand(n_data, -1, -1)
     shift, scale_tril = like.new_zeros(n_data, width), identity
-    best, best_bound = (
-        _Fit(shift, scale_tril, shift, identity),
-        like.new_full((n_data,), -math.inf, dtype=torch.float64),
-    )
+    best = _Fit(shift, scale_tril, shift, identity)
+    best_bound = like.new_full((n_data,), -math.inf, dtype=torch.float64)
     share = like.new_ones(n_data)
     for step in range(refinement.n_iterations):
         half = target.noise(2 * width + 8, seed=seed, purpose=f"{purpose}/linearisation", step=step)[:, :1]
@@ -125,7 +127,7 @@ class _Fit:
     """-E ∇² log π, ``[B, D, D]``"""
 
     def replaced(self, other: "_Fit", where: Tensor) -> "_Fit":
-        """The other's where it is better."""
+        """The other fit where it is better, this one elsewhere."""
         row, matrix = where[:, None], where[:, None, None]
         return _Fit(
             torch.where(row, other.shift, self.shift),
@@ -135,7 +137,7 @@ class _Fit:
         )
 
     def newton(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The ``share [B]`` of Newton's step, whose precision is ``(1 - share) I + share curvature``."""
+        """The ``share [B]`` of Newton's step, with the precision ``(1 - share) I + share curvature``."""
         eigenvalues, axes = torch.linalg.eigh(self.curvature)
         part = share.unsqueeze(-1)
         precision = 1 - part + part * eigenvalues.clamp(min=FLATTEST)

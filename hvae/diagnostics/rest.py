@@ -1,13 +1,13 @@
-"""What is left of a stack once some latents are given: an integral over the free ones, and nothing else.
+"""The rest of a stack once some latents are given: an integral over the free ones.
 
 With x and the first latents of the visit given,
 
     p(given, x) = E_q(free | given, x) [p(given, free, x) / q(free | given, x)]
 
 is the evidence of a smaller stack, on which every estimator of log p(x) works (`hvae.likelihood.target`). It holds for
-every decoder. Factors of p in which no free latent occurs are a constant of each datum, evaluated once: with z1 given,
-bottom-up in a Markov decoder, that is p(x|z1), the widest net. Top-down, and with generative skips, x hangs on the free
-latents, and no such saving exists: what is left is then p(z_{>l} | z_{<=l}, x) and not p(z_{>l} | z_l).
+every decoder. Factors of p without a free latent are a constant of each datum, evaluated once: with z1 given, bottom-up
+in a Markov decoder, that is p(x|z1), the widest net. Top-down, and with generative skips, x depends on the free
+latents, and there is no such saving: the rest is then p(z_{>l} | z_{<=l}, x) and not p(z_{>l} | z_l).
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,14 @@ from hvae.shapes import LogProb, Noise, Value
 
 @dataclass(frozen=True)
 class Rest:
-    """The free latents of B data, and what p and q say of them."""
+    """The free latents of B data, and their distributions under p and q.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> rest = Rest.of(stack.model, stack.x, {"z1": stack.evidence(1).q["z1"].value})
+    >>> list(rest.specs), rest.decoder.variables  # x depends on z1 alone: its factor is a constant
+    (['z2', 'z3'], ('z3', 'z2', 'z1'))
+    """
 
     model: HVAE
     known: Mapping[str, Value]

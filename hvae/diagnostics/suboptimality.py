@@ -1,4 +1,4 @@
-"""Why the gap is there: q's family (approximation), or one encoder for all data (amortisation). Nats.
+"""The causes of the gap: q's family (approximation), or one encoder for all data (amortisation). Nats.
 
 With q* the best of q's family for each datum (Cremer, Li and Duvenaud 2018, section 3),
 
@@ -6,12 +6,12 @@ With q* the best of q's family for each datum (Cremer, Li and Duvenaud 2018, sec
 
 Here q* is q with a shift and a scale of its own for each datum and latent unit, z = mean_q + std_q (m + s ε), fitted by
 its ELBO (`refinement`). For the first latent visited that is every diagonal Gaussian, where q's distribution there is
-one (of a flow, a mixture or a full covariance it is a family of its own, neither all of q's nor within it); those after
-it keep the amortised conditional, whose mean and deviation it modulates affinely, so their share of "approximation" may
-hold what a freer conditional would still gain. A fit that stops early calls amortisation "approximation" too.
+one (of a flow, a mixture or a full covariance it is a family of its own, neither all of q's nor within it). Later
+latents keep the amortised conditional, with mean and deviation modulated affinely, so their share of "approximation"
+may hold gains of a freer conditional. A fit that stops early calls amortisation "approximation" too.
 
 One layer at a time, ``freed_l = ELBO(q with layer l refined) - ELBO(q)``. The parts do not add up to the amortisation:
-layers can mend the same fault twice, or only together. What is missing is the `remainder`.
+layers can mend the same fault twice, or only together. The difference is the `remainder`.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,16 @@ from hvae.numerics import FloatArray
 
 @dataclass(frozen=True)
 class Suboptimality:
-    """The gap of n data by cause."""
+    """The gap of n data by cause.
+
+    >>> from hvae.diagnostics.gap import exact_marginal
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "over-confident", seed=0, widths=(6, 4))
+    >>> log_px, budget = exact_marginal(stack.reference, stack.x), Refinement(n_steps=10, n_samples=2)
+    >>> found = suboptimality(stack.model, stack.x, log_px, n_draws=5, seed=0, refinement=budget)
+    >>> found.amortisation.datum_nats.shape, list(found.freed)
+    ((6,), ['z1'])
+    """
 
     elbo: Term
     refined_elbo: Term
@@ -52,8 +61,7 @@ def suboptimality(
     """Approximation and amortisation on `x [n, D]`, measured on ``n_draws`` draws that no fit has seen.
 
     All ELBOs of a datum see the same noise, so differences are paired; approximation + amortisation is the gap on these
-    draws. Raises `NotWhitenedError` for discrete latents,
-    which have no such refinement, and ValueError where log-weights are not finite.
+    draws. Raises `NotWhitenedError` for discrete latents, and ValueError where log-weights are not finite.
     """
     if n_draws < 2:
         raise ValueError(f"n_draws is {n_draws}; give at least 2, else nothing is known of the error.")

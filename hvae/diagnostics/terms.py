@@ -1,4 +1,4 @@
-"""Terms of a gap: a mean over draws for each datum, with the error of the draws and of what was estimated."""
+"""Terms of a gap: a mean over draws for each datum, with the errors of the draws and of estimates that went in."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,12 @@ from hvae.numerics import FloatArray
 
 @dataclass(frozen=True)
 class Term:
-    """An expectation under q for each of n data, in nats."""
+    """An expectation under q for each of n data, in nats.
+
+    >>> term = Term.of(np.array([[1.0, 3.0], [2.0, 4.0]]))  # 2 draws for each of 2 data
+    >>> term.datum_nats.tolist(), term.standard_error.tolist()
+    ([1.5, 3.5], [0.5, 0.5])
+    """
 
     datum_nats: FloatArray
     """``[n]``"""
@@ -27,9 +32,7 @@ class Term:
         """The mean over ``draws [M, n]``; ``shared_variance [n]`` is of what the draws of a datum have in common."""
         n_draws, n = draws.shape
         if n_draws < 2:
-            raise ValueError(
-                f"There is {n_draws} draw for each datum; give at least 2, else nothing is known of chance."
-            )
+            raise ValueError(f"There is {n_draws} draw for each datum; give at least 2, else chance is unknown.")
         error = np.sqrt(draws.var(0, ddof=1) / n_draws + shared_variance)
         return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws)
 

@@ -10,18 +10,93 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvae import rng
 from hvae.evidence import HVAE
-from hvae.network import Decoder
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
+from hvae.network import BeliefNetwork, Conditional, Decoder
 from hvae.objectives import Elbo, Objective, StickingTheLanding
-from hvae.posterior import unamortised
+from hvae.posterior import NetworkPosterior
+
+
+class Rows(nn.Module):
+    """Free outputs ``[N, n_outputs]`` for N images, in the place of a net; the image itself finds its row.
+
+    The key of an image is its projection on one random direction, in float64. The nearest of the sorted keys counts, if
+    it is as near as the rounding of two sums of the same terms allows. So data need no index, and any batch will do,
+    inside `vmap` too. Equal images share a row. An image that is not stored has outputs NaN, as nothing was fitted to
+    it. Raises ValueError where two images have keys that rounding could confuse.
+
+    >>> rows = Rows(torch.eye(3), outputs=torch.zeros(2))
+    >>> rows(torch.tensor([[1.0, 0.0, 0.0], [5.0, 5.0, 5.0]])).tolist()
+    [[0.0, 0.0], [nan, nan]]
+    """
+
+    direction: Tensor
+    keys: Tensor
+
+    def __init__(self, images: Tensor, outputs: Tensor) -> None:
+        super().__init__()
+        source = rng.generator(0, "rows of images")
+        direction = torch.randn(images.shape[-1], generator=source, dtype=torch.float64).to(images.device)
+        distinct = images.unique(dim=0).double()
+        keys = (distinct @ direction).sort().values
+        self.tolerance = (
+            len(direction) * torch.finfo(torch.float64).eps * float((distinct.abs() @ direction.abs()).max())
+        )
+        if (keys.diff() <= 2 * self.tolerance).any():
+            raise ValueError("two of the images differ by less than rounding; leave one of them out.")
+        self.register_buffer("direction", direction)
+        self.register_buffer("keys", keys)
+        self.outputs = nn.Parameter(outputs.to(images).expand(len(keys), -1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        key = x.double() @ self.direction
+        after = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        before = (after - 1).clamp(min=0)
+        row = torch.where((self.keys[after] - key).abs() < (self.keys[before] - key).abs(), after, before)
+        stored = (self.keys[row] - key).abs() <= self.tolerance
+        return torch.where(stored.unsqueeze(-1), self.outputs[row], torch.nan)
+
+
+def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
+    """``q(z_l | x)`` with free parameters for each of ``images [N, D]``: a factorised distribution for each layer.
+
+    It starts as N(0, I), or as fair Bernoulli or categorical units.
+
+    Raises ValueError for a layer that is neither Gaussian nor Bernoulli nor categorical.
+    """
+    names = [name for name in reversed(decoder.variables) if name != "x"]
+    distributions = {name: _factorised(decoder.family(name), name) for name in names}
+    rows = {name: Rows(images, distribution.standard_outputs()) for name, distribution in distributions.items()}
+    return NetworkPosterior(
+        BeliefNetwork([Conditional(name, ["x"], rows[name], distributions[name]) for name in names])
+    )
+
+
+def _factorised(family: Family, name: str) -> Family:
+    match family.kin:
+        case DiagonalGaussian() | FullGaussian():
+            return DiagonalGaussian(family.units)
+        case Bernoulli():
+            return Bernoulli(family.units)
+        case Categorical(n_classes=n_classes):
+            return Categorical(family.units, n_classes)
+        case _:
+            raise ValueError(
+                f"{name} is a {type(family).__name__}, which has no factorised distribution of its own for every "
+                "image; use Gaussian layers, Bernoulli or categorical units."
+            )
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair Bernoulli and categorical units."""
+    """How much is spent on the fit of each datum, by Adam, from N(0, I), or fair Bernoulli and categorical units.
+
+    >>> Ascent(n_steps=100).learning_rate
+    0.1
+    """
 
     n_steps: int = 600
     n_samples: int = 8

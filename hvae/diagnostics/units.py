@@ -1,16 +1,14 @@
 """Active units, and the (epsilon, delta)-collapse of units.
 
 Burda et al. 2016 (section 5) call a unit active if the variance over data of its mean exceeds 0.01.
-In a conditional layer that variance inherits: top-down the parent's, bottom-up the sampling noise
-of the path. Beside it stand
+In a conditional layer that variance inherits: top-down the parent's, bottom-up the path's noise. So there are also
 
 - where z1 is visited first: the covariance over x of the means along two independent paths, unbiased for
   ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
-A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the
-data (Lucas et al. 2019, definition 1); the KL is to the prior where it has a closed form per unit, and to
-the layer's own aggregate (its moment match) elsewhere.
+A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the data (Lucas et al.
+2019, definition 1): to the prior where that has a closed form per unit, else to the layer's aggregate (moment match).
 """
 
 from functools import partial
@@ -38,9 +36,8 @@ def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
 def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
     q, p = evidence.q[name], evidence.p[name]
-    variance = p.distribution.variance.flatten(
-        -len(p.distribution.event_shape)
-    )  # categorical units keep their classes on an axis of their own
+    n_axes = len(p.distribution.event_shape)  # categorical units keep their classes on an axis of their own
+    variance = p.distribution.variance.flatten(-n_axes)
     tiny = torch.finfo(variance.dtype).tiny  # a Bernoulli unit that is settled has no variance left
     shift = ((q.mean - p.mean) / variance.clamp(min=tiny).sqrt())[:1]
     return per_datum(shift, evidence.p["x"].value.shape[1])
@@ -73,5 +70,5 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
 
 
 def collapse_reference(evidence: Evidence, name: str) -> str:
-    """What `collapsed_fraction` measures a layer against."""
+    """ "prior" or "aggregate": the distribution that `collapsed_fraction` measures a layer against."""
     return "prior" if evidence.closed_form(name) and evidence.p[name].family.factorised else "aggregate"

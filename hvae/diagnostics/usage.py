@@ -1,12 +1,11 @@
-"""Whether the decoder reads a layer, and what is lost without it; per datum, nats.
+"""Whether the decoder reads a layer, and the loss without it; per datum, nats.
 
 - reading: ``U_l = E sum_v KL(p(v | z_l, ·) ‖ p(v | z~_l, ·))`` over the decoder's children v of z_l, with z~_l drawn
   for another datum and the other parents · of v as q drew them. A Markov decoder has one child, v = z_{l-1} or x; with
   generative skips the children are all below, and the sum compares their joint distributions along the draws of q.
   Where a child's distribution has no closed form, by `N_KL_DRAWS` draws of v for each draw of its parents.
-- encoder knock-out: ELBO lost when q stops at layer l and the latents that it would visit from there
-  on are drawn jointly from p, given those visited before: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down
-  z_{<=l} ~ p(z_{<=l} | z_{>l}).
+- encoder knock-out: ELBO lost when q stops before layer l and the decoder draws the latents that it would visit from
+  there on: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down z_{<=l} ~ p(z_{<=l} | z_{>l}).
 - model knock-out: likelihood lost when z_l is clamped to its prior mean in the decoder (set there, not observed: the
   layers above keep their prior), both likelihoods by the same importance samples (``log 1/K Σ w``).
 """
@@ -20,7 +19,7 @@ from hvae.evidence import Evidence
 from hvae.families import has_closed_kl
 from hvae.network import Decoder, Site
 from hvae.numerics import FloatArray, log_mean_exp
-from hvae.rng import noise
+from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb
 
 N_PRIOR_DRAWS = 4096
@@ -36,10 +35,8 @@ def reading(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
         site = evidence.p[child]
         if not has_closed_kl(site.distribution, swapped):
             n_paths = len(evidence.q[evidence.latents[0]].value)
-            drawn = noise(
-                {child: (site.family.noise, site.family.noise_width)}, N_KL_DRAWS * n_paths, sampler.n_images,
-                seed=sampler.seed, purpose="reading", device=str(sampler.x.device), dtype=sampler.x.dtype,
-            )[child].unflatten(0, (N_KL_DRAWS, n_paths))  # fmt: skip
+            specs: NoiseSpecs = {child: (site.family.noise, site.family.noise_width)}
+            drawn = sampler.noise(N_KL_DRAWS * n_paths, "reading", specs)[child].unflatten(0, (N_KL_DRAWS, n_paths))
             site = Site(site.family.draw(site.distribution, drawn), site.distribution, site.family)
         return divergence(site, Site(site.value, swapped, site.family)).flatten(end_dim=-2)
 
@@ -59,10 +56,7 @@ def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatAr
     kept = order[: order.index(name)]
     n_paths = evidence.q[name].value.shape[0]
     given = {latent: evidence.q[latent].value for latent in kept} | {"x": sampler.x.unsqueeze(0)}
-    from_prior = noise(
-        sampler.model.decoder.noise_specs(), n_paths, sampler.n_images,
-        seed=sampler.seed, purpose=f"knock-out {name}", device=str(sampler.x.device), dtype=sampler.x.dtype,
-    )  # fmt: skip
+    from_prior = sampler.noise(n_paths, f"knock-out {name}", sampler.model.decoder.noise_specs())
     p = sampler.model.decoder.walk(given, from_prior)
     bound = p["x"].log_prob.double()
     for latent in kept:
@@ -74,9 +68,9 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
     """log-likelihood of the stack minus that of the stack with ``name`` at its prior mean: ``[n]``.
 
     ``purpose`` is the key of the draws of ``evidence``: layers that do not see the clamp keep their draws.
-    With z_l fixed, only latents from which x still hangs are weighed: those below z_l, and with generative skips also
-    those above. A difference of two lower bounds, and no bound itself: q was not trained for the clamped stack, whose
-    bound is the looser one, so what is lost is rather overstated where other layers are weighed.
+    With z_l fixed, only latents on which x still depends are weighed: those below z_l, and with generative skips also
+    those above. A difference of two lower bounds, and no bound itself: q was not trained for the clamped stack, so that
+    bound is the looser one, and the loss is rather overstated where other layers are weighed.
     """
     n_paths = evidence.q[name].value.shape[0]
     clamp = prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
@@ -89,7 +83,7 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
 
 
 def _read(decoder: Decoder, *, without: str) -> list[str]:
-    """Latents from which x hangs in the decoder once ``without`` is set, nearest first."""
+    """Latents on which x depends in the decoder once ``without`` is set, nearest first."""
     found = ["x"]
     for variable in found:
         found += [parent for parent in decoder.parents(variable) if parent not in (*found, without)]

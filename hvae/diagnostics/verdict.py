@@ -1,4 +1,4 @@
-"""The verdict on a layer: what can be said surely at a threshold epsilon, in one phrase.
+"""The verdict on a layer: the sure statement at a threshold epsilon, in one phrase.
 
     J_l surely < epsilon                              collapsed: to N(0, I) if the divergence from it surely is too,
                                                       else to a constant (a distribution of its own)
@@ -7,10 +7,9 @@
     I_l and U_l surely > epsilon                      active
     the rest                                          undecided
 
-J_l is the information from the parent, I_l the information about the datum, U_l what the decoder reads
-(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate:
-bottom-up it is a difference of informations, and negative for a layer that carries everything.
-"Surely" means that the whole interval lies on one side.
+J_l is the information from the parent, I_l the information about the datum, U_l the decoder's reading
+(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate: bottom-up a layer that
+carries everything may have a negative one. "Surely" means that the whole interval lies on one side.
 """
 
 from hvae.numerics import FloatArray
@@ -20,7 +19,12 @@ from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, 
 def verdict(
     from_parent: FloatArray, about_datum: FloatArray, read: FloatArray, from_standard: FloatArray, epsilon: float
 ) -> str:
-    """One word of `hvae.vocabulary` from the intervals (low, middle, high) of J_l, I_l, U_l, KL to N(0, I), nats."""
+    """One phrase of `hvae.vocabulary` from the intervals (low, middle, high) of J_l, I_l, U_l, KL to N(0, I), nats.
+
+    >>> much, little = (0.5, 0.6, 0.7), (0.0, 0.0, 0.01)
+    >>> verdict(from_parent=much, about_datum=much, read=little, from_standard=much, epsilon=0.1)
+    'coded but unread'
+    """
     if from_parent[2] < epsilon:
         return COLLAPSED if from_standard[2] < epsilon else CONSTANT
     if about_datum[2] < epsilon and from_parent[0] > epsilon:

@@ -6,10 +6,10 @@ A Markov decoder p(zL) … p(z1|z2) p(x|z1) over layers of Bernoulli or categori
     log p(x | z_l) = log sum over z_{l-1} of p(z_{l-1} | z_l) p(x | z_{l-1}),
     log p(x)       = log sum over z_1 of p(z_1) p(x | z_1),
 
-so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. With a posterior whose
-distributions see x and the latent visited just before, the ELBO is a sum of expectations over pairs
-(`discrete_visits`). The tables are read from the very modules that are trained, uncopied: exact ELBO and log p(x) come
-with their exact gradients up to 2^8 states a layer. float64, nats.
+so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. If the posterior's distributions
+see at most x and the latent visited just before, the ELBO is a sum of expectations over pairs (`discrete_visits`). The
+tables are read from the very modules that are trained. So exact ELBO and log p(x) come with their exact gradients, up
+to 2^8 states a layer. float64, nats.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,16 @@ Tables = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class DiscreteChain(Reference):
-    """Exact answers about a decoder whose latents are Bernoulli or categorical units, autoregressive or not; x may be
-    of any family.
+    """Exact answers about a decoder with Bernoulli or categorical latents, autoregressive or not; x is of any family.
 
-    Read anew from the modules at every call. `log_px`, `elbo` and the tables are differentiable in all parameters up
+    Read from the modules at every call. `log_px`, `elbo` and the tables are differentiable in all parameters up
     to 2^8 states a layer; above that, and in `gaps` and `information`, they are numbers.
+
+    >>> from hvae.exact.known_stacks import binary_decoder
+    >>> chain = DiscreteChain.of(binary_decoder(1.0, (4, 3, 2), torch.Generator()))
+    >>> every_x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    >>> round(chain.log_px(every_x).exp().sum().item(), 6)
+    1.0
     """
 
     decoder: BeliefNetwork
@@ -121,8 +126,7 @@ class DiscreteChain(Reference):
         A layer's G is a divergence to the exact conditional p(z_l | z_{l-1}) (bottom-up, p(z_1 | x) for the first)
         or p(z_l | z_{l+1}, x) (top-down), each normalised by itself; what remains is from log p(z_l) or log p(x | z_l).
         At 2^12 states a layer bottom-up takes seconds for all data, top-down a second or two for each.
-        Raises `NoReferenceError` unless every distribution of the posterior sees x and the latent visited before at
-        most.
+        Raises `NoReferenceError` where a distribution of the posterior sees more than x and the latent visited before.
         """
         visits, tables = self._visits(posterior, x), self._tables()
         marginals = self._marginals(tables)
@@ -213,12 +217,8 @@ class DiscreteChain(Reference):
         else:  # eta and A of a narrow Gaussian nearly cancel: its terms are summed unit by unit instead
             states, values = (like_weights(self.decoder, v) for v in (self.states(first), x))
             parts = states.unsqueeze(1).split(max(1, CELLS // values.numel()))
-            distributions = (self.decoder["x"]({first: part}) for part in parts)
-            found = (
-                torch.cat([family.log_prob(distribution, values.unsqueeze(0)) for distribution in distributions])
-                .double()
-                .mT
-            )
+            told = (self.decoder["x"]({first: part}) for part in parts)
+            found = torch.cat([family.log_prob(each, values.unsqueeze(0)) for each in told]).double().mT
         if not found.isfinite().all():
             raise NoReferenceError("log p(x | z1) is not finite for some state of z1; the decoder's nets overflow.")
         return found

@@ -5,7 +5,7 @@
                              which is I_q(z_{l-1}; z_l) where z_l sees z_{l-1} alone, I_q(x; z_l) where x alone
     I_q(x; z_l | z_{>l})   = I_q(x; z_{>=l}) - I_q(x; z_{>l}), over the joint states of all layers from z_l up
 
-The last cannot do with pairs: which image it was is told by the whole path from above. Nats.
+The last needs more than pairs: the whole path from above tells which image it was. Nats.
 """
 
 import math
@@ -21,7 +21,15 @@ from hvae.exact.discrete_visits import CELLS, Visits
 
 @dataclass(frozen=True)
 class DiscreteInformation:
-    """Informations by latent, nats, float64 scalars; the same as `hvae.diagnostics` bounds."""
+    """Informations by latent, nats, float64 scalars; the same quantities that `hvae.diagnostics` bounds.
+
+    >>> from hvae.exact import DiscreteChain
+    >>> from hvae.exact.known_stacks import binary_decoder, binary_encoder
+    >>> source = torch.Generator().manual_seed(0)
+    >>> decoder, posterior = binary_decoder(1.0, (3, 2), source), binary_encoder((3, 2), source)
+    >>> 0 < DiscreteChain.of(decoder).information(posterior, torch.eye(3)).about_datum["z1"] < math.log(3)
+    tensor(True)
+    """
 
     about_datum: Mapping[str, Tensor]
     """I_l of the verdict: I_q(x; z_l) with z1 first, I_q(x; z_l | z_{>l}) top-down"""
@@ -32,7 +40,7 @@ class DiscreteInformation:
 
 
 def discrete_information(visits: Visits, *, bottom_up: bool) -> DiscreteInformation:
-    """All of them. Raises `NoReferenceError` top-down where n images x the joint states of all layers exceed 2^24."""
+    """All of them. Raises `NoReferenceError` top-down where n images x joint states of all layers exceed 2^24."""
     walked = [(name, q, means) for name, q, means in visits.walk(lambda _, __, log_q: (log_q,), matrices=frozenset())]
     marginals = {name: q for name, q, _ in walked}
     marginal = {name: _mutual(q / len(q)) for name, q in marginals.items()}

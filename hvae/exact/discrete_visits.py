@@ -1,7 +1,7 @@
-"""What a posterior over discrete layers says, as tables: every distribution of q, and expectations under it.
+"""Tables of a posterior over discrete layers: every distribution of q, and expectations under it.
 
-With the latents in the order v_1, v_2, … in which q visits them, and every distribution seeing x and the latent visited
-just before at most, q is a chain per datum,
+With the latents in the order v_1, v_2, … in which q visits them, and every distribution seeing at most x and the
+latent visited just before, q is a chain per datum,
 
     q(v_k | x) = sum over v_{k-1} of q(v_{k-1} | x) q(v_k | v_{k-1}, x),
     E_q f(v_{k-1}, v_k) = sum over v_{k-1} of q(v_{k-1} | x) sum over v_k of q(v_k | v_{k-1}, x) f(v_{k-1}, v_k),
@@ -48,21 +48,16 @@ def enumerable(family: Family) -> tuple[int, int]:
 
 
 def parameters(family: Family, distribution: Distribution) -> Tensor:
-    """What tells a distribution of ``family`` apart: `[..., W]` natural parameters, or its outputs where it has
-    none."""
-    return (
-        distribution.outputs
-        if isinstance(distribution, AutoregressiveDistribution)
-        else family.natural(distribution)[0]
-    )
+    """The numbers `[..., W]` that define a distribution of ``family``: natural parameters, else the net's outputs."""
+    if isinstance(distribution, AutoregressiveDistribution):
+        return distribution.outputs
+    return family.natural(distribution)[0]
 
 
 def log_table(family: Family, told: Tensor, states: Tensor) -> Tensor:
-    """log-probability `[..., S]`, float64, of every state `[S, width]` under the distributions that ``told [..., W]``
-    tells.
+    """log-probability `[..., S]`, float64, of every state `[S, width]` under distributions of `parameters` ``told``.
 
-    From natural parameters by one product of matrices; autoregressive distributions score each state, some
-    distributions at a time.
+    Natural parameters take one product of matrices; autoregressive distributions score each state, in parts.
     """
     if not isinstance(family, Autoregressive):
         return (told.double() @ states.mT).log_softmax(-1)
@@ -80,14 +75,23 @@ def like_weights(module: nn.Module, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Visits:
-    """q(z | x) on ``x [B, D]``, read from the live modules; made by `of`, which checks what the distributions see."""
+    """q(z | x) on ``x [B, D]``, read from the live modules; made by `of`, which checks what the distributions see.
+
+    >>> from hvae.exact.known_stacks import binary_decoder, binary_encoder
+    >>> source = torch.Generator().manual_seed(0)
+    >>> decoder, posterior = binary_decoder(1.0, (3, 2), source), binary_encoder((3, 2), source)
+    >>> states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 2)
+    >>> visits = Visits.of(decoder, posterior, torch.eye(3), {"z1": states})
+    >>> visits.log_q("z1", torch.arange(3)).shape  # [B, P, S]
+    torch.Size([3, 1, 4])
+    """
 
     decoder: BeliefNetwork
     posterior: Posterior
     x: Tensor
     states: Mapping[str, Tensor]
     pairwise: frozenset[str]
-    """latents whose distribution sees both x and the latent visited before: a matrix for every datum"""
+    """latents that see both x and the latent visited before: a matrix for every datum"""
 
     @staticmethod
     def of(decoder: BeliefNetwork, posterior: Posterior, x: Tensor, states: Mapping[str, Tensor]) -> "Visits":
@@ -100,7 +104,7 @@ class Visits:
         refuse_batch_statistics(posterior)
         visits = Visits(decoder, posterior, x, states, frozenset())
         with torch.no_grad():
-            shapes = {name: visits._measurement(name) for name in posterior.order}
+            shapes = {name: visits._shape(name) for name in posterior.order}
         pairwise = frozenset(name for name, shape in shapes.items() if min(shape[:2]) > 1)
         return Visits(decoder, posterior, x, states, pairwise)
 
@@ -123,7 +127,7 @@ class Visits:
         return log_table(family, told.transpose(0, 1), self.states[name])
 
     def chunks(self, name: str, weight: Tensor, *, cells: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(rows, ``weight [B, P]`` of the rows, log q) over all data, with ``cells`` numbers a datum beside it."""
+        """(rows, ``weight [B, P]`` of the rows, log q) over all data, where callers hold ``cells`` numbers a datum."""
         if name in self.pairwise:
             cells = max(cells, self.n_previous(name) * len(self.states[name]))
         for rows in torch.arange(len(self.x), device=weight.device).split(max(1, CELLS // cells)):
@@ -132,7 +136,7 @@ class Visits:
     def walk(self, integrands: Integrands, *, matrices: frozenset[str]) -> Iterator[tuple[str, Tensor, list[PerDatum]]]:
         """Visit the latents: (name, q(v_k | x) `[B, S]`, the expectations `[B]` of the integrands).
 
-        ``matrices`` names the latents whose integrands are a matrix for every datum, to keep within memory.
+        ``matrices`` names the latents with integrands that are a matrix for every datum, to keep within memory.
         """
         weight = self.x.new_ones(len(self.x), 1, dtype=torch.float64)
         for name in self.posterior.order:
@@ -146,8 +150,7 @@ class Visits:
             yield name, weight, means
 
     def _distribution(self, name: str, given: Mapping[str, Tensor], x: Tensor) -> tuple[Family, Tensor]:
-        """The family of one latent and the `parameters` `[P or 1, B or 1, W]` of its distribution, all latents
-        given."""
+        """The family of a latent and the `parameters` `[P or 1, B or 1, W]` of its distribution, all latents given."""
         values = {key: like_weights(self.posterior, value) for key, value in {**given, "x": x.unsqueeze(0)}.items()}
         site = self.posterior.walk(self.decoder, values, {})[name]
         own = self.decoder[name].family
@@ -166,9 +169,8 @@ class Visits:
         """All latents at the states ``index [K]`` (taken modulo their number), as `[K, 1, width]`."""
         return {key: states[index.to(states.device) % len(states)].unsqueeze(1) for key, states in self.states.items()}
 
-    def _measurement(self, name: str) -> torch.Size:
-        """Shape of the distribution's parameters, after other values of all latents that it should not see changed
-        nothing."""
+    def _shape(self, name: str) -> torch.Size:
+        """Shape of the distribution's parameters, after the latents that it must not see changed nothing."""
         source, previous = torch.Generator().manual_seed(0), self.previous(name)
         x = self.x[:2]
 
@@ -183,8 +185,8 @@ class Visits:
         if (told[0] - told[1]).abs().max() > rounding:
             before = "no other latent" if previous is None else f"no other latent than {previous}"
             raise NoReferenceError(
-                f"the posterior's distribution of {name} sees more than it may: exact answers need it to see {before}, "
-                "beside x."
+                f"the posterior's distribution of {name} sees more than it may: exact answers need it to see x and "
+                f"{before}."
             )
         return told[0].shape
 

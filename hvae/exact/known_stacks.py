@@ -1,4 +1,4 @@
-"""Stacks from weak to strong couplings, their encoders the best, over-confident or tilted, and their exact gaps.
+"""Stacks from weak to strong couplings, with the best, an over-confident or a tilted encoder, and their exact gaps.
 
 Uses only `hvae`: exact answers are those of `hvae.exact`, which has tests of its own.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hvae.evidence import HVAE
+from hvae import rng
+from hvae.evidence import HVAE, Evidence
 from hvae.exact.answers import Gaps, Reference
 from hvae.exact.discrete import DiscreteChain
 from hvae.exact.linear_gaussian import LinearGaussian
@@ -25,13 +26,18 @@ from hvae.posterior import NetworkPosterior
 
 ENCODERS = ("best", "over-confident", "tilted")
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
-"""factor on the decoder's weights; latents and x have unit noise, or Bernoulli units of fair biases"""
+"""factor on the decoder's weights; Gaussian units have unit noise, Bernoulli units fair biases"""
 N_DATA = 6
 
 
 @dataclass(frozen=True)
 class KnownStack:
-    """A stack, data that its decoder made, and the reference that solves it."""
+    """A stack, data that its decoder made, and the reference that solves it.
+
+    >>> stack = linear_stack(1.0, "best", seed=0, widths=(6, 4, 3))
+    >>> stack.model.latents, stack.x.shape, stack.evidence(5).log_weight.shape
+    (('z1', 'z2'), torch.Size([6, 6]), torch.Size([5, 6]))
+    """
 
     name: str
     family: str
@@ -48,6 +54,13 @@ class KnownStack:
     def exact(self) -> Gaps:
         """Gaps of its encoder on its data."""
         return self.reference.gaps(self.model.posterior, self.x)
+
+    def evidence(self, n_samples: int, seed: int = 0) -> Evidence:
+        """``n_samples`` draws of its encoder for each of its data, weighed: ``[K, B]``."""
+        n, kind = len(self.x), self.x.dtype
+        noise = rng.noise(self.model.noise_specs(), n_samples, n, seed=seed, purpose="known stack", dtype=kind)
+        evidence: Evidence = self.model(self.x.unsqueeze(0), noise)
+        return evidence
 
 
 def grid(strengths: tuple[float, ...] = STRENGTHS) -> Iterator[KnownStack]:
@@ -70,9 +83,9 @@ def families() -> Iterator[KnownStack]:
 
 
 def smooth_stack(strength: float, encoder: str, seed: int, depth: int) -> KnownStack:
-    """Tanh nets between layers of one Gaussian unit, below them four Bernoulli units; the encoder is a tanh net too.
+    """Tanh nets between layers of one Gaussian unit, and four Bernoulli units for x; the encoder has tanh nets too.
 
-    Trained on the ELBO of its data; with 0.4 of its deviations; or with half a deviation added to its means.
+    It is trained on the ELBO of its data; with 0.4 of its deviations; or with half a deviation added to its means.
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, depth + 1))]
@@ -112,13 +125,12 @@ def smooth_stack(strength: float, encoder: str, seed: int, depth: int) -> KnownS
 def linear_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ...] = (6, 4, 3, 2)) -> KnownStack:
     """A linear-Gaussian stack of widths (x, z1, …) and a diagonal bottom-up encoder.
 
-    The best one; with 0.4 of its deviations; or with its weights tilted at random, by about half a deviation.
+    The encoder is the best one; with 0.4 of its deviations; or with random changes by about half a deviation.
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
-    conditionals = [
-        Conditional(names[-1], [], Root(torch.zeros(widths[-1]).double(), learned=False), _unit(widths[-1]))
-    ]
+    top = Root(torch.zeros(widths[-1]).double(), learned=False)
+    conditionals = [Conditional(names[-1], [], top, _unit(widths[-1]))]
     for layer in reversed(range(len(widths) - 1)):
         net = _net(widths[layer + 1], widths[layer], strength, source)
         conditionals.append(Conditional(names[layer], [names[layer + 1]], net, _unit(widths[layer])))
@@ -140,40 +152,34 @@ def linear_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ..
     mean, covariance = reference.marginal(["x"])
     noise = torch.randn(N_DATA, widths[0], generator=source, dtype=torch.float64)
     x = mean + noise @ torch.linalg.cholesky(covariance).mT
-    return KnownStack(
-        f"linear {strength:g} {encoder}", "linear", strength, encoder, HVAE(decoder, posterior), x, reference
-    )
+    name, model = f"linear {strength:g} {encoder}", HVAE(decoder, posterior)
+    return KnownStack(name, "linear", strength, encoder, model, x, reference)
 
 
 def binary_stack(strength: float, encoder: str, seed: int, widths: tuple[int, ...] = (12, 8, 8)) -> KnownStack:
     """A stack of Bernoulli units of widths (x, z1, …) and a bottom-up encoder with logits linear in the parent.
 
-    Trained on the exact ELBO of its data; with logits twice as large; or with half a logit of noise on each.
+    The encoder is trained on the exact ELBO of its data; with logits twice as large; or with noise on its parameters.
     """
     source = torch.Generator().manual_seed(seed)
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
     decoder = binary_decoder(strength, widths, source)
-    noise = {
-        name: torch.rand(1, N_DATA, width, generator=source, dtype=torch.float64)
-        for name, width in zip(names, widths, strict=True)
-    }
+    noise = {name: _draw("uniform", (1, N_DATA, width), source) for name, width in zip(names, widths, strict=True)}
     x = decoder.walk({}, noise)["x"].value[0]
     reference = DiscreteChain.of(decoder.requires_grad_(False))
-    posterior = _trained(names, widths, reference, x, source)
+    posterior = _trained(widths, reference, x, source)
     with torch.no_grad():
         for parameter in posterior.parameters():
             if encoder == "over-confident":
                 parameter.mul_(2)
             elif encoder == "tilted":
                 parameter.add_(0.5 * torch.randn(parameter.shape, generator=source, dtype=torch.float64))
-    return KnownStack(
-        f"binary {strength:g} {encoder}", "binary", strength, encoder, HVAE(decoder, posterior), x, reference
-    )
+    name, model = f"binary {strength:g} {encoder}", HVAE(decoder, posterior)
+    return KnownStack(name, "binary", strength, encoder, model, x, reference)
 
 
 def binary_decoder(strength: float, widths: tuple[int, ...], source: torch.Generator) -> BeliefNetwork:
-    """A belief network of Bernoulli units of widths (x, z1, …): logits linear in the parent, fair where it is halfway
-    on."""
+    """A sigmoid belief network of widths (x, z1, …): logits linear in the parent, 0 where each parent is 1/2."""
     names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
     top = Root(torch.zeros(widths[-1]).double(), learned=False)
     conditionals = [Conditional(names[-1], [], top, Bernoulli(widths[-1]))]
@@ -185,14 +191,18 @@ def binary_decoder(strength: float, widths: tuple[int, ...], source: torch.Gener
     return BeliefNetwork(conditionals)
 
 
-def _trained(
-    names: list[str], widths: tuple[int, ...], reference: DiscreteChain, x: Tensor, source: torch.Generator
-) -> NetworkPosterior:
+def binary_encoder(widths: tuple[int, ...], source: torch.Generator) -> NetworkPosterior:
+    """A bottom-up encoder for `binary_decoder`, with small random weights."""
+    names = ["x", *(f"z{layer}" for layer in range(1, len(widths)))]
     upward = [
         Conditional(name, [parent], _net(n_in, n_out, 0.1, source), Bernoulli(n_out))
         for name, parent, n_out, n_in in zip(names[1:], names, widths[1:], widths, strict=False)
     ]
-    posterior = NetworkPosterior(BeliefNetwork(upward))
+    return NetworkPosterior(BeliefNetwork(upward))
+
+
+def _trained(widths: tuple[int, ...], reference: DiscreteChain, x: Tensor, source: torch.Generator) -> NetworkPosterior:
+    posterior = binary_encoder(widths, source)
     optimiser = torch.optim.Adam(posterior.parameters(), lr=0.1)
     for _ in range(200):
         optimiser.zero_grad()

@@ -1,7 +1,6 @@
 """The gap of the ELBO of a linear-Gaussian stack, split by layer, twice: from divergences and from marginals.
 
-Given x, a posterior whose distributions are Gaussian with affine means visits v_1, …, v_L with one Gaussian
-distribution
+A posterior that visits v_1, …, v_L with Gaussian distributions of affine means is one Gaussian given x,
 
     q(z | x) = N(m(x), Q),    m affine in x, Q the same for all x,
 
@@ -52,7 +51,7 @@ def linear_gaps(p: AffineChain, q: AffineChain, x: Tensor) -> Gaps:
 
 
 def _refuse_unless_they_agree(gaps: Gaps) -> None:
-    """What float64 leaves of strong couplings shows where two ways to one number part."""
+    """Refuse couplings so strong that rounding drives apart two ways to one number."""
     error = (torch.stack([*gaps.layers.values()]).sum(0) - gaps.total).abs()
     if not (error <= LARGEST_ROUNDING * (1 + gaps.total.abs())).all():
         raise NoReferenceError(
@@ -82,9 +81,8 @@ class _Visit:
         both = torch.cat([rows, columns])
         contrast = torch.cat([torch.eye(len(rows), dtype=torch.float64), -distribution.weight], -1)
         spread = contrast @ self.covariance[both][:, both] @ contrast.mT
-        at_mean = gaussian_log_prob(
-            self.mean[:, rows] - distribution.mean(self.mean[:, columns]), distribution.covariance
-        )
+        difference = self.mean[:, rows] - distribution.mean(self.mean[:, columns])
+        at_mean = gaussian_log_prob(difference, distribution.covariance)
         return at_mean - _trace_ratio(spread, distribution.covariance) / 2
 
     def expected_kl(self, distribution: AffineGaussian, other: AffineGaussian, given: list[str]) -> PerDatum:

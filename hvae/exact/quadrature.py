@@ -1,9 +1,9 @@
 """Exact answers for small non-linear Gaussian stacks: expectations over normal noise as sums over nodes.
 
-Quadrature is a choice of noise: equally spaced nodes (`hvae.exact.nodes`) go through the very walk that draws go
-through, each latent's along an axis of its own in place of K. Answers are computed twice, the second time with twice as
+Quadrature is a choice of noise: equally spaced nodes (`hvae.exact.nodes`) go through the same walk as draws, each
+latent's along an axis of its own in place of K. Answers are computed twice, the second time with twice as
 many nodes, and the largest change is their error: in truth that of the first grid, and so more than that of the
-answers given. ReLU-like nets are refused, as their kinks converge slowly or never. What no doubling can show is a
+answers given. ReLU-like nets are refused, as their kinks converge slowly or never. Doubling does not show a
 feature between the nodes of both grids, such as a decoder that jumps within a hundredth of a standard deviation. Nats.
 """
 
@@ -46,6 +46,11 @@ class Quadrature(Reference):
 
     Every answer is computed with ``n_nodes`` and with twice as many in each dimension; the latter is given, and
     `NoReferenceError` raised where the two differ by more than 1e-3 nats.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0, widths=(3, 1))
+    >>> torch.allclose(Quadrature.of(stack.model.decoder).log_px(stack.x), stack.reference.log_px(stack.x))
+    True
     """
 
     decoder: BeliefNetwork

@@ -11,6 +11,10 @@ def solve(decoder: Decoder) -> Reference:
     """The first of `LinearGaussian`, `DiscreteChain` and `Quadrature` that takes ``decoder``.
 
     Raises `NoReferenceError` with the reasons of all three, and for a decoder that is no `BeliefNetwork`.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> type(solve(linear_stack(1.0, "best", seed=0).model.decoder)).__name__
+    'LinearGaussian'
     """
     if not isinstance(decoder, BeliefNetwork):
         raise NoReferenceError(

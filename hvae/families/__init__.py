@@ -3,12 +3,12 @@
 A family reads ``[..., n_outputs]`` as the parameters of a distribution over values ``[..., width]``, and maps
 (distribution, noise) to a value. Noise is an input, so losses are pure functions of parameters, data and
 noise, and quadrature is a choice of noise. Distributions are `torch.distributions`, built without argument
-checks (one bad replica must not stop the others; data are checked once at the door).
+checks: one bad replica must not stop the others, and data are checked once, when they are loaded.
 
-Bernoulli units, categorical units and Gaussians are exponential families: ``log p(v) = base(v) + <T(v), eta> -
-A(eta)``, with `statistic` T and `natural` (eta, A). The same inner product scores many values under many distributions
-at once, and a product of distributions adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow)
-score and draw; what rests on eta they refuse with a TypeError. Nats.
+Bernoulli, categorical and Gaussian are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
+`statistic` T and `natural` (eta, A). One inner product scores many values under many distributions at once, and a
+product of distributions adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow) score and
+draw; methods that need eta raise TypeError there. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive
@@ -20,7 +20,6 @@ from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussia
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
 from hvae.families.mixture import EqualMixture, MixtureGaussian
-from hvae.families.removed import Removed
 
 __all__ = [
     "Autoregressive",
@@ -37,7 +36,6 @@ __all__ = [
     "GeneralFamily",
     "MixtureGaussian",
     "Relaxation",
-    "Removed",
     "has_closed_kl",
     "kl",
     "unit_kl",

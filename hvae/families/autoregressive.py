@@ -2,15 +2,15 @@
 
     q(v | parent) = prod_i  f(v_i | v_<i, parent),
 
-with f of a factorised family: Bernoulli units, categorical units or Gaussians. What such a unit depends on goes through
-a masked net (Germain et al. 2015, MADE; with direct connections, its section 4.2), whose biases are the outputs of the
+with f of a factorised family: Bernoulli, categorical or Gaussian. A unit sees those before it through a masked net
+(Germain et al. 2015, MADE; with direct connections, its section 4.2). The masked net's biases are the outputs of the
 parent's net:
 
     outputs = [o, c],    parameters of f = o + A v + V tanh(c + U v),
 
 A, U and V masked so that no parameter of unit i sees v_i or a later unit. A and V start at 0, so the distribution
-starts as the factorised one; with hidden units enough it comes as close as one likes to any distribution of Bernoulli
-units given any parent.
+starts as the factorised one. With enough hidden units it approximates any distribution of Bernoulli units given any
+parent.
 """
 
 import torch
@@ -24,7 +24,7 @@ from hvae.shapes import LogProb, Noise, Outputs, Value
 
 
 class AutoregressiveDistribution(DistributionOfOutputs):
-    """Of `Autoregressive`."""
+    """The distribution of `Autoregressive`."""
 
 
 class Autoregressive(GeneralFamily):
@@ -33,6 +33,12 @@ class Autoregressive(GeneralFamily):
     Scoring takes one pass of the masked net and drawing D of them. `noise_of` is one pass too, where ``unit`` has it.
     Reparametrised if ``unit`` is. Raises ValueError for a unit family that does not factorise, and for a negative
     ``n_hidden``.
+
+    >>> from hvae.families import Bernoulli
+    >>> family = Autoregressive(Bernoulli(3), n_hidden=4, source=torch.Generator().manual_seed(0))
+    >>> log_prob = family.log_prob(family.distribution(torch.zeros(5, 7)), torch.ones(5, 3))
+    >>> log_prob.shape, round(log_prob[0].item(), 4)  # at first 3 log 1/2
+    (torch.Size([5]), -2.0794)
     """
 
     connect: Tensor
@@ -47,12 +53,8 @@ class Autoregressive(GeneralFamily):
         if n_hidden < 0:
             raise ValueError(f"n_hidden is {n_hidden}; give 0 (direct connections alone) or more.")
         self.unit = unit
-        self.units, self.width, self.noise, self.reparametrised = (
-            unit.units,
-            unit.width,
-            unit.noise,
-            unit.reparametrised,
-        )
+        self.units, self.width = unit.units, unit.width
+        self.noise, self.reparametrised = unit.noise, unit.reparametrised
         self.n_outputs = unit.n_outputs + n_hidden
         numbers = torch.arange(self.units)
         value = numbers.repeat_interleave(self.width // self.units)
@@ -85,8 +87,7 @@ class Autoregressive(GeneralFamily):
 
     @with_its_weights
     def given_before(self, distribution: DistributionOfOutputs, value: Value) -> Distribution:
-        """The distribution of each unit given the parent and the units of ``value`` that stand before it: one of
-        ``unit``."""
+        """The distribution, of family ``unit``, of each unit given the parent and the earlier units of ``value``."""
         return self._given_before(distribution, value)
 
     @with_its_weights
@@ -122,7 +123,7 @@ class Autoregressive(GeneralFamily):
         return self.unit.distribution(offset + linear + F.linear(hidden, self.outward * self.out_of))
 
     def _draw(self, distribution: DistributionOfOutputs, noise: Noise) -> Value:
-        """Unit by unit: after pass i the first i units have their values, as they see nothing but the ones before."""
+        """Unit by unit: after pass i the first i units have their values, as they see only earlier ones."""
         batch = torch.broadcast_shapes(distribution.outputs.shape[:-1], noise.shape[:-1])
         value = distribution.outputs.new_zeros(*batch, self.width)
         for _ in range(self.units):

@@ -1,15 +1,15 @@
 """Discrete families, by logits only: Bernoulli and categorical units.
 
-A draw is hard, the largest of the states' logits and their noise, and no gradient passes through it. A module that is
-in training mode and has a `Relaxation` draws a continuous value from the *same* noise, which is the hard one in the
-limit of temperature 0 (Jang et al. 2017; Maddison et al. 2017):
+A draw is hard, the state with the largest sum of logit and noise, and no gradient passes through it. A module in
+training mode with a `Relaxation` draws a continuous value from the *same* noise; at temperature T -> 0 it is the hard
+one (Jang et al. 2017; Maddison et al. 2017):
 
-    Bernoulli unit   v = sigmoid((logit - log u + log(1 - u)) / T)     hard: v > 1/2, which is u < sigmoid(logit)
-    die    v = softmax((logits - log(-log u)) / T)           hard: the largest
+    Bernoulli      v = sigmoid((logit - log u + log(1 - u)) / T)     hard: v > 1/2, which is u < sigmoid(logit)
+    categorical    v = softmax((logits - log(-log u)) / T)           hard: the largest
 
-It is scored by the discrete log-probabilities, which are linear in v, so that one term serves hard and relaxed values.
-They are no density of v: what relaxed draws maximise is a surrogate that tends to the bound as T -> 0 and is no
-bound itself (the concrete density would give a proper bound, of another model).
+Both are scored by the discrete log-probabilities, which are linear in v. They are no density of a relaxed v: relaxed
+draws maximise a surrogate, which tends to the bound as T -> 0 and is no bound itself. The concrete density would give a
+proper bound, of another model.
 """
 
 from abc import abstractmethod
@@ -32,9 +32,15 @@ class Relaxation:
     """How a gradient passes through the draws of a discrete layer in training.
 
     ``straight_through`` takes the hard value with the gradient of the relaxed one (Jang et al. 2017, section 2.2):
-    values and bound are those of the discrete model, and the gradient is biased at any temperature. Of one Bernoulli
-    unit, where the exact gradient has ``f(1) - f(0)``, it tends to ``(f'(0) + f'(1)) / 2`` as T -> 0.
+    values and bound are those of the discrete model, and the gradient is biased at any temperature. For one Bernoulli
+    unit the exact gradient has ``f(1) - f(0)``, and this one tends to ``(f'(0) + f'(1)) / 2`` as T -> 0.
     Raises ValueError for a temperature that is not positive.
+
+    >>> family = Bernoulli(1)
+    >>> family.relaxation = Relaxation(temperature=1.0)
+    >>> fair, u = family.distribution(torch.zeros(1)), torch.tensor([0.25])
+    >>> round(family.train().draw(fair, u).item(), 4), family.eval().draw(fair, u).item()  # sigmoid(log 3); u < 1/2
+    (0.75, 1.0)
     """
 
     temperature: float
@@ -46,12 +52,18 @@ class Relaxation:
 
 
 class Discrete(Family):
-    """Factorised distributions of finitely many states, by logits."""
+    """Factorised distributions of finitely many states, by logits.
+
+    >>> family = Categorical(1, n_classes=3)
+    >>> family.relaxation = Relaxation(temperature=0.5)
+    >>> family.train().reparametrised, family.eval().reparametrised
+    (True, False)
+    """
 
     noise: NoiseKind = "uniform"
     factorised = True
     relaxation: Relaxation | None = None
-    """what gradients follow in training mode; None for hard draws, which none passes"""
+    """how gradients pass in training mode; None for hard draws, which stop them"""
 
     @property
     def reparametrised(self) -> bool:  # type: ignore[override]
@@ -66,7 +78,7 @@ class Discrete(Family):
 
     @abstractmethod
     def hard(self, distribution: Distribution, noise: Noise) -> Value:
-        """The state that ``noise`` draws."""
+        """The state drawn by ``noise``."""
 
     @abstractmethod
     def soft(self, distribution: Distribution, noise: Noise, temperature: float) -> Value:
@@ -77,6 +89,10 @@ class Bernoulli(Discrete):
     """Independent Bernoulli units with ``logits = outputs``; values 0 and 1.
 
     Never by probabilities: `torch.distributions.Bernoulli(probs=)` answers 15.9 nats where the truth is 1000.
+
+    >>> family = Bernoulli(2)
+    >>> family.log_prob(family.distribution(torch.tensor([1000.0, 1000.0])), torch.tensor([0.0, 1.0])).item()
+    -1000.0
     """
 
     def __init__(self, units: int) -> None:
@@ -119,8 +135,7 @@ class Bernoulli(Discrete):
         return self.distribution(_logits(distribution) + _logits(other))
 
     def match(self, distribution: Distribution) -> Distribution:
-        """In log-odds of log-mean probabilities: a Bernoulli unit whose probability rounds to 1 keeps a finite
-        logit."""
+        """The logit of the mean probability, ``log mean p - log mean (1 - p)``: finite where p rounds to 1."""
         logits = _logits(distribution).flatten(end_dim=-2)
         return self.distribution(log_mean_exp(F.logsigmoid(logits), 0) - log_mean_exp(F.logsigmoid(-logits), 0))
 
@@ -129,6 +144,11 @@ class Categorical(Discrete):
     """``units`` independent categorical units of ``n_classes`` states.
 
     Each is a one-hot stretch of the value ``[..., units·n_classes]``.
+
+    >>> family = Categorical(2, n_classes=3)
+    >>> distribution = family.distribution(torch.tensor([5.0, 0.0, 0.0, 0.0, 5.0, 0.0]))
+    >>> family.draw(distribution, torch.full((6,), 0.5)).tolist()
+    [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     """
 
     def __init__(self, units: int, n_classes: int) -> None:
@@ -178,7 +198,7 @@ class Categorical(Discrete):
         return self.distribution(log_mean_exp(_logits(distribution).log_softmax(-1).flatten(end_dim=-3), 0).flatten())
 
     def _scores(self, distribution: Distribution, noise: Noise) -> Tensor:
-        """``logit - log(-log(noise))``, whose largest is drawn: the Gumbel-max trick (Maddison et al. 2014)."""
+        """``logit - log(-log(noise))``; the largest is drawn, the Gumbel-max trick (Maddison et al. 2014)."""
         tiny = torch.finfo(noise.dtype).tiny
         gumbel = -(-self._split(noise).clamp(tiny, 1 - 1e-7).log()).log()
         return _logits(distribution) + gumbel

@@ -12,7 +12,7 @@ from hvae.shapes import LogProb, UnitLogProb
 
 GAUSSIAN = (DiagonalNormal, MultivariateNormal)
 CLOSED = (GAUSSIAN, (BernoulliDistribution,), (OneHotCategorical,), (LevelsDistribution,))
-"""kinds of distributions that have a closed-form KL among themselves"""
+"""groups of distributions with a closed-form KL within each group"""
 
 
 def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
@@ -22,8 +22,7 @@ def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
 
 
 def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
-    """``KL(distribution ‖ other)`` of each unit ``[..., D]``, closed form, for two factorised distributions of one
-    family.
+    """``KL(distribution ‖ other)`` of each unit ``[..., D]``, closed form; both factorised and of one family.
 
     Gaussians in log-variance form, Bernoulli and categorical units from logits (`hvae.numerics`): finite where the
     forms of `torch.distributions.kl_divergence` overflow, and fit for vmap; grey levels by their sum. Raises TypeError
@@ -43,7 +42,12 @@ def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
 
 
 def kl(distribution: Distribution, other: Distribution) -> LogProb:
-    """``KL(distribution ‖ other)`` ``[...]``, closed form. Raises TypeError for a pair that has none."""
+    """``KL(distribution ‖ other)`` ``[...]``, closed form. Raises TypeError for a pair that has none.
+
+    >>> zero = torch.zeros(2)
+    >>> kl(DiagonalNormal(torch.tensor([2.0, 1.0]), zero), DiagonalNormal(zero, zero)).item()
+    2.5
+    """
     if isinstance(distribution, MultivariateNormal) or isinstance(other, MultivariateNormal):
         return _full_gaussian_kl(distribution, other)
     return unit_kl(distribution, other).sum(-1)

@@ -1,4 +1,4 @@
-"""What every family answers to."""
+"""The interface of every family."""
 
 from abc import ABC, abstractmethod
 
@@ -10,7 +10,15 @@ from hvae.shapes import LogProb, Noise, Outputs, UnitLogProb, Value
 
 
 class Family(nn.Module, ABC):
-    """What a variable's distribution looks like; a module, as a learned variance is a parameter of its own."""
+    """The form of a variable's distribution; a module, as a learned variance is a parameter of its own.
+
+    >>> import torch
+    >>> from hvae.families import DiagonalGaussian
+    >>> family = DiagonalGaussian(2)  # outputs = [mean, log-variance]
+    >>> distribution = family.distribution(torch.tensor([1.0, 2.0, 0.0, 0.0]))
+    >>> family.draw(distribution, noise=torch.tensor([0.0, 0.5])).tolist()
+    [1.0, 2.5]
+    """
 
     units: int
     """D: what per-unit quantities count"""
@@ -33,8 +41,7 @@ class Family(nn.Module, ABC):
 
     @property
     def kin(self) -> "Family":
-        """The family that draws and scores the `standard` distribution: this one, or the factorised one of the same
-        values."""
+        """The family of the `standard` distribution: this one, or the factorised one of the same values."""
         return self
 
     @abstractmethod
@@ -79,8 +86,8 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def match(self, distribution: Distribution) -> Distribution:
-        """The one distribution of this family nearest to the equal mixture of a batch of distributions: the same mean
-        statistic."""
+        """The distribution of this family nearest to the equal mixture of a batch: it has the mixture's mean
+        statistic, the minimum of ``KL(mixture ‖ ·)``."""
 
     def per_unit(self, terms: Tensor) -> Tensor:
         """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""
@@ -88,5 +95,5 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def standard(self, like: Tensor) -> Distribution:
-        """N(0, I), or fair Bernoulli and categorical units, whatever the variance of this family; device and dtype of
-        ``like``."""
+        """N(0, I), or fair Bernoulli or categorical units, for any variance of this family. ``like`` sets device and
+        dtype."""

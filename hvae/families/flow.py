@@ -3,8 +3,8 @@
     v = mean + s · T⁻¹(noise),    log q(v) = log N(T(w); 0, I) + log |det ∂T/∂w| - sum log s,    w = (v - mean)/s,
 
 with mean and s from the outputs of the parent's net, which T sees too. T is zuko's: masked autoregressive flow
-(Papamakarios et al. 2017) or neural spline flow (Durkan et al. 2019), which acts on |w| < 5. T works on w, where the
-mass lies whatever the layer's scale, and starts as the identity: a flow layer starts as the diagonal Gaussian one.
+(Papamakarios et al. 2017) or neural spline flow (Durkan et al. 2019), which acts on |w| < 5. T works on w, so the
+scale of the layer does not matter, and starts as the identity: a flow layer starts as the diagonal Gaussian one.
 """
 
 import torch
@@ -23,7 +23,7 @@ FLOWS = ("maf", "nsf")
 
 
 class FlowDistribution(DistributionOfOutputs):
-    """Of `Flow`."""
+    """The distribution of `Flow`."""
 
 
 class Flow(GeneralFamily):
@@ -32,6 +32,10 @@ class Flow(GeneralFamily):
     ``outputs = [what `DiagonalGaussian` reads | n_hidden numbers of context]``. Scoring and `noise_of` take one pass of
     each transform, drawing D of them. Raises ValueError for a kind that does not run under vmap, and
     `MissingExtraError` without zuko.
+
+    >>> family = Flow(2, "maf", n_hidden=4, n_transforms=1, source=torch.Generator().manual_seed(0))
+    >>> family.draw(family.distribution(torch.zeros(8)), torch.tensor([1.0, -1.0])).tolist()  # at first the identity
+    [1.0, -1.0]
     """
 
     noise: NoiseKind = "normal"

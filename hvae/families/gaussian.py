@@ -21,8 +21,11 @@ LOG_VARIANCE_LIMIT = 20.0
 class DiagonalNormal(Distribution):
     """``N(mean, diag(exp(log_variance)))`` over ``[D]``, kept in log-variance form.
 
-    Where `torch.distributions.Normal` goes through a standard deviation, this never rounds a small
-    variance to 0; it also takes half as many operations, which is what a small net's step costs.
+    Unlike `torch.distributions.Normal`, it never rounds a small variance to 0. It takes half as many operations, and
+    operations are the cost of a small net's step.
+
+    >>> round(DiagonalNormal(torch.zeros(3), torch.zeros(3)).log_prob(torch.zeros(3)).item(), 4)  # -3/2 log 2π
+    -2.7568
     """
 
     has_rsample = False  # draws are `Family.draw`, from noise that is handed over
@@ -56,11 +59,15 @@ class DiagonalNormal(Distribution):
 
 
 class DiagonalGaussian(Family):
-    """``N(mean, diag(exp(log_variance)))``; the log-variance is a head of the net, learned per unit, one learned number
-    shared by all units, or fixed.
+    """``N(mean, diag(exp(log_variance)))``, with a log-variance from the net, learned or fixed.
 
-    ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``; ``log_variance`` is where a learned
-    one starts.
+    ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``: "learned" has a number for each
+    unit, "shared" one for all. ``log_variance`` is the fixed value, and the start of a learned one.
+
+    >>> family = DiagonalGaussian(1)  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
+    >>> merged = family.product(family.distribution(torch.tensor([2.0, 0.0])), family.distribution(torch.zeros(2)))
+    >>> merged.mean.item(), round(merged.variance.item(), 4)
+    (1.0, 0.5)
     """
 
     noise: NoiseKind = "normal"
@@ -143,6 +150,9 @@ class FullGaussian(Family):
     ``outputs = [mean, N, log s²]`` with ``variance="network"``, N row by row below the diagonal; else ``[mean]``. The D
     keeps C well conditioned where entries of N are about 1, as an untrained net gives them: the inverse of ``I + N``
     grows exponentially with D.
+
+    >>> FullGaussian(2).distribution(torch.tensor([0.0, 0.0, 2.0, 0.0, 0.0])).covariance_matrix.tolist()
+    [[1.0, 1.0], [1.0, 2.0]]
     """
 
     noise: NoiseKind = "normal"

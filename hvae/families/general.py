@@ -1,4 +1,4 @@
-"""What families outside the exponential ones have in common: what they refuse, and means found by draws."""
+"""Common parts of families that are not exponential: their refusals, and means estimated by draws."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -24,11 +24,10 @@ T = TypeVar("T")
 
 
 class DistributionOfOutputs(Distribution):
-    """A distribution over ``[width]`` told by its net's outputs and the weights that its family had then; its family
-    reads it.
+    """A distribution over ``[width]``, as its net's outputs and its family's weights at that time.
 
-    The weights must stay with the distribution, as it is scored after the call is over that exchanged them
-    (`torch.func.functional_call`, in training and in `Evidence.frozen`).
+    It keeps the weights because it is scored after the call that exchanged them is over (`torch.func.functional_call`,
+    in training and in `Evidence.frozen`).
     """
 
     has_rsample = False  # draws are `Family.draw`, from noise that is handed over
@@ -41,9 +40,14 @@ class DistributionOfOutputs(Distribution):
 
 
 class GeneralFamily(Family):
-    """A family that is no exponential family: it scores and draws, and has no natural parameters to score by.
+    """A family that is not exponential: it scores and draws, and has no natural parameters.
 
-    So it has no `product`, which a ladder merges by, and no `match`; both raise TypeError with the reason.
+    So it has no `product`, which a ladder needs, and no `match`; both raise TypeError with the reason.
+
+    >>> from hvae.families import MixtureGaussian
+    >>> family = MixtureGaussian(1, n_components=2)
+    >>> family.exponential, family.kin
+    (False, DiagonalGaussian())
     """
 
     factorised = False
@@ -82,8 +86,7 @@ class GeneralFamily(Family):
 def with_its_weights(
     method: Callable[Concatenate[F, DistributionOfOutputs, P], T],
 ) -> Callable[Concatenate[F, Distribution, P], T]:
-    """A method of a family that sees the weights which the distribution was made with, whatever the family holds by
-    now."""
+    """A method of a family, run with the weights that the distribution keeps, not those of the family now."""
 
     @wraps(method)
     def run(family: F, distribution: Distribution, /, *arguments: P.args, **named: P.kwargs) -> T:

@@ -1,5 +1,4 @@
-"""Grey values in steps: a logistic distribution cut into levels (Kingma et al. 2016, section 5.2; Salimans et al.
-2017)."""
+"""Grey values: a logistic distribution cut into levels (Kingma et al. 2016, section 5.2; Salimans et al. 2017)."""
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,10 @@ class LevelsDistribution(Distribution):
     """Independent units over the levels ``0, 1/(n-1), …, 1``: each the level nearest to a logistic number.
 
     ``P(v) = σ((v + h - m)/s) - σ((v - h - m)/s)`` with half a step ``h = 1/(2(n-1))``; the end levels take all beyond.
+
+    >>> levels = LevelsDistribution(torch.tensor([0.3]), torch.tensor([-2.0]), n_levels=4)
+    >>> round(sum(levels.log_prob(torch.tensor([v / 3])).exp().item() for v in range(4)), 4)
+    1.0
     """
 
     has_rsample = False  # draws are `Family.draw`, from noise that is handed over
@@ -47,6 +50,10 @@ class DiscretisedLogistic(GeneralFamily):
 
     ``outputs = [location, log-scale - LOG_SCALE_START]`` with ``variance="network"``, else ``[location]``, and a
     log-scale that is learned for each unit or fixed. It factorises, and has no natural parameters.
+
+    >>> family = DiscretisedLogistic(1, n_levels=3)
+    >>> family.draw(family.distribution(torch.tensor([0.4])), torch.tensor([0.5])).item()  # the level nearest to 0.4
+    0.5
     """
 
     noise: NoiseKind = "uniform"

@@ -15,7 +15,7 @@ from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, Outputs, Value
 
 N_SECTIONS = 8
-"""into which a search cuts its interval: three bits a pass"""
+"""parts into which a search cuts its interval: three bits a pass"""
 
 
 class MixtureDistribution(Distribution):
@@ -35,15 +35,19 @@ class MixtureDistribution(Distribution):
 class Mixture(GeneralFamily):
     """A mixture of ``n_components`` diagonal Gaussians over the whole layer.
 
-    A draw takes D normal numbers and no Bernoulli unit for the component: unit by unit it inverts the distribution
-    function
+    A draw takes D normal numbers, and draws no component. Unit by unit it inverts the distribution function
 
         F_i(v_i) = sum_c w_c(v_<i) Φ((v_i - m_ci) / s_ci),    w_c(v_<i) ∝ share_c prod_{j<i} N(v_j; m_cj, s_cj),
 
     of v_i given the units before it (Rosenblatt 1952), at Φ(noise_i). So a draw is a smooth function of distribution
     and noise, `noise_of` its exact inverse, and gradients pass to every parameter, the shares too (implicitly, Graves
-    2016). What it costs: D searches of 10 (float32) to 20 steps. Where components lie many deviations apart, the few
-    draws that fall between them carry very large gradients, since 1 / F'_i is large there.
+    2016). It costs D searches of 10 (float32) to 20 steps. Where components lie many deviations apart, the few draws
+    that fall between them carry very large gradients, since 1 / F'_i is large there.
+
+    >>> family, noise = MixtureGaussian(1, n_components=2), torch.tensor([0.5])
+    >>> distribution = family.distribution(torch.tensor([0.0, 0.0, -3.0, 3.0, 0.0, 0.0]))
+    >>> round(family.noise_of(distribution, family.draw(distribution, noise)).item(), 3)
+    0.5
     """
 
     noise: NoiseKind = "normal"
@@ -92,7 +96,12 @@ class Mixture(GeneralFamily):
 
 
 class MixtureGaussian(Mixture):
-    """``outputs = [logits of the shares | means | log-variances]``, component by component."""
+    """``outputs = [logits of the shares | means | log-variances]``, component by component.
+
+    >>> family = MixtureGaussian(1, n_components=2)
+    >>> round(family.mean(family.distribution(torch.tensor([0.0, 0.0, -1.0, 3.0, 0.0, 0.0]))).item(), 4)
+    1.0
+    """
 
     def __init__(self, units: int, n_components: int) -> None:
         super().__init__(units, n_components)
@@ -117,8 +126,12 @@ class MixtureGaussian(Mixture):
 class EqualMixture(Mixture):
     """Equal shares of distributions of the ``component`` family, which another variable owns: its outputs side by side.
 
-    Over what the encoder makes of pseudo-inputs u_c it is ``p(z) = 1/C Σ_c q(z | u_c)`` (Tomczak and Welling 2018,
+    With the encoder's outputs at pseudo-inputs u_c it is ``p(z) = 1/C Σ_c q(z | u_c)`` (Tomczak and Welling 2018,
     equation 9).
+
+    >>> family = EqualMixture(DiagonalGaussian(1), n_components=2)  # outputs = [m_1, log v_1, m_2, log v_2]
+    >>> round(family.mean(family.distribution(torch.tensor([-1.0, 0.0, 3.0, 0.0]))).item(), 4)
+    1.0
     """
 
     def __init__(self, component: DiagonalGaussian, n_components: int) -> None:
@@ -142,7 +155,7 @@ def _quantile(log_share: Tensor, mean: Tensor, log_variance: Tensor, noise: Tens
 
     Both sides are compared as logarithms of the nearer tail, in the interval between the components' own quantiles,
     which is cut into `N_SECTIONS` until it is as narrow as the dtype allows. The gradient is that of the implicit
-    function, ``dv = -dF / F'(v)``, and is not made to be differentiated again.
+    function, ``dv = -dF / F'(v)``; it cannot be differentiated again.
     """
     sign = torch.where(noise > 0, -1.0, 1.0)  # the upper tail of v is the lower tail of -v
     scale = (log_variance / 2).exp()
@@ -166,9 +179,7 @@ def _quantile(log_share: Tensor, mean: Tensor, log_variance: Tensor, noise: Tens
         root = low + width / 2
         log_density = (log_share + _normal(root, mean, log_variance)).logsumexp(-1)
         log_slope = log_density.unsqueeze(-1) - tail(root)
-        slope = (
-            sign.unsqueeze(-1) * log_slope.clamp(min=-40.0).exp()
-        )  # at 1e-17 of the tail the distribution has no draws
+        slope = sign.unsqueeze(-1) * log_slope.clamp(min=-40.0).exp()  # there is no draw at 1e-17 of the tail
     miss = target - tail(root)
     return (root + (miss - miss.detach()) / slope).squeeze(-1)
 

@@ -1,8 +1,8 @@
 """The command line: `hvae run | train | evaluate | report | list | compare | data`.
 
-The one place that writes to the terminal: results to stdout, everything else to stderr. Bad input
-of any kind is one sentence and exit code 2. torch is imported only by what trains or measures, and
-analysis, which stands below, only when a command asks for it.
+Only this file writes to the terminal: results to stdout, everything else to stderr. Bad input of
+any kind is one sentence and exit code 2. Only commands that train or measure import torch. analysis
+stands below, and is imported when a command asks for it.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the same command goes on.
 """
@@ -148,7 +148,6 @@ def _evaluate(options: Any) -> int:
 
 
 def _report(options: Any) -> int:
-    _runs_at(options.directory)
     need("jinja2", "A report needs")
     _show(Path(options.directory), options.preset)
     if options.to:
@@ -204,7 +203,9 @@ def _data(options: Any) -> int:
         print(f"{'sound' if state == 'present' else state:<8} {path}")
     damaged = [path for path, state in states if state == "damaged"]
     if damaged:
-        raise ConfigError(f"{damaged[0]} does not have the checksum of the catalogue; `hvae data get` fetches it anew.")
+        raise ConfigError(
+            f"{damaged[0]} does not have the checksum of the catalogue; `hvae data get` fetches it again."
+        )
     return 0
 
 
@@ -230,7 +231,7 @@ def _folder(path: str | None) -> Path | None:
 
 
 def _show(directory: Path, preset: str = "") -> None:
-    """The verdicts on stdout, the report beside the runs; on a core install a sentence in its place."""
+    """The verdicts on stdout, and the report in the runs' directory; on a core install a sentence instead."""
     from hvae.analysis.report import verdict_text, write_experiment_report
 
     try:

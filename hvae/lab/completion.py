@@ -39,7 +39,7 @@ def check_device(device: str) -> None:
 
 
 def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
-    """Raise `ConfigError` for data that are missing or models that do not fit them, before anything is written."""
+    """Raise `ConfigError`, before anything is written, for missing data or models that do not fit them."""
     check_device(device)
     sets: dict[object, Dataset] = {}
     for config in configs:
@@ -60,7 +60,7 @@ def complete(
     data_dir: Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Train and evaluate what is missing of the run, mark it done, then measure what is missing of its measurements."""
+    """Train and evaluate what is missing of the run, mark it done, then make the missing measurements."""
     _complete(run, device=device, data_dir=data_dir, progress=progress)
     for word, budget in measurements.items():
         if unmeasured(run, [word], budget):
@@ -99,7 +99,7 @@ def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, prog
 
 
 def unmeasured(run: Run, words: Sequence[str], budget: Budget) -> list[str]:
-    """Those of the measurements (`hvae.lab.evaluation.MEASUREMENTS`) that `measure_further` has to do."""
+    """The measurements (`hvae.lab.evaluation.MEASUREMENTS`) that `measure_further` has to make."""
     return missing(run, words, budget, _newest_step(run)) if words else []
 
 
@@ -112,7 +112,7 @@ def measure_further(
     data_dir: Path | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Measure more of the newest checkpoint: a sentence for each word that the run refuses."""
+    """Measure more of the newest checkpoint. Returns a sentence for each word that the run refuses."""
     with _held(run):
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
@@ -140,7 +140,7 @@ def _newest_step(run: Run) -> int:
 
 
 def _pin_data(run: Run, data: Dataset) -> None:
-    """Refuse a run whose data changed under their name, as a user's file may."""
+    """Refuse a run if its data changed under the same name, as a user's file may."""
     digest = hashlib.sha256()
     for part in (data.train, data.test):
         digest.update(part.contiguous().numpy().data)

@@ -1,11 +1,14 @@
 """An experiment: a file or a folder of `experiments/`, found by its name, checked, completed and measured.
 
-Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`; it may have `NEED_GPU` (presets), `NEEDS`
-(module of `hvae.extras` -> what its measurement does with it), `MEASUREMENTS` (preset -> word -> budget, what `hvae
-evaluate
---likelihood` measures of every run), `measure(preset, paths, data_dir, say)` -> part -> what makes its arrays, and
-`members()`, the names of the experiments that it stands for. Modules stand below hvae, so they are imported by name,
-and torch only by what trains or measures.
+Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`. It may also have
+
+    NEED_GPU      presets that ask for a GPU
+    NEEDS         module of `hvae.extras` -> what its measurement does with it
+    MEASUREMENTS  preset -> word -> budget: what `hvae evaluate --likelihood` measures of every run
+    measure       (preset, paths, data_dir, say) -> part -> function that makes its arrays
+    members       () -> names of the experiments that it stands for
+
+Modules stand below hvae, so they are imported by name. Only what trains or measures imports torch.
 """
 
 import ast
@@ -30,7 +33,7 @@ from hvae.lab.runs.run import Failure, Run
 
 PACKAGE = "hvae.experiments"
 NO_EXPERIMENTS = ("shared",)
-"""folders beside the experiments"""
+"""folders of `experiments/` that are no experiments"""
 
 
 def names() -> list[str]:
@@ -49,7 +52,7 @@ def find(name: str) -> ModuleType:
 
 
 def members(name: str) -> tuple[str, ...]:
-    """What is run under a name: itself, or those that it stands for."""
+    """The experiments that run under a name: itself, or those that it stands for."""
     module = find(name)
     return tuple(module.members()) if hasattr(module, "members") else (name,)
 
@@ -61,7 +64,7 @@ def question(module: ModuleType) -> str:
 
 @dataclass(frozen=True)
 class Means:
-    """Where runs and data lie, and what works on them."""
+    """Folders of runs and data, and the machine's part: device, workers, threads."""
 
     root: Path
     data_dir: Path | None
@@ -71,9 +74,11 @@ class Means:
 
 
 def check(chosen: Sequence[str], preset: str, means: Means) -> None:
-    """Raise `ConfigError`, before anything is trained, for a preset that there is not or that asks for a GPU where none
-    is named, for a package that the measurement misses, and for data that any of several experiments misses (of one,
-    `complete` asks for the data of what is left to do only)."""
+    """Raise `ConfigError` before anything is trained.
+
+    Refused are an unknown preset, one that asks for a GPU where none is named, a package that the measurement misses,
+    and data that any of several experiments misses. For one experiment, `complete` asks only for data still needed.
+    """
     for name in chosen:
         _check_preset(name, preset, means.device)
     if len(chosen) > 1:
@@ -98,7 +103,7 @@ def _check_preset(name: str, preset: str, device: str) -> None:
 
 
 def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -> list[Failure]:
-    """Train and measure every run of the preset that is not done yet, then what is measured beside the runs."""
+    """Train and measure every run of the preset that is not done yet, then the experiment's own measurements."""
     module = find(name)
     configs: Mapping[str, RunConfig] = module.configs(preset)
     measurements: Mapping[str, Mapping[str, Any]] = getattr(module, "MEASUREMENTS", {}).get(preset, {})
@@ -133,13 +138,13 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         if older := _measure(folder, parts, means.n_threads, _digest(module)):
             say(
                 f"{', '.join(older)}: measured before the code of {name} was changed, and kept; "
-                f"delete {folder} to measure anew."
+                f"delete {folder} to measure again."
             )
     return failures
 
 
 def _digest(module: ModuleType) -> str:
-    """Of every file that says how the experiment measures (`code_of`)."""
+    """Digest of every file that says how the experiment measures (`code_of`)."""
     digest = hashlib.sha256()
     for name, file in code_of(module).items():
         digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
@@ -147,8 +152,7 @@ def _digest(module: ModuleType) -> str:
 
 
 def code_of(module: ModuleType) -> dict[str, Path]:
-    """Name below `experiments/` -> file: those of the experiment's folder, and what they import from other experiments
-    and from `shared`, and so on."""
+    """Name below `experiments/` -> file: those of the experiment, and all that they import from `experiments/`."""
     assert module.__file__ is not None
     own = Path(module.__file__)
     below = module.__name__.removeprefix(f"{PACKAGE}.").split(".")
@@ -191,9 +195,9 @@ def _imported(file: Path) -> list[str]:
 
 
 def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int, digest: str) -> list[str]:
-    """What an experiment measures beside its runs, each part once: <part>.npz with its provenance.
+    """The experiment's own measurements, each part once: <part>.npz with its provenance.
 
-    Returns the parts that were there and say that another version of the experiment's code measured them.
+    Returns the parts that another version of the experiment's code measured before.
     """
     import torch
 

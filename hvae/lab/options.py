@@ -1,7 +1,8 @@
 """What can be written after `hvae`: commands, their options, their help.
 
-Every knob of `RunConfig` is a flag, with the string below the field as its help. jsonargparse reads
-flags and files, prints configurations and help; whether a value fits is for `RunConfig.from_dict`.
+Every field of `RunConfig` is an option, and the string below the field is its help. jsonargparse
+reads options and files, and prints configurations and help. Whether a value fits is for
+`RunConfig.from_dict`.
 """
 
 import ast
@@ -12,17 +13,55 @@ import importlib.metadata
 import inspect
 import json
 import re
+import textwrap
+from argparse import SUPPRESS, Action
 from collections.abc import Sequence
 from types import UnionType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
+from hvae.lab.config.budget import Budget
 from hvae.lab.strict import describe
+
+HEADINGS = {
+    "data": "which images",
+    "model": "decoder and encoder; lists per layer start at z1, and a single entry serves all layers",
+    "objective": "what is maximised",
+    "training": "how it is maximised",
+    "evaluation": "what is measured afterwards; changing it measures again and trains nothing",
+}
+"""section of `RunConfig` -> what the help says below its heading"""
+FIRST = """
+    data.name
+    model.latents model.hidden model.order model.families model.observation model.prior model.batch_norm
+    objective.beta objective.name objective.n_samples objective.free_nats objective.gradient
+    training.n_steps training.seeds training.learning_rate training.batch_size
+""".split()
+"""options that the help shows first below their headings; the others follow as `RunConfig` has them"""
+
+
+class Help(DefaultHelpFormatter):
+    """Below every option its help and its default, written as on the command line."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text, default = action.help or "", action.default
+        if action.nargs == 0 or "default: " in text or default is None or default is SUPPRESS or default in ("", ()):
+            return text
+        return f"{text} (default: {default if isinstance(default, str) else json.dumps(_plain(default))})"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Names with hyphens stay whole."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def _plain(default: Any) -> Any:
+    """A default as one would write it: a constant schedule is its value."""
+    return default["value"] if isinstance(default, dict) and default.keys() == {"value"} else default
 
 
 class Parser(ArgumentParser):
@@ -76,62 +115,79 @@ def build() -> tuple[Parser, dict[str, Parser]]:
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
         epilog="Example: hvae run depth --preset demo",
+        formatter_class=Help,
         version=importlib.metadata.version("hvae"),
+        usage="hvae COMMAND [options]",
     )
-    subcommands = parser.add_subcommands(dest="command", required=True)
+    subcommands = parser.add_subcommands(
+        title="commands", description="`hvae COMMAND --help` has more of each.", dest="command", required=True
+    )
     commands: dict[str, Parser] = {}
 
-    def command(name: str, text: str, example: str) -> Parser:
-        sub = Parser(description=text, epilog=f"Example: {example}")
+    def command(name: str, operands: str, text: str, example: str) -> Parser:
+        usage = " ".join(f"hvae {name} {operands} [options]".split())
+        sub = Parser(description=text, epilog=f"Example: {example}", usage=usage)
         subcommands.add_subcommand(name, sub, help=text)
         commands[name] = sub
         return sub
 
     run = command(
         "run",
-        "Make every run of an experiment complete, then report. What is done is not done again.",
+        "EXPERIMENT",
+        "Complete every run of an experiment, then report. What is done is not repeated.",
         "hvae run depth --preset demo --workers 2",
     )
     run.add_argument("experiment", type=str, help="name of an experiment, see `hvae list`")
-    run.add_argument("--preset", type=str, default="demo", help="size of the experiment, see `hvae list`")
-    _where(run, runs_dir=True)
-    run.add_argument("--workers", type=NonNegativeInt, default=0, help="runs at a time; 0 takes cores / threads")
-    _how(run)
+    run.add_argument("--preset", type=str, default="demo", metavar="NAME", help="its size, see `hvae list`")
+    run.add_argument(
+        "--workers", type=NonNegativeInt, default=0, metavar="N", help="runs at a time; 0 takes cores / threads"
+    )
+    _where_and_how(run, "runs-dir", "data-dir", "device", "threads")
 
     train = command(
         "train",
-        "Train one stack (all seeds at once), measure it, and report. The same command goes on after a stop.",
+        "",
+        "Train one stack from all its seeds at once, measure it, and report. If it was stopped, the same command "
+        "goes on.",
         "hvae train --data.name my.npz --model.latents '[16, 8, 4]' --training.n_steps 1000 "
         """--objective.beta '{"warmup_steps": 500}'""",
     )
-    train.add_argument("--config", action="config", help="YAML or JSON file with any of the options below")
-    train.add_argument("--label", type=str, default="", help="name of the run; empty makes one from data and model")
-    _where(train, runs_dir=True)
-    _how(train)
+    train.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML or JSON file with any of the options below"
+    )
+    (printing,) = (action for action in train._actions if "--print_config" in action.option_strings)
+    printing.help, printing.metavar = "print all settings as YAML, fit for --config, and exit", ""
+    _where_and_how(train, "label", "runs-dir", "data-dir", "device", "threads")
     _add_settings(train)
 
     evaluate = command(
         "evaluate",
-        "Measure a trained run, or all runs of a directory: information, rates, likelihood (nats), then report.",
+        "RUN",
+        "Measure a trained run, or all runs of a directory, then report: information and rates of every layer, "
+        "likelihood (nats).",
         "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --likelihood annealed,exact,gap",
     )
     evaluate.add_argument("run", type=str, help="directory of a run, or of several")
     evaluate.add_argument("--force", action="store_true", help="measure again what is measured already")
     _further(evaluate)
-    _where(evaluate, runs_dir=False)
-    _how(evaluate)
+    _where_and_how(evaluate, "data-dir", "device", "threads")
 
-    report = command("report", "Draw the report of what is on disk again; needs no torch.", "hvae report runs/depth")
+    report = command(
+        "report", "DIRECTORY", "Draw the report again from what is on disk; needs no torch.", "hvae report runs/depth"
+    )
     report.add_argument("directory", type=str, help="directory of a run or of an experiment")
-    report.add_argument("--preset", type=str, default="", help="preset to show; empty takes the newest")
-    report.add_argument("--to", type=str, default="", help="folder for the small files to keep: tables, figures, page")
+    report.add_argument("--preset", type=str, default="", metavar="NAME", help="preset to show (default: the newest)")
+    report.add_argument(
+        "--to", type=str, default="", metavar="FOLDER", help="also copy tables, figures and page to this folder"
+    )
 
-    lists = command("list", "List experiments with their presets, and runs with their state.", "hvae list")
-    lists.add_argument("--runs-dir", type=str, default="runs", help="root of the runs")
+    lists = command("list", "", "List experiments with their presets, and runs with their state.", "hvae list")
+    _where_and_how(lists, "runs-dir")
 
     compare = command(
         "compare",
-        "Two runs side by side: settings that differ; verdict, information, rate and likelihood (nats).",
+        "RUN_A RUN_B",
+        "Compare two runs: settings that differ; verdict, information, rate and likelihood (nats).",
         "hvae compare runs/depth/depth-3-ladder-wu-0123abcd runs/depth/depth-3-bottom-up-89abcdef",
     )
     compare.add_argument("run_a", type=str, help="directory of a run")
@@ -139,41 +195,34 @@ def build() -> tuple[Parser, dict[str, Parser]]:
 
     data = command(
         "data",
-        "Data sets by name: list them, get the files of one (checked by SHA-256), verify all files.",
+        "{list,get,verify} [NAME]",
+        "Data sets: list their names, get the files of one (checked by SHA-256), or verify all files.",
         "hvae data get mnist-dynamic --data-dir data",
     )
     data.add_argument("verb", choices=["list", "get", "verify"], help="what to do")
     data.add_argument("name", nargs="?", type=str, default="", help="name of the data set, for get")
-    _where(data, runs_dir=False)
+    _where_and_how(data, "data-dir")
     return parser, commands
 
 
 def _further(parser: Parser) -> None:
     """What is measured of log p(x) beyond the encoder's own bound, and how much is spent on it."""
-    parser.add_argument(
+    group = parser.add_argument_group("what is measured")
+    group.add_argument(
         "--likelihood",
         type=str,
         default="",
         metavar="WORDS",
-        help="one or more of importance (layers and L_K: what an empty value takes), annealed (AIS; a sandwich on "
-        "simulated data), exact (where a reference solves the stack), gap (by layer and by cause), with commas",
+        help="one or more of these words, with commas. importance: layers and L_K. annealed: bounds by annealed "
+        "importance sampling, from both sides on simulated data. exact: where a reference solves the stack. gap: "
+        "log p(x) - ELBO by layer and by cause (default: importance)",
     )
-    for knob, default, text in (
-        ("images", 100, "test images, and simulated ones"),
-        ("temperatures", 100, "steps of annealing"),
-        ("chains", 64, "annealed chains per image; from about 500 on they serve the layer gaps too"),
-        ("leapfrog", 4, "gradients per move of a chain"),
-        ("draws", 4, "paths of q per image behind the layer gaps"),
-        ("samples", 1000, "K of L_K, and of every proposal behind the layer gaps"),
-    ):
-        parser.add_argument(f"--{knob}", type=int, default=default, metavar="N", help=f"{text}; goes with --likelihood")
-    parser.add_argument(
-        "--gradients",
-        type=_Counts(),
-        default=(),
-        metavar="K,K,...",
-        help="K, as in 1,2,5,20, at which the signal-to-noise ratio of each layer's gradient is measured",
-    )
+    texts = _texts_below_fields(Budget)
+    group.add_argument("--gradients", type=_Counts(), default=(), metavar="K,K,...", help=texts["gradients"])
+    budget = parser.add_argument_group("budget", "how much is spent on annealed, exact and gap")
+    for knob in dataclasses.fields(Budget):
+        if knob.name != "gradients":
+            budget.add_argument(f"--{knob.name}", type=int, default=knob.default, metavar="N", help=texts[knob.name])
 
 
 class _Counts:
@@ -191,35 +240,48 @@ class _Counts:
         return "whole numbers with commas"
 
 
-def _where(parser: Parser, *, runs_dir: bool) -> None:
-    if runs_dir:
-        parser.add_argument("--runs-dir", type=str, default="runs", help="root of the runs")
-    parser.add_argument("--data-dir", type=str, default="", help="folder of the data files; empty takes $HVAE_DATA")
-
-
-def _how(parser: Parser) -> None:
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1, ...; no part of a run's name")
-    parser.add_argument("--threads", type=PositiveInt, default=1, help="threads per run; more rarely help small nets")
+def _where_and_how(parser: Parser, *names: str) -> None:
+    """Options that say where runs and data lie, and what works on them; what is trained is the same."""
+    group = parser.add_argument_group("where and how")
+    options: dict[str, dict[str, Any]] = {
+        "label": {"metavar": "TEXT", "help": "name of the run (default: made from data and model)"},
+        "runs-dir": {"default": "runs", "metavar": "FOLDER", "help": "root of the runs"},
+        "data-dir": {"metavar": "FOLDER", "help": "folder of the data files (default: $HVAE_DATA)"},
+        "device": {"default": "cpu", "metavar": "NAME", "help": "cpu, cuda, cuda:1, ...; no part of a run's name"},
+        "threads": {
+            "type": PositiveInt,
+            "default": 1,
+            "metavar": "N",
+            "help": "threads per run; more than one rarely helps small nets",
+        },
+    }
+    for name in names:
+        common: dict[str, Any] = {"type": str, "default": ""}
+        group.add_argument(f"--{name}", **common | options[name])
 
 
 def _add_settings(parser: Parser) -> None:
-    """A flag for every knob of `RunConfig`: its default, and its help from the string below it."""
+    """An option for every field of `RunConfig`, grouped by section."""
     defaults = json.loads(RunConfig().to_json())
     for section, kind in get_type_hints(RunConfig).items():
+        group = parser.add_argument_group(section, HEADINGS[section])
         texts = _texts_below_fields(kind)
-        for knob, wanted in get_type_hints(kind).items():
-            parser.add_argument(
+        wanted = get_type_hints(kind)
+        first = [name.partition(".")[2] for name in FIRST if name.startswith(f"{section}.")]
+        for knob in (*first, *(knob for knob in wanted if knob not in first)):
+            setting = _Setting(wanted[knob])
+            group.add_argument(
                 f"--{section}.{knob}",
-                type=_Setting(wanted),
+                type=setting,
                 default=defaults[section][knob],
-                metavar="VALUE",
-                help=texts.get(knob, knob.replace("_", " ")),
+                metavar=setting.metavar,
+                help=setting.with_choices(texts[knob]),
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Setting:
-    """Text of a flag to a plain value; whether it fits is for `RunConfig.from_dict` to say."""
+    """From the text of an option to a plain value; whether it fits is for `RunConfig.from_dict` to say."""
 
     wanted: Any
 
@@ -231,10 +293,25 @@ class _Setting:
                 return read(text)
         return text
 
-    def __repr__(self) -> str:
-        """What the help shows as the type."""
-        kinds = get_args(self.wanted) if isinstance(self.wanted, UnionType) else self.wanted
-        return describe(kinds)
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in the help."""
+        if isinstance(self.wanted, UnionType):
+            return "NUMBER|TABLE"
+        if get_origin(self.wanted) is tuple:
+            return "LIST"
+        if get_origin(self.wanted) is Literal:
+            return "NAME"
+        return {int: "N", float: "NUMBER", bool: "true|false"}.get(self.wanted, "TEXT")
+
+    def with_choices(self, text: str) -> str:
+        """The help text; names that it does not explain, and the tables of a schedule, are listed behind it."""
+        if isinstance(self.wanted, UnionType):
+            return f"{text}; {describe(get_args(self.wanted))}"
+        (entry,) = get_args(self.wanted)[:1] if get_origin(self.wanted) is tuple else (self.wanted,)
+        names = get_args(entry) if get_origin(entry) is Literal else ()
+        told = set(re.findall(r"[\w-]+", text))
+        return text if told.issuperset(names) else f"{text}; one of {', '.join(names)}"
 
 
 def _texts_below_fields(kind: type) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Plain values, as JSON and YAML know them, to frozen dataclasses: strictly typed, every key known.
 
-Written here because the usual libraries guess: a string becomes a number, an unknown key at the
-outermost level passes, and a union of dataclasses is stuck with the kind of its default.
+The usual libraries guess: a string becomes a number, an unknown key at the outermost level passes,
+and a union of dataclasses keeps the kind of its default.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ def _needed(kind: Any) -> set[str]:
 
 
 def differences(record: Any) -> dict[str, Any]:
-    """What `read` needs to make the record again: every entry that has no default, or another value."""
+    """The entries from which `read` makes the record again: those without a default, or with another value."""
     told = {}
     for knob in dataclasses.fields(record):
         value = getattr(record, knob.name)

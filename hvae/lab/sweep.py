@@ -3,8 +3,8 @@
 Every task is "make this run complete" (`hvae.lab.completion`), so a worker that is killed fails alone, and the same
 command repairs what is missing.
 
-Workers are forked from a server that has torch loaded already, one process per run, so no state
-passes from run to run. A worker whose parent vanishes goes too; what it held is on disk.
+Workers are forked from a server that has loaded torch, one process per run, so no state passes from
+run to run. A worker ends when its parent does; its work is on disk.
 """
 
 import contextlib
@@ -57,9 +57,9 @@ def sweep(
 ) -> list[Failure]:
     """Complete every run that is not `settled`, at most `n_workers` at a time.
 
-    With 0 workers, one for every `n_threads` cores, or one on a GPU. Answers the failures. The costliest start first.
-    `say` hears a line for every run that ends. An interrupt (SIGINT or SIGTERM) is passed on: workers save a
-    checkpoint and stop, then `KeyboardInterrupt` is raised.
+    0 workers stand for one per `n_threads` cores, or one on a GPU. The costliest runs start first. `say` is called
+    with a line for every run that ends. Returns the failures. An interrupt (SIGINT or SIGTERM) is passed on: workers
+    save a checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
     n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
@@ -91,7 +91,7 @@ def sweep(
 
 
 def cost(config: RunConfig) -> float:
-    """How long a run takes, in units that only compare runs: replicas times steps times work per step."""
+    """Relative time of a run: replicas times steps times work per step. Only ratios mean anything."""
     widths = sum(config.model.latents) + sum(map(sum, config.model.hidden))
     work = len(config.model.latents) * config.training.batch_size * widths / 2e4
     ends = [*(stage.from_step for stage in config.training.then), config.training.n_steps]
@@ -147,7 +147,7 @@ def _start(
 
 
 def _work(run: Run, job: Callable[[Run], None], n_threads: int, connection: Connection) -> None:
-    """What a worker process does: its own log, its own group (the parent passes signals on), one run."""
+    """The work of a process: its own log, its own group (the parent passes signals on), one run."""
     os.setpgid(0, 0)
     with open(run.path / "log.txt", "a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
@@ -173,14 +173,14 @@ def _work(run: Run, job: Callable[[Run], None], n_threads: int, connection: Conn
 
 
 def _die_with_the_parent(connection: Connection) -> None:
-    """Nothing is ever sent to a worker, so the end of the pipe is the end of the parent."""
+    """End this process with its parent: nothing is sent to a worker, so the pipe ends when the parent does."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
     os._exit(1)
 
 
 def _end(worker: _Worker) -> Failure | None:
-    """Take leave of a process that has ended."""
+    """Collect a process that has ended; None if it did its work."""
     worker.process.join()
     code = worker.process.exitcode or 0
     reason = ""
@@ -196,7 +196,7 @@ def _end(worker: _Worker) -> Failure | None:
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
-    """Ask the workers to save and stop; who does not within the grace period, or at a second Ctrl-C, is killed."""
+    """Ask the workers to save and stop. After the grace period, or at a second Ctrl-C, they are killed."""
     try:
         for worker in workers:
             worker.process.terminate()

@@ -1,17 +1,17 @@
 """Annealed importance sampling of log p(x) (Neal 2001), from below, and in reverse from an exact draw, from above.
 
 Along ``f_t(ε) = N(ε; 0, I) w(ε)^β_t`` with 0 = β_0 < … < β_T = 1 (`hvae.likelihood.target`), a chain starts at
-ε_0 ~ N(0, I), and takes the weight and a move that leaves the next density invariant in turn:
+ε_0 ~ N(0, I). In turn it takes the weight and a move that leaves the next density invariant:
 
     log W = sum_t (β_t - β_{t-1}) log w(ε_{t-1}),    ε_t ~ HMC at β_t from ε_{t-1},    E W = p(x).
 
 The log of a mean of such weights is a lower bound in expectation. Run backwards from an exact draw of the posterior,
-``E exp(-log W) = 1/p(x)``, and minus the log of their mean an upper bound (Grosse, Ghahramani and Adams 2015); an exact
-draw there is of data that were simulated with their latents.
+``E exp(-log W) = 1/p(x)``, and minus the log of their mean is an upper bound (Grosse, Ghahramani and Adams 2015).
+Exact draws exist for data that were simulated with their latents.
 
-Nothing adapts while it measures (an adapting step size biased the bound by 2 to 6 standard errors): temperatures and
+Nothing adapts while it measures: an adapting step size biased the bound by 2 to 6 standard errors. Temperatures and
 step sizes are tuned on chains of their own, then frozen (`tune`). Temperatures stand equally far apart in the spread
-of log w, where they are worth most; the step size is each datum's own and moves with β.
+of log w, where they are worth most. Each datum has its own step size, which moves with β.
 """
 
 import math
@@ -32,14 +32,18 @@ N_TUNING = 60
 """temperatures of the tuning run"""
 N_TUNING_CHAINS = 8
 ACCEPTANCE = 0.8
-"""share of moves that the tuned step size has accepted"""
+"""share of moves accepted that the step size is tuned to"""
 EAGERNESS = 0.7
 """how far the logarithm of the step size moves for a unit of wrong acceptance"""
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """How much is spent: T temperatures, C chains a datum, L gradients a move."""
+    """The budget: T temperatures, C chains a datum, L gradients a move.
+
+    >>> Annealing(n_chains=16)
+    Annealing(n_temperatures=100, n_chains=16, n_leapfrog=4)
+    """
 
     n_temperatures: int = 100
     n_chains: int = 64
@@ -54,7 +58,11 @@ class Annealing:
 
 @dataclass(frozen=True)
 class Path:
-    """What is frozen before anything is measured."""
+    """Temperatures and step sizes, frozen before anything is measured.
+
+    >>> Path((0.0, 0.5, 1.0), step_sizes=torch.full((2, 6), 0.1)).step_sizes.shape  # T moves, B data
+    torch.Size([2, 6])
+    """
 
     betas: tuple[float, ...]
     """β_0 = 0 … β_T = 1"""
@@ -64,7 +72,15 @@ class Path:
 
 @dataclass(frozen=True)
 class Annealed:
-    """The estimate, and where its chains ended: weighted draws of the posterior."""
+    """The estimate, and where its chains ended: weighted draws of the posterior.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> from hvae.likelihood import from_encoder
+    >>> stack = linear_stack(1.0, "tilted", seed=0, widths=(6, 4))
+    >>> found = anneal(from_encoder(stack.model, stack.x), Annealing(5, n_chains=30, n_leapfrog=1), seed=0)
+    >>> found.log_weight.shape, found.noise.shape, found.estimate.direction
+    (torch.Size([30, 6]), torch.Size([30, 6, 4]), 'lower')
+    """
 
     estimate: Estimate
     noise: Noise
@@ -105,7 +121,7 @@ def anneal(
 
 @torch.no_grad()
 def tune(target: Target, annealing: Annealing, seed: int, purpose: str = "annealing", tick: Tick = silent) -> Path:
-    """Temperatures and step sizes from a short run whose draws are used for nothing else."""
+    """Temperatures and step sizes from a short run; its draws serve nothing else."""
     n_pilot = min(N_TUNING, max(10, annealing.n_temperatures))
     betas = torch.linspace(0, 1, n_pilot + 1, dtype=torch.float64) ** 3
     draws = _Draws(target, N_TUNING_CHAINS, seed, f"{purpose}/tuning")
@@ -129,12 +145,7 @@ def tune(target: Target, annealing: Annealing, seed: int, purpose: str = "anneal
 
 @torch.no_grad()
 def run_forward(
-    target: Target,
-    path: Path,
-    annealing: Annealing,
-    seed: int,
-    purpose: str = "annealing",
-    tick: Tick = silent,
+    target: Target, path: Path, annealing: Annealing, seed: int, purpose: str = "annealing", tick: Tick = silent
 ) -> Annealed:
     """Chains from N(0, I) to the posterior along a frozen path."""
     draws = _Draws(target, annealing.n_chains, seed, f"{purpose}/forward")
@@ -152,14 +163,9 @@ def run_forward(
 
 @torch.no_grad()
 def run_backward(
-    target: Target,
-    path: Path,
-    exact: Noise,
-    annealing: Annealing,
-    seed: int,
-    purpose: str = "annealing",
+    target: Target, path: Path, exact: Noise, annealing: Annealing, seed: int, purpose: str = "annealing",
     tick: Tick = silent,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """log p(x) from above: chains from an exact draw of the posterior back to N(0, I).
 
     ``exact [1, B, D]`` is the draw in the target's coordinates. The chains of a datum share their start, so their
@@ -200,7 +206,7 @@ def _spread(state: State) -> Tensor:
 def _path(betas: Tensor, log_steps: Tensor, spreads: Tensor, n_temperatures: int) -> Path:
     """n_temperatures steps of equal length ∫ spread dβ, each with the step size of the next β that was tuned.
 
-    Where w is flat, q is the posterior or both are the prior: no β is worth more than another.
+    Where w is flat, q is the posterior or both are the prior: then all β are worth the same.
     """
     widths = betas.diff()
     speed = (spreads[1:] + spreads[:-1]).double().cpu() / 2

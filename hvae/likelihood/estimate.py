@@ -1,9 +1,8 @@
 """Estimates of log p(x) that carry their doubt, in nats.
 
 A standard error is not enough: it is computed from the draws that came, and a poor q never draws what it
-misses (importance sampling was off by five of its own standard errors at K = 200,000). So an `Estimate`
-holds, per datum, the effective sample size and Pareto k-hat beside the standard error, and says in a
-sentence when its number should not be believed.
+misses (importance sampling was off by five of its own standard errors at K = 200,000). So an `Estimate` also
+holds, per datum, the effective sample size and Pareto k-hat, and says in a sentence when not to believe its number.
 """
 
 import math
@@ -32,13 +31,18 @@ ROUNDING = 1e-6
 LARGEST_SPAN = 700.0
 """nats between the largest weight and the tail's cutoff that `exp` can carry in float64"""
 FEWEST_DISTINCT_SHARE = 0.5
-"""share of the tail's draws that must differ from each other; a continuous distribution is fitted, so ties say
-nothing of it"""
+"""share of the tail's draws that must differ, as the fitted distribution is continuous and has no ties"""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """log p(x) of each datum `[B]`, in nats, with what is needed to doubt it."""
+    """log p(x) of each datum `[B]`, in nats, with what is needed to doubt it.
+
+    >>> log_px, error, ess, k = np.array([[-3.0, -5.0], [0.4, 0.4], [6.0, 6.0], [0.9, 0.9]])
+    >>> estimate = Estimate(log_px, "lower", error, ess, pareto_k=k, n_samples=1000)
+    >>> estimate.mean[1], estimate.warning.split(":")[0]
+    (-4.0, 'Not to be believed as log p(x)')
+    """
 
     log_px: FloatArray
     direction: Literal["exact", "lower", "upper"]
@@ -105,8 +109,7 @@ class Estimate:
     def note(self) -> str:
         """What an undefined k-hat means, where it occurs.
 
-        Of equal weights less than it seems (q on one of two modes has them too); of tied ones, that the effective
-        sample size is left to judge them by.
+        Equal weights prove little: q on one of two modes has them too. Tied weights are judged by their ESS alone.
         """
         if self.direction == "exact" or self.n_samples < FEWEST_SAMPLES:
             return ""
@@ -162,8 +165,8 @@ def _pareto_k(largest: FloatArray, n_tail: int) -> float:
         with np.errstate(divide="raise", invalid="raise"):
             return _fitted(exceeding, cutoff)
     except FloatingPointError:
-        # One of the fit's candidates is an exactly exponential tail, 0/0 in its formula. Left alone it takes the
-        # whole fit with it, and the prior's mark comes out, an excellent one. A hair aside no candidate is.
+        # One of the fit's candidates is an exactly exponential tail, 0/0 in its formula. It would spoil the whole fit
+        # and leave the prior's k-hat, an excellent mark. After a tiny shift no candidate is exactly exponential.
         exceeding[-1] -= 1e-3 * rounding
         with np.errstate(all="ignore"):
             return _fitted(exceeding, cutoff)

@@ -1,14 +1,13 @@
 """Hamiltonian Monte Carlo on many targets at once: C chains on each of B data, one step size a datum.
 
 The density at inverse temperature β is ``N(ε; 0, I) w(ε)^β`` (`hvae.likelihood.target`). Its Gaussian part is a
-harmonic oscillator, whose flow is a rotation of position and momentum, known exactly; the weight's part is a kick
+harmonic oscillator: the flow rotates position and momentum, and is known exactly. The part of the weight is a kick
 (splitting of Beskos et al. 2011, Shahbaba et al. 2014). A step of h is
 
     p <- p + h/2 β ∇log w,    (ε, p) <- (ε cos h + p sin h, p cos h - ε sin h),    p <- p + h/2 β ∇log w.
 
-Its error comes from the weight alone: where w is flat every move is accepted and a quarter turn draws anew. The
-map is reversible and keeps volume, so the accept step of Metropolis leaves the density invariant, provided that step
-size and β do not depend on the chain.
+Its error comes from the weight alone: where w is flat every move is accepted, and a quarter turn is a fresh draw. The
+map is reversible and keeps volume, so an accept step leaves the density invariant if h and β do not see the state.
 """
 
 import math
@@ -21,14 +20,20 @@ from hvae.likelihood.target import Target
 from hvae.shapes import LogProb, Noise
 
 QUARTER_TURN = math.pi / 2
-"""rotation after which the Gaussian part is drawn anew: a trajectory is never longer"""
+"""rotation after which the Gaussian part is a fresh draw: a trajectory is never longer"""
 JITTER = 0.1
 """relative spread of the step size among chains, against orbits that close"""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the chains are, and the weight there: what the next move at any β starts from."""
+    """Where the chains are, and the weight there: the start of the next move, at any β.
+
+    >>> target = Target(lambda noise: -noise.square().sum(-1), {"z1": ("normal", 2)}, like=torch.zeros(3, 5))
+    >>> state = State.at(target, torch.ones(4, 3, 2))
+    >>> state.log_weight.shape, bool((state.gradient == -2).all())
+    (torch.Size([4, 3]), True)
+    """
 
     noise: Noise
     log_weight: LogProb

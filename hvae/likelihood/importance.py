@@ -2,10 +2,9 @@
 
     L_k = E log 1/k sum_j w_j,    w_j = p(x, z_j) / q(z_j | x),    z_j ~ q(z | x)
 
-is a lower bound on log p(x) that rises with k (Burda et al. 2016, theorem 1); L_1 is the ELBO. With K draws
-there are K // k disjoint groups of k, whose mean is unbiased for L_k. Chunks of draws
-are folded in as they come; what is kept does not grow with K, but for the O(sqrt K) largest weights
-that Pareto k-hat is fitted to. Nats, weights summed in float64.
+is a lower bound on log p(x) that rises with k (Burda et al. 2016, theorem 1); L_1 is the ELBO. K draws make
+K // k disjoint groups of k, and the mean over groups is unbiased for L_k. Draws come in chunks. What is kept does
+not grow with K, but for the O(sqrt K) largest weights that Pareto k-hat is fitted to. Nats, weights summed in float64.
 """
 
 import math
@@ -28,7 +27,12 @@ DrawLogWeight = Callable[[int, int], LogProb]
 
 @dataclass(frozen=True)
 class Curve:
-    """The bounds L_k of each datum, and the estimate that the largest k makes."""
+    """The bounds L_k of each datum, and the estimate that the largest k makes.
+
+    >>> curve = importance_sample(lambda chunk, k: torch.zeros(k, 3), (1, 10, 100))  # all weights are 1
+    >>> curve.bound_datum_nats.shape, curve.estimate.ess.round()
+    ((3, 3), array([100., 100., 100.]))
+    """
 
     n_samples: tuple[int, ...]
     """k, increasing"""
@@ -112,18 +116,18 @@ def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], 
 
 @torch.no_grad()
 def log_likelihood_curve(
-    model: HVAE,
-    x: Tensor,
-    n_samples: Sequence[int] = (1, 10, 100, 1000),
-    *,
-    seed: int,
-    chunk_samples: int = 500,
+    model: HVAE, x: Tensor, n_samples: Sequence[int] = (1, 10, 100, 1000), *, seed: int, chunk_samples: int = 500,
     chunk_data: int = 16,
-) -> Curve:
+) -> Curve:  # fmt: skip
     """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
 
     Each datum has draws of its own, a function of (seed, its position, number of the chunk of draws): the
     answer does not depend on `chunk_data`, nor on what other data there are.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> log_likelihood_curve(stack.model, stack.x, (1, 10), seed=0).bound_datum_nats.shape
+    (2, 6)
     """
     if len(x) == 0 or chunk_data < 1:
         raise ValueError(f"There are {len(x)} data in chunks of {chunk_data}; give at least 1 of each.")

@@ -1,9 +1,9 @@
 """log p(x) between two bounds, on data that the model itself made.
 
-For (x, z) drawn from the decoder, z is an exact draw of p(z|x): annealing forward bounds log p(x) from below,
-annealing backward from z bounds it from above, in expectation each (bidirectional Monte Carlo, Grosse, Ghahramani and
-Adams 2015). The distance of their means is how far either can be off, whatever the model. On real data only the
-lower bound exists; its error there is not measured, but that of the same settings on simulated data is.
+For (x, z) drawn from the decoder, z is an exact draw of p(z|x). Annealing forward bounds log p(x) from below, and
+backward from z from above, in expectation each (bidirectional Monte Carlo, Grosse, Ghahramani and Adams 2015). The
+distance of their means is how far either can be off, whatever the model. On real data only the lower bound exists;
+its error is not measured there, but that of the same settings on simulated data is.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,14 @@ from hvae.shapes import Noise, Value
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Both bounds on simulated data."""
+    """Both bounds on simulated data.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "tilted", seed=0, widths=(6, 4))
+    >>> found = sandwich(stack.model, 50, Annealing(5, n_chains=30, n_leapfrog=1), seed=0, like=stack.x)
+    >>> found.gap_datum_nats.shape, found.lower.direction, found.upper.direction
+    ((50,), 'lower', 'upper')
+    """
 
     x: Tensor
     """``[B, D]``"""
@@ -52,7 +59,7 @@ def simulate(model: HVAE, n_data: int, seed: int, like: Tensor) -> tuple[Tensor,
 
 @torch.no_grad()
 def noise_at(model: HVAE, target: Target, x: Tensor, z: dict[str, Value]) -> Noise:
-    """The noise ``[1, B, D]`` that the encoder turns into ``z``: where an exact draw stands in its coordinates."""
+    """The noise ``[1, B, D]`` that the encoder turns into ``z``: an exact draw in the encoder's coordinates."""
     q = model.infer(x.unsqueeze(0), {}, z)
     return torch.cat([q[name].family.noise_of(q[name].distribution, q[name].value) for name in target.specs], dim=-1)
 
@@ -63,8 +70,7 @@ def sandwich(
 ) -> Sandwich:  # fmt: skip
     """Bounds of log p(x) from both sides on ``n_data`` simulated data, both along one frozen path from the encoder.
 
-    ``like`` names device and dtype; ``chunk_data`` data are annealed together, which bounds the memory. Raises
-    `NotWhitenedError` for discrete latents.
+    ``like`` names device and dtype; ``chunk_data`` data are annealed together. Raises `NotWhitenedError`.
     """
     x, z = simulate(model, n_data, seed, like)
     forward, upper = [], []

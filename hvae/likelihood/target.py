@@ -1,7 +1,6 @@
-"""log p(x) as the mean of a weight over standard normal noise: the one thing that every estimator here works on.
+"""log p(x) as the mean of a weight over standard normal noise: the form that every estimator here works on.
 
-A draw of the latents is a function z = g(ε) of noise ε ~ N(0, I) (`hvae.families`). With r(z) the distribution that g
-gives to z, the weight
+A draw of the latents is a function z = g(ε) of noise ε ~ N(0, I) (`hvae.families`). With r the density of z, the weight
 
     w(ε) = p(x, z) / r(z),    z = g(ε),    E_N(0,I) w(ε) = p(x),
 
@@ -9,9 +8,9 @@ makes importance sampling a mean of w, annealing a path N(ε; 0, I) · w(ε)^β 
 the density N(ε; 0, I) · w(ε) / p(x). In these whitened coordinates all latents of any depth are about N(0, I),
 which keeps Hamiltonian moves well conditioned. g is the encoder (`from_encoder`), the decoder itself
 (`from_prior`, where w = p(x|z)), or either followed by an affine map of the noise (`Target.moved`). With some
-latents given, the mean is p(x, given), the evidence of what stands in the gap of a layer (`hvae.diagnostics.rest`).
+latents given, the mean is p(x, given), the evidence that the gap of a layer needs (`hvae.diagnostics.rest`).
 
-Only stacks whose latents are all Gaussian have such a form; others are refused.
+Only stacks of Gaussian latents have such a form; others are refused.
 """
 
 from collections.abc import Callable
@@ -28,17 +27,31 @@ from hvae.shapes import LogProb, Noise
 
 
 class NotWhitenedError(ValueError):
-    """Latents that are no function of normal noise; the message names them."""
+    """Latents that are no function of normal noise; the message names them.
+
+    >>> from hvae.exact.known_stacks import binary_decoder
+    >>> from_prior(binary_decoder(1.0, (3, 2), torch.Generator()), torch.zeros(1, 3))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    hvae.likelihood.target.NotWhitenedError: z1 is discrete, and annealing needs Gaussian latents; ...
+    """
 
 
 @dataclass(frozen=True)
 class Target:
-    """``log w`` as a function of noise ``[K, B, D]``, with ``E_N(0,I) w = p(x)`` for each of B data."""
+    """``log w`` as a function of noise ``[K, B, D]``, with ``E_N(0,I) w = p(x)`` for each of B data.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0, widths=(6, 1))  # q is the exact posterior: w = p(x) everywhere
+    >>> target = from_encoder(stack.model, stack.x)
+    >>> torch.allclose(target.log_weight(target.noise(5, seed=0, purpose="example")), stack.reference.log_px(stack.x))
+    True
+    """
 
     log_weight: Callable[[Noise], LogProb]
     """ε [K, B, D] -> log w(ε) [K, B]"""
     specs: NoiseSpecs
-    """variable -> (kind, width): which stretch of ε is whose"""
+    """variable -> (kind, width): its stretch of ε, in this order"""
     like: Tensor
     """x ``[B, D]``: how many data, where they lie, of what dtype"""
 

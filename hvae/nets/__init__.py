@@ -1,9 +1,9 @@
 """Nets: from a parent's value to the numbers that a family reads as a distribution. They know no probability.
 
-A net takes ``[..., n_in]`` and answers ``[..., n_outputs]``; every net that has an input is a row of layers whose
-last has one bias for each output. The net of a variable without parent is `Root` or `PseudoInputs`. Weights
-are initialised from a generator that the caller hands over; biases start at 0 unless said otherwise. `outputs` holds
-what may follow a net: means of a set spread, numbers held below a limit.
+A net takes ``[..., n_in]`` and answers ``[..., n_outputs]``. A net with an input is a row of layers; the last one has a
+bias for each output. The net of a variable without parent is `Root` or `PseudoInputs`. The caller gives the generator
+that initialises the weights; biases start at 0. In `outputs` stand layers that may follow a net: means of a set spread,
+numbers held below a limit.
 """
 
 from hvae.nets.convolutional import convolutional as convolutional

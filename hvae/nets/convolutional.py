@@ -1,9 +1,9 @@
 """Convolutional nets for images: numbers from an image, and numbers for each pixel of one.
 
-Each convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``; its transpose goes
+Each convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``. Its transpose goes
 back to n exactly, odd or even (28, 14, 7, 4), by one more row of padding where n is even. An image is a row of
-numbers ``[..., rows * columns]``, a stack of channels ``[..., C, rows, columns]`` with any leading axes. Under `vmap`
-over replicas a convolution becomes one of R groups.
+numbers ``[..., rows * columns]``; channels are ``[..., C, rows, columns]``, with any leading axes. Under `vmap` over
+replicas a convolution becomes one of R groups.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,12 @@ KERNEL = 3
 
 
 class Convolution(nn.Module):
-    """``[..., n_in, H, W] -> [..., n_out, ceil(H / 2), ceil(W / 2)]``."""
+    """``[..., n_in, H, W] -> [..., n_out, ceil(H / 2), ceil(W / 2)]``.
+
+    >>> from hvae.nets import xavier
+    >>> Convolution(1, 4, xavier, torch.Generator())(torch.zeros(5, 1, 7, 7)).shape
+    torch.Size([5, 4, 4, 4])
+    """
 
     def __init__(
         self, n_in: int, n_out: int, initialise: Initialise, source: torch.Generator, *, bias: bool = True
@@ -38,7 +43,12 @@ class Convolution(nn.Module):
 
 
 class Transposed(nn.Module):
-    """``[..., n_in, ceil(H / 2), ceil(W / 2)] -> [..., n_out, H, W]``: the transpose of a `Convolution`, in shape."""
+    """``[..., n_in, ceil(H / 2), ceil(W / 2)] -> [..., n_out, H, W]``: the transpose of a `Convolution`, in shape.
+
+    >>> from hvae.nets import xavier
+    >>> Transposed(4, 1, (7, 7), xavier, torch.Generator())(torch.zeros(5, 4, 4, 4)).shape
+    torch.Size([5, 1, 7, 7])
+    """
 
     def __init__(
         self,
@@ -69,7 +79,11 @@ class Transposed(nn.Module):
 
 
 class PixelBias(nn.Module):
-    """One learned number added to each output, where a convolution has one a channel."""
+    """One learned number added to each output; the bias of a convolution has one a channel.
+
+    >>> PixelBias(4)(torch.ones(5, 4)).shape
+    torch.Size([5, 4])
+    """
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
@@ -80,11 +94,7 @@ class PixelBias(nn.Module):
 
 
 def convolutional(
-    image_shape: tuple[int, int],
-    channels: Sequence[int],
-    hidden: Sequence[int],
-    n_outputs: int,
-    **style: Unpack[Style],
+    image_shape: tuple[int, int], channels: Sequence[int], hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
 ) -> nn.Sequential:
     """Image to ``n_outputs``: a convolution to each of ``channels``, dense layers of the widths ``hidden``, linear."""
     sizes = resolutions(image_shape, len(channels))

@@ -1,4 +1,4 @@
-"""What dense nets are made of: activations, initialisation, and hidden layers in a row, plain or residual."""
+"""Parts of dense nets: activations, initialisation, and hidden layers in a row, plain or residual."""
 
 from collections.abc import Callable, Sequence
 from typing import NotRequired, TypedDict, Unpack
@@ -38,7 +38,11 @@ INITIALISERS: dict[str, Initialise] = {"xavier": xavier, "kaiming": kaiming, "or
 
 
 class Root(nn.Module):
-    """The net of a variable without parent: the same ``outputs`` always, learned or fixed."""
+    """The net of a variable without parent: the same ``outputs`` always, learned or fixed.
+
+    >>> Root(torch.zeros(4), learned=False)().tolist()  # N(0, I) with 2 units, as `DiagonalGaussian` reads it
+    [0.0, 0.0, 0.0, 0.0]
+    """
 
     def __init__(self, outputs: Tensor, *, learned: bool) -> None:
         super().__init__()
@@ -52,10 +56,14 @@ class Root(nn.Module):
 
 
 class PseudoInputs(nn.Module):
-    """The net of a variable without parent: what ``net``, which another variable owns, makes of learned ``inputs``.
+    """The net of a variable without parent: another variable's ``net`` at learned ``inputs``.
 
     ``inputs [C, n_in]`` are parameters; the C outputs stand side by side. The net is no submodule here: a weight that
     stands under two names is not put back by `torch.func.functional_call`.
+
+    >>> encoder = nn.Linear(5, 2)
+    >>> PseudoInputs(torch.zeros(3, 5), encoder)().shape  # C · n_outputs
+    torch.Size([6])
     """
 
     def __init__(self, inputs: Tensor, net: nn.Module) -> None:
@@ -75,7 +83,12 @@ class PseudoInputs(nn.Module):
 
 
 class Style(TypedDict):
-    """What the hidden layers of a net have in common."""
+    """The settings that all hidden layers of a net share.
+
+    >>> style = Style(activation=nn.Tanh, initialise=xavier, source=torch.Generator().manual_seed(0))
+    >>> mlp(3, (8, 8), 2, **style)(torch.zeros(7, 5, 3)).shape
+    torch.Size([7, 5, 2])
+    """
 
     activation: Callable[[], nn.Module]
     initialise: Initialise
@@ -84,7 +97,11 @@ class Style(TypedDict):
 
 
 class Residual(nn.Module):
-    """``h + layer(h)`` (He et al. 2016, equation 1)."""
+    """``h + layer(h)`` (He et al. 2016, equation 1).
+
+    >>> Residual(nn.Identity())(torch.tensor([1.0, 2.0])).tolist()
+    [2.0, 4.0]
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -100,6 +117,10 @@ def mlp(n_in: int, hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
 
     ``hidden = ()`` is a linear net. The output layer is never normalised. A linear layer before batch
     norm has no bias: its gradient is 0, and Adam would turn the rounding of that 0 into full steps.
+
+    >>> net = mlp(3, (8,), 2, activation=nn.Tanh, initialise=xavier, source=torch.Generator(), batch_norm=True)
+    >>> [type(layer).__name__ for layer in net]
+    ['Linear', 'BatchNorm', 'Tanh', 'Linear']
     """
     layers: list[nn.Module] = []
     for width in hidden:
@@ -109,9 +130,9 @@ def mlp(n_in: int, hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
 
 
 def residual(n_in: int, hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]) -> nn.Sequential:
-    """An `mlp` whose hidden layers add to their input, ``h + act(W h + b)``, wherever they keep its width.
+    """An `mlp` with hidden layers that add to their input, ``h + act(W h + b)``, where they keep its width.
 
-    Where the width changes, as in the first hidden layer nearly always, the layer is plain; so is the output.
+    The first hidden layer, layers that change the width, and the output are plain.
     """
     layers: list[nn.Module] = []
     for position, width in enumerate(hidden):

@@ -1,4 +1,4 @@
-"""Normalisation over all samples and data of a batch, and what becomes of it once training is over."""
+"""Normalisation over all samples and data of a batch, and the constants that replace it after training."""
 
 from collections.abc import Callable
 
@@ -14,6 +14,10 @@ class BatchNorm(nn.Module):
     those of the batch; in evaluation they are the constants that `estimate_constants` stored from one
     pass over the training data, as Sønderby et al. 2016 do it. There are no running averages, so a
     training step changes nothing but parameters.
+
+    >>> normalised = BatchNorm(1)(torch.tensor([[[1.0], [3.0]]]))  # mean 2, variance 1
+    >>> [round(h, 4) for h in normalised.flatten().tolist()]
+    [-1.0, 1.0]
     """
 
     mean: Tensor
@@ -66,14 +70,18 @@ class BatchNorm(nn.Module):
 
 
 class ImageNorm(BatchNorm):
-    """The same for each channel of ``[..., C, rows, columns]``, over samples, data and pixels."""
+    """The same for each channel of ``[..., C, rows, columns]``, over samples, data and pixels.
+
+    >>> ImageNorm(4)(torch.ones(7, 5, 4, 2, 2)).shape
+    torch.Size([7, 5, 4, 2, 2])
+    """
 
     def forward(self, h: Tensor) -> Tensor:
         return super().forward(h.movedim(-3, -1)).movedim(-1, -3)
 
 
 def estimate_constants(model: nn.Module, passes: Callable[[], None]) -> None:
-    """Set every `BatchNorm` of ``model`` to its statistics over what ``passes`` shows the model."""
+    """Set every `BatchNorm` of ``model`` to its statistics over the batches that ``passes`` gives the model."""
     layers = [module for module in model.modules() if isinstance(module, BatchNorm)]
     for layer in layers:
         layer.collect()

@@ -1,7 +1,6 @@
 """Objectives: evidence and step in, loss to minimise out.
 
-A loss is lower when better. A bound (file `bounds`) is read off evidence of data; a game (file `games`) also off
-dreams, for two players. Nats per datum.
+A loss is lower when better. A bound (`bounds`) reads evidence of data, a game (`games`) also of dreams. Nats per datum.
 """
 
 from hvae.objectives.bounds import (

@@ -2,12 +2,10 @@
 
     f_k = -distortion - Σ_l beta(step) · layer_beta_l · rate_l
 
-The loss is minus the aggregate's mean over data. It bounds log p(x) only where every weight is 1; the trainer
-records the untempered bound beside the loss.
+The loss is minus the mean of the aggregate over data. It bounds log p(x) only where every weight is 1.
 
-Their gradient is pathwise, with the score function for discrete layers. `StickingTheLanding` and
-`DoublyReparametrised` are the same losses with another gradient of equal expectation, free of the score of q;
-`Covariance` follows no path, whatever the layers.
+The gradient is pathwise, with the score function for discrete layers. `StickingTheLanding` and
+`DoublyReparametrised` are the same losses with another gradient of equal expectation. `Covariance` follows no path.
 """
 
 from abc import abstractmethod
@@ -41,7 +39,15 @@ NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
 
 class Bound(Objective):
-    """Evidence ``[K, B]`` and the step -> the loss."""
+    """Evidence ``[K, B]`` and the step -> the loss.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> class Distortion(Bound):
+    ...     def __call__(self, evidence, step):
+    ...         return evidence.distortion.mean()
+    >>> Distortion()(linear_stack(1.0, "best", seed=0).evidence(5), step=0).shape
+    torch.Size([])
+    """
 
     @abstractmethod
     def __call__(self, evidence: Evidence, step: int) -> Scalar: ...
@@ -54,16 +60,20 @@ class Bound(Objective):
 
 @dataclass(frozen=True)
 class Elbo(Bound):
-    """``-mean over data of mean_k f_k``, in which a rate below its free nats costs their price and has no gradient:
+    """``-mean over data of mean_k f_k``; a rate below its free nats costs the free nats and has no gradient.
 
-        ``max(mean rate_l, free_nats_l)``,   or unit by unit   ``Σ_d max(mean rate_ld, unit_free_nats_l)``
+    Such a layer pays ``max(mean rate_l, free_nats_l)``, or unit by unit ``Σ_d max(mean rate_ld, unit_free_nats_l)``, in
+    place of the mean rate_l. Means are over the samples and data of the batch (Kingma et al. 2016, appendix C.8, with
+    the layer or each unit for a subset). A layer that the mappings leave out has weight 1 and no free nats.
 
-    in place of the mean rate_l, means over the samples and data of the batch (Kingma et al. 2016, appendix C.8, with
-    the layer or each unit for a subset). A layer that the mappings leave out has weight 1 and no free nats. The
-    gradient is that of the loss with its gates as they stand; a discrete layer's draws also move the gates, which its
-    score function does not see: it is biased where a gate opens for some draws and not for others, so `refuse` takes no
-    model with both.
-    Raises ValueError for a layer with both, and TypeError for unit free nats where p or q does not factorise.
+    The gradient is that of the loss with its gates as they stand. Draws of a discrete layer also move the gates, which
+    its score function does not see. It is biased where a gate opens for some draws and not for others, so `refuse`
+    takes no model with both. Raises ValueError for a layer with both free nats, TypeError where units do not factorise.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> torch.allclose(Elbo()(evidence, step=0), -evidence.log_weight.mean())
+    True
     """
 
     beta: Schedule = ONE
@@ -99,7 +109,12 @@ class Elbo(Bound):
 class Iwae(Bound):
     """``-mean over data of log mean_k exp f_k`` (Burda et al. 2016, equation 8); K = 1 is the ELBO.
 
-    With discrete layers it is VIMCO, whose paper has the ``baseline`` `hvae.gradients.fill_in`.
+    With discrete layers it is VIMCO; the paper's ``baseline`` is `hvae.gradients.fill_in`.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> torch.allclose(Iwae()(evidence, step=0), -log_mean(evidence.log_weight).mean())
+    True
     """
 
     beta: Schedule = ONE
@@ -122,8 +137,12 @@ class Tvo(Bound):
     """``-mean over data of Σ_d (b_{d+1} - b_d) Σ_k softmax(b_d f)_k f_k``: the thermodynamic variational objective.
 
     A lower bound on log p(x) between the ELBO and IWAE of as many samples, for any K (Masrani et al. 2019;
-    `hvae.gradients.thermodynamic`); ``partition`` holds b_0 = 0 < b_1 < … < 1. Its gradient is that of its own
-    expectation for K samples; the paper's is `Covariance`.
+    `hvae.gradients.thermodynamic`). ``partition`` holds b_0 = 0 < b_1 < … < 1. The paper's gradient is `Covariance`.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> Elbo()(evidence, step=0) > Tvo((0.0, 0.5))(evidence, step=0) > Iwae()(evidence, step=0)
+    tensor(True)
     """
 
     partition: tuple[float, ...]
@@ -148,7 +167,12 @@ class Tvo(Bound):
 class Covariance(Bound):
     """The loss of ``tvo`` with the paper's covariance gradient, which follows no path (`hvae.gradients.covariance`).
 
-    Reads `hvae.gradients.clamped` evidence, as `on` makes it. Raises ValueError for one sample, whose covariance is 0.
+    Reads `hvae.gradients.clamped` evidence, as `on` makes it. Raises ValueError for one sample (covariance 0).
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence, tvo = linear_stack(1.0, "best", seed=0).evidence(5), Tvo((0.0, 0.5))
+    >>> torch.allclose(Covariance(tvo)(evidence, step=0), tvo(evidence, step=0))
+    True
     """
 
     tvo: Tvo
@@ -176,8 +200,15 @@ class Covariance(Bound):
 class StickingTheLanding(Bound):
     """The loss of ``elbo`` without the score of q in its gradient (Roeder et al. 2017; `hvae.gradients.stick`).
 
-    Unbiased at any depth, order, K and beta per layer, also beside discrete layers, or with batch norm.
-    Raises ValueError for free nats, whose gate depends on the draws, and where no layer is Gaussian.
+    Unbiased at any depth, order, K and beta per layer, also with some discrete layers, or with batch norm.
+    Raises ValueError for free nats, as their gate depends on the draws, and where no layer is Gaussian.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0, widths=(6, 1))  # q is the exact posterior: no draw moves it
+    >>> loss = StickingTheLanding(Elbo())(stack.evidence(5), step=0)
+    >>> gradients = torch.autograd.grad(loss, list(stack.model.posterior.parameters()))
+    >>> all(bool((gradient.abs() < 1e-9).all()) for gradient in gradients)
+    True
     """
 
     elbo: Elbo
@@ -207,6 +238,11 @@ class DoublyReparametrised(Bound):
     ``Σ_k (w_k - beta w_k (1 - w_k)) ∂f_k/∂z_k``, at beta 1 the paper's ``w_k²``. Sticking the landing alone, without
     the second term, is biased for K >= 2; so is this with batch norm. Raises ValueError for discrete layers, and for
     a layer_beta that differs between layers, as one draw's path would need a factor for each.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> torch.allclose(DoublyReparametrised(Iwae())(evidence, step=0), Iwae()(evidence, step=0))
+    True
     """
 
     iwae: Iwae

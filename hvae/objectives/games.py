@@ -1,9 +1,9 @@
-"""Objectives of two players, each with a utility of its own (Flach et al. 2024):
+"""Objectives of two players, each with its own utility (Flach et al. 2024):
 
     L_p = E_data E_q(z|x) log p(x, z), which only the decoder's weights raise,
     L_q = E_p(x, z) log q(z|x),        which only the encoder's weights raise, on dreams (x, z) ~ p.
 
-The loss is -L_p - L_q, whose terms are constants for the other player: one optimiser that works weight by weight
+The loss is -L_p - L_q. Each term is a constant for the other player, so one optimiser that works weight by weight
 serves both. No gradient passes through a draw, so discrete and Gaussian layers are alike, and K = 1 will do.
 """
 
@@ -21,11 +21,16 @@ from hvae.shapes import Noise, Scalar, Value
 from hvae.suitability import ObjectiveTraits
 
 DREAM = "dream of "
-"""what a decoder's variable is called in a batch's noise, beside the latents that q draws"""
+"""prefix of a decoder's variable in the noise of a batch; the latents that q draws keep their names"""
 
 
 class Game(Objective):
-    """Evidence of data and of dreams, both of `hvae.gradients.players` -> the loss, each term moved by one player."""
+    """Evidence of data and of dreams, both of `hvae.gradients.players` -> the loss, each term moved by one player.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> list(WakeSleep().noise_specs(linear_stack(1.0, "best", seed=0, widths=(6, 4, 3)).model))
+    ['z1', 'z2', 'dream of z2', 'dream of z1', 'dream of x']
+    """
 
     @abstractmethod
     def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar: ...
@@ -50,8 +55,12 @@ class Game(Objective):
 class WakeSleep(Game):
     """``-mean log p(x, z) over z ~ q(z|x) - mean log q(z|x) over (x, z) ~ p`` (Hinton et al. 1995).
 
-    Where ``q = p(z|x)`` and p(x) is the data's distribution it rests. It is no bound: its value says nothing about log
-    p(x).
+    It rests where ``q = p(z|x)`` and p(x) is the distribution of the data. It is no bound on log p(x).
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> torch.allclose(WakeSleep()(evidence, dreams), -(total(evidence.p) + total(dreams.q)).mean())
+    True
     """
 
     def __call__(self, evidence: Evidence, dreams: Evidence) -> Scalar:
@@ -64,7 +73,13 @@ class SymmetricEquilibrium(Game):
 
     Without labels it is `WakeSleep`. Labelled ``pairs`` (x, z) ``[1, N]``, as the `players` weigh them, join both
     batches as N more data. The paper's encoder may share the decoder's conditionals, constants for it; a ladder's does
-    so in every game here. The paper lets the players move in turn; here they move at once.
+    so in every game here. In the paper the players move in turn; here they move at once.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(1)
+    >>> pairs = evidence  # the same data again, labelled: the means stay as they are
+    >>> torch.allclose(SymmetricEquilibrium()(evidence, dreams, pairs), WakeSleep()(evidence, dreams))
+    True
     """
 
     def __call__(self, evidence: Evidence, dreams: Evidence, pairs: Evidence | None = None) -> Scalar:
@@ -81,8 +96,15 @@ class ReweightedWakeSleep(Game):
         ``-Σ_k s_k log p(x, z_k) - (1 - sleep) Σ_k s_k log q(z_k|x) - sleep · mean log q(z|x) over dreams``
 
     averaged over data. The decoder's gradient is that of the IWAE bound. The first two terms are the wake phases of p
-    and q, the last the sleep phase of q. Raises ValueError for one draw, which counts 1: p then learns as in wake-sleep
+    and q, the last the sleep phase of q. Raises ValueError for one draw, which counts 1: p would learn as in wake-sleep
     and q nothing, as E_q ∇ log q = 0.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(5)
+    >>> share = evidence.log_weight.softmax(0)
+    >>> wake = (share * (total(evidence.p) + total(evidence.q))).sum(0).mean()
+    >>> torch.allclose(ReweightedWakeSleep(sleep=0.0)(evidence, dreams), -wake)
+    True
     """
 
     sleep: float = 0.5

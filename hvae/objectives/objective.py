@@ -1,4 +1,4 @@
-"""What every objective answers to, and the models that it refuses."""
+"""What every objective answers, and the models that it refuses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -46,14 +46,14 @@ leads through their draws; use the pathwise gradient.
     def refuse(self, model: HVAE) -> None:
         """Raise `UnsuitedError` for a model, in the mode that it is in, that this objective is biased for.
 
-        What does not hang on the model's kind is refused elsewhere: too few samples when it is called.
+        What does not depend on the model's kind is refused elsewhere: too few samples, for example, in the call.
         """
         reason = refusal(self.traits, model_traits(model))
         if reason:
             raise UnsuitedError(reason)
 
     def admit(self, model: HVAE) -> None:
-        """`refuse` at the first call with this model in this mode, and nothing afterwards: what `on` begins with."""
+        """`refuse` at the first call with this model in this mode, and nothing afterwards; `on` begins with it."""
         known = _admitted.setdefault(model, [])
         if any(objective() is self and training == model.training for objective, training in known):
             return

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hvae.analysis.activity import POSTERIOR_CAUSE, read_units
+from hvae.analysis.activity import CAUSES, cause
 from hvae.analysis.layers import read_layer
 from hvae.vocabulary import (
     ACTIVE_SHARE,
@@ -22,7 +22,7 @@ ON, OFF, OPEN, DOUBTED = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009), (0.005, 0.02, 0.
 
 
 @pytest.mark.parametrize(
-    ("posterior", "encoder", "reading"),
+    ("posterior", "encoder", "expected"),
     [
         ((ON, OFF), (OFF, OFF), ENCODER_COLLAPSE),
         ((ON, OPEN), (OFF, OFF), ENCODER_COLLAPSE),
@@ -40,36 +40,36 @@ ON, OFF, OPEN, DOUBTED = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009), (0.005, 0.02, 0.
         ((ON, OFF), (OPEN, OFF), UNDECIDED),
     ],
 )
-def test_only_what_is_sure_is_said(posterior: object, encoder: object, reading: str) -> None:
-    assert read_units(np.array(posterior), np.array(encoder)) == reading
-    assert reading in POSTERIOR_CAUSE
+def test_only_what_is_sure_is_said(posterior: object, encoder: object, expected: str) -> None:
+    assert cause(np.array(posterior), np.array(encoder)) == expected
+    assert expected in CAUSES
 
 
 def test_doubted_chains_say_nothing_whatever_the_encoder_does() -> None:
     for pair in product((ON, OFF, OPEN), repeat=2):
-        assert read_units(np.array([DOUBTED, DOUBTED]), np.array(pair)) == UNDECIDED
-    assert "chains are doubted" in POSTERIOR_CAUSE[UNDECIDED]
+        assert cause(np.array([DOUBTED, DOUBTED]), np.array(pair)) == UNDECIDED
+    assert "chains are doubted" in CAUSES[UNDECIDED]
 
 
 def test_an_interval_that_touches_the_threshold_is_open() -> None:
     above, below = np.array([[ACTIVE_SHARE, 0.1, 0.2]]), np.array([[0.0, 0.005, ACTIVE_SHARE]])
     on, off = np.array([ON]), np.array([OFF])
     for posterior, encoder in ((above, off), (below, off), (on, below), (off, above)):
-        assert read_units(posterior, encoder) == UNDECIDED
+        assert cause(posterior, encoder) == UNDECIDED
 
 
 def test_what_was_not_measured_has_no_word() -> None:
     nothing = np.full((1, 3), np.nan)
-    assert read_units(nothing, np.array([ON])) == read_units(np.array([ON]), nothing) == ""
-    assert read_units(np.array([ON, nothing[0]]), np.array([ON, ON])) == ""
-    assert read_units(np.zeros((0, 3)), np.zeros((0, 3))) == ""
+    assert cause(nothing, np.array([ON])) == cause(np.array([ON]), nothing) == ""
+    assert cause(np.array([ON, nothing[0]]), np.array([ON, ON])) == ""
+    assert cause(np.zeros((0, 3)), np.zeros((0, 3))) == ""
 
 
 def test_the_words_claim_no_more_than_was_seen() -> None:
     """Of the posterior its mean and its variance; nothing of what the decoder would need."""
-    words = POSTERIOR_CAUSE[MODEL_COLLAPSE]
+    words = CAUSES[MODEL_COLLAPSE]
     assert "neither its mean nor its variance" in words and "decoder" not in words
-    assert f"share of {ACTIVE_SHARE:g}" in POSTERIOR_CAUSE[UNDECIDED]
+    assert f"share of {ACTIVE_SHARE:g}" in CAUSES[UNDECIDED]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scipy import stats
 from hvae.analysis.claims import decide
 from hvae.analysis.figures.comparison import comparison as picture
 from hvae.analysis.load import by_label
+from hvae.analysis.report import write_experiment_report
 from hvae.analysis.results import write_results
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.tables.comparison import compared, comparison, comparison_csv, comparison_summary
@@ -111,8 +112,8 @@ def test_every_seed_is_in_the_csv_and_the_picture_has_every_run(study: Study) ->
 def test_results_and_report_hold_the_comparison(directory: Path, tmp_path: Path) -> None:
     page = write_results(directory, tmp_path / "kept", preset="demo").read_text(encoding="utf-8")
     assert "| all together | 5 5 5 |" in page and "(tables/comparison.csv)" in page
-    assert (tmp_path / "kept" / "figures" / "comparison.svg").is_file()
-    assert 'id="comparison"' in (directory / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "kept" / "figures" / "comparison.png").is_file()
+    assert 'id="comparison"' in write_experiment_report(directory).read_text(encoding="utf-8")
 
 
 def test_a_study_without_baselines_has_no_comparison(depth_study: Study) -> None:

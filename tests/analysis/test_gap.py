@@ -90,7 +90,7 @@ def test_a_failed_replica_has_neither_number_nor_sentence(tmp_path: Path) -> Non
     found = loaded(measure_further(run, failed=2))
     assert found.gap is not None and found.annealed is not None
     assert found.annealed.warning == ("",) * 4
-    assert np.isnan(found.gap.layers["z1"].gap_nats[2]).all() and found.gap.layers["z1"].reading()[2] == ""
+    assert np.isnan(found.gap.layers["z1"].gap_nats[2]).all() and found.gap.layers["z1"].cause()[2] == ""
     assert "failed" not in " ".join(gap_remarks([found]))
 
 
@@ -99,7 +99,7 @@ def test_a_layer_is_read_from_its_own_shares(run: Run) -> None:
     on, off = (0.02, 0.1, 0.2), (-0.01, 0.0, 0.009)
     change(run, "gap", posterior_share__z2=[(on, on)] * 4, encoder_share__z2=[(on, off), (off, off)] * 2)
     gap = loaded(run).gap
-    assert gap is not None and gap.layers["z2"].reading() == (LOSES, ENCODER_COLLAPSE) * 2
+    assert gap is not None and gap.layers["z2"].cause() == (LOSES, ENCODER_COLLAPSE) * 2
 
 
 # -- tables --------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_layers_with_their_sum_and_reading(run: Run) -> None:
     assert list(rows) == ["z1", "z2", "z3", "all"]
     assert (rows["z1"]["trusted"], rows["z3"]["trusted"]) == ("4/4", "0/4")
     assert rows["z3"]["p(z|x)"] == "8 of 8" and rows["z3"]["q"] == "0 of 8"
-    assert rows["z3"]["reading"] == f"{ENCODER_COLLAPSE} 4/4" and rows["z1"]["reading"] == f"{IN_USE} 4/4"
+    assert rows["z3"]["cause"] == f"{ENCODER_COLLAPSE} 4/4" and rows["z1"]["cause"] == f"{IN_USE} 4/4"
     assert rows["z1"]["± in a seed"] == "0.25"
     sums = [sum(float(rows[name][key].split()[0]) for name in ("z1", "z2", "z3")) for key in ("G", "G exact")]
     assert sums == pytest.approx([float(rows["all"][key].split()[0]) for key in ("G", "G exact")], abs=0.021)
@@ -352,5 +352,5 @@ def test_results_keep_the_new_tables_and_figures(tmp_path: Path) -> None:
     measure_further(run)
     text = write_results(run.path, tmp_path / "to").read_text(encoding="utf-8")
     assert "[tables/gap.csv](tables/gap.csv)" in text and "The gap between" in text
-    for file in ("tables/gap.csv", "figures/gap-curves.svg", "figures/gap-layers.svg", "figures/gap-causes.svg"):
+    for file in ("tables/gap.csv", "figures/gap-curves.png", "figures/gap-layers.png", "figures/gap-causes.png"):
         assert (tmp_path / "to" / file).is_file() and file in text

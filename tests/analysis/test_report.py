@@ -263,9 +263,9 @@ def test_bounds_on_other_data_are_not_compared(tmp_path: Path) -> None:
     one, two = (run.path for run in load_runs(tmp_path / "own"))
     assert "ELBO  " in compare_text(one, one)
     text = compare_text(one, two)
-    assert "ELBO and L_K are left out, as they do not compare" in text and "ELBO  " not in text
+    assert "ELBO and L_K are left out, since they do not compare" in text and "ELBO  " not in text
     (_, sentence) = summary(open_study(tmp_path / "own"))
-    assert sentence.startswith("The bounds of these runs compare only where they are alike")
+    assert sentence.startswith("The bounds of these runs compare only where data and distribution of x are the same")
 
 
 def test_compare_wants_single_runs(depth_directory: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from hvae.analysis.activity import read_units
+from hvae.analysis.activity import cause
 from hvae.diagnostics.collapse import UnitActivity, activity, share_interval
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
@@ -67,12 +67,12 @@ def stack(up: list[object], down: list[object]) -> HVAE:
 def test_an_encoder_that_is_stuck_is_told_from_a_model_that_does_not_care() -> None:
     """The same encoder, q(z2|z1) = N(0, 1); one decoder uses z2, the other does not."""
     up = [link([[0.7, 0.3]], 0.2), STUCK]
-    for down, reading in ((DOWN_USED, ENCODER_COLLAPSE), (DOWN_UNUSED, MODEL_COLLAPSE)):
+    for down, expected in ((DOWN_USED, ENCODER_COLLAPSE), (DOWN_UNUSED, MODEL_COLLAPSE)):
         model = stack(up, down)
         x = data(model)
         found = annealed(model, x)
-        words = {name: read_units(units.posterior, units.encoder) for name, units in found.items()}
-        assert words == {"z1": IN_USE, "z2": reading}
+        words = {name: cause(units.posterior, units.encoder) for name, units in found.items()}
+        assert words == {"z1": IN_USE, "z2": expected}
         for name in ("z1", "z2"):
             assert holds(found[name].posterior[0], exact_share(model, x, name))
         assert holds(found["z1"].encoder[0], max(gaussian_shares(x.numpy() @ [0.7, 0.3], 0.2)))
@@ -85,7 +85,7 @@ def test_units_are_told_apart_within_a_layer() -> None:
     down = [root([1, 1, 1, 1]), link([[1, 0, 0, 0], [0, 1, 0, 0]], 0.2)]
     up = [link([[0.8, 0], [0, 0], [0, 0], [0.5, 0]], [0.2, 1, 1, 0.8])]
     found = annealed(stack(up, down), data(stack(up, down)), n_chains=128)["z1"]
-    words = [read_units(found.posterior[u : u + 1], found.encoder[u : u + 1]) for u in range(4)]
+    words = [cause(found.posterior[u : u + 1], found.encoder[u : u + 1]) for u in range(4)]
     assert words == [IN_USE, ENCODER_COLLAPSE, MODEL_COLLAPSE, ENCODER_ALONE]
 
 
@@ -147,7 +147,7 @@ def test_what_moves_the_variance_alone_is_used() -> None:
     assert np.abs(moments[1]).max() < 1e-12
     between, within = np.var(moments[2], ddof=1), np.mean(moments[4] - moments[2] ** 2)
     assert holds(found.posterior[0], between / (between + within)) and found.posterior[0, 0] > 0.5
-    assert read_units(found.posterior, found.encoder) == ENCODER_COLLAPSE
+    assert cause(found.posterior, found.encoder) == ENCODER_COLLAPSE
 
 
 def exact_draws(n: int, n_chains: int) -> tuple[HVAE, HVAE, Tensor, dict[str, Tensor]]:
@@ -286,7 +286,7 @@ def test_doubted_chains_leave_the_reading_open() -> None:
     assert "the chains of 60 of 60 images have an effective sample size of 20 or less" in said
     for name, word in (("z1", IN_USE), ("z2", ENCODER_COLLAPSE)):
         before, after = (
-            read_units(found[f"posterior_share/{name}"], found[f"encoder_share/{name}"]) for found in (sure, doubted)
+            cause(found[f"posterior_share/{name}"], found[f"encoder_share/{name}"]) for found in (sure, doubted)
         )
         assert (before, after) == (word, UNDECIDED)
         low, middle, high = doubted[f"posterior_share/{name}"][0]
@@ -317,5 +317,5 @@ def test_ladders_too() -> None:
     x = data(model)
     found = annealed(model, x)
     assert not isinstance(model.posterior, NetworkPosterior)
-    assert read_units(found["z2"].posterior, found["z2"].encoder) == IN_USE
+    assert cause(found["z2"].posterior, found["z2"].encoder) == IN_USE
     assert holds(found["z2"].posterior[0], exact_share(model, x, "z2"))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.diagnostics.consistency import chain
 from hvae.evidence import HVAE
+from hvae.experiments.shared.consistency.chain import chain
 from hvae.families import Bernoulli, Categorical, Family
 from hvae.likelihood.sandwich import simulate
 from hvae.network import BeliefNetwork, Conditional

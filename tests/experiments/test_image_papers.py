@@ -1,5 +1,6 @@
 """Papers on images: what is read of a run against its arrays, which runs a printed number names, settings by hand."""
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +16,16 @@ from hvae.analysis.measures import elbo, looseness
 from hvae.analysis.study import open_study
 from hvae.analysis.tables.published import grid_table, held
 from hvae.experiments import burda_tables, lucas_ppca, sonderby_depth
-from hvae.experiments.burda_tables import claims as tables
 from hvae.experiments.burda_tables.claims import IWAE, VAE, label, turn
 from hvae.experiments.burda_tables.curves import histogram
-from hvae.experiments.lucas_ppca import claims as lucas
-from hvae.experiments.sonderby_depth import claims as ladders
 from hvae.schedules import Constant, LinearWarmup
 from tests.analysis.fabricate import fabricate
+
+tables, lucas, ladders = (
+    importlib.import_module(f"hvae.experiments.{name}.claims")
+    for name in ("burda_tables", "lucas_ppca", "sonderby_depth")
+)
+"""the modules; each experiment has a tuple of this name"""
 
 Runs = Mapping[str, LoadedRun]
 

@@ -148,7 +148,7 @@ def test_the_page_shows_what_was_measured_beside_each_run(root: Path, tmp_path: 
     assert main(["report", str(root / "objectives"), "--to", str(tmp_path / "kept")]) == 0
     page = (tmp_path / "kept" / "README.md").read_text()
     assert "right on 97.5 % of the test images" in page and "Gaussian stack" in page
-    assert (tmp_path / "kept" / "figures" / "consistency-distances.svg").stat().st_size > 0
+    assert (tmp_path / "kept" / "figures" / "consistency-distances.png").stat().st_size > 0
     assert (tmp_path / "kept" / "figures" / "consistency-samples.png").stat().st_size > 0
     rows = (tmp_path / "kept" / "tables" / "consistency.csv").read_text().splitlines()
     assert len(rows) == 1 + 5 * sum(len(c.training.seeds) for c in objectives.configs("demo").values())

@@ -16,7 +16,7 @@ FAULTS = (
         "chain-throws-the-same-coins",
         "every step of the encode-decode chain takes the same noise",
         Change(
-            "hvae.diagnostics.consistency:chain",
+            "hvae.experiments.shared.consistency.chain:chain",
             'rng.noise({**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x), '
             'seed=seed, purpose="encode and decode", step=step, device=str(x.device), dtype=x.dtype)',
             'rng.noise({**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x), '
@@ -28,7 +28,7 @@ FAULTS = (
         "chain-passes-means",
         "the chain decodes to the mean of x in place of a draw",
         Change(
-            "hvae.diagnostics.consistency:chain",
+            "hvae.experiments.shared.consistency.chain:chain",
             'decoder.family("x").draw(distribution, noise["x"])',
             'decoder.family("x").mean(distribution)',
         ),
@@ -37,7 +37,7 @@ FAULTS = (
     Fault(
         "chain-stands-still",
         "every step encodes the first x again",
-        Change("hvae.diagnostics.consistency:chain", "x.unsqueeze", "found.get(marks[0], x).unsqueeze"),
+        Change("hvae.experiments.shared.consistency.chain:chain", "x.unsqueeze", "found.get(marks[0], x).unsqueeze"),
         (CONSISTENCY,),
     ),
     Fault(

@@ -162,7 +162,9 @@ FAULTS = (
     Fault(
         "strangers-take-the-nearest-row",
         "an image to which nothing was fitted is given the parameters of another",
-        Change("hvae.posterior:Rows.forward", "(self.keys[row] - key).abs() <= self.tolerance", "key == key"),
+        Change(
+            "hvae.diagnostics.unamortised:Rows.forward", "(self.keys[row] - key).abs() <= self.tolerance", "key == key"
+        ),
         ("tests/test_posterior.py::test_an_image_that_was_not_stored_has_no_outputs",),
     ),
     Fault(

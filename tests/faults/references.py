@@ -171,11 +171,11 @@ FAULTS = (
     ),
     Fault(
         "best-bound-untempered",
-        "exact inference forgets that a dear layer has a flatter posterior",
+        "exact inference forgets that a layer with a large β has a flatter posterior",
         Change(
             "hvae.experiments.conjecture.enumeration:Tables._scores",
-            "thresholds[layer] * found[-1].logsumexp(-1)",
-            "(thresholds[layer] * found[-1]).logsumexp(-1)",
+            "beta[layer] * found[-1].logsumexp(-1)",
+            "(beta[layer] * found[-1]).logsumexp(-1)",
         ),
         (
             "tests/experiments/conjecture/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",
@@ -194,7 +194,7 @@ FAULTS = (
     # what a needed layer may cost
     Fault(
         "worth-of-every-coin",
-        "z2 is said to be worth what ties a group to all others, its own bernoulli left out",
+        "z2 is said to be worth what ties a group to all others, its own units left out",
         Change("hvae.experiments.conjecture.grouped:log_groups", "axis != group", "axis == group"),
         (
             "tests/experiments/conjecture/test_thresholds.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",
@@ -202,7 +202,7 @@ FAULTS = (
     ),
     Fault(
         "local-threshold-of-fair-coins",
-        "the local threshold takes the bernoulli of z1 for fair ones when it reads x",
+        "the local threshold takes the Bernoulli units of z1 for fair ones when it reads x",
         Change("hvae.experiments.conjecture.grouped:local_threshold", "tables.down[0].mT + prior", "tables.down[0].mT"),
         (
             "tests/experiments/conjecture/test_thresholds.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",
@@ -218,7 +218,7 @@ FAULTS = (
     ),
     Fault(
         "search-forgets-its-neighbours",
-        "each beta_power is trained again from the first stack known, not from the best of all thresholds",
+        "each β is trained again from the first stack known, not from the best of all",
         Change(
             "hvae.experiments.conjecture.thresholds:Search.best",
             "max(self._known[teacher], key=lambda solution: solution.value(beta))",

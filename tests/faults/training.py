@@ -131,7 +131,7 @@ FAULTS = (
         "a-removed-unit-weighs",
         "a unit that is removed still counts in the log-densities",
         Change(
-            "hvae.families.removed:Removed.unit_log_prob",
+            "hvae.experiments.burda_tables.removed:Removed.unit_log_prob",
             "self.family.unit_log_prob(distribution, value).masked_fill(self.removed, 0.0)",
             "self.family.unit_log_prob(distribution, value)",
         ),

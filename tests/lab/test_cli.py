@@ -15,7 +15,7 @@ import yaml
 
 from hvae.lab import cli, experiment
 from hvae.lab.cli import main
-from hvae.lab.config import RunConfig
+from hvae.lab.config import ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run, find_runs
 
 REPO = Path(__file__).parents[2]
@@ -144,6 +144,41 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert re.search(rf"Example: hvae\s+{command}", out)
     assert " at 0x" not in out
+
+
+def test_the_help_of_train_is_grouped_and_begins_with_the_options_of_the_first_example(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    head, *groups = re.split(
+        r"^(?:where and how|data|model|objective|training|evaluation):\n", text, flags=re.MULTILINE
+    )
+    listed = [re.findall(r"^  --([\w.-]+)", group, flags=re.MULTILINE) for group in groups]
+    assert [options[0] for options in listed] == [
+        "label", "data.name", "model.latents", "objective.beta", "training.n_steps", "evaluation.n_images",
+    ]  # fmt: skip
+    assert listed[2][1] == "model.hidden" and "--config FILE" in head
+    knobs = {f"{section}.{knob}" for section, values in json.loads(RunConfig().to_json()).items() for knob in values}
+    assert knobs == {option for options in listed for option in options if "." in option}
+    for default in ('(default: ["gaussian"])', "(default: 0.002)", "(default: false)", "also written ladder"):
+        assert default in " ".join(text.split())
+
+
+def test_a_ladder_is_the_top_down_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line, from files and from Python: one digest, so one directory."""
+    top_down = RunConfig.from_dict({"model": {"order": "top-down"}})
+    (tmp_path / "f.yaml").write_text("model: {order: ladder}\n")
+    (tmp_path / "f.json").write_text('{"model": {"order": "ladder"}}')
+    for arguments in (["--model.order=ladder"], ["--config=f.yaml"], ["--config=f.json"]):
+        assert _sections(_printed_config(capsys, *arguments)) == top_down
+    assert ModelConfig(order="ladder").order == "top-down"
+    for ladder in (RunConfig(model=ModelConfig(order="ladder")), RunConfig.from_json('{"model": {"order": "ladder"}}')):
+        assert ladder == top_down and ladder.digest == top_down.digest and "ladder" not in ladder.to_json()
+        assert Run.directory(tmp_path, "own", "mine", ladder) == Run.directory(tmp_path, "own", "mine", top_down)
 
 
 def _printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -293,13 +328,13 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
     bernoulli = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
     with monkeypatch.context() as quick:
         quick.setattr(cli, "_show", lambda *arguments: None)
-        assert main(["train", *TINY, *bernoulli, "--label=coins"]) == 0
+        assert main(["train", *TINY, *bernoulli, "--label=bernoulli"]) == 0
     (run,) = find_runs(tmp_path / "runs")
     capsys.readouterr()
     assert main(["evaluate", str(run.path), "--likelihood=annealed", *MEASUREMENT]) == 2
     out, err = capsys.readouterr()
     (sentence,) = (line for line in err.splitlines() if line.startswith("hvae: "))
-    assert sentence.startswith("hvae: Bernoulli units has no annealed numbers: z1 and z2 are discrete") and run.done
+    assert sentence.startswith("hvae: bernoulli has no annealed numbers: z1 and z2 are discrete") and run.done
     said = sentence.partition("numbers: ")[2]
     assert said in str(run.load_arrays("annealed")["refused"][0])
     flat = " ".join(out.split())

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
-from hvae.diagnostics.consistency import chain
 from hvae.evidence import HVAE
+from hvae.experiments.shared.consistency.chain import chain
 from hvae.lab.evaluation.replicas import Arrays
 from hvae.likelihood.sandwich import simulate
 from hvae.numerics import FloatArray, frechet_interval, frechet_of_samples

@@ -1,7 +1,6 @@
 """Features of images: the last hidden layer of a classifier that an experiment trains on the labels.
 
-An experiment whose runs are compared by the agreement of encoder and decoder measures it, in these features, beside
-its runs (`parts`).
+An experiment that compares the agreement of encoder and decoder measures it in these features (`parts`).
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +22,7 @@ def parts(
 ) -> dict[str, Callable[[], Any]]:  # fmt: skip
     """`classifier` (weights, accuracy, the distance of two halves of the test images), then a part for every run.
 
-    All runs have the data of the first. A part holds the distances of `distances` and what
-    ``further`` finds.
+    All runs have the data of the first. A part holds the distances of `distances` and the arrays of ``further``.
     """
     from hvae.experiments.shared.consistency.distances import consistency as distances
     from hvae.lab.completion import load_data

@@ -10,8 +10,8 @@ FIGURES = (
         "consistency-distances",
         "Do encoder and decoder agree?",
         "Squared Fréchet distance between single-shot samples, the limit of the chain z ~ q(z|x), x' ~ p(x|z) and test "
-        "images, equal numbers of each, in the features of the experiment's classifier; one point per replica, "
-        "corrected for the number of images, with its 95 % bootstrap interval. Dashed: two halves of the test images, "
+        "images, equal numbers of each, in the features of the experiment's classifier. One point per replica with its "
+        "95 % bootstrap interval, corrected for the number of images. Dashed: two halves of the test images, "
         "uncorrected. Linear below that, logarithmic beyond.",
         distances,
         "",
@@ -29,14 +29,13 @@ FIGURES = (
 SECTION = Section(
     "consistency",
     "Objectives side by side",
-    "Mean over replicas ± half-width of the 95 % t-interval over replicas. CPU time is the number of steps times "
-    "a cost per step that was measured once, all replicas together. L_K − ELBO is a lower estimate of the gap. "
-    "Active layers are those of the verdict below; “I, top” is the information of the top layer about the image, "
-    "as “Every layer” has it. Fréchet distances are squared, of equal numbers of images, in features of the "
-    "experiment’s own classifier, and corrected for the number of images, so that they may fall below 0: between "
-    "the limit of the chain z ~ q(z|x), x′ ~ p(x|z), single-shot samples and test images, and of the chain from "
-    "itself: at half its length, and from single-shot samples as its start. Every replica is in "
-    "tables/consistency.csv, the uncorrected distance beside it.",
+    "Mean over replicas ± half-width of the 95 % t-interval over replicas. CPU time is the number of steps times a "
+    "cost per step, measured once, all replicas together. L_K − ELBO is a lower estimate of the gap. Active layers are "
+    "those of the verdict below. “I, top” is the information of the top layer about the image, as in “Every layer”. "
+    "Fréchet distances are squared, of equal numbers of images, in features of the experiment’s own classifier. They "
+    "are corrected for the number of images, so they may fall below 0. They compare the limit of the chain z ~ q(z|x), "
+    "x′ ~ p(x|z), single-shot samples and test images. They also compare the chain with itself: at half its length, "
+    "and started from single-shot samples. Every replica is in tables/consistency.csv, with the uncorrected distance.",
     consistency_tables,
     consistency_csv,
     FIGURES,

@@ -16,11 +16,11 @@ DISTANCES = {
     "settling": "step T/2 – step T",
     "starts": "two starts",
 }
-"""key in `beside` -> what lies so far apart"""
+"""key of a distance -> the two ends of it"""
 
 
 def compared(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
-    """The runs whose consistency was measured."""
+    """The runs with measured consistency."""
     return [run for run in runs if "limit-shot" in run.beside]
 
 
@@ -78,7 +78,7 @@ def consistency_csv(study: Study) -> dict[str, str]:
 
 
 def consistency_summary(study: Study) -> list[str]:
-    """How good the classifier is, how far halves of the test images lie apart, and whether the chains came to rest."""
+    """Accuracy of the classifier, distance of two halves of the test images, and whether the chains came to rest."""
     runs, classifier = compared(study.runs), study.measured.get("classifier")
     if not runs or classifier is None:
         return []
@@ -88,7 +88,7 @@ def consistency_summary(study: Study) -> list[str]:
     moving = [run.title for run in runs if _still_moving(run.beside, plain)]
     found = [
         f"Fréchet distances are of {n} images against {n}, in features of a classifier that is right on "
-        f"{100 * float(classifier['test_accuracy']):.1f} % of the test images; two halves of the test images lie "
+        f"{100 * float(classifier['test_accuracy']):.1f} % of the test images. Two halves of the test images lie "
         f"{number(middle)} [{number(low)}, {number(high)}] apart, uncorrected {number(plain)}."
     ]
     rule = (
@@ -100,6 +100,6 @@ def consistency_summary(study: Study) -> list[str]:
     return [*found, f"{len(runs) - len(moving)} of {len(runs)} chains came to rest ({rule}); not {', '.join(moving)}."]
 
 
-def _still_moving(beside: Arrays, floor: float) -> bool:
-    moved = max(float(np.nanmean(beside[key][:, 1])) for key in ("settling", "starts"))
-    return moved > max(floor, 0.1 * float(np.nanmean(beside["limit-shot"][:, 1])))
+def _still_moving(distances: Arrays, floor: float) -> bool:
+    moved = max(float(np.nanmean(distances[key][:, 1])) for key in ("settling", "starts"))
+    return moved > max(floor, 0.1 * float(np.nanmean(distances["limit-shot"][:, 1])))

@@ -1,9 +1,7 @@
-"""What a training costs, and what a step of each arm of `objectives` costs.
+"""The CPU time of a training step, and of a step of each arm of `objectives`.
 
-Measured by `python -m hvae.experiments.shared.costs`.
-
-That is kept: a configuration reads its number of steps from here, so the same command names the same runs on every
-machine.
+`python -m hvae.experiments.shared.costs` measures them, and the result is committed. A configuration reads its number
+of steps from here, so one command names the same runs on every machine.
 """
 
 import dataclasses
@@ -42,9 +40,8 @@ ROUNDS, SPANS, SPAN = 4, 3, 20
 def step_seconds(configs: Mapping[str, RunConfig], data_dir: Path | None = None) -> dict[str, list[float]]:
     """CPU seconds of a training step of every run, one value of each round: the least over its spans of steps.
 
-    CPU time of a machine that does other work is too high by what the other work slows it, never too low: hence the
-    least; and all runs in turn, so that what slows the machine for a while slows all of them, and a ratio of two runs
-    is one of the same round.
+    Other work on the machine makes CPU time too high, never too low: hence the least. All runs are timed in turn, so
+    a slow phase of the machine slows all of them. A ratio of two runs is of one round.
     """
     from hvae.lab.completion import load_data
 

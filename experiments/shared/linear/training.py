@@ -140,7 +140,7 @@ def train_stacks(
 
 
 def _log_density(spread: Tensor, units: int, log_variance: Tensor) -> Tensor:
-    """E log N(·; 0, e^{log_variance} I) of so many units whose expected square is ``spread``."""
+    """E log N(·; 0, e^{log_variance} I) of so many units with the expected square ``spread``."""
     return -(spread * (-log_variance).exp() + units * (log_variance + LOG_2PI)) / 2
 
 

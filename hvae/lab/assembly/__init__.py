@@ -1,4 +1,4 @@
-"""From configuration to objects. The only room that knows both."""
+"""From configuration to objects. Only this room knows both."""
 
 from hvae.lab.assembly.checks import check_batch_size as check_batch_size
 from hvae.lab.assembly.checks import check_observation as check_observation

@@ -1,4 +1,4 @@
-"""What a configuration cannot know before it meets its data."""
+"""Checks of a configuration that need the data."""
 
 from hvae.data import Dataset
 from hvae.errors import ConfigError
@@ -6,7 +6,7 @@ from hvae.lab.config import ModelConfig
 
 
 def check_observation(config: ModelConfig, data: Dataset) -> None:
-    """Refuse a distribution of x that cannot have made the data."""
+    """Refuse a distribution of x that cannot produce the data."""
     if config.observation == "bernoulli" and data.kind != "binary":
         binarise = "" if data.kind == "real" else f", or binarise the images with data.name {data.name}:dynamic"
         if data.kind == "grey" and data.name.endswith("-grey"):
@@ -36,7 +36,7 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
 
 
 def check_image(config: ModelConfig, data: Dataset) -> None:
-    """Refuse convolutions over what is no image, or one too small for them."""
+    """Refuse convolutions over data that are no images, or too small ones."""
     if "convolutional" not in config.nets:
         return
     if len(data.image_shape) != 2:
@@ -53,7 +53,7 @@ def check_image(config: ModelConfig, data: Dataset) -> None:
 
 
 def check_batch_size(batch_size: int, data: Dataset) -> None:
-    """Refuse a batch that the training images do not fill."""
+    """Refuse a batch larger than the training set."""
     if batch_size > len(data.train):
         raise ConfigError(
             f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "

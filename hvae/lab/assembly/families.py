@@ -12,7 +12,7 @@ from hvae.lab.config import LatentFamily, ModelConfig
 
 
 def latent_family(config: ModelConfig, kind: LatentFamily, units: int, source: torch.Generator) -> Family:
-    """The family of a layer: what weights it has of its own are drawn from ``source``."""
+    """The family of a layer. Its own weights, if it has any, are drawn from ``source``."""
     variance = config.latent_variance
     match kind:
         case "gaussian":
@@ -42,13 +42,13 @@ UNIT: Mapping[LatentFamily, LatentFamily] = {
     "maf": "gaussian",
     "nsf": "gaussian",
 }
-"""the factorised kin of a family with weights, or components, of its own"""
+"""family with its own weights or components -> the factorised one of the same values"""
 
 
 def prior_family(config: ModelConfig, kind: LatentFamily, source: torch.Generator) -> Family:
-    """The family of p(zL): N(0, I) is mean 0 and log-variance 0, fixed or learned.
+    """The family of p(zL). N(0, I) is mean 0 and log-variance 0, fixed or learned.
 
-    A standard prior is of the factorised kin, which has no weights of its own that would learn to be something else.
+    A standard prior is factorised, so that it has no weights that could learn another distribution.
     """
     config = replace(config, latent_variance="network")
     return latent_family(

@@ -1,4 +1,4 @@
-"""The nets of a stack: what stands between layer l-1 and l, upward and downward."""
+"""The nets of a stack, between layer l-1 and layer l, upward and downward."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,10 +28,9 @@ class Nets:
     source: torch.Generator
 
     def upward(self, layer: int, n_in: int, family: Family, crossed: tuple[int, ...] = ()) -> nn.Sequential:
-        """From ``n_in`` numbers to the encoder's distribution of layer ``layer`` (0 is z1), with the cures that act on
-        it.
+        """From ``n_in`` numbers to the encoder's distribution of ``layer`` (0 is z1), with the cures on its outputs.
 
-        ``crossed`` are hidden widths before its own, of the layers that x crosses where it is a parent of z2 and above.
+        ``crossed`` are hidden widths before its own, of the layers that x crosses as a parent of z2 and above.
         """
         widths, n_outputs = (*crossed, *self._own(self.config.hidden, layer)), family.n_outputs
         match self._own(self.config.nets, layer):
@@ -52,7 +51,7 @@ class Nets:
         return net
 
     def downward(self, layer: int, n_in: int, family: Family) -> nn.Sequential:
-        """From ``n_in`` numbers of the layers from ``layer`` up to the decoder's distribution of what stands below."""
+        """From ``n_in`` numbers of the layers above to the decoder's distribution of the variable below them."""
         widths, n_outputs = self._own(self.config.hidden, layer)[::-1], family.n_outputs
         match self._own(self.config.nets, layer):
             case "convolutional":

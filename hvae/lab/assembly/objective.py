@@ -1,4 +1,4 @@
-"""What is maximised, and by which draws."""
+"""The objective, and the draws that its gradient follows."""
 
 from hvae.evidence import HVAE
 from hvae.families import Discrete, Relaxation
@@ -44,9 +44,9 @@ def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objectiv
 
 
 def relax(model: HVAE, config: ObjectiveConfig) -> HVAE:
-    """The model, whose encoder in training mode draws its discrete layers as ``config.gradient`` follows them.
+    """The model; in training mode its encoder now draws discrete layers as ``config.gradient`` needs them.
 
-    Raises `UnsuitedError` where there are none, or their units are drawn one after another.
+    Raises `UnsuitedError` where there are no discrete layers, or their units are drawn one after another.
     """
     if config.gradient in RELAXED:
         refused = relaxation_refusal(f"the gradient is {config.gradient}", model_traits(model).layers)

@@ -1,15 +1,15 @@
 """The posterior of a stack: one order of inference, the same layers.
 
-The net of layer l has the hidden widths ``model.hidden[l-1]``. In the orders whose upper layers see x themselves, x
-crosses in each of their nets the hidden layers that it crosses on its way up elsewhere, ``hidden[0]`` to
-``hidden[l-1]`` one after the other: so no layer reads x through a net that was made for a few latents.
+The net of layer l has the hidden widths ``model.hidden[l-1]``. In some orders upper layers see x themselves. Then
+their nets have the hidden layers that x crosses on its way up in other orders, ``hidden[0]`` to ``hidden[l-1]``. So no
+layer sees x through a net that is sized for a few latents.
 """
 
 from collections.abc import Callable, Sequence
 
 from hvae.families import Family
 from hvae.lab.assembly.nets import Nets
-from hvae.lab.config import ModelConfig, Order, per_layer
+from hvae.lab.config import ModelConfig, OrderName, per_layer
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior, alone, shared
 
@@ -31,7 +31,7 @@ def build_upward(
     return conditionals
 
 
-def visited_in(order: Order, upward: BeliefNetwork) -> Posterior:
+def visited_in(order: OrderName, upward: BeliefNetwork) -> Posterior:
     """q(z | x): the conditionals ``upward`` themselves, or merged with the decoder's from the top down."""
     match order:
         case "top-down":

@@ -31,7 +31,7 @@ def latent_names(config: ModelConfig) -> tuple[str, ...]:
 def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     """The stack of ``config`` for ``data``, initialised from ``seed``.
 
-    Raises `ConfigError` where the observation's family does not fit the data.
+    Raises `ConfigError` where the distribution of x does not fit the data.
     """
     check_observation(config, data)
     check_image(config, data)
@@ -65,8 +65,8 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
 def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Dataset, seed: int) -> Conditional:
     """``p(z_L) = 1/C Σ_c q(z_L | u_c)`` (Tomczak and Welling 2018, equation 9), q the last of ``upward``, shared.
 
-    A pseudo-input u_c holds a value of every parent of z_L in the encoder. It starts as a training image, drawn at
-    random, beside draws of the standard distributions of latent parents.
+    A pseudo-input u_c has a value for every parent of z_L in the encoder. It starts as a training image, drawn at
+    random; for latent parents, as a draw from their standard distribution.
     """
     top, n = upward[-1], config.n_pseudo_inputs
     assert isinstance(top.family, families.DiagonalGaussian)
@@ -84,7 +84,7 @@ def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Datase
 
 
 def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
-    """Output bias at the data's mean: its logit for Bernoulli units (clamped to ±5), itself for Gaussians."""
+    """Output bias at the data's mean: its logit (clamped to ±5) for a Bernoulli observation, otherwise itself."""
     mean: Tensor = data.train.mean(0)
     assert isinstance(conditional.net, nn.Sequential)
     bias = conditional.net[-1].bias

@@ -8,13 +8,13 @@ from hvae.lab.config import TrainingConfig
 
 
 def trainable(config: TrainingConfig, model: HVAE) -> Callable[[int], Collection[str]]:
-    """Step -> names of the weights that it trains; all of them, but for the first, aggressive steps.
+    """Step -> names of the weights that it trains: all of them, except in the first, aggressive steps.
 
-    Aggressive training (He et al. 2019, algorithm 1) lets the encoder catch up with the decoder, which moves at every
-    ``aggressive_every``-th step only; with ``aggressive_layers`` so does the encoder of every other layer. In the
-    paper the encoder rests when the decoder moves, and the phase ends as the mutual information of a validation set
-    stops climbing; here the encoder goes on, and the phase is ``aggressive_steps`` long.
-    Raises `ConfigError` for a layer without an encoder of its own.
+    Aggressive training (He et al. 2019, algorithm 1) lets the encoder catch up: the decoder moves only at every
+    ``aggressive_every``-th step. With ``aggressive_layers``, the encoder of other layers also waits for these steps. In
+    the paper the encoder rests when the decoder moves; here it goes on. There the phase ends when the mutual
+    information of a validation set stops rising; here after ``aggressive_steps``.
+    Raises `ConfigError` for a layer without its own encoder.
     """
     owners = model.owners
     everything = frozenset(owners)
@@ -22,7 +22,7 @@ def trainable(config: TrainingConfig, model: HVAE) -> Callable[[int], Collection
     for name in wanted:
         if name not in owners.values():
             raise ConfigError(
-                f"training.aggressive_layers names layer {name.removeprefix('z')}, whose encoder has no weights of "
+                f"training.aggressive_layers names layer {name.removeprefix('z')}, but its encoder has no weights of "
                 "its own; leave it out, or give [] for the whole encoder."
             )
     restless = frozenset(w for w, owner in owners.items() if (owner in wanted if wanted else owner != DECODER))

@@ -1,11 +1,11 @@
-"""Every knob of a run, as nested frozen dataclasses.
+"""Every setting of a run, as nested frozen dataclasses.
 
-A `RunConfig` is complete: two equal configurations are the same run and share a directory, named
-by `RunConfig.digest`. What does not change the numbers' meaning (device, threads, where data lie)
-is no part of it. The JSON form is strict: an unknown key, a missing type or a value out of range
-is refused with one sentence.
+A `RunConfig` is complete. Two equal configurations are the same run and share a directory, named by
+`RunConfig.digest`. Settings that do not change the meaning of numbers (device, threads, folder of
+the data) are no part of it. The JSON form is strict: an unknown key, a wrong type or a value out of
+range is refused with one sentence.
 
-Per-layer knobs take one entry for all latent layers or one entry per layer, z1 first.
+Settings per layer take one entry for all latent layers, or one entry per layer, z1 first.
 """
 
 from hvae.lab.config.checks import per_layer as per_layer
@@ -16,6 +16,7 @@ from hvae.lab.config.model import MERGING as MERGING
 from hvae.lab.config.model import LatentFamily as LatentFamily
 from hvae.lab.config.model import ModelConfig as ModelConfig
 from hvae.lab.config.model import Order as Order
+from hvae.lab.config.model import OrderName as OrderName
 from hvae.lab.config.objective import GAMES as GAMES
 from hvae.lab.config.objective import RELAXED as RELAXED
 from hvae.lab.config.objective import ObjectiveConfig as ObjectiveConfig

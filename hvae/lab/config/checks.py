@@ -1,4 +1,4 @@
-"""What the parts of a configuration check alike."""
+"""Checks that the parts of a configuration share."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ def require(condition: bool, sentence: str) -> None:
 
 
 def per_layer(name: str, entries: tuple[T, ...], n_layers: int) -> tuple[T, ...]:
-    """One entry per latent layer: a single entry is repeated; any other count must be exact."""
+    """One entry per latent layer: a single entry is repeated, any other count must match."""
     if len(entries) == 1:
         return entries * n_layers
     require(

@@ -1,4 +1,4 @@
-"""The knobs of the images that a run sees."""
+"""Settings of the data."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,14 @@ class DataConfig:
     """Which images a run sees."""
 
     name: str = "digits-threshold"
-    """a name from `hvae data list`, or a path to a .npy / .npz file; append :dynamic or :threshold to binarise"""
+    """data set: a name from `hvae data list`, or the path of a .npy or .npz file; append :dynamic or :threshold to
+    binarise"""
     n_train: int = 0
-    """training images, drawn at random with `seed`; 0 takes all"""
+    """number of training images, drawn at random with `data.seed`; 0 takes all"""
     n_test: int = 0
-    """test images, drawn at random with `seed`; 0 takes all"""
+    """number of test images, drawn at random with `data.seed`; 0 takes all"""
     seed: int = 0
-    """seed of the subsets, of the split of a file without one, and of the once-binarised test images"""
+    """seed of these subsets, of the test split of a file without one, and of test images that are binarised once"""
 
     def __post_init__(self) -> None:
         require(self.name != "", "data.name is empty; see `hvae data list`.")

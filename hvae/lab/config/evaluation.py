@@ -1,4 +1,4 @@
-"""The knobs of what is measured."""
+"""Settings of the evaluation."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,26 @@ from hvae.lab.config.checks import require
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured on the finished run, on test images drawn at random with `seed`."""
+    """What is measured of the finished run, on test images drawn at random with `seed`."""
 
     n_images: int = 512
-    """images of the information measures; they are capped at log(n_images) nats"""
+    """test images for the information measures, which cannot exceed log(n_images) nats"""
     max_paths: int = 1024
     """largest number M of sampled paths per image in the nested information bounds"""
     epsilon_nats: float = 0.1
-    """a layer below this is collapsed (verdict threshold)"""
+    """threshold of the verdict in nats; a layer below it is collapsed"""
     n_likelihood: int = 500
-    """images of the likelihood curve"""
+    """test images for the likelihood curve"""
     n_samples: int = 1000
-    """K of the likelihood on all of these images"""
+    """K, importance samples per image for that curve"""
     n_likelihood_deep: int = 0
-    """images of the likelihood at `n_samples_deep`; 0 leaves it out"""
+    """test images for the likelihood at `evaluation.n_samples_deep`; 0 leaves it out"""
     n_samples_deep: int = 5000
     """K of the deep likelihood"""
     n_bootstrap: int = 2000
     """bootstrap resamples of the images behind every interval"""
     seed: int = 0
-    """seed of the choice of images and of all draws"""
+    """seed of the choice of images, and of all draws"""
 
     def __post_init__(self) -> None:
         for knob in ("n_images", "max_paths", "n_likelihood", "n_samples", "n_samples_deep", "n_bootstrap"):

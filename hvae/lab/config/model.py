@@ -1,4 +1,4 @@
-"""The knobs of a stack: decoder, encoder, distributions and nets."""
+"""Settings of the model: decoder, encoder, distributions and nets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Literal
 from hvae.lab.config.checks import per_layer, require
 
 Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
+OrderName = Literal[Order, "ladder"]
+"""what is accepted for an order; ladder is another name of top-down"""
 MERGING = ("top-down", "top-down-shared")
-"""orders whose distributions are products with the decoder's"""
+"""orders in which q of a layer is a product with the decoder's distribution"""
 VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
 """orders in which the encoder's distribution of the top layer is one conditional"""
 LatentFamily = Literal[
@@ -29,18 +31,18 @@ VALUES: Mapping[str, str] = {
     "categorical": "categorical",
     "autoregressive-categorical": "categorical",
 }
-"""what a latent family's values are, where they are not real numbers"""
+"""kind of a latent family's values, where they are not real numbers"""
 REAL = "real numbers"
 MERGED = ("gaussian", "bernoulli", "categorical")
 """distributions that factorise over units, as a ladder's merge and a rate per unit need"""
 CENTRED = ("gaussian", "full-gaussian")
-"""whose first outputs are its mean"""
+"""families that take their mean from the first outputs of the net"""
 FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
-"""orders whose q of the top layer is what its net says"""
+"""orders in which the net alone gives q of the top layer"""
 MOST_FLOOR_NATS = 8.0
-"""least rate a unit up to which a capped variance is above that where log-variances are clamped"""
+"""largest floor per unit; beyond it the cap on a variance would be below the clamp of log-variances"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
-"""whose draws no gradient passes through"""
+"""families with draws that no gradient passes through"""
 ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
@@ -55,58 +57,61 @@ class ModelConfig:
     """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth."""
 
     latents: tuple[int, ...] = (16, 8, 4)
-    """units of each latent layer, z1 first"""
+    """units of each latent layer, z1 first; z1 is next to the image"""
     hidden: tuple[tuple[int, ...], ...] = ((64,),)
-    """hidden widths of the net between layer l-1 and l, seen upward, as in [[64], [32], [16]]; the decoder mirrors
-    them; [[64]] serves every layer, [[]] is linear"""
-    order: Order = "bottom-up"
-    """inference order: bottom-up q(z_l | z_{l-1}); bottom-up-x, which also sees x; mean-field q(z_l | x); the top-down
-    ladder q(z_l | z_{l+1}, x); top-down-shared, which adds natural parameters to the decoder's, the top's included;
-    unamortised, with free parameters for every image, and exact, where a reference knows p(z | x), from Python only"""
+    """hidden widths of each layer's net, z1 first, as in [[64], [32], [16]]; the decoder mirrors them. [[64]] serves
+    every layer; [[]] is linear"""
+    order: OrderName = "bottom-up"
+    """inference order of the encoder. bottom-up: q(z_l | z_{l-1}). bottom-up-x: each layer also sees x. mean-field:
+    q(z_l | x). top-down, also written ladder: q(z_l | z_{l+1}, x). top-down-shared: the encoder's natural parameters
+    are added to the decoder's, also at the top. unamortised (parameters for every image) and exact (a known p(z | x))
+    are for Python only"""
     families: tuple[LatentFamily, ...] = ("gaussian",)
-    """distribution of each latent layer given its parent. Beyond units that are independent given the parent:
-    full-gaussian; autoregressive-*, where each unit also sees those before it; a mixture of Gaussians; the flows maf
-    and nsf"""
+    """distribution of each latent layer given its parent. gaussian, bernoulli, categorical: units are independent given
+    the parent. full-gaussian: full covariance. autoregressive-gaussian, autoregressive-bernoulli,
+    autoregressive-categorical: each unit also sees those before it. mixture: of Gaussians. maf, nsf: flows"""
     encoder_families: tuple[LatentFamily, ...] = ()
-    """distribution of each latent layer in the encoder, where it is to be richer than the decoder's; empty takes
-    `families`"""
+    """distribution of each latent layer in the encoder, where it should be richer than in the decoder; [] takes
+    `model.families`"""
     n_classes: int = 4
-    """states of each unit of a categorical layer"""
+    """states per unit of a categorical layer"""
     n_masked: int = 32
-    """hidden units of the masked net inside an autoregressive, maf or nsf layer"""
+    """hidden units of the masked net in an autoregressive, maf or nsf layer"""
     n_transforms: int = 2
-    """transforms of a maf or nsf layer"""
+    """number of transforms in a maf or nsf layer"""
     n_components: int = 4
-    """Gaussians in a mixture layer"""
+    """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
-    """distribution of x: bernoulli for 0/1 images, gaussian for grey or real values, discretised-logistic for grey
-    values in `n_levels` steps, as 8-bit images are"""
+    """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
+    `model.n_levels` steps, as in 8-bit images"""
     n_levels: int = 256
-    """levels from 0 to 1 of a discretised-logistic observation (17 for digits-grey)"""
+    """number of levels from 0 to 1 of a discretised-logistic observation; 17 for digits-grey"""
     latent_variance: Variance = "network"
-    """variance of Gaussian latents: a head of the net, one learned number a unit, or fixed at 1"""
+    """variance of Gaussian latents. network: an output of the net. learned: one number per unit. fixed: 1"""
     observation_variance: ObservationVariance = "learned"
-    """variance of a Gaussian observation, scale of a discretised-logistic one: as for latents; shared is one learned
-    number for all pixels, of a Gaussian"""
+    """variance of a Gaussian observation, or scale of a discretised-logistic one. network, learned, fixed: as for
+    latents. shared: one learned number for all pixels, Gaussian only"""
     observation_start: float = 1.0
-    """variance of a Gaussian observation at the start, and for good where it is fixed"""
+    """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
     prior: Prior = "standard"
-    """p(zL): N(0, I) (fair Bernoulli units for discrete layers); with learned parameters, of the family of the top
-    layer; or vamp, the mixture that the encoder's top distribution makes of `n_pseudo_inputs` learned inputs"""
+    """prior p(zL). standard: N(0, I), or fair Bernoulli and categorical units. learned: the family of the top layer,
+    with learned parameters. vamp: the mixture of the encoder's top distributions at learned pseudo-inputs"""
     n_pseudo_inputs: int = 50
-    """inputs of a vamp prior"""
+    """number of pseudo-inputs of a vamp prior"""
     nets: tuple[Net, ...] = ("mlp",)
-    """net of each layer, in both directions: mlp; residual, where each hidden layer that keeps its width adds to its
-    input; or convolutional, for z1 and images, with `hidden` as dense layers between channels and latents"""
+    """net of each layer, in encoder and decoder. mlp: a plain one. residual: a hidden layer that keeps its width adds
+    to its input. convolutional: for z1 and images only, with `model.hidden` as dense layers between channels and
+    latents"""
     channels: tuple[int, ...] = (16, 32)
-    """channels of a convolutional net, each at half the resolution of the one before"""
+    """channels of a convolutional net; each entry halves the resolution"""
     generative_skips: bool = False
-    """whether every decoder conditional sees all layers above it and not only the next"""
+    """every decoder layer sees all layers above it, not only the next"""
     normalised_means: tuple[float, ...] = (0.0,)
-    """spread over a batch that the encoder's means are normalised to, unit by unit (in a ladder those of the upward
-    pass, before the merge); 0 leaves them free"""
+    """spread over a batch to which the encoder's means are normalised, per unit; 0 leaves them free. In a ladder: the
+    means of the upward pass, before the merge"""
     floor_nats: float = 0.0
-    """least rate of a Gaussian top layer under N(0, I) for every x, kept by a cap on its variances"""
+    """least rate in nats of the top layer for every x, kept by a cap on its variances; for a Gaussian layer under N(0,
+    I)"""
     activation: tuple[Activation, ...] = ("tanh",)
     """non-linearity of the hidden units"""
     init: tuple[Init, ...] = ("xavier",)
@@ -115,6 +120,8 @@ class ModelConfig:
     """batch normalisation of the hidden layers"""
 
     def __post_init__(self) -> None:
+        if self.order == "ladder":
+            object.__setattr__(self, "order", "top-down")
         n = len(self.latents)
         require(n >= 1, "model.latents is empty; give the units of at least one layer, as in [16, 8, 4].")
         require(min(self.latents) >= 1, f"model.latents is {list(self.latents)}; every layer needs at least 1 unit.")
@@ -140,8 +147,8 @@ class ModelConfig:
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
         require(
             self.order != "unamortised",
-            "model.order is unamortised, whose parameters are those of the training images, so that no test image "
-            "could be measured; train with order mean-field, and fit a posterior to each datum beside its decoder with "
+            "model.order is unamortised, which has parameters for the training images only, so that no test image "
+            "could be measured; train with order mean-field, and fit a posterior to each datum of its decoder with "
             "hvae.diagnostics.unamortised from Python.",
         )
         require(
@@ -153,7 +160,7 @@ class ModelConfig:
             whole = [family for family in dict.fromkeys(getattr(self, knob)) if family not in MERGED]
             require(
                 not whole,
-                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, whose precision-weighted merge is per "
+                f"model.{knob} has {' and '.join(whole)} in a top-down ladder, but its precision-weighted merge is per "
                 "unit; use gaussian, bernoulli or categorical, or order bottom-up.",
             )
         require(
@@ -193,13 +200,11 @@ class ModelConfig:
         self._check_cures()
 
     def _check_vamp(self) -> None:
-        """Refuse what has no one Gaussian conditional at the encoder's top, or one that another distribution would
-        change."""
+        """Refuse a vamp prior unless the encoder's top is one Gaussian conditional of its own input alone."""
         n, top = len(self.latents), (self.distributions_upward[-1], self.families[-1])
         require(
             self.order in VAMP_ORDERS,
-            f"model.prior is vamp, the mixture that the encoder's top distribution makes of inputs, but with "
-            "model.order "
+            "model.prior is vamp, a mixture of the encoder's top distributions at learned inputs, but with model.order "
             f"{self.order} no one conditional of the encoder is that distribution; use {', '.join(VAMP_ORDERS)}.",
         )
         require(
@@ -242,16 +247,14 @@ class ModelConfig:
             require(
                 spread == 0 or family in CENTRED,
                 f"model.normalised_means is {spread:g} for z{layer}, but its distribution in the encoder is {family}, "
-                "whose "
-                f"mean is no output of its net; use {' or '.join(CENTRED)}, or 0 for this layer.",
+                f"and its mean is no output of the net; use {' or '.join(CENTRED)}, or 0 for this layer.",
             )
         if self.floor_nats == 0:
             return
         require(
             self.order in FLOORED,
             f"model.floor_nats is {self.floor_nats}, but in order {self.order} the top distribution is no plain output "
-            "of the "
-            f"encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
+            f"of the encoder's net, which a cap could hold; use {', '.join(FLOORED)}.",
         )
         require(
             (families[-1], self.latent_variance, self.prior) == ("gaussian", "network", "standard"),
@@ -263,7 +266,7 @@ class ModelConfig:
         require(
             self.floor_nats <= most,
             f"model.floor_nats is {self.floor_nats}, more than {MOST_FLOOR_NATS:g} for each of the {self.latents[-1]} "
-            "units of the top layer, whose deviations would be below 2e-4; give less.",
+            "units of the top layer, with deviations below 2e-4; give less.",
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The knobs of what is maximised."""
+"""Settings of the objective."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ Gradient = Literal[
 ]
 ObjectiveName = Literal["elbo", "iwae", "vimco", "tvo", "wake-sleep", "reweighted-wake-sleep", "symmetric"]
 GAMES = ("wake-sleep", "reweighted-wake-sleep", "symmetric")
-"""objectives of two players, decoder and encoder, each with a utility of its own"""
+"""objectives of two players, decoder and encoder, each with its own utility"""
 RELAXED = ("relaxed", "straight-through")
-"""gradients through the draws of discrete layers, biased"""
+"""biased gradients through the draws of discrete layers"""
 GRADIENTS: Mapping[str, tuple[Gradient, ...]] = {
     "elbo": ("pathwise", "sticking-the-landing", "relaxed", "straight-through"),
     "iwae": ("pathwise", "doubly-reparametrised", "relaxed", "straight-through"),
     "tvo": ("pathwise", "covariance"),
 }
-"""the estimators of each objective; pathwise alone for the others"""
+"""the estimators of each objective; pathwise only for the others"""
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,31 @@ class ObjectiveConfig:
     """What is maximised."""
 
     name: ObjectiveName = "elbo"
-    """what is maximised: the ELBO averaged over K samples, the importance-weighted bound of K samples (vimco: with the
-    paper's baseline for discrete layers), the thermodynamic bound, or the utilities of two players, decoder and
-    encoder: wake-sleep, reweighted with K samples, or symmetric, which without labels is wake-sleep"""
+    """what is maximised. elbo: averaged over K samples. iwae: the importance-weighted bound of K samples. vimco: the
+    same, with the paper's baseline for discrete layers. tvo: the thermodynamic bound. wake-sleep, reweighted-wake-sleep
+    (K samples) and symmetric: two utilities, of decoder and encoder; without labels, symmetric is wake-sleep"""
     n_samples: int = 1
-    """K draws a datum"""
+    """number K of draws from q per image"""
     beta: Schedule = field(default_factory=lambda: Constant(1.0))
-    """weight of the rates, a function of the step"""
+    """weight β of the rates; with {"warmup_steps": 500} it rises from 0 to 1 in 500 steps"""
     layer_beta: tuple[float, ...] = (1.0,)
-    """a constant factor on top of beta for each layer"""
+    """constant factor on β for each layer"""
     free_nats: tuple[float, ...] = (0.0,)
-    """rate below which a layer pays nothing (mean over the batch, nats); elbo only"""
+    """rate in nats below which a layer pays nothing, as a mean over the batch; elbo only"""
     unit_free_nats: tuple[float, ...] = (0.0,)
-    """rate below which a unit pays nothing (mean over the batch, nats); elbo and factorised layers only"""
+    """rate in nats below which a unit pays nothing, as a mean over the batch; elbo and factorised layers only"""
     gradient: Gradient = "pathwise"
-    """gradient estimator: pathwise, with the score function for discrete layers; of the same expectation without the
-    score of q, for Gaussian layers: sticking-the-landing (elbo), doubly-reparametrised (iwae); covariance follows no
-    path (tvo); biased, for discrete layers: relaxed (continuous draws, by which what is recorded in training is a
-    surrogate and no bound), straight-through (their gradient, hard draws). What is evaluated are hard draws always"""
+    """gradient estimator. pathwise: with the score function for discrete layers. sticking-the-landing (elbo),
+    doubly-reparametrised (iwae): same expectation without the score of q, for Gaussian layers. covariance (tvo):
+    follows no path. Two are for discrete layers, and biased. relaxed: continuous draws, so bounds recorded in training
+    are surrogates. straight-through: the gradient of relaxed, with hard draws. Evaluation always takes hard draws"""
     temperature: float = 0.5
-    """of the continuous draws behind relaxed and straight-through gradients, only; their bias falls with it (to 0 for
-    relaxed) and their variance rises"""
+    """temperature of the continuous draws behind relaxed and straight-through gradients, only. Lower has less bias
+    (none in the limit, for relaxed) and more variance"""
     partition: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
-    """inverse temperatures of the thermodynamic bound, from 0 up and below 1; tvo only"""
+    """inverse temperatures of the thermodynamic bound, rising from 0 and below 1; tvo only"""
     sleep: float = 0.5
-    """share of dreams in what the encoder learns from; reweighted-wake-sleep only"""
+    """share of the decoder's own samples (dreams) in what the encoder learns from; reweighted-wake-sleep only"""
 
     def __post_init__(self) -> None:
         require(self.n_samples >= 1, f"objective.n_samples is {self.n_samples}; give at least 1.")

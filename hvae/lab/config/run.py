@@ -1,4 +1,4 @@
-"""One run, whole: its parts, what goes together, its JSON and its name."""
+"""One run, complete: its parts, what fits together, its JSON and its digest."""
 
 import dataclasses
 import hashlib
@@ -33,7 +33,7 @@ WORDS = Words(
     shared="model.prior vamp",
     apart="prior learned",
 )
-"""what a configuration calls things: by its keys"""
+"""names of things in a configuration: its keys"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class RunConfig:
         return set(DISCRETE) & set(self.model.distributions_upward)
 
     def _check_suited(self, norm: str) -> None:
-        """Ask of the objective and the model what `Objective.refuse` asks of those that they become."""
+        """The checks that `Objective.refuse` makes of built models, on the settings alone."""
         objective, model = self.objective, self.model
         n, relaxed = len(model.latents), objective.gradient in RELAXED
         downward = per_layer("model.families", model.families, n)
@@ -131,7 +131,7 @@ class RunConfig:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What is maximised, and how fast, from which step on: the first stage and those of `training.then`."""
+        """Objective and learning rate from which step on: the first stage and those of `training.then`."""
         return (Stage(0, self.objective, self.training.learning_rate), *self.training.then)
 
     def stage_at(self, step: int) -> Stage:
@@ -150,9 +150,9 @@ class RunConfig:
     def digest(self) -> str:
         """Eight hexadecimal digits that name what is trained.
 
-        Made of what differs from the defaults: a default that was released never changes its meaning, so this says
-        as much as the whole, and a new knob leaves the runs that do not turn it under their names. How
-        a run is evaluated is left out, so that a change of the evaluation measures it anew and does not train another.
+        It is made of what differs from the defaults. A released default never changes, so this says as much as the
+        whole, and a new setting leaves the digest of older runs as it was. The evaluation is left out: changing it
+        measures the run again and does not train another.
         """
         told = differences(RunConfig.from_json(self.to_json()))
         told.pop("evaluation", None)

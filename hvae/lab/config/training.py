@@ -1,4 +1,4 @@
-"""The knobs of how it is maximised."""
+"""Settings of the training."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,7 +10,7 @@ from hvae.schedules import Constant, Schedule
 
 @dataclass(frozen=True)
 class Stage:
-    """What is maximised from a step on; its schedules count from there, weights and Adam's moments go on."""
+    """An objective from a step on. Its schedules count from that step; weights and Adam's moments go on."""
 
     from_step: int
     objective: ObjectiveConfig
@@ -22,28 +22,29 @@ class TrainingConfig:
     """How it is maximised. Every seed is one replica; all train at once."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    """one replica each: initialisation, order of the data, noise"""
+    """one replica per seed, all trained at once; a seed fixes initialisation, order of the data and noise"""
     n_steps: int = 1000
-    """optimisation steps"""
+    """number of optimisation steps"""
     batch_size: int = 128
     """images per step and replica"""
     learning_rate: Schedule = field(default_factory=lambda: Constant(2e-3))
-    """Adam's step size, a function of the step"""
+    """step size of Adam"""
     adam_epsilon: float = 1e-8
     """what Adam adds to the root of the second moment"""
     then: tuple[Stage, ...] = ()
-    """stages after the first, each another objective and learning rate from a step on, both counting from there, as in
+    """further stages, each with an objective and a learning rate from a step on; schedules count from that step. As in
     [{"from_step": 500, "objective": {"name": "iwae", "n_samples": 5}, "learning_rate": 1e-4}]"""
     clip_norm: float = 100.0
-    """largest gradient norm of a replica; 0 does not clip"""
+    """largest norm of a replica's gradient; 0 does not clip"""
     aggressive_steps: int = 0
-    """first steps in which the decoder moves at every `aggressive_every`-th step only, and the encoder at all; He et
-    al. 2019 stop when the mutual information of a validation set falls, which is replaced by a fixed number"""
+    """number of aggressive steps at the start: the encoder moves at each, the decoder at every
+    `training.aggressive_every`-th. He et al. 2019 stop when the mutual information on a validation set falls; here the
+    number is fixed"""
     aggressive_every: int = 10
-    """steps of the encoder for one of the decoder while training is aggressive"""
+    """encoder steps per decoder step, in the aggressive steps"""
     aggressive_layers: tuple[int, ...] = ()
-    """layers whose encoder moves at every aggressive step, as in [4, 5], while the others' waits for the decoder's
-    turn; empty takes all"""
+    """layers with an encoder that moves at every aggressive step, as in [4, 5]; the others move with the decoder; []
+    takes all"""
     ema_decay: float = 0.0
     """decay of the averaged weights that are evaluated; 0 evaluates the last weights"""
     log_every_steps: int = 25

@@ -1,9 +1,9 @@
 """Evaluation: a trained run -> arrays on disk.
 
-Every quantity is measured on test images drawn at random with ``evaluation.seed``, for every
-replica by itself, and stored with the replica axis first as an interval (low, middle, high): the
-estimator's two bounds, widened by a bootstrap over images. Replicas stay side by side and are
-never pooled with data. A replica that became non-finite has NaN and the verdict "failed".
+Every quantity is measured for every replica by itself, on test images drawn at random with
+``evaluation.seed``. It is stored with the replica axis first, as an interval (low, middle, high):
+the estimator's two bounds, widened by a bootstrap over images. Replicas are never pooled with
+images. A replica that became non-finite has NaN and the verdict "failed".
 
 `evaluate` (file `whole`) writes what every run has, ``evaluation/diagnostics.npz``, ``likelihood.npz`` and
 ``images.npz``; `measure_further` (file `measurements`) what is asked for further: ``annealed.npz``, ``exact.npz``,

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import torch
 
+from hvae.lab.evaluation.budget import annealing
 from hvae.lab.evaluation.likelihood import powers_of_ten
 from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
@@ -14,9 +15,9 @@ from hvae.likelihood.sandwich import sandwich
 
 @torch.no_grad()
 def annealed_arrays(replica: Replica) -> Arrays:
-    """Arrays of one replica, no replica axis. Raises `NotWhitenedError` for discrete latents.
+    """Arrays of one replica, without a replica axis. Raises `NotWhitenedError` for discrete latents.
 
-    The curve of L_K is of the same images as the annealed bound, and of the same simulated data as the sandwich.
+    The curve of L_K is on the same images as the annealed bound, and on the same simulated data as the sandwich.
     """
     started = time.monotonic()
     annealed, interval = replica.annealed, replica.interval
@@ -24,7 +25,7 @@ def annealed_arrays(replica: Replica) -> Arrays:
     estimate = annealed.estimate
     curve = log_likelihood_curve(replica.model, replica.x, ks, seed=seed)
     between = sandwich(
-        replica.model, len(replica.x), replica.budget.annealing, seed=seed, like=replica.x, tick=replica.tick
+        replica.model, len(replica.x), annealing(replica.budget), seed=seed, like=replica.x, tick=replica.tick
     )
     simulated = log_likelihood_curve(replica.model, between.x, ks, seed=seed)
     bounds, simulated_bounds = (interval(found.bound_datum_nats) for found in (curve, simulated))

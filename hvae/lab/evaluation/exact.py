@@ -12,9 +12,9 @@ from hvae.lab.evaluation.replicas import Arrays, array
 
 @torch.no_grad()
 def exact_arrays(replica: Replica) -> Arrays:
-    """Arrays of one replica, no replica axis, from a float64 copy on the CPU.
+    """Arrays of one replica, without a replica axis, from a float64 copy on the CPU.
 
-    A reference that knows log p(x) but not this encoder's gap leaves NaN for it and says why in `gaps_refused`.
+    A reference may know log p(x) but not this encoder's gap: then the gap is NaN, with the reason in `gaps_refused`.
     Raises `NoReferenceError` where nothing solves the decoder.
     """
     model = copy.deepcopy(replica.model).cpu().double()

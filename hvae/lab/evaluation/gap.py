@@ -1,4 +1,4 @@
-"""log p(x) - ELBO, by layer and by cause, and whose collapse it is: the encoder's or the model's."""
+"""log p(x) - ELBO, by layer and by cause; and the activity of units, which tells the cause of a collapse."""
 
 import copy
 import time
@@ -10,6 +10,7 @@ from hvae.diagnostics.gap import Gap, annealed_marginal, exact_marginal, split_g
 from hvae.diagnostics.marginals import TRUSTED_ESS, Marginal, Sampling
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.exact import NoReferenceError, solve
+from hvae.lab.evaluation.budget import annealing
 from hvae.lab.evaluation.replica import Replica
 from hvae.lab.evaluation.replicas import Arrays
 from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
@@ -19,32 +20,32 @@ from hvae.vocabulary import ACTIVE_SHARE
 N_PATHS = 32
 """draws per image behind the ELBOs of refined encoders"""
 N_ACTIVITY_PATHS = 128
-"""draws per image and twin behind the activity of q: cheap beside chains, so that q's side is seldom what is unsure"""
+"""draws per image and twin for the activity of q. They are cheap next to chains, so q is seldom the unsure side"""
 MOMENT_ESS = 2 * SMALLEST_ESS
-"""effective chains below which moments of the exact posterior are doubted: `SMALLEST_ESS` for each of two halves"""
+"""with fewer effective chains, moments of the exact posterior are doubted: `SMALLEST_ESS` for each of two halves"""
 FAMILY_RISK = 0.05
-"""chance that any statement on a unit errs: few chains on few images make many units look active by chance"""
+"""chance that any statement on a unit errs; few chains on few images make many units look active by chance"""
 
 
 def gap_arrays(replica: Replica) -> Arrays:
-    """Arrays of one replica, no replica axis.
+    """Arrays of one replica, without a replica axis.
 
-    The interval of a gap is that of its draws and of its estimates' bias, for these images. A unit counts as active
-    where its whole interval, widened for the number of units, is above `ACTIVE_SHARE`. What discrete latents do
-    not have, causes and annealed chains, is NaN, with the reason in `suboptimality_refused` and `posterior_refused`.
+    The interval of a gap covers its draws and the bias of its estimates, for these images. A unit is active where its
+    whole interval, widened for the number of units, is above `ACTIVE_SHARE`. Discrete latents have no annealed chains
+    and no causes of the gap; these are NaN, with the reason in `posterior_refused` and `suboptimality_refused`.
     Raises ValueError where no number is finite.
     """
     started = time.monotonic()
     budget, seed = replica.budget, replica.config.seed
-    annealing = budget.annealing if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted
-    sampling = Sampling(n_samples=budget.samples, seed=seed, annealing=annealing)
+    chains = annealing(budget) if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted
+    sampling = Sampling(n_samples=budget.samples, seed=seed, annealing=chains)
     gap = split_gap(replica.model, replica.x, budget.draws, sampling, _known(replica))
     arrays = _split(replica, gap) | _causes(replica, gap) | _activity(replica)
     return arrays | {"device": np.array(str(replica.x.device)), "seconds": np.array(time.monotonic() - started)}
 
 
 def _known(replica: Replica) -> Marginal | None:
-    """log p(x) exactly where a reference has it (in float64 on the CPU), else by annealed chains, if latents allow."""
+    """log p(x): exact where a reference has it (in float64 on the CPU), else by annealed chains if latents allow."""
     model = copy.deepcopy(replica.model).cpu().double()
     try:
         return exact_marginal(solve(model.decoder), replica.x.cpu().double())
@@ -101,9 +102,9 @@ def _causes(replica: Replica, gap: Gap) -> Arrays:
 
 
 def _doubt(estimate: Estimate) -> str:
-    """Why moments of p(z|x) are not to be read off the chains: by their effective number alone.
+    """Why the chains cannot give moments of p(z|x), judged by their effective number alone.
 
-    The rule for log p(x) is no guide here: at 64 chains its k-hat doubts even weights that are nearly equal.
+    The rule for log p(x) does not serve here: at 64 chains its k-hat doubts even weights that are nearly equal.
     """
     n_poor, n_data = int((~(estimate.ess > MOMENT_ESS)).sum()), len(estimate.ess)
     if n_poor <= TOLERATED_SHARE * n_data:
@@ -115,7 +116,7 @@ def _doubt(estimate: Estimate) -> str:
 
 
 def _activity(replica: Replica) -> Arrays:
-    """Where the chains are doubted nothing is sure of p(z|x): intervals from 0 to 1, and no count."""
+    """Where the chains are doubted, nothing is sure of p(z|x): its intervals go from 0 to 1, without a count."""
     model = replica.model
     arrays: Arrays = {"posterior_refused": np.array(""), "posterior_warning": np.array("")}
     for name in model.latents:

@@ -1,4 +1,4 @@
-"""The signal of the gradients that training follows, against the number of samples."""
+"""Signal-to-noise ratio of the gradients that training follows, against the number of samples."""
 
 import copy
 
@@ -14,9 +14,9 @@ N_DRAWS = 100
 
 
 def gradient_arrays(replica: Replica) -> Arrays:
-    """Arrays of one replica, no replica axis: each ``[C, 3]`` over the C numbers of samples that were asked for.
+    """Arrays of one replica, without a replica axis: each ``[C, 3]``, for C numbers of samples.
 
-    Of a copy in training mode: batch norm by the batch, discrete layers drawn as their gradient has it.
+    They are of a copy in training mode: batch norm by the batch, and draws of discrete layers as in training.
     """
     model = relax(copy.deepcopy(replica.model), replica.objective).train()
     objective = build_objective(replica.objective, model.latents)

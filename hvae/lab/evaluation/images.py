@@ -14,7 +14,7 @@ from hvae.lab.evaluation.replicas import Arrays, array
 
 @torch.no_grad()
 def image_arrays(model: HVAE, x: Tensor, image_shape: Sequence[int], seed: int, n_samples: int = 8) -> Arrays:
-    """Means of x: reconstructions, samples, and resamplings that keep z_{>=l} from q(z|x) and draw what is below."""
+    """Means of x: reconstructions, samples, and resamplings that keep z_{>=l} from q(z|x) and draw the layers below."""
     sampler = Sampler(model, x, seed)
     specs = model.decoder.noise_specs()
     evidence = sampler.evidence(1, "images")

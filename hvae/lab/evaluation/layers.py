@@ -1,4 +1,4 @@
-"""Every diagnostic of every layer: rates, information, reading, knock-out, units, verdict."""
+"""Every diagnostic of every layer: rates, information, use by the decoder, knock-out, units, verdict."""
 
 from functools import partial
 
@@ -16,14 +16,14 @@ from hvae.lab.evaluation.replicas import Arrays
 from hvae.numerics import FloatArray, bootstrap_interval
 
 N_PATHS = 32
-"""draws per image of rates, units, reading and knock-out"""
+"""draws per image of rates, units, use and knock-out"""
 EPSILON_FACTORS = (0.3, 1.0, 3.0)
 """the verdict is also given at these multiples of epsilon"""
 
 
 @torch.no_grad()
 def layer_diagnostics(model: HVAE, x: Tensor, config: EvaluationConfig, extra: Tensor | None = None) -> Arrays:
-    """Every diagnostic of one model on the images ``x [n, D]``; names as in the module's arrays, no replica axis."""
+    """Arrays of one model on the images ``x [n, D]``, without a replica axis: ``<quantity>/<layer>``."""
     sampler = Sampler(model, x, config.seed)
     evidence = sampler.evidence(N_PATHS, "diagnostics")
     interval = partial(bootstrap_interval, n_bootstrap=config.n_bootstrap, seed=config.seed)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from hvae.data import Dataset
 from hvae.errors import ConfigError
 from hvae.lab.evaluation.annealed import annealed_arrays
-from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.budget import Budget, settings
 from hvae.lab.evaluation.exact import exact_arrays
 from hvae.lab.evaluation.gap import gap_arrays
 from hvae.lab.evaluation.gradients import gradient_arrays
@@ -29,34 +29,34 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def missing(run: Run, words: Sequence[str], budget: Budget, step: int) -> list[str]:
-    """Those of the measurements that are not on disk, were refused, or are of another checkpoint or other settings."""
+    """The measurements to do: not on disk, refused, or of another checkpoint or other settings."""
     return [word for word in words if not _is_there(run, word, budget, step)]
 
 
 def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
     try:
         arrays = run.load_arrays(word)
-    except ConfigError:  # missing, or damaged and to be written anew
+    except ConfigError:  # missing, or damaged and to be written again
         return False
     if any(text not in ("", FAILED) for text in arrays["refused"].tolist()):
         return False
-    settings = _settings(run, word, budget, int(arrays["n_test"]), step)
-    return all(name in arrays and np.array_equal(arrays[name], value) for name, value in settings.items())
+    wanted = _settings(run, word, budget, int(arrays["n_test"]), step)
+    return all(name in arrays and np.array_equal(arrays[name], value) for name, value in wanted.items())
 
 
 def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
     common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
-    return budget.settings(word, n_test) | common
+    return settings(budget, word, n_test) | common
 
 
 def measure_further(
     run: Run, data: Dataset, words: Sequence[str], budget: Budget, *, device: str = "cpu", progress: bool = True
 ) -> list[str]:
-    """Measure, and write the arrays of each word; answers a sentence for each that no replica could be measured by.
+    """Measure, and write the arrays of each word. Returns a sentence for each word that every replica refused.
 
-    A replica that refuses, by a ValueError of one sentence, has NaN and the sentence in `refused [R]`.
+    A replica refuses by a ValueError of one sentence. It has NaN, and the sentence is in `refused [R]`.
     """
     trained = Replicas.of(run, data, device)
     x, config = trained.test[: budget.images], run.config.evaluation
@@ -88,8 +88,8 @@ def measure_further(
                 )
             texts = [FAILED if text == FAILED else "" for text in refused]
             stacked = stack(each, measured[0], texts) if measured else {}
-            settings = _settings(run, word, budget, len(trained.test), step)
-            stacked |= {name: np.array(value) for name, value in settings.items()}
+            depends_on = _settings(run, word, budget, len(trained.test), step)
+            stacked |= {name: np.array(value) for name, value in depends_on.items()}
             run.save_arrays(word, stacked | {"refused": np.array(refused)})
     return refusals
 

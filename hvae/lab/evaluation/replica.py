@@ -1,4 +1,4 @@
-"""One replica under several measurements, which share what is dear."""
+"""One replica under several measurements, which share its annealed chains."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.lab.config import EvaluationConfig, ObjectiveConfig
-from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.budget import Budget, annealing
 from hvae.likelihood.annealing import Annealed, anneal
 from hvae.likelihood.target import from_encoder
 from hvae.numerics import FloatArray, bootstrap_interval
 
 CHUNK_DATA = 128
-"""images annealed together: bounds the memory"""
+"""images annealed together; this limits the memory"""
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A model, the test images ``x [B, D]``, and how much is spent on them."""
+    """A model, the test images ``x [B, D]``, and the budget of the measurements."""
 
     model: HVAE
     x: Tensor
@@ -28,7 +28,7 @@ class Replica:
     tick: Callable[[], object]
     """called after every temperature"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """what it was trained for at last"""
+    """the objective of its last step of training"""
     step: int = 0
     """the last step of training, as that objective counts"""
 
@@ -36,7 +36,9 @@ class Replica:
     def annealed(self) -> Annealed:
         """Chains from q to the posterior of each image. Raises `NotWhitenedError` for discrete latents."""
         parts = [
-            anneal(from_encoder(self.model, x), self.budget.annealing, self.config.seed, f"annealing/{part}", self.tick)
+            anneal(
+                from_encoder(self.model, x), annealing(self.budget), self.config.seed, f"annealing/{part}", self.tick
+            )
             for part, x in enumerate(self.x.split(CHUNK_DATA))
         ]
         return Annealed.joined(parts)

@@ -25,12 +25,12 @@ SHARED = ("n_samples", "collapse_reference/", "reference")
 
 @dataclass(frozen=True)
 class Replicas:
-    """A run at its newest checkpoint, and the test images in the random order that every measure reads from."""
+    """A run at its newest checkpoint, and the test images in the random order that all measurements share."""
 
     trained: Trained
     test: Tensor
     index: NDArray[np.int64]
-    """where in the data set they stand"""
+    """their places in the data set"""
 
     @staticmethod
     def of(run: Run, data: Dataset, device: str) -> "Replicas":
@@ -56,9 +56,9 @@ def array(values: Tensor) -> NDArray[Any]:
 
 
 def stack(found: Sequence[Arrays | None], template: Arrays, words: Sequence[str] = ()) -> Arrays:
-    """Arrays of all replicas along a first axis; one without takes the template's names, with NaN.
+    """Arrays of all replicas along a first axis. A replica without arrays has NaN under the template's names.
 
-    ``words`` is what stands for its texts, replica by replica; "failed" if not given.
+    ``words`` replaces its texts, replica by replica; "failed" if not given.
     """
     words = words or [FAILED] * len(found)
     return {

@@ -17,14 +17,14 @@ from hvae.lab.evaluation.replicas import Arrays, Replicas, stack
 from hvae.lab.runs.run import Run
 
 N_MIXTURE = 8
-"""a top-down mixture grows to at most this many times n images"""
+"""a top-down mixture has at most this many times n images"""
 
 
 @torch.no_grad()
 def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
     """Measure every replica of the newest checkpoint and write the arrays.
 
-    What was measured of a run in training is not kept if the run ended, and was measured, meanwhile.
+    Of a run still in training, nothing is written if it ended and was measured meanwhile.
     """
     config = run.config.evaluation
     replicas = Replicas.of(run, data, device)

@@ -1,9 +1,9 @@
-"""Where a run can go on from: tensors, numbers and dictionaries at a step, never objects.
+"""The states from which a run can go on: tensors, numbers and dictionaries at a step, never objects.
 
-`checkpoints/step-<step>.pt` is a `torch.save` of plain values, its SHA-256 beside it: neither
-`torch.load` nor its zip container notices a flipped bit in a tensor. The last two are kept, so a
-damaged one costs the steps since the one before. No random state is stored, since draws and data
-order are functions of (seed, step).
+`checkpoints/step-<step>.pt` is a `torch.save` of plain values. A file next to it has its SHA-256,
+since neither `torch.load` nor its zip container notices a flipped bit in a tensor. The last two are
+kept, so a damaged one costs the steps since the one before. No random state is stored: draws and
+data order are functions of (seed, step).
 """
 
 import hashlib
@@ -25,9 +25,9 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 
 
 def save_checkpoint(run: Run, step: int, state: dict[str, Any]) -> None:
-    """Write the state after `step` steps, then forget all but the last two.
+    """Write the state after `step` steps, then delete all but the last two.
 
-    The metrics are forced to disk first: a checkpoint never vouches for rows that a crash could lose.
+    The metrics are forced to disk first, so that no crash loses rows from before a checkpoint.
     """
     directory = run.path / "checkpoints"
     directory.mkdir(exist_ok=True)

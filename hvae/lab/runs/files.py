@@ -14,7 +14,7 @@ from hvae.errors import ConfigError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` whole: temporary file beside it, flush, fsync, rename, fsync of the directory."""
+    """Replace `path` whole: temporary file in the same folder, flush, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -104,7 +104,9 @@ class Run:
             )
         done = path / "DONE"
         if done.exists() and done.read_bytes() not in (b"", _fingerprint(text)):
-            raise ConfigError(f"{file} was altered after the run was done; restore it, or delete DONE to measure anew.")
+            raise ConfigError(
+                f"{file} was altered after the run was done; restore it, or delete DONE to measure again."
+            )
         label = path / "label.txt"
         name = path.resolve().name.rpartition("-")[0]
         if label.exists():
@@ -249,8 +251,7 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _fingerprint(text: str) -> bytes:
-    """SHA-256 of config.json as it stands: the digest leaves out how a run is evaluated, and a knob added since
-    changes neither."""
+    """SHA-256 of the text of config.json. The digest will not do, since it leaves the evaluation out."""
     return hashlib.sha256(text.rstrip("\n").encode()).hexdigest().encode()
 
 

@@ -2,8 +2,8 @@
 
 Scalars: bound, distortion, loss, beta, and per layer the rate and the number of active units. Images: the rate
 per unit over training, samples from the prior, and reconstructions under their originals. The
-record is ``metrics.jsonl``; nothing is ever read back from event files. Without tensorboard (see `hvae.extras`) a
-board warns once and shows nothing.
+record is ``metrics.jsonl``; nothing is read back from event files. Without tensorboard (see
+`hvae.extras`) a board warns once and shows nothing.
 """
 
 import warnings

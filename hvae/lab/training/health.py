@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Health:
-    """Alive or not, and for those that are not the step and the terms that were not finite: ``[R]`` and ``[·, R]``."""
+    """Which replicas are alive ``[R]``; for the others the step, and the terms that were not finite ``[·, R]``."""
 
     def __init__(self, n_replicas: int, variables: tuple[str, ...], parameters: tuple[str, ...], device: str) -> None:
         self.variables, self.parameters = variables, parameters
@@ -18,7 +18,7 @@ class Health:
         self.reported: set[int] = set()
 
     def check(self, step: int, loss: Tensor, terms: Mapping[str, Tensor], squares: Tensor) -> None:
-        """Stop the replicas whose loss ``[R]`` or squared gradients ``[parameter, R]`` are not finite."""
+        """Stop replicas with a loss ``[R]`` or squared gradients ``[parameter, R]`` that are not finite."""
         bad = ~(torch.isfinite(loss) & torch.isfinite(squares).all(0))
         dies = bad & self.alive
         by_variable = [terms["distortion_nats" if name == "x" else f"rate_nats/{name}"] for name in self.variables]
@@ -40,7 +40,7 @@ class Health:
         return sentences
 
     def culprit(self, replica: int) -> str:
-        """The variable whose term, or else the parameter whose gradient, was not finite first."""
+        """What was not finite first: the term of a variable, or else the gradient of a parameter."""
         for name, bad in zip(self.variables, self.bad_terms[:, replica].tolist(), strict=True):
             if bad:
                 return f"the {'distortion of x' if name == 'x' else 'rate of ' + name}"

@@ -5,10 +5,10 @@ vmapped over them. Minibatches, binarisation and noise are functions of (seed, s
 equals the model trained alone, nothing random is stored, and a run that is killed and started
 again gives the same numbers bit for bit on the same machine.
 
-A replica whose loss or gradient is not finite is stopped at its last finite parameters: its gradient
-and first moment become 0, so Adam leaves them alone, and the others go on. A weight that rests at a step
-(`assembly.trainable`) has no gradient there, so neither it nor its moments change, in any replica. Nothing in the
-loop waits for the device except logging.
+A replica with a loss or gradient that is not finite is stopped at its last finite parameters. Its
+gradient and first moment become 0, so Adam leaves them alone; the others go on. A weight that a step
+does not train (`assembly.trainable`) has no gradient there, so neither it nor its moments change, in
+any replica. Only logging waits for the device.
 """
 
 import copy
@@ -151,7 +151,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
 
 
 class Step(nn.Module):
-    """A model and what it is trained for, as a module whose weights can be exchanged for a call.
+    """A model and its objective, as a module with weights that can be exchanged for a call.
 
     Raises `UnsuitedError` where the objective refuses the model.
     """
@@ -217,8 +217,8 @@ def batch(
 
     The noise is that of one visit of the latents, or of ``specs`` where an objective takes more.
 
-    An epoch is a random order of the data, cut into batches; what does not fill a batch waits for
-    the next epoch's order. Dynamic binarisation draws each pixel anew at every presentation.
+    An epoch is a random order of the data, cut into batches. Images that do not fill a batch wait for
+    the next epoch. Dynamic binarisation draws each pixel again every time an image is seen.
     """
     n_batch, device = config.training.batch_size, str(images.device)
     epoch, position = divmod(step, len(images) // n_batch)
@@ -245,7 +245,7 @@ def _order(n: int, seed: int, epoch: int, device: str) -> Tensor:
 
 
 def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
-    """What is recorded of a batch, as tensors: means over samples and data, nats; with ``units`` also per unit."""
+    """The record of a batch, as tensors: means over samples and data in nats; with ``units`` also per unit."""
     terms = {"distortion_nats": evidence.distortion.mean()}
     for name in evidence.latents:
         terms[f"rate_nats/{name}"] = evidence.rate(name).mean()

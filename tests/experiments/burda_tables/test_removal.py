@@ -12,7 +12,8 @@ from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
 from hvae.experiments.burda_tables.removal import removal_arrays, without_units
-from hvae.families import DiagonalGaussian, FullGaussian, Removed
+from hvae.experiments.burda_tables.removed import Removed
+from hvae.families import DiagonalGaussian, FullGaussian
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import evaluate
@@ -88,6 +89,12 @@ def test_the_log_weights_are_those_of_a_stack_that_never_had_the_units() -> None
     expected = by_hand(model, x, noise, constants)
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
     assert (model(x, noise).log_weight - expected).abs().min() > 1e-3
+
+
+def test_the_standard_distribution_is_that_of_the_family_that_lost_units() -> None:
+    """What a divergence from N(0, I) asks for; it had called itself without end."""
+    family = Removed(DiagonalGaussian(2), torch.tensor([True, False]), torch.zeros(2))
+    assert family.standard(torch.zeros(1)).mean.tolist() == [0.0, 0.0]
 
 
 def test_nothing_removed_changes_nothing_and_the_original_stays() -> None:

@@ -9,7 +9,7 @@ from hvae.exact import LinearGaussian
 from hvae.exact import known_stacks as examples
 from hvae.experiments import conjecture
 from hvae.experiments.conjecture import claims_nonlinear as nonlinear
-from hvae.experiments.conjecture import figures as figures
+from hvae.experiments.conjecture import figures
 from hvae.experiments.conjecture.bernoulli import (
     Budget,
     EncoderKind,
@@ -127,8 +127,7 @@ def test_a_teacher_keeps_its_directions_at_every_strength() -> None:
 
 
 def test_parameters_are_counted_by_what_is_free() -> None:
-    """Bernoulli units 2-3-2: (2·3 + 3) + (3·2 + 2) linear, with 3 + 1 direct connections; 2^2·7 + 2^3·3 in the exact
-    table."""
+    """Units 2-3-2: (2·3 + 3) + (3·2 + 2) linear, with 3 + 1 direct connections; 2^2·7 + 2^3·3 in the exact table."""
     source = torch.Generator().manual_seed(0)
     assert n_parameters(LINEAR.encoder((2, 3, 2), source)) == 17
     assert n_parameters(EncoderKind("autoregressive", "linear").encoder((2, 3, 2), source)) == 21

@@ -33,9 +33,9 @@ def decoder(strength: float = STRENGTH, seed: int = 3) -> BeliefNetwork:
     return smooth_decoder(strength, torch.Generator().manual_seed(seed))
 
 
-def smooth(distribution: EncoderKind) -> tuple[BeliefNetwork, BeliefNetwork]:
+def smooth(kind: EncoderKind) -> tuple[BeliefNetwork, BeliefNetwork]:
     """A decoder and an encoder that are not steep, so that few nodes resolve them."""
-    network, found = decoder(), started(distribution, 1)
+    network, found = decoder(), started(kind, 1)
     with torch.no_grad():
         for parameter in found.parameters():
             parameter.mul_(0.3)

@@ -7,7 +7,7 @@ from torch import nn
 
 from hvae.analysis.claims import decide
 from hvae.experiments.conjecture import figures_nonlinear as figures
-from hvae.experiments.conjecture import nonlinear as nonlinear_teachers
+from hvae.experiments.conjecture import nonlinear
 from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind, n_parameters
 from hvae.experiments.conjecture.claims_nonlinear import FLOW, FREE, LINEAR, MIXTURE, shapes
 from hvae.experiments.conjecture.lines import Lines
@@ -124,8 +124,8 @@ def test_hidden_units_turn_all_over_the_parent() -> None:
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, np.ndarray]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nonlinear_teachers, "TRAINED", (40, 4.5))
-        patch.setattr(nonlinear_teachers, "MEASURED", (100, 6.5))
+        patch.setattr(nonlinear, "TRAINED", (40, 4.5))
+        patch.setattr(nonlinear, "MEASURED", (100, 6.5))
         return {"nonlinear": nonlinear_rows((1.0, 4.0), 2, ENCODERS, Budget(4, 0.02, 1), lambda _: None)}
 
 

@@ -1,4 +1,4 @@
-"""Teachers whose top layer is needed: what it is worth, what it may cost, and the search for the threshold."""
+"""Teachers that need their top layer: its worth, its β threshold, and the search for the threshold."""
 
 import copy
 import itertools
@@ -9,8 +9,7 @@ import torch
 
 from hvae.exact import LinearGaussian
 from hvae.exact import known_stacks as examples
-from hvae.experiments.conjecture import grouped
-from hvae.experiments.conjecture import linear as linear_teachers
+from hvae.experiments.conjecture import grouped, linear
 from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind
 from hvae.experiments.conjecture.enumeration import Enumeration, bernoulli_states
 from hvae.experiments.conjecture.thresholds import Job, Needing, Search, Solution, needing
@@ -21,11 +20,10 @@ KINDS = ("linear", "parity")
 
 
 def product_of_groups(p: np.ndarray, n_groups: int) -> np.ndarray:
-    """prod_g p(x_g) of a distribution over states of Bernoulli units, the first changing fastest, by summing over
-    states."""
-    n_bernoulli = len(p).bit_length() - 1
-    size = n_bernoulli // n_groups
-    states = [tuple(state >> bernoulli & 1 for bernoulli in range(n_bernoulli)) for state in range(len(p))]
+    """prod_g p(x_g) of a distribution over states of Bernoulli units, the first changing fastest, by sums of states."""
+    n_units = len(p).bit_length() - 1
+    size = n_units // n_groups
+    states = [tuple(state >> unit & 1 for unit in range(n_units)) for state in range(len(p))]
     alone: list[dict[tuple[int, ...], float]] = [{} for _ in range(n_groups)]
     for state, chance in zip(states, p, strict=True):
         for group in range(n_groups):
@@ -155,14 +153,14 @@ def test_the_search_finds_the_threshold_of_a_known_value() -> None:
 @pytest.mark.parametrize("inference", ["exact", "factorised"])
 def test_rows_of_bernoulli_hold_what_their_stacks_have(inference: str) -> None:
     teachers = needing(lambda number: grouped.teacher(WIDTHS, "linear", (6.0, 8.0), number), 1)
-    distribution = None if inference == "exact" else EncoderKind("factorised", "linear")
-    train = grouped.trained_at_betas(teachers, WIDTHS, distribution, Budget(150, 0.1, 2))
+    kind = None if inference == "exact" else EncoderKind("factorised", "linear")
+    train = grouped.trained_at_betas(teachers, WIDTHS, kind, Budget(150, 0.1, 2))
     jobs = [Job(0, 1.0, 0), Job(0, 2.9, 1)]
     first, second = train(jobs)
     for job, found in zip(jobs, (first, second), strict=True):
         with torch.no_grad():
             tables, weight = found.state(), teachers[0].truth[1].marginals()[0].exp()
-            bound = tables.best_bound if distribution is None else tables.bound
+            bound = tables.best_bound if kind is None else tables.bound
             assert found.value(job.beta) == pytest.approx(float(bound(weight, (1.0, job.beta))) - teachers[0].without)
         assert found.value(1.0) <= teachers[0].worth + 1e-10
         assert found.told["given_up_nats"] >= -1e-10
@@ -172,7 +170,7 @@ def test_rows_of_bernoulli_hold_what_their_stacks_have(inference: str) -> None:
 
 
 def gaussian(number: int = 0) -> Needing:
-    return linear_teachers.teacher(WIDTHS, (1.0, 1.5), number)
+    return linear.teacher(WIDTHS, (1.0, 1.5), number)
 
 
 def test_the_worth_of_a_gaussian_z2_is_the_total_correlation_of_the_groups() -> None:
@@ -191,19 +189,19 @@ def test_the_worth_of_a_gaussian_z2_is_the_total_correlation_of_the_groups() -> 
     assert teacher.worth == pytest.approx((groups - np.linalg.slogdet(distribution.numpy())[1]) / 2, abs=1e-10)
 
 
-def begun(teacher: Needing, moved: torch.Tensor) -> linear_teachers.Weights:
+def begun(teacher: Needing, moved: torch.Tensor) -> linear.Weights:
     """The Gaussian stack without z2, its means of z1 moved by ``moved [z1, z2]``, with exact reverse conditionals."""
     loadings, u2, _ = teacher.truth
     full = torch.ones(3, 3).tril()
     scaled = loadings * (1 + u2.square().sum(-1, keepdim=True)).sqrt()
-    made = linear_teachers._encoder(scaled, moved, full)
-    return {"u1": linear_teachers.own_loadings(scaled), "u2": moved, **made}
+    made = linear._encoder(scaled, moved, full)
+    return {"u1": linear.own_loadings(scaled), "u2": moved, **made}
 
 
 def test_without_a_gaussian_z2_the_groups_are_reached_at_every_price() -> None:
     teacher = gaussian()
     for beta in (0.5, 1.0, 3.0):
-        bound = linear_teachers.two_layer_bound(begun(teacher, torch.zeros(3, 2).double()), teacher.truth[2], beta)
+        bound = linear.two_layer_bound(begun(teacher, torch.zeros(3, 2).double()), teacher.truth[2], beta)
         assert float(bound) == pytest.approx(teacher.without, abs=1e-10)
 
 
@@ -214,9 +212,9 @@ def test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_
         made = begun(teacher, torch.tensor(1e-3 * direction / np.linalg.norm(direction)).unsqueeze(-1).repeat(1, 2))
         still = begun(teacher, torch.zeros(3, 2).double())
         made["w1"], made["r1"] = still["w1"], still["r1"]
-        made["w2"] = made["w2"] / beta  # the best distribution of z2 at this price, to first order
+        made["w2"] = made["w2"] / beta  # the best distribution of z2 at this β, to first order
         made["r2"] = torch.linalg.cholesky(torch.linalg.inv(torch.eye(2).double() + made["u2"].mT @ made["u2"] / beta))
-        return float(linear_teachers.two_layer_bound(made, teacher.truth[2], beta)) - teacher.without
+        return float(linear.two_layer_bound(made, teacher.truth[2], beta)) - teacher.without
 
     angles = np.linspace(-1, 1, 9)
     directions = [np.array(d) for d in itertools.product(angles, repeat=3) if np.abs(d).max() == 1]
@@ -229,20 +227,20 @@ def test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_
 def test_below_the_price_of_1_a_gaussian_stack_has_no_optimum() -> None:
     """A unit of z1 scaled by t gains (1 - β) log t in the limit, and never ends."""
     teacher = gaussian()
-    loadings, u2, distribution = teacher.truth
+    loadings, u2, covariance = teacher.truth
     bounds = []
     for t in (1e2, 1e3, 1e4):
         scale = torch.tensor([t, 1.0, 1.0]).double().unsqueeze(-1)
-        made = linear_teachers._encoder(loadings / scale, u2 * scale, torch.ones(3, 3).tril())
-        w = {"u1": linear_teachers.own_loadings(loadings / scale), "u2": u2 * scale, **made}
-        bounds.append([float(linear_teachers.two_layer_bound(w, distribution, beta)) for beta in (0.6, 1.0)])
+        made = linear._encoder(loadings / scale, u2 * scale, torch.ones(3, 3).tril())
+        w = {"u1": linear.own_loadings(loadings / scale), "u2": u2 * scale, **made}
+        bounds.append([float(linear.two_layer_bound(w, covariance, beta)) for beta in (0.6, 1.0)])
     cheap, honest = np.diff(np.array(bounds), axis=0).T
     np.testing.assert_allclose(cheap, 0.4 * np.log(10), rtol=1e-3)
     np.testing.assert_allclose(honest, 0.0, atol=1e-4)
 
 
 def test_gaussian_rows_are_bounded_by_the_worth_and_by_each_other() -> None:
-    rows = linear_teachers.linear_threshold_rows(
+    rows = linear.linear_threshold_rows(
         WIDTHS, [(1.0, 1.5)], 1, (-1.0, 0.0, 0.9, 1.5), Budget(150, 0.05, 2), 3, lambda _: None
     )
     assert set(rows["power"][np.isfinite(rows["power"])]) == {0.0, 0.9, 1.5}

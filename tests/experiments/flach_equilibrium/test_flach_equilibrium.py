@@ -120,7 +120,9 @@ def test_the_page_shows_spectra_distances_and_published_numbers(root: Path, tmp_
     assert main(["report", str(root / "flach-equilibrium"), "--to", str(tmp_path / "kept")]) == 0
     page = (root / "flach-equilibrium" / "report.html").read_text()
     assert (
-        "What every unit is told" in page and "36.644" in page and "CPU" not in page.split("Objectives side by side")[1]
+        "Information of every unit with its parents" in page
+        and "36.644" in page
+        and "CPU" not in page.split("Objectives side by side")[1]
     )
     assert (tmp_path / "kept" / "figures" / "spectra.png").stat().st_size > 0
 

@@ -1,4 +1,4 @@
-"""Encoders refitted beside frozen decoders: against a plain loop, closed forms, enumeration; what is written."""
+"""Encoders refitted at frozen decoders: against a plain loop, closed forms, enumeration; what is written."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ from hvae.experiments.orders.frozen_decoder import (
     refitted_arrays,
     unamortised_arrays,
 )
-from hvae.experiments.orders.refit import beside, refit
+from hvae.experiments.orders.refit import refit, with_encoders
 from hvae.lab.assembly import build_hvae, build_objective
 from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import Budget
@@ -89,11 +89,11 @@ def test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone(name: st
     model, objective = KINDS[name]
     knobs = {"n_steps": 20, "clip_norm": 3.0, "learning_rate": StepDecay(8, factor=0.8, start=1e-2)}
     settings, one = (config(model, objective, seeds=seeds, **knobs) for seeds in ((4, 0, 7), (7,)))
-    start = beside(decoders(model, 3), toy(), settings)
+    start = with_encoders(decoders(model, 3), toy(), settings)
     before = [{key: value.clone() for key, value in found.state_dict().items()} for found in start]
     together = refit(start, toy(), settings)
     (alone,) = refit(start[2:], toy(), one)
-    twin = plain_twin(beside(decoders(model, 3)[2:], toy(), one)[0], one, seed=7)
+    twin = plain_twin(with_encoders(decoders(model, 3)[2:], toy(), one)[0], one, seed=7)
     moved = 0.0
     for found, old, untouched in zip(together, before, start, strict=True):
         assert not found.training
@@ -110,16 +110,16 @@ def test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone(name: st
 
 def test_each_encoder_is_fresh_and_beside_its_own_copy_of_the_decoder() -> None:
     given = decoders(MODEL, 2)
-    found = beside(given, toy(), config(replace(MODEL, order="mean-field"), seeds=(3, 4)))
+    found = with_encoders(given, toy(), config(replace(MODEL, order="mean-field"), seeds=(3, 4)))
     for model, decoder, seed in zip(found, given, (3, 4), strict=True):
         fresh = build_hvae(replace(MODEL, order="mean-field"), toy(), seed=seed)
         for mine, theirs in ((model.decoder, decoder), (model.posterior, fresh.posterior)):
             assert all(torch.equal(mine.state_dict()[key], value) for key, value in theirs.state_dict().items())
         assert model.decoder is not decoder
     with pytest.raises(ConfigError, match="batch_norm"):
-        beside(given, toy(), config(replace(MODEL, batch_norm=(True,))))
+        with_encoders(given, toy(), config(replace(MODEL, batch_norm=(True,))))
     with pytest.raises(ConfigError, match="vamp"):
-        beside(decoders(replace(MODEL, prior="vamp", n_pseudo_inputs=4), 2), toy(), config())
+        with_encoders(decoders(replace(MODEL, prior="vamp", n_pseudo_inputs=4), 2), toy(), config())
 
 
 # -- where the answer is known -------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def fitted(known: Known, order: str, n_steps: int, learning_rate: float) -> HVAE
         objective=ObjectiveConfig(n_samples=8),
         training=TrainingConfig(seeds=(0,), n_steps=n_steps, batch_size=200, learning_rate=Constant(learning_rate)),
     )
-    return refit(beside([known.decoder], known.data, settings), known.data, settings)[0]
+    return refit(with_encoders([known.decoder], known.data, settings), known.data, settings)[0]
 
 
 @pytest.mark.parametrize("order", ["bottom-up", "bottom-up-x", "mean-field"])
@@ -188,7 +188,7 @@ def test_rows_of_known_decoders_are_exact_and_draws_agree_with_them() -> None:
     config_ = RunConfig(
         model=replace(known.model, order="top-down"), objective=ObjectiveConfig(n_samples=4), training=steps
     )
-    again = refit(beside([known.decoder] * 2, known.data, config_), known.data, config_)
+    again = refit(with_encoders([known.decoder] * 2, known.data, config_), known.data, config_)
     here = (rows["stack"] == "coins") & (rows["order"] == "top-down")
     x = known.data.test
     bounds = [log_likelihood_curve(model, x[:20], (1, 2000), seed=0).bound_datum_nats[0].mean() for model in again]
@@ -203,7 +203,7 @@ def test_rows_of_known_decoders_are_exact_and_draws_agree_with_them() -> None:
     assert np.isnan(rows["best_nats"][rows["stack"] == "coins"]).all()
 
 
-# -- beside the decoders of a run ----------------------------------------------------------------------
+# -- at the decoders of a run --------------------------------------------------------------------------
 
 
 def test_arrays_of_a_run_are_those_of_its_refitted_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_arrays_of_a_run_are_those_of_its_refitted_models(tmp_path: Path, monkey
     budget = Budget(images=3, draws=2, samples=50)
     found = refitted_arrays(run, toy(), ladder, budget)
     replicas = Replicas.of(run, toy(), "cpu")
-    models = refit(beside([model.decoder for model in replicas.models], toy(), ladder), toy(), ladder)
+    models = refit(with_encoders([model.decoder for model in replicas.models], toy(), ladder), toy(), ladder)
     expected = [log_likelihood_curve(m, replicas.test[:8], (1, 20), seed=0).bound_datum_nats for m in models]
     np.testing.assert_array_equal(found["elbo_datum_nats"], [bounds[0] for bounds in expected])
     np.testing.assert_array_equal(found["bound_datum_nats"], [bounds[1] for bounds in expected])

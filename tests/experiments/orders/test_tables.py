@@ -15,7 +15,7 @@ from hvae.analysis.study import open_study
 from hvae.experiments import orders
 from hvae.experiments.orders.claims import OWNERS, part
 from hvae.experiments.orders.figures import exact, informations, leads
-from hvae.experiments.orders.tables import frozen, frozen_decoder_summary, same_decoder_csv, same_decoder_tables
+from hvae.experiments.orders.tables import frozen, frozen_decoder_csv, frozen_decoder_summary, frozen_decoder_tables
 from tests.analysis.fabricate import fabricate, measure_further
 
 Measured = dict[str, dict[str, np.ndarray]]
@@ -57,10 +57,10 @@ def measured() -> Measured:
 
 
 def test_a_table_stands_for_each_decoder_and_pairs_seeds(measured: Measured) -> None:
-    tables = same_decoder_tables(measured)
-    assert list(tables) == [*(f"Beside the decoder trained {owner}" for owner in OWNERS),
-                            "Beside decoders whose posterior is known"]  # fmt: skip
-    table = tables["Beside the decoder trained bottom-up"]
+    tables = frozen_decoder_tables(measured)
+    assert list(tables) == [*(f"Frozen decoder, trained {owner}" for owner in OWNERS),
+                            "Frozen decoders with a known posterior"]  # fmt: skip
+    table = tables["Frozen decoder, trained bottom-up"]
     assert [row[0].text for row in table.rows] == list(orders.ORDERS)
     assert all(len(row) == len(found.columns) for found in tables.values() for row in found.rows)
     best, plain = (measured[part("bottom-up", order)]["elbo_datum_nats"] for order in ("bottom-up-x", "bottom-up"))
@@ -79,23 +79,23 @@ def test_a_failed_replica_is_left_out(measured: Measured) -> None:
             values[0] = np.nan
         elif name.startswith("trusted"):
             values[0] = False
-    rows = same_decoder_tables(measured)["Beside the decoder trained bottom-up"].rows
+    rows = frozen_decoder_tables(measured)["Frozen decoder, trained bottom-up"].rows
     assert rows[2][0].text == "mean-field" and rows[2][-1].text.endswith(" (1/2)")
     for name in [name for name in measured if name.startswith("top-down")]:
         measured[name]["elbo_datum_nats"] = measured[name]["elbo_datum_nats"] + np.nan
-    assert [beside.owner for beside in frozen(measured)] == ["bottom-up"]
+    assert [decoder.owner for decoder in frozen(measured)] == ["bottom-up"]
 
 
 def test_the_reading_says_who_is_surely_ahead_and_how_far_off_draws_are(measured: Measured) -> None:
     first, second, known = frozen_decoder_summary(measured)
-    assert first.startswith("At the decoder trained bottom-up the smallest gap is that of bottom-up-x, surely ahead")
-    assert "mean-field (" in first and "top-down (" in first and "that of top-down-shared" in second
+    assert first.startswith("At the decoder trained bottom-up, bottom-up-x leaves the smallest gap, surely ahead")
+    assert "mean-field (" in first and "top-down (" in first and "top-down-shared leaves the smallest" in second
     assert known.endswith("off by at most 0.020 nats of the exact ones, in 23 posteriors.")
     assert frozen_decoder_summary({}) == []
 
 
 def test_every_seed_is_in_the_csv(measured: Measured) -> None:
-    files = same_decoder_csv(measured)
+    files = frozen_decoder_csv(measured)
     rows = list(csv.DictReader(io.StringIO(files["same-decoder.csv"])))
     assert len(rows) == len(OWNERS) * 6 * len(SEEDS) and rows[0]["order"] == "bottom-up"
     assert float(rows[1]["elbo_nats"]) == pytest.approx(
@@ -104,7 +104,7 @@ def test_every_seed_is_in_the_csv(measured: Measured) -> None:
     fitted = next(row for row in rows if row["order"] == "unamortised")
     assert fitted["elbo_nats"] == "" == fitted["gap_z1_nats"] and float(fitted["elbo_nats_own_images"]) < 0
     assert len(list(csv.DictReader(io.StringIO(files["same-decoder-known.csv"])))) == 24
-    assert same_decoder_csv({}) == {}
+    assert frozen_decoder_csv({}) == {}
 
 
 def test_the_points_of_the_figures_are_the_arrays(measured: Measured) -> None:

@@ -150,8 +150,8 @@ def test_tables_and_sentences_say_what_the_rows_hold(gaps: dict[str, np.ndarray]
     }  # fmt: skip
     measured = {"gaps": gaps, "bounds": bounds, "sandwich": sandwich}
     first, second, third = accuracy_summary(measured)
-    assert "2 of 3 are trusted, and of these 1 lie within their interval" in first
-    assert "Of 2 mean bounds of log p(x), 1 stand on the wrong side" in second
+    assert "2 of 3 estimates are trusted. Of these 1 lie within their interval" in first
+    assert "Of 2 mean bounds of log p(x), 1 are on the wrong side" in second
     assert "close from 1.00 to 0.100 ± 0.020 nats between 5 and 50 temperatures (12 s)" in third
     tables = list(accuracy_tables(measured).values())
     assert len(tables) == 3 and [len(table.rows) for table in tables] == [2, 1, 2]

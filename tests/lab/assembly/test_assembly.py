@@ -270,7 +270,9 @@ def test_levels_that_the_data_do_not_have_are_refused(kind: str, n_levels: int, 
 
 @pytest.mark.parametrize("name", ["full-gaussian", *RICH])
 def test_a_ladder_refuses_what_it_cannot_merge(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"model.families has {name} in a top-down ladder, whose precision-weighted"):
+    with pytest.raises(
+        ConfigError, match=f"model.families has {name} in a top-down ladder, but its precision-weighted"
+    ):
         ModelConfig(order="top-down", families=("gaussian", name, "bernoulli"))  # type: ignore[arg-type]
 
 

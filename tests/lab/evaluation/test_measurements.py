@@ -17,6 +17,7 @@ from hvae.diagnostics.suboptimality import suboptimality
 from hvae.errors import ConfigError
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import MEASUREMENTS, Budget, measure_further, measurements, missing, read_words, replicas
+from hvae.lab.evaluation.budget import annealing, settings
 from hvae.lab.options import parse
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import Trained, load_trained, train
@@ -198,7 +199,7 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
     assert (found["reason/z2"][1], bool(found["trusted/z2"][1])) == (last.reason, last.trusted)
     assert found["proposal/z2"][1] == last.proposal != ""
     target = from_encoder(model, x)
-    chains = anneal(target, BUDGET.annealing, EVALUATION.seed, "annealing/0")
+    chains = anneal(target, annealing(BUDGET), EVALUATION.seed, "annealing/0")
     for name, units in activity(
         model, x, target.split(chains.noise), chains.log_weight,
         n_paths=128, seed=EVALUATION.seed, risk=0.05,
@@ -210,7 +211,7 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
 
 def test_settings_and_replicas_lead_every_array(linear: tuple[Run, Dataset]) -> None:
     run, data = linear
-    shared = {"n_samples", "reference", *BUDGET.settings("gap", 99), "seed", "n_bootstrap", "step", "n_test"}
+    shared = {"n_samples", "reference", *settings(BUDGET, "gap", 99), "seed", "n_bootstrap", "step", "n_test"}
     for word in MEASUREMENTS:
         found = run.load_arrays(word)
         assert all(values.shape[:1] == (2,) for key, values in found.items() if key not in shared)
@@ -361,10 +362,10 @@ def test_words_are_read_once_each() -> None:
 
 
 def test_the_command_line_and_annealing_have_the_same_defaults() -> None:
-    assert Budget().annealing == Annealing()
+    assert annealing(Budget()) == Annealing()
     _, options = parse(["evaluate", "somewhere"])
     assert {field.name: options[field.name] for field in dataclasses.fields(Budget)} == dataclasses.asdict(Budget())
-    assert Budget(temperatures=7, chains=8, leapfrog=9).annealing == Annealing(7, 8, 9)
+    assert annealing(Budget(temperatures=7, chains=8, leapfrog=9)) == Annealing(7, 8, 9)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ LOCKER = """
 import sys
 from pathlib import Path
 from hvae.lab.runs.run import Run
-from hvae.lab.config import ConfigError
+from hvae.errors import ConfigError
 try:
     with Run.open(Path(sys.argv[1])).lock():
         print("locked", flush=True)

@@ -2,10 +2,10 @@
 
     z ~ q(z|x),  x' ~ p(x|z),  z' ~ q(z|x'),  …
 
-Where q is the posterior p(z|x), the chain is a Gibbs sampler of p(x, z) and its stationary distribution of x is p(x),
-the distribution of single-shot (ancestral) samples; how far the two lie apart is what encoder and decoder disagree on
+Where q is the posterior p(z|x), the chain is a Gibbs sampler of p(x, z). Its stationary distribution of x is then p(x),
+the distribution of single-shot (ancestral) samples. The distance of the two is the disagreement of encoder and decoder
 (Flach et al. 2024). With a Markov decoder x' sees z1 alone, so bottom-up no layer of q above z1 enters the chain: it
-holds the decoder's p(z1), which the layers above make, against what q(z1|x) and p(x|z1) make of each other.
+compares the decoder's p(z1), which the layers above make, with the z1 on which q(z1|x) and p(x|z1) agree.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A family less some of its units."""
+"""A family without some of its units."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,16 @@ from hvae.shapes import Noise, Outputs, UnitLogProb, Value
 
 
 class Removed(GeneralFamily):
-    """``family`` where the units ``removed [D]`` stand at ``constant [D]`` whatever their distribution, and weigh
-    nothing.
+    """``family`` with the units ``removed [D]`` fixed at ``constant [D]``; their log-probability is 0.
 
-    Over the units that are left it is the distribution that the same net gives, so a chain of such conditionals is
-    normalised: p and q less the same units are a model of its own, and its log-weights bound its own log p(x).
-    Raises ValueError for a distribution that does not factorise over units, and for categorical units.
+    The other units keep the distribution that the net gives, so a chain of such conditionals is normalised: p and q
+    without the same units are a model, and its log-weights bound its own log p(x). Raises ValueError for a distribution
+    that does not factorise over units, and for categorical units.
+
+    >>> from hvae.families import DiagonalGaussian
+    >>> family = Removed(DiagonalGaussian(2), torch.tensor([True, False]), torch.tensor([7.0, 0.0]))
+    >>> family.draw(family.distribution(torch.zeros(4)), torch.ones(2)).tolist()
+    [7.0, 1.0]
     """
 
     factorised = True
@@ -27,14 +31,17 @@ class Removed(GeneralFamily):
         if not family.factorised or family.width != family.units:
             raise ValueError(
                 f"a unit of {type(family).__name__} cannot be removed by itself; use a distribution that factorises "
-                "over units "
-                "of one number each."
+                "over units of one number each."
             )
         self.family = family
         self.units = self.width = family.units
         self.n_outputs, self.noise, self.reparametrised = family.n_outputs, family.noise, family.reparametrised
         self.register_buffer("removed", removed)
         self.register_buffer("constant", constant)
+
+    @property
+    def kin(self) -> Family:
+        return self.family.kin
 
     def distribution(self, outputs: Outputs) -> Distribution:
         return self.family.distribution(outputs)

@@ -1,0 +1,177 @@
+"""What of a study is kept with its page: all that tables and figures read, digit for digit where a table reads it.
+
+    left out    per-image numbers that only their shares and medians are read of, weights of classifiers, samples
+    reduced     k-hat to the side of its limit that it is on, effective sample sizes to their median (both read so),
+                units to the middle of their intervals, in float32
+    for the eye rates per unit over training in float16 at some 48 steps, of the runs and the replica that are drawn;
+                images in 16 greys, of the same runs, at most three with the draws that a grid shows
+
+What is reduced once is not changed by being reduced again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hvae.analysis.figures.resampling import MAX_DRAWS
+from hvae.analysis.figures.unit_rates import first_alive
+from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
+from hvae.analysis.layers import INTERVALS, UNIT_INTERVALS
+from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.study import Study
+from hvae.vocabulary import good_k
+
+N_STEPS = 48
+N_IMAGES = 3
+GREYS = 16
+"""levels above white; sixteenths are exact in float16, and all but its first byte is 0"""
+
+SCALARS = ("alive", "n_images", "epsilons", "order", "collapse_epsilons", "step", "died_at", "culprit")
+PER_LAYER = (*INTERVALS, "information_on_n_nats", "n_paths", "verdict")
+LIKELIHOOD = ("n_samples", "bound_nats", "elbo_nats", "warning")
+PARTS_OF_NETS = "layer/"
+"""of a part beside the runs: weights of a classifier"""
+PICTURES = "images/"
+UNIT_RATES = "rate_unit_nats/"
+
+
+def kept(study: Study) -> Kept:
+    """The study's runs and what was measured beside them, reduced."""
+    shown = {id(run) for run in study.deepest.values()}
+    beside = {run.path.name: run.beside for run in study.runs if run.beside}
+    return Kept(
+        preset=study.preset,
+        runs=tuple(_run(run, shown=id(run) in shown) for run in study.runs),
+        measured={part: _part(arrays) for part, arrays in {**study.measured, **beside}.items()},
+        measured_by=study.measured_by,
+    )
+
+
+def _run(run: LoadedRun, *, shown: bool) -> KeptRun:
+    source = run.source
+    files = {METRICS: _metrics(run, shown)} if run.metrics else {}
+    for name, reduced in FILES.items():
+        if source.has_arrays(name):
+            files[name] = reduced(source.load_arrays(name))
+    if run.images:
+        files["images"] = _images(run.images, shown)
+    return KeptRun(run.path, run.experiment, run.label, run.config, run.done, run.provenance, files)
+
+
+def _diagnostics(arrays: Arrays) -> Arrays:
+    found = {}
+    for key, values in arrays.items():
+        stem = key.partition("/")[0]
+        if key in SCALARS or stem in PER_LAYER:
+            found[key] = values
+        elif stem in UNIT_INTERVALS and stem != "kl_standard_unit_nats":
+            found[key] = _middle(values)
+        elif stem == "collapsed_fraction":
+            found[key] = values.astype(np.float32)
+    return found
+
+
+def _likelihood(arrays: Arrays) -> Arrays:
+    found = {}
+    for suffix in ("", "_deep"):
+        found |= {f"{key}{suffix}": arrays[f"{key}{suffix}"] for key in LIKELIHOOD if f"{key}{suffix}" in arrays}
+        if f"pareto_k{suffix}" in arrays:
+            found[f"pareto_k{suffix}"] = _side(arrays[f"pareto_k{suffix}"], int(arrays[f"n_samples{suffix}"][-1]))
+        if f"ess{suffix}" in arrays:
+            found[f"ess{suffix}"] = _median(arrays[f"ess{suffix}"])
+    return found
+
+
+def _annealed(arrays: Arrays) -> Arrays:
+    found = {key: values for key, values in arrays.items() if "datum" not in key}
+    for left_out in ("annealed_se_nats", "annealed_ess"):
+        found.pop(left_out, None)
+    for key, n_samples in (("annealed_pareto_k", "n_chains"), ("curve_pareto_k", "n_samples")):
+        if key in found:
+            found[key] = _side(found[key], int(np.max(arrays[n_samples])))
+    return found
+
+
+def _without_data(arrays: Arrays) -> Arrays:
+    return {key: values for key, values in arrays.items() if "datum" not in key}
+
+
+FILES: Mapping[str, Any] = {
+    "diagnostics": _diagnostics,
+    "likelihood": _likelihood,
+    "annealed": _annealed,
+    "exact": _without_data,
+    "gap": _without_data,
+    "gradients": _without_data,
+}
+"""name of a file of a run's evaluation -> how it is reduced"""
+
+
+def _middle(intervals: Array) -> Array:
+    """`[R, D, 3]` with the middles alone."""
+    found = np.full(intervals.shape, np.nan, dtype=np.float32)
+    found[..., 1] = intervals[..., 1]
+    return found
+
+
+def _side(pareto_k: Array, n_samples: int) -> Array:
+    """0 where k-hat is good, infinite where it is not, NaN where there is none: all that is read of it."""
+    sides = np.where(pareto_k > good_k(n_samples), np.inf, 0.0)
+    return np.where(np.isnan(pareto_k), np.nan, sides).astype(np.float16)
+
+
+def _median(values: Array) -> Array:
+    """The median of all in place of each that is finite: medians of it are the same."""
+    finite = np.isfinite(values)
+    return np.where(finite, np.median(values[finite]) if finite.any() else np.nan, np.nan)
+
+
+def _metrics(run: LoadedRun, shown: bool) -> Arrays:
+    """Steps, active units, and of a run that is drawn the rates of units."""
+    rows = run.metrics
+    keys = dict.fromkeys(key for row in rows for key in row)
+    found: dict[str, Array] = {"step": np.array([row["step"] for row in rows])}
+    for key in keys:
+        if key.startswith("active_units/"):
+            found[key] = _stacked(rows, key, np.float32)
+        elif key.startswith(UNIT_RATES) and shown:
+            rates = _stacked(rows, key, np.float16)
+            replica, steps = first_alive(run), np.flatnonzero(~np.isnan(rates).all(axis=(1, 2)))
+            if len(steps) > N_STEPS:
+                steps = steps[np.linspace(0, len(steps) - 1, N_STEPS).round().astype(int)]
+            found[key] = np.full_like(rates, np.nan)
+            found[key][steps, replica] = rates[steps, replica]
+    return found
+
+
+def _stacked(rows: Sequence[Mapping[str, Any]], key: str, dtype: Any) -> Array:
+    """`[T, …]`, NaN in rows without the key."""
+    shape = np.shape(next(row[key] for row in rows if key in row))
+    values = [np.array(row[key], dtype=float) if key in row else np.full(shape, np.nan) for row in rows]
+    return np.stack(values).astype(dtype)
+
+
+def _images(images: Arrays, shown: bool) -> Arrays:
+    """Of a run that has a grid of its own the first images, where they are images; of the others their shape."""
+    shape = {key: images[key] for key in ("image_shape",) if key in images}
+    if not shown or len(np.atleast_1d(shape.get("image_shape", ()))) != 2:
+        return shape
+    drawn = {key: values for key, values in images.items() if key in ("x", "reconstruction")}
+    drawn |= {key: values[:, :MAX_DRAWS] for key, values in images.items() if key.startswith("resample/")}
+    return shape | {key: _greys(values[:N_IMAGES]) for key, values in drawn.items()}
+
+
+def _part(arrays: Arrays) -> Arrays:
+    """What was measured beside the runs."""
+    return {
+        key: _greys(values) if key.startswith(PICTURES) else values
+        for key, values in arrays.items()
+        if not key.startswith(PARTS_OF_NETS)
+    }
+
+
+def _greys(values: Array) -> Array:
+    """Images as they are drawn, between white (0) and black (1)."""
+    levels = np.nan_to_num(np.clip(values, 0, 1)) * GREYS
+    return (np.round(levels) / GREYS).astype(np.float16)

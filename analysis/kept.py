@@ -1,0 +1,143 @@
+"""The arrays behind a page of results: its runs without what nothing draws, in two files that a repository can hold.
+
+    <page>/arrays/runs.json   experiment, preset; of every run directory, label, configuration, provenance
+    <page>/arrays/runs.npz    arrays (see `packed`), <directory>/<file>/<key>; metrics are a file among them, and
+                              what was measured beside the runs stands under measured/<part>/<key>
+
+`read_kept` gives runs that `load` reads as it reads run directories. `keep` says what is reduced.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hvae.analysis.packed import Array, load_packed, save_packed
+from hvae.errors import ConfigError
+from hvae.lab.config import RunConfig
+from hvae.lab.runs.files import write_atomically
+
+FOLDER, RECORDS, ARRAYS = "arrays", "runs.json", "runs.npz"
+MEASURED, METRICS = "measured", "metrics"
+REMEDY = "restore it with git, or make the page again with `hvae report … --to`"
+
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run as a page keeps it; what `hvae.lab.runs.run.Run` answers to those who read."""
+
+    path: Path
+    """where it would lie: nothing is there, but its name is the run directory's"""
+    experiment: str
+    label: str
+    config: RunConfig
+    done: bool
+    provenance: Sequence[Mapping[str, Any]]
+    files: Mapping[str, Arrays]
+    """name of a file of the evaluation, or `METRICS`, -> its arrays"""
+
+    def has_arrays(self, name: str) -> bool:
+        return name in self.files
+
+    def load_arrays(self, name: str) -> dict[str, Array]:
+        return dict(self.files[name])
+
+    def read_provenance(self) -> list[dict[str, Any]]:
+        return [dict(session) for session in self.provenance]
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """A row for every step; what is NaN in all of a row was not written there."""
+        metrics = dict(self.files.get(METRICS, {"step": np.zeros(0, dtype=int)}))
+        rows: list[dict[str, Any]] = [{"step": int(step)} for step in metrics.pop("step")]
+        for key, values in metrics.items():
+            for row, value in zip(rows, values, strict=True):
+                if not np.isnan(value).all():
+                    row[key] = value.tolist()
+        return rows
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stands in `arrays/` of a page."""
+
+    preset: str
+    runs: tuple[KeptRun, ...]
+    measured: Mapping[str, Arrays]
+    measured_by: tuple[Mapping[str, Any], ...]
+
+
+def holds_kept(page: Path) -> bool:
+    """Whether arrays are kept with a page."""
+    return (page / FOLDER).is_dir()
+
+
+def write_kept(page: Path, kept: Kept) -> None:
+    """Write `arrays/` of a page."""
+    records = {
+        "experiment": kept.runs[0].experiment,
+        "preset": kept.preset,
+        "runs": [
+            {
+                "directory": run.path.name,
+                "label": run.label,
+                "done": run.done,
+                "config": json.loads(run.config.to_json()),
+                "provenance": run.read_provenance(),
+            }
+            for run in kept.runs
+        ],
+        "measured_by": [dict(record) for record in kept.measured_by],
+    }
+    files = {(run.path.name, name): arrays for run in kept.runs for name, arrays in run.files.items()}
+    files |= {(MEASURED, part): arrays for part, arrays in kept.measured.items()}
+    flat = {f"{owner}/{name}/{key}": array for (owner, name), arrays in files.items() for key, array in arrays.items()}
+    folder = page / FOLDER
+    save_packed(folder / ARRAYS, flat)
+    write_atomically(folder / RECORDS, f"{_lines(records)}\n".encode())
+
+
+def read_kept(page: Path) -> Kept:
+    """Read it back. Raises `ConfigError` where a file is missing or damaged."""
+    file = page / FOLDER / RECORDS
+    files: dict[str, dict[str, dict[str, Array]]] = {}
+    for place, array in load_packed(page / FOLDER / ARRAYS, REMEDY).items():
+        owner, name, key = place.split("/", 2)
+        files.setdefault(owner, {}).setdefault(name, {})[key] = array
+    try:
+        records = json.loads(file.read_bytes())
+        runs = tuple(
+            KeptRun(
+                path=page / FOLDER / record["directory"],
+                experiment=records["experiment"],
+                label=record["label"],
+                config=RunConfig.from_dict(record["config"], str(file)),
+                done=record["done"],
+                provenance=tuple(record["provenance"]),
+                files=files.get(record["directory"], {}),
+            )
+            for record in records["runs"]
+        )
+        return Kept(records["preset"], runs, files.get(MEASURED, {}), tuple(records["measured_by"]))
+    except FileNotFoundError:
+        raise ConfigError(f"{file} does not exist; {REMEDY}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{file} is damaged ({type(error).__name__}: {error}); {REMEDY}.") from None
+
+
+def _lines(records: Mapping[str, Any]) -> str:
+    """JSON with a line for every run, so that a change of one is one line."""
+    entries = []
+    for key, value in records.items():
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "\n]"
+        else:
+            text = json.dumps(value, ensure_ascii=False)
+        entries.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(entries) + "\n}"
