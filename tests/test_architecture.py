@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[1]
 
 INSTRUMENT = (
     "errors extras vocabulary schedules suitability shapes numerics rng families nets network posterior evidence "

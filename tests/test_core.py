@@ -4,11 +4,9 @@ import ast
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,8 @@ import yaml
 
 from hvae import extras
 from hvae.errors import ConfigError, MissingExtraError
-from hvae.experiments import flach_equilibrium, objectives
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 BARE = """
@@ -105,14 +102,6 @@ def test_from_python_it_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(refused.value, ConfigError) and isinstance(refused.value, ImportError)
 
 
-def test_an_experiment_that_measures_with_an_extra_says_so() -> None:
-    """`NEEDS` is asked before the runs, and not after them."""
-    for module in (objectives, flach_equilibrium):
-        assert set(module.NEEDS) == {"sklearn"}
-    said = {path.stem for path in (REPO / "experiments").glob("*.py") if "features.parts(" in path.read_text()}
-    assert said == {"objectives", "flach_equilibrium"}
-
-
 @pytest.mark.parametrize(
     ("command", "heavy"),
     [
@@ -192,17 +181,3 @@ def test_the_citation_names_this_version() -> None:
         assert cited[key] == PROJECT[key]
     assert [author["name"] for author in cited["authors"]] == [author["name"] for author in PROJECT["authors"]]
     assert {"cff-version", "message", "title"} <= cited.keys()
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_the_types(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    for folder in ("hvae", "analysis", "experiments"):
-        shutil.copytree(REPO / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPO / file, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    held = zipfile.ZipFile(wheel).namelist()
-    assert {"hvae/py.typed", "hvae/__init__.pyi", "hvae/extras.py"} <= set(held)

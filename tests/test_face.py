@@ -10,7 +10,7 @@ import pytest
 
 import hvae
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[1]
 STUB = ast.parse((REPO / "hvae" / "__init__.pyi").read_text(encoding="utf-8"))
 
 

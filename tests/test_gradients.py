@@ -53,11 +53,11 @@ from hvae.objectives import (
 )
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
 from hvae.schedules import Constant
-from tests.reference.stacks import decoder as linear_decoder
-from tests.reference.stacks import encoder as linear_encoder
-from tests.reference.stacks import joint
-from tests.reference.stacks import parameters as matrices
-from tests.test_training import config, state, toy, trained
+from tests.exact.stacks import decoder as linear_decoder
+from tests.exact.stacks import encoder as linear_encoder
+from tests.exact.stacks import joint
+from tests.exact.stacks import parameters as matrices
+from tests.lab.training.test_loop import config, state, toy, trained
 
 EXACT = 1e-10
 X = torch.tensor([1.0, 0, 1], dtype=torch.float64).view(1, 1, 3)

@@ -41,7 +41,7 @@ from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace, walke
 from hvae.posterior import Ladder, Posterior, alone, shared
 from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
-from tests.test_training import toy
+from tests.lab.training.test_loop import toy
 
 EVALUATION = EvaluationConfig(n_bootstrap=50, max_paths=16)
 Array = np.ndarray

@@ -1,4 +1,4 @@
-"""Papers: what a published number is held against, the page of all of them, and one contract for every paper."""
+"""Papers: what a published number is held against, the page of all of them, and what every paper has."""
 
 import json
 import math
@@ -195,7 +195,7 @@ def test_a_panel_of_closed_forms_alone_is_drawn(tmp_path: Path) -> None:
     assert made is not None and len(made.axes[0].get_xticks()) > 2
 
 
-# -- one contract for every paper ----------------------------------------------------------------------
+# -- what every paper has beyond other experiments -----------------------------------------------------
 
 
 @pytest.fixture(params=NAMES)
@@ -204,26 +204,17 @@ def paper(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def test_a_paper_has_three_presets_and_says_what_each_leaves_out(paper: ModuleType) -> None:
-    assert paper.PRESETS == papers.PRESETS
+    assert paper.PRESETS == papers.PRESETS and paper.claims
     assert set(paper.PAPER.limits) >= {"smoke", "cpu"} and all(paper.PAPER.limits.values())
     assert "arXiv" in paper.PAPER.citation and paper.PAPER.exhibits
     assert set(getattr(paper, "NEED_GPU", ())) <= {"paper"}
     assert len((paper.__doc__ or "").split("\n\n")) >= 2 and "Source:" in (paper.__doc__ or "")
 
 
-def test_its_configurations_stand_and_its_smoke_is_short(paper: ModuleType) -> None:
-    for preset in paper.PRESETS:
-        configs = paper.configs(preset)
-        assert configs and all(config.digest for config in configs.values())
+def test_its_smoke_is_short(paper: ModuleType) -> None:
     for label, config in paper.configs("smoke").items():
         assert config.data.name.startswith(("digits", "synthetic")), f"{label}: no data to fetch in a smoke test"
         assert config.training.n_steps <= 60 and len(config.training.seeds) >= 2
-
-
-def test_its_claims_say_what_they_hold_and_why(paper: ModuleType) -> None:
-    assert paper.claims
-    for claim in paper.claims:
-        assert claim.statement and claim.source and claim.quantity and math.isfinite(claim.margin)
 
 
 def test_its_numbers_are_printed_somewhere_and_have_a_tolerance(paper: ModuleType) -> None:

@@ -11,7 +11,7 @@ from hvae.families import Bernoulli, Categorical, Family
 from hvae.likelihood.sandwich import simulate
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from tests.reference import enumerated
+from tests.exact import enumerated
 from tests.statistics import assert_mean
 
 N = 40_000

@@ -19,7 +19,7 @@ from hvae.families import DiagonalGaussian
 from hvae.likelihood import Annealing, anneal, from_prior
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior, Posterior, shared
-from tests.reference import stacks
+from tests.exact import stacks
 from tests.statistics import assert_mean
 
 WIDTHS = (5, 3, 2, 2)

@@ -19,7 +19,7 @@ from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
 from tests.diagnostics.chains import Link, Stack, finite_informations, holds, images, link, root, sampler
-from tests.reference import enumerated
+from tests.exact import enumerated
 from tests.statistics import assert_mean
 
 EPSILON = 0.1

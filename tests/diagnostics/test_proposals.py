@@ -22,7 +22,7 @@ from hvae.likelihood.target import Target
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import Ladder, NetworkPosterior, Posterior
-from tests.reference import stacks
+from tests.exact import stacks
 from tests.statistics import assert_mean
 
 WIDTHS = (5, 3, 2, 2)

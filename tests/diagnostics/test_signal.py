@@ -15,7 +15,7 @@ from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives import DoublyReparametrised, Elbo, Iwae, Objective, StickingTheLanding
 from hvae.posterior import NetworkPosterior
-from tests.reference.stacks import decoder
+from tests.exact.stacks import decoder
 from tests.statistics import assert_mean
 from tests.test_gradients import exact_posterior
 

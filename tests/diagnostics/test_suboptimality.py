@@ -18,7 +18,7 @@ from hvae.likelihood.target import NotWhitenedError, from_encoder
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
-from tests.reference import stacks
+from tests.exact import stacks
 from tests.statistics import assert_mean
 
 SHALLOW, DEEP = (5, 3), (5, 3, 2)

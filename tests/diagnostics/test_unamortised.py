@@ -9,7 +9,7 @@ from hvae.diagnostics.unamortised import Ascent, fitted
 from hvae.evidence import HVAE
 from hvae.exact import DiscreteChain, LinearGaussian
 from hvae.families import Bernoulli, Categorical, Family
-from tests.reference import enumerated, stacks
+from tests.exact import enumerated, stacks
 from tests.statistics import assert_mean
 
 WIDTHS = (4, 3, 2)

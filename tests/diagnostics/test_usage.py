@@ -9,7 +9,7 @@ from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE, Evidence
 from hvae.exact.linear_gaussian import LinearGaussian
 from tests.diagnostics.chains import Array, Joint, Stack, images, link, log_normal, root, sampler
-from tests.reference import stacks
+from tests.exact import stacks
 from tests.statistics import assert_mean
 
 STACK = Stack(

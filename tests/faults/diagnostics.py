@@ -4,11 +4,11 @@ from tests.faults.fault import Change, Fault
 
 INFORMATION = "tests/diagnostics/test_information.py"
 PROPOSALS = "tests/diagnostics/test_proposals.py"
-RICH_DISTRIBUTIONS = "tests/diagnostics/test_rich_laws.py"
+RICH_DISTRIBUTIONS = "tests/diagnostics/test_rich_distributions.py"
 GAP = "tests/diagnostics/test_gap.py"
 CONSISTENCY = "tests/diagnostics/test_consistency.py"
 NUMERICS = "tests/test_numerics.py"
-SPECTRUM = "tests/diagnostics/test_spectrum.py"
+SPECTRUM = "tests/experiments/flach_equilibrium/test_spectrum.py"
 
 FAULTS = (
     # consistency of encoder and decoder

@@ -14,7 +14,7 @@ from tests.faults.fault import LADDER, Fault
 from tests.faults.plugin import FAULT, RECORD
 from tests.faults.record import Failure, Record
 
-REPO = Path(__file__).parent.parent.parent
+REPO = Path(__file__).parents[2]
 TIMEOUT = 570
 """seconds that one process may take"""
 

@@ -69,7 +69,7 @@ FAULTS = (
         "stale-noise",
         "the noise of every step is that of step 0",
         Change("hvae.rng:generator", 'f"{seed}/{purpose}/{step}"', 'f"{seed}/{purpose}"'),
-        ("tests/test_rng.py", "tests/test_training.py::test_noise_is_keyed_by_seed_and_step"),
+        ("tests/test_rng.py", "tests/lab/training/test_loop.py::test_noise_is_keyed_by_seed_and_step"),
     ),
     # families
     Fault(
@@ -80,7 +80,7 @@ FAULTS = (
             "self.unit_log_prob(distribution, value).sum",
             "self.unit_log_prob(distribution, value).mean",
         ),
-        ("tests/test_families.py::test_log_prob_equals_scipy_and_broadcasts",),
+        ("tests/families/test_contract.py::test_log_prob_equals_scipy_and_broadcasts",),
     ),
     Fault(
         "units-of-a-site-averaged",
@@ -96,7 +96,7 @@ FAULTS = (
             "self.log_variance * -0.5",
             "self.log_variance * -1.0",
         ),
-        ("tests/test_families.py::test_log_prob_equals_scipy_and_broadcasts",),
+        ("tests/families/test_contract.py::test_log_prob_equals_scipy_and_broadcasts",),
     ),
     Fault(
         "half-log-variance-lost",
@@ -106,7 +106,7 @@ FAULTS = (
             "white.square() + self.log_variance",
             "white.square() + (1 + SIZE) * self.log_variance",
         ),
-        ("tests/test_families.py::test_log_prob_equals_scipy_and_broadcasts",),
+        ("tests/families/test_contract.py::test_log_prob_equals_scipy_and_broadcasts",),
         size=1.0,
     ),
     Fault(
@@ -116,7 +116,7 @@ FAULTS = (
             "hvae.families.gaussian:DiagonalGaussian.draw", "distribution.stddev", "(1 + SIZE) * distribution.stddev"
         ),
         (
-            "tests/test_families.py::test_gaussian_draws_are_mean_plus_scale_times_noise",
+            "tests/families/test_contract.py::test_gaussian_draws_are_mean_plus_scale_times_noise",
             "tests/test_evidence.py::test_weights_average_to_the_evidence_of_gaussian_stacks",
         ),
         size=0.02,
@@ -132,19 +132,19 @@ FAULTS = (
             return value * p.log() + (1 - value) * (1 - p).log()
             """,
         ),
-        ("tests/test_families.py::test_bernoulli_answer_1000_where_the_truth_is_1000",),
+        ("tests/families/test_contract.py::test_bernoulli_answer_1000_where_the_truth_is_1000",),
     ),
     Fault(
         "dice-without-gumbel-tails",
         "a die falls by uniform noise on its logits in place of Gumbel noise",
         Change("hvae.families.discrete:Categorical._scores", "gumbel", "self._split(noise)"),
-        ("tests/test_families.py::test_discrete_draws_fall_with_the_distribution_of_every_joint_state",),
+        ("tests/families/test_contract.py::test_discrete_draws_fall_with_the_distribution_of_every_joint_state",),
     ),
     Fault(
         "ladder-merges-by-variance",
         "the ladder weighs two Gaussians by their variances, not their precisions",
         Change("hvae.families.gaussian:DiagonalGaussian.product", "log_w - log_v", "log_v - log_w"),
-        ("tests/test_families.py::test_product_is_the_normalised_product", "tests/test_posterior.py"),
+        ("tests/families/test_contract.py::test_product_is_the_normalised_product", "tests/test_posterior.py"),
     ),
     # the model
     Fault(
@@ -173,20 +173,20 @@ FAULTS = (
         Change("hvae.posterior:shared", "family.product(upward, prior)", "upward"),
         (
             "tests/test_posterior.py::test_the_ladder_merges_gaussians_by_precision",
-            "tests/test_build.py::test_the_shared_ladder_is_the_ladder_with_its_top_merged",
+            "tests/lab/assembly/test_assembly.py::test_the_shared_ladder_is_the_ladder_with_its_top_merged",
         ),
     ),
     Fault(
         "prior-from-the-wrong-layer",
         "the prior of every layer is fed from the top",
         Change("hvae.lab.assembly.stack:build_hvae", "above.name", "names[-1]"),
-        ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
+        ("tests/lab/assembly/test_assembly.py::test_the_decoder_mirrors_the_encoder",),
     ),
     Fault(
         "transposed-convolutions-lose-a-row",
         "a transposed convolution brings back an odd number of rows only",
         Change("hvae.nets.convolutional:Transposed.__init__", "(size + 1) % 2", "0 * size"),
-        ("tests/test_nets.py::test_a_transposed_convolution_is_the_adjoint",),
+        ("tests/nets/test_nets.py::test_a_transposed_convolution_is_the_adjoint",),
         raises=("AssertionError", "Failed", "RuntimeError"),
     ),
     Fault(
@@ -194,15 +194,15 @@ FAULTS = (
         "the cap on a log-variance is that on the log of the deviation",
         Change("hvae.numerics:log_variance_cap", "v - 1 - 2 * nats", "(v - 1 - 2 * nats) / 2"),
         (
-            "tests/test_nets.py::test_capped_variances_keep_the_least_divergence_and_reach_it",
-            "tests/test_build.py::test_the_cures_hold_the_top_off_the_prior",
+            "tests/nets/test_nets.py::test_capped_variances_keep_the_least_divergence_and_reach_it",
+            "tests/lab/assembly/test_assembly.py::test_the_cures_hold_the_top_off_the_prior",
         ),
     ),
     Fault(
         "latents-in-the-wrong-order",
         "the latents of a model are listed from the top",
         Change("hvae.evidence:HVAE.latents", "reversed(self.decoder.variables)", "self.decoder.variables"),
-        ("tests/test_build.py::test_the_decoder_mirrors_the_encoder",),
+        ("tests/lab/assembly/test_assembly.py::test_the_decoder_mirrors_the_encoder",),
     ),
     # evidence
     Fault(
@@ -263,13 +263,13 @@ FAULTS = (
         "vamp-shares-forgotten",
         "the mixture of pseudo-inputs is a sum and not a mean",
         Change("hvae.families.mixture:EqualMixture.distribution", "-math.log(self.n_components)", "0.0"),
-        ("tests/test_vamp.py::test_the_prior_is_the_mixture_of_the_encoders_distributions_at_known_points",),
+        ("tests/families/test_vamp.py::test_the_prior_is_the_mixture_of_the_encoders_distributions_at_known_points",),
     ),
     Fault(
         "vamp-net-under-two-names",
         "the encoder's net is a submodule of the decoder as well, and evidence with constant weights leaves them there",
         Change("hvae.nets.layers:PseudoInputs.__init__", "(net,)", "nn.ModuleList([net])"),
-        ("tests/test_vamp.py::test_frozen_evidence_and_the_stuck_gradient_see_the_shared_weights",),
+        ("tests/families/test_vamp.py::test_frozen_evidence_and_the_stuck_gradient_see_the_shared_weights",),
     ),
     Fault(
         "vamp-of-its-own-net",
@@ -280,6 +280,6 @@ FAULTS = (
             "nets.mlp(len(inputs[0]), (), top.family.n_outputs, activation=nn.Tanh, "
             "initialise=nets.xavier, source=generator(seed, 'init'))",
         ),
-        ("tests/test_vamp.py::test_shared_weights_count_once_and_move_both",),
+        ("tests/families/test_vamp.py::test_shared_weights_count_once_and_move_both",),
     ),
 )

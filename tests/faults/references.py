@@ -2,10 +2,12 @@
 
 from tests.faults.fault import REFUSAL, Change, Fault
 
-LINEAR = ("tests/reference/test_linear_gaps.py::test_gaps_equal_numpy_three_ways",)
-DISCRETE = ("tests/reference/test_discrete.py::test_every_answer_equals_enumeration",)
-ENUMERATION = ("tests/reference/test_enumeration.py::test_bound_and_gaps_equal_the_chain_of_transfer_matrices",)
-QUADRATURE = ("tests/reference/test_quadrature.py::test_answers_equal_a_grid_of_values",)
+LINEAR = ("tests/exact/test_linear_gaps.py::test_gaps_equal_numpy_three_ways",)
+DISCRETE = ("tests/exact/test_discrete.py::test_every_answer_equals_enumeration",)
+ENUMERATION = (
+    "tests/experiments/conjecture/test_enumeration.py::test_bound_and_gaps_equal_the_chain_of_transfer_matrices",
+)
+QUADRATURE = ("tests/exact/test_quadrature.py::test_answers_equal_a_grid_of_values",)
 
 FAULTS = (
     Fault(
@@ -16,7 +18,7 @@ FAULTS = (
             "torch.linalg.inv(distribution.covariance)",
             "distribution.covariance",
         ),
-        ("tests/test_same_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
+        ("tests/experiments/orders/test_frozen_decoder.py::test_the_least_gaps_are_those_of_the_dense_covariance",),
     ),
     # linear-Gaussian chains
     Fault(
@@ -64,7 +66,7 @@ FAULTS = (
             'found + beta * (_log_density(missed, len(log_variance), w[f"p{layer}"]) + entropy)',
             'found + _log_density(missed, len(log_variance), w[f"p{layer}"]) + beta * entropy',
         ),
-        ("tests/test_linear_training.py::test_the_bound_of_any_depth_is_the_house_s_elbo",),
+        ("tests/experiments/shared/test_linear_training.py::test_the_bound_of_any_depth_is_the_house_s_elbo",),
     ),
     Fault(
         "stack-bound-offset",
@@ -74,7 +76,9 @@ FAULTS = (
             '(v @ w["offset"]).outer(w["offset"])',
             '0 * (v @ w["offset"]).outer(w["offset"])',
         ),
-        ("tests/test_linear_training.py::test_the_bound_of_one_layer_is_the_elbo_that_the_house_trains",),
+        (
+            "tests/experiments/shared/test_linear_training.py::test_the_bound_of_one_layer_is_the_elbo_that_the_house_trains",
+        ),
     ),
     Fault(
         "zero-column-residual",
@@ -84,7 +88,7 @@ FAULTS = (
             "min(variance, eigenvalue) if place < n_kept else eigenvalue",
             "eigenvalue",
         ),
-        ("tests/test_linear_training.py::test_the_hessian_at_a_zero_column",),
+        ("tests/experiments/shared/test_linear_training.py::test_the_hessian_at_a_zero_column",),
     ),
     Fault(
         "column-not-the-prior",
@@ -92,7 +96,7 @@ FAULTS = (
         Change(
             "hvae.experiments.shared.linear.training:column_curvature", 'w["p1"].reshape(1)', '0 * w["p1"].reshape(1)'
         ),
-        ("tests/test_linear_training.py::test_the_staircase_of_modes",),
+        ("tests/experiments/shared/test_linear_training.py::test_the_staircase_of_modes",),
     ),
     # discrete chains
     Fault(
@@ -146,7 +150,7 @@ FAULTS = (
         "information-inherited",
         "the information of a ladder's layer holds that of the layers above",
         Change("hvae.exact.discrete_information:_conditional", "so_far - above", "so_far"),
-        ("tests/reference/test_discrete.py::test_informations_equal_enumeration",),
+        ("tests/exact/test_discrete.py::test_informations_equal_enumeration",),
     ),
     # whole stacks of bernoulli
     Fault(
@@ -173,7 +177,9 @@ FAULTS = (
             "beta[layer] * found[-1].logsumexp(-1)",
             "(beta[layer] * found[-1]).logsumexp(-1)",
         ),
-        ("tests/reference/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",),
+        (
+            "tests/experiments/conjecture/test_enumeration.py::test_the_best_bound_is_what_a_search_over_all_posteriors_finds",
+        ),
     ),
     Fault(
         "two-layer-spread-lost",
@@ -183,26 +189,32 @@ FAULTS = (
             "missed @ first @ missed.mT + u2 @ s2 @ u2.mT",
             "missed @ first @ missed.mT",
         ),
-        ("tests/test_conjecture.py::test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2",),
+        ("tests/experiments/conjecture/test_conjecture.py::test_the_two_layer_bound_is_the_elbo_and_its_rate_of_z2",),
     ),
     # what a needed layer may cost
     Fault(
         "worth-of-every-coin",
         "z2 is said to be worth what ties a group to all others, its own units left out",
         Change("hvae.experiments.conjecture.grouped:log_groups", "axis != group", "axis == group"),
-        ("tests/test_prices.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",),
+        (
+            "tests/experiments/conjecture/test_thresholds.py::test_what_z2_is_worth_is_the_total_correlation_of_the_groups",
+        ),
     ),
     Fault(
         "local-threshold-of-fair-coins",
         "the local threshold takes the Bernoulli units of z1 for fair ones when it reads x",
         Change("hvae.experiments.conjecture.grouped:local_threshold", "tables.down[0].mT + prior", "tables.down[0].mT"),
-        ("tests/test_prices.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+        (
+            "tests/experiments/conjecture/test_thresholds.py::test_a_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",
+        ),
     ),
     Fault(
         "local-threshold-without-the-spread-of-z1",
         "the local threshold of Gaussians takes z1 to have unit variance",
         Change("hvae.experiments.conjecture.linear:local_threshold", "u2.square().sum(-1)", "0 * u2.sum(-1)"),
-        ("tests/test_prices.py::test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",),
+        (
+            "tests/experiments/conjecture/test_thresholds.py::test_a_gaussian_z2_that_codes_little_pays_below_the_local_threshold_and_not_above",
+        ),
     ),
     Fault(
         "search-forgets-its-neighbours",
@@ -212,13 +224,13 @@ FAULTS = (
             "max(self._known[teacher], key=lambda solution: solution.value(beta))",
             "self._known[teacher][0]",
         ),
-        ("tests/test_prices.py::test_the_search_finds_the_threshold_of_a_known_value",),
+        ("tests/experiments/conjecture/test_thresholds.py::test_the_search_finds_the_threshold_of_a_known_value",),
     ),
     Fault(
         "rate-of-a-stack-at-another-price",
         "under exact inference the rate is that of the posterior at β = 1",
         Change("hvae.experiments.conjecture.grouped:_solution", "tables.best((1.0, beta))", "tables.best((1.0, 1.0))"),
-        ("tests/test_prices.py::test_rows_of_bernoulli_hold_what_their_stacks_have",),
+        ("tests/experiments/conjecture/test_thresholds.py::test_rows_of_bernoulli_hold_what_their_stacks_have",),
     ),
     Fault(
         "autoregressive-table-without-masks",
@@ -228,7 +240,7 @@ FAULTS = (
             "family.log_prob(family.distribution(part), values)",
             "family.unit.log_prob(family.unit.distribution(part[..., : family.width]), values)",
         ),
-        ("tests/reference/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
+        ("tests/exact/test_discrete.py::test_autoregressive_layers_equal_enumeration",),
     ),
     # chains over values
     Fault(
@@ -236,7 +248,7 @@ FAULTS = (
         "the layers above are met as p leaves them, not as q does",
         Change("hvae.experiments.conjecture.lines:Lines.gaps", "weight @ q", "self.weight(name)"),
         (
-            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+            "tests/experiments/conjecture/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
         ),
     ),
     Fault(
@@ -248,7 +260,7 @@ FAULTS = (
             "self.down[child].mT",
         ),
         (
-            "tests/reference/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
+            "tests/experiments/conjecture/test_lines.py::test_gaps_equal_those_of_numpy_on_other_values_and_sum_to_log_px_less_the_elbo",
         ),
     ),
     Fault(
@@ -259,13 +271,13 @@ FAULTS = (
             "self.reverse(name) - above",
             "self.reverse(name) - 0 * above",
         ),
-        ("tests/reference/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
+        ("tests/experiments/conjecture/test_lines.py::test_the_least_gaussian_equals_a_search_by_scipy",),
     ),
     Fault(
         "encoder-never-told",
         "an encoder of a non-linear teacher climbs the bound from where it starts, and loses modes",
         Change("hvae.experiments.conjecture.nonlinear:fitted", "(0, 1)", "(1, 1)"),
-        ("tests/test_nonlinear_teachers.py::test_training_does_not_give_up_the_modes",),
+        ("tests/experiments/conjecture/test_nonlinear.py::test_training_does_not_give_up_the_modes",),
     ),
     # quadrature
     Fault(
@@ -306,7 +318,7 @@ FAULTS = (
             "beta2.log() - precision.diagonal().log()",
             "-precision.diagonal().log()",
         ),
-        ("tests/test_two_layers.py::test_what_is_completed_is_best",),
+        ("tests/experiments/dang_strengths/test_two_layers.py::test_what_is_completed_is_best",),
     ),
     Fault(
         "two-layers-given-threshold",
@@ -314,6 +326,6 @@ FAULTS = (
         Change(
             "hvae.experiments.shared.linear.thresholds:two_layer", "sigma2**2 * threshold / eta_enc**2", "threshold"
         ),
-        ("tests/reference/test_thresholds.py::test_two_layer_of_given_variances_is_where_minimisation_ends",),
+        ("tests/experiments/shared/test_thresholds.py::test_two_layer_of_given_variances_is_where_minimisation_ends",),
     ),
 )

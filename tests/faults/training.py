@@ -7,14 +7,14 @@ FAULTS = (
         "elbo-kl-weight",
         "the ELBO's KL weight is off",
         Change("hvae.objectives.bounds:tempered", "beta", "(1 + SIZE) * beta"),
-        ("tests/test_objectives.py::test_losses_equal_numpy",),
+        ("tests/objectives/test_objectives.py::test_losses_equal_numpy",),
         size=0.02,
     ),
     Fault(
         "free-nats-per-draw",
         "the gate of free nats reads each draw, not their mean",
         Change("hvae.objectives.bounds:at_least", "rate.mean((0, 1))", "rate"),
-        ("tests/test_objectives.py::test_the_gate_reads_the_batch_mean_not_each_datum",),
+        ("tests/objectives/test_objectives.py::test_the_gate_reads_the_batch_mean_not_each_datum",),
     ),
     Fault(
         "baseline-sees-its-own-sample",
@@ -64,7 +64,7 @@ FAULTS = (
         "free-nats-of-units-by-the-layer",
         "the gate of each unit reads the mean over units too",
         Change("hvae.objectives.bounds:at_least", "rate.mean((0, 1))", "rate.mean()"),
-        ("tests/test_objectives.py::test_free_nats_of_units_are_those_of_layers_of_one_unit",),
+        ("tests/objectives/test_objectives.py::test_free_nats_of_units_are_those_of_layers_of_one_unit",),
     ),
     Fault(
         "relaxed-coin-with-the-wrong-noise",
@@ -75,34 +75,36 @@ FAULTS = (
             "_logits(distribution) + torch.logit(noise)",
         ),
         (
-            "tests/test_relaxation.py::test_straight_through_values_have_the_discrete_distribution_and_relaxed_ones_lie_between",
+            "tests/objectives/test_relaxation.py::test_straight_through_values_have_the_discrete_distribution_and_relaxed_ones_lie_between",
         ),
     ),
     Fault(
         "relaxed-too-cold",
         "a relaxed bernoulli has another temperature than it says",
         Change("hvae.families.discrete:Bernoulli.soft", "temperature", "(1 - SIZE) * temperature"),
-        ("tests/test_relaxation.py::test_the_relaxed_gradient_of_a_bernoulli_climbs_the_surrogate",),
+        ("tests/objectives/test_relaxation.py::test_the_relaxed_gradient_of_a_bernoulli_climbs_the_surrogate",),
         size=0.02,
     ),
     Fault(
         "waiting-weights-keep-their-momentum",
         "a weight that waits has the gradient 0, so Adam moves it by its momentum",
         Change("hvae.lab.training.loop:train", "value.grad = None", "value.grad = torch.zeros_like(value)"),
-        ("tests/test_training.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
+        ("tests/lab/training/test_loop.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
     ),
     Fault(
         "decoder-moves-a-step-early",
         "the decoder's turn comes at the step before",
         Change("hvae.lab.assembly.trainable:trainable", "step + 1", "step + 2"),
-        ("tests/test_training.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",),
+        (
+            "tests/lab/training/test_loop.py::test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part",
+        ),
     ),
     Fault(
         "frozen-decoder-moves",
         "a decoder beside which encoders are refitted moves with them",
         Change("hvae.experiments.orders.refit:refit", "owner != DECODER", "owner"),
         (
-            "tests/test_same_decoder.py::test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone[mean-field]",
+            "tests/experiments/orders/test_frozen_decoder.py::test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone[mean-field]",
         ),
     ),
     Fault(
@@ -115,7 +117,7 @@ FAULTS = (
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
         Change("hvae.lab.training.loop:train", "squares[applied].sum(0)", "squares[applied].sum()"),
-        ("tests/test_training.py::test_each_replica_is_clipped_by_its_own_norm",),
+        ("tests/lab/training/test_loop.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
     Fault(
         "a-stage-counts-from-the-start",
@@ -123,7 +125,7 @@ FAULTS = (
         Change(
             "hvae.lab.training.loop:train", "stage.learning_rate(step - stage.from_step)", "stage.learning_rate(step)"
         ),
-        ("tests/test_training.py::test_stages_equal_trainings_by_hand_one_after_the_other",),
+        ("tests/lab/training/test_loop.py::test_stages_equal_trainings_by_hand_one_after_the_other",),
     ),
     Fault(
         "a-removed-unit-weighs",
@@ -133,6 +135,8 @@ FAULTS = (
             "self.family.unit_log_prob(distribution, value).masked_fill(self.removed, 0.0)",
             "self.family.unit_log_prob(distribution, value)",
         ),
-        ("tests/test_removal.py::test_the_log_weights_are_those_of_a_stack_that_never_had_the_units",),
+        (
+            "tests/experiments/burda_tables/test_removal.py::test_the_log_weights_are_those_of_a_stack_that_never_had_the_units",
+        ),
     ),
 )

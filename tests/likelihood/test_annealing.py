@@ -19,7 +19,7 @@ from hvae.likelihood.annealing import Path, run_backward, run_forward, tune
 from hvae.likelihood.hmc import JITTER, QUARTER_TURN, State, move
 from hvae.likelihood.sandwich import noise_at, simulate
 from hvae.posterior import NetworkPosterior
-from tests.reference.stacks import decoder
+from tests.exact.stacks import decoder
 from tests.statistics import assert_mean
 from tests.test_gradients import bernoulli, normal, stack
 

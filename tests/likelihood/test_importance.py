@@ -13,7 +13,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.exact import LinearGaussian
 from hvae.likelihood import importance_sample, log_likelihood_curve
 from hvae.posterior import NetworkPosterior
-from tests.reference.stacks import decoder, encoder
+from tests.exact.stacks import decoder, encoder
 from tests.statistics import assert_mean
 
 WIDTHS = (6, 4, 2)

@@ -1,0 +1,495 @@
+"""The command line: one command does the whole job; bad input is one sentence and exit code 2."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from hvae.lab import cli, experiment
+from hvae.lab.cli import main
+from hvae.lab.config import ModelConfig, RunConfig
+from hvae.lab.runs.run import Failure, Run, find_runs
+
+REPO = Path(__file__).parents[2]
+
+TINY = [
+    "--data.n_train=96", "--data.n_test=40", "--model.latents=[4, 2]", "--model.hidden=[[8]]",
+    "--training.seeds=[0, 1]", "--training.n_steps=4", "--training.batch_size=16", "--training.log_every_steps=2",
+    "--evaluation.n_images=16", "--evaluation.max_paths=4", "--evaluation.n_likelihood=8", "--evaluation.n_samples=20",
+    "--evaluation.n_bootstrap=20",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+RICH = {
+    "autoregressive-gaussian": "gaussian", "mixture": "gaussian", "maf": "gaussian", "nsf": "gaussian",
+    "autoregressive-bernoulli": "bernoulli", "autoregressive-categorical": "categorical",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RICH)
+@pytest.mark.parametrize("role", ["both", "encoder"])
+def test_every_distribution_is_trained_measured_and_reported(name: str, role: str) -> None:
+    plain = RICH[name]
+    distributions = [f'--model.families=["{name}"]']
+    if role == "encoder":
+        distributions = [f'--model.families=["{plain}"]', f'--model.encoder_families=["{name}"]']
+    once = ["--training.seeds=[0]", f"--objective.n_samples={1 if plain == 'gaussian' else 2}"]
+    assert main(["train", *TINY, *once, *distributions, "--training.n_steps=30"]) == 0
+    (run,) = find_runs(Path("runs"))
+    assert run.done and list(Path().rglob("report.html"))
+    found = run.load_arrays("diagnostics")
+    for key in ("rate_nats", "kl_standard_nats", "reading_nats", "information_nats", "parent_information_nats"):
+        assert np.isfinite(found[f"{key}/z1"]).all() and np.isfinite(found[f"{key}/z2"]).all(), key
+    assert "failed" not in found["verdict/z1"]
+
+
+BAD: list[tuple[list[str], str]] = [
+    ([], "command"),
+    (["fly"], "fly"),
+    (["train", "--model.latnts=[3]"], "did you mean --model.latents?"),
+    (["train", "--training.n_steps=many"], "training.n_steps is 'many'; give a whole number."),
+    (["train", "--training.n_steps=-3"], "training.n_steps is -3"),
+    (["train", "--training.learning_rate=-1e-3"], "training.learning_rate"),
+    (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
+    (["train", "--model.latents=[]"], "model.latents is empty"),
+    (["train", "--model.latents=16"], "give a list"),
+    (["train", "--model.order=sideways"], "give bottom-up or bottom-up-x or mean-field or top-down"),
+    (["train", "--objective.beta", '{"warmup": 3}'], "objective.beta has the keys warmup"),
+    (["train", "--objective.beta.warmup_steps=3"], "is no option; did you mean --objective.beta?"),
+    (["train", "--data.name=digitz"], "digitz"),
+    (["train", "--data.name=missing.npz"], "missing.npz"),
+    (["train", "--data.name=digits-grey"], "grey"),
+    (["train", "--training.batch_size=100000"], "training.batch_size is 100000"),
+    (["train", "--label=../up"], "cannot name a run"),
+    (["train", "--device=abacus"], "abacus"),
+    (["train", "--threads=0"], "threads"),
+    (["train", "--config=missing.yaml"], "missing.yaml"),
+    (["run"], "experiment"),
+    (["run", "nothing"], "There is no experiment 'nothing'; known are burda-tables, conjecture"),
+    (["run", "../depth"], "There is no experiment"),
+    (["run", "depth", "--preset=huge"], "it has demo, cpu, paper"),
+    (["run", "depth", "--workers=-1"], "workers"),
+    (["evaluate", "nowhere"], "nowhere is no directory"),
+    (["evaluate", "nowhere", "--likelihood"], "likelihood"),
+    (["evaluate", "nowhere", "--images=many"], "images"),
+    (["evaluate", "nowhere", "--image=3"], "did you mean --images?"),
+    (["report", "nowhere"], "nowhere is no directory"),
+    (["compare", "nowhere", "elsewhere"], "nowhere"),
+    (["data", "fetch"], "fetch"),
+    (["data", "get"], "needs a name"),
+    (["data", "get", "digitz"], "digitz"),
+    (["data", "list", "digits"], "takes no name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_bad_usage_is_one_sentence_and_nothing_written(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("hvae: ") and err.count("\n") == 1 and len(err) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+CONFIGS = [
+    ("model:\n  latnts: [3]\n", "latnts"),
+    ("modle:\n  latents: [3]\n", "modle"),
+    ("model: 3\n", "model is 3"),
+    ("model: [3\n", "config"),
+    ("training:\n  n_steps: many\n", "training.n_steps"),
+    ("data:\n  name: !!python/object/apply:os.mkdir [HOSTILE]\n", "config"),
+    ("objective:\n  beta:\n    class_path: subprocess.Popen\n    init_args: {args: ls}\n", "objective.beta"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), CONFIGS)
+def test_a_bad_file_is_one_sentence(text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["train", "--config", "f.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["f.yaml"]
+
+
+def test_no_traceback_from_outside(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hvae", "train", "--model.latents=[]"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("hvae: model.latents is empty")
+
+
+@pytest.mark.parametrize("command", ["", "run", "train", "evaluate", "report", "list", "compare", "data"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"Example: hvae\s+{command}", out)
+    assert " at 0x" not in out
+
+
+def test_the_help_of_train_is_grouped_and_begins_with_the_options_of_the_first_example(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    head, *groups = re.split(
+        r"^(?:where and how|data|model|objective|training|evaluation):\n", text, flags=re.MULTILINE
+    )
+    listed = [re.findall(r"^  --([\w.-]+)", group, flags=re.MULTILINE) for group in groups]
+    assert [options[0] for options in listed] == [
+        "label", "data.name", "model.latents", "objective.beta", "training.n_steps", "evaluation.n_images",
+    ]  # fmt: skip
+    assert listed[2][1] == "model.hidden" and "--config FILE" in head
+    knobs = {f"{section}.{knob}" for section, values in json.loads(RunConfig().to_json()).items() for knob in values}
+    assert knobs == {option for options in listed for option in options if "." in option}
+    for default in ('(default: ["gaussian"])', "(default: 0.002)", "(default: false)", "also written ladder"):
+        assert default in " ".join(text.split())
+
+
+def test_a_ladder_is_the_top_down_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line, from files and from Python: one digest, so one directory."""
+    top_down = RunConfig.from_dict({"model": {"order": "top-down"}})
+    (tmp_path / "f.yaml").write_text("model: {order: ladder}\n")
+    (tmp_path / "f.json").write_text('{"model": {"order": "ladder"}}')
+    for arguments in (["--model.order=ladder"], ["--config=f.yaml"], ["--config=f.json"]):
+        assert _sections(_printed_config(capsys, *arguments)) == top_down
+    assert ModelConfig(order="ladder").order == "top-down"
+    for ladder in (RunConfig(model=ModelConfig(order="ladder")), RunConfig.from_json('{"model": {"order": "ladder"}}')):
+        assert ladder == top_down and ladder.digest == top_down.digest and "ladder" not in ladder.to_json()
+        assert Run.directory(tmp_path, "own", "mine", ladder) == Run.directory(tmp_path, "own", "mine", top_down)
+
+
+def _printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert isinstance(values, dict)
+    return values
+
+
+def _sections(values: dict[str, Any]) -> RunConfig:
+    return RunConfig.from_dict({name: values[name] for name in json.loads(RunConfig().to_json())})
+
+
+def test_the_flags_are_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _sections(_printed_config(capsys)) == RunConfig()
+    flags = ["--model.latents", "[16,8]", "--model.hidden=[[]]", "--objective.beta", '{"warmup_steps": 600}']
+    flags += ["--training.n_steps", "300", "--training.learning_rate=1e-3", "--data.name=007"]
+    values = _printed_config(capsys, *flags)
+    config = _sections(values)
+    assert config.model.latents == (16, 8) and config.training.learning_rate(0) == 1e-3
+    assert config.objective.beta(300) == 0.5 and config.data.name == "007"
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(values))
+    assert _sections(_printed_config(capsys, "--config=f.yaml")) == config
+    assert _sections(_printed_config(capsys, "--config=f.yaml", "--training.n_steps=301")).training.n_steps == 301
+
+
+def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer's hour: one command trains, measures and reports; the same command again does nothing."""
+    images = np.random.default_rng(0).random((400, 6, 6)) < 0.3
+    np.savez(tmp_path / "my.npz", x=images.astype(np.uint8))
+    arguments = ["train", "--data.name", "my.npz", *TINY]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "z1" in out and "z2" in out
+    (run,) = find_runs(tmp_path / "runs")
+    report = Path(out.rpartition("Report: ")[2].strip())
+    assert run.done and "<html" in report.read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+    assert main(arguments) == 0
+    assert "done already" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+
+    assert main([*arguments, "--training.n_steps=6"]) == 0
+    one, two = find_runs(tmp_path / "runs")
+    capsys.readouterr()
+    assert main(["compare", str(one.path), str(two.path)]) == 0
+    assert "training.n_steps" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out.count("done") == 2
+    assert main(["evaluate", str(one.path)]) == 0
+    assert "--force" in capsys.readouterr().err
+    assert main(["evaluate", str(one.path), "--force"]) == 0
+    assert Run.open(one.path).done
+
+    code = (
+        "import sys; from hvae.lab.cli import main; sys.exit(main(['report', sys.argv[1]]) or 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run(
+        [sys.executable, "-c", code, str(one.path)], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+
+
+BAD_MEASUREMENTS = [
+    (["--likelihood=fly"], "--likelihood has the word 'fly'; give one or more of importance, annealed, exact, gap."),
+    (["--likelihood=exact,"], "--likelihood has the word ''"),
+    (["--likelihood=annealed", "--temperatures=0"], "--temperatures is 0; give at least 1."),
+    (["--likelihood=annealed", "--chains=-1"], "--chains is -1; give at least 1."),
+    (["--likelihood=gap", "--samples=0"], "--samples is 0; give at least 1."),
+    (["--likelihood=gap", "--draws=1"], "--draws is 1; give at least 2."),
+    (["--likelihood=exact", "--images=1"], "--images is 1; give at least 2."),
+    (["--images=3"], "go with --likelihood"),
+    (["--likelihood=importance", "--images=3"], "go with --likelihood"),
+    (["--likelihood=exact", "--device=abacus"], "The device 'abacus' cannot be used"),
+    (["--device=abacus"], "The device 'abacus' cannot be used"),
+    (["--likelihood=exact"], "has no checkpoint"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), BAD_MEASUREMENTS, ids=[" ".join(arguments) for arguments, _ in BAD_MEASUREMENTS]
+)
+def test_a_bad_measurement_is_one_sentence_and_nothing_written(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a run stands that was never trained."""
+    run = Run.create_or_open(tmp_path / "runs", "own", "mine", RunConfig.from_dict({"training": {"n_steps": 4}}))
+    before = {path.name for path in run.path.iterdir()}
+    assert main(["evaluate", str(run.path), *arguments]) == 2
+    out, err = capsys.readouterr()
+    (sentence,) = (line for line in err.splitlines() if not line.startswith("Measuring"))
+    assert out == "" and sentence.startswith("hvae: ") and words in sentence and len(sentence) < 400
+    assert {path.name for path in run.path.iterdir()} == before
+
+
+MEASUREMENT = ["--images=6", "--temperatures=5", "--chains=26", "--leapfrog=1", "--draws=2", "--samples=30"]
+
+
+def test_a_trained_run_is_measured_further(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three words in one command; the same command again does nothing; --force and other settings measure anew."""
+    np.savez(tmp_path / "my.npz", x=np.random.default_rng(0).standard_normal((400, 5)).astype(np.float32))
+    linear = [flag for flag in TINY if "hidden" not in flag]
+    linear += ["--model.hidden=[[]]", "--model.observation=gaussian", "--model.latent_variance=fixed"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(["train", "--data.name=my.npz", *linear]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    arguments = ["evaluate", str(run.path), "--likelihood", "annealed,exact,gap", *MEASUREMENT]
+
+    def written() -> dict[str, int]:
+        return {path.stem: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+
+    before = written()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "Measuring annealed, exact, gap" in err and "The gap between" in out
+    first = written()
+    assert first.keys() - before.keys() == {"annealed", "exact", "gap"} and run.done
+    assert {name: first[name] for name in before} == before and len(run.read_provenance()) == 2
+    page = (run.path / "report.html").read_text()
+    assert all(f'id="figure-gap-{name}"' in page for name in ("curves", "layers", "causes"))
+    assert (run.path / "tables" / "gap.csv").is_file()
+
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)  # the page was seen, and takes its time
+    assert main(arguments) == 0
+    assert "--force" in capsys.readouterr().err and written() == first
+    assert main([*arguments[:3], "exact", *MEASUREMENT, "--force"]) == 0
+    second = written()
+    assert {name for name in second if second[name] != first[name]} == {"exact"}
+    assert main(["evaluate", str(run.path), "--likelihood=exact,annealed", *MEASUREMENT, "--leapfrog=2"]) == 0
+    third = written()
+    assert {name for name in third if third[name] != second[name]} == {"annealed"} and run.done
+    assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *MEASUREMENT, "--force"]) == 0
+    fourth = written()
+    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} and run.done
+
+
+def test_what_a_stack_refuses_is_said_stored_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bernoulli = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(["train", *TINY, *bernoulli, "--label=bernoulli"]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    capsys.readouterr()
+    assert main(["evaluate", str(run.path), "--likelihood=annealed", *MEASUREMENT]) == 2
+    out, err = capsys.readouterr()
+    (sentence,) = (line for line in err.splitlines() if line.startswith("hvae: "))
+    assert sentence.startswith("hvae: bernoulli has no annealed numbers: z1 and z2 are discrete") and run.done
+    said = sentence.partition("numbers: ")[2]
+    assert said in str(run.load_arrays("annealed")["refused"][0])
+    flat = " ".join(out.split())
+    assert f"annealing refused: {said}" in flat and "annealing refused" in (run.path / "report.html").read_text()
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # the other is done
+    assert sentence in capsys.readouterr().err and str(run.load_arrays("exact")["reference"]) == "DiscreteChain"
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # and stays so
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
+@pytest.mark.parametrize("order", ["bottom-up-x", "mean-field", "top-down-shared"])
+def test_every_order_is_trained_measured_in_every_way_and_reported(
+    order: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Annealing refuses Bernoulli and categorical units, in a sentence; all else has its numbers."""
+    values = np.random.default_rng(0).standard_normal((400, 5))
+    real = kind == "gaussian"
+    np.savez(tmp_path / "my.npz", x=(values if real else values > 0).astype(np.float32))
+    flags = [flag for flag in TINY if "hidden" not in flag] + [
+        "--training.n_steps=30",
+        "--training.seeds=[0]",
+        f"--model.order={order}",
+    ]
+    flags += ["--model.hidden=[[]]", f"--model.families=[{kind}]", f"--objective.n_samples={1 if real else 2}"]
+    flags += ["--model.observation=gaussian", "--model.latent_variance=fixed"] if real else ["--model.n_classes=3"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(["train", "--data.name=my.npz", *flags, f"--label={order}"]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    assert main(["evaluate", str(run.path), "--likelihood=importance,annealed,exact,gap", *MEASUREMENT, "--force"]) == 0
+    assert order in capsys.readouterr().out and "<html" in (run.path / "report.html").read_text()
+    exact, gap = run.load_arrays("exact"), run.load_arrays("gap")
+    assert list(exact["gaps_refused"]) == [""] and str(run.load_arrays("diagnostics")["order"]) == order
+    layers = exact["layer_gap_nats/z1"][:, 1] + exact["layer_gap_nats/z2"][:, 1]
+    np.testing.assert_allclose(layers, exact["total_gap_nats"][:, 1], atol=1e-6)
+    assert all(np.isfinite(gap[f"layer_gap_nats/{name}"]).all() for name in ("z1", "z2"))
+
+
+def test_a_run_in_other_hands_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.yaml").write_text("training: {n_steps: 4}\n")
+    config = RunConfig.from_dict({"training": {"n_steps": 4}})
+    run = Run.create_or_open(tmp_path / "runs", "own", "mine", config)
+    with run.lock():
+        assert main(["train", "--config=t.yaml", "--label=mine"]) == 2
+        assert "another process" in capsys.readouterr().err
+    assert not (run.path / "metrics.jsonl").exists()
+
+
+def test_an_unwritable_root_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file in the way")
+    assert main(["train", *TINY]) == 2
+    err = capsys.readouterr().err
+    assert "cannot be written" in err and err.count("\n") == 1
+
+
+def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from hvae.lab import sweep
+
+    tiny = {"data": {"n_train": 96, "n_test": 40}, "training": {"n_steps": 2, "batch_size": 16, "seeds": [0]}}
+    configs = {
+        label: RunConfig.from_dict({**tiny, "model": {"latents": [w], "hidden": [[4]]}})
+        for label, w in [("a", 2), ("b", 3)]
+    }
+    monkeypatch.setattr(experiment, "find", lambda name: SimpleNamespace(PRESETS=("demo",), configs=lambda p: configs))
+    monkeypatch.setattr(cli, "_show", lambda directory, preset="": print("shown", directory.name, preset))
+    seen: list[Sequence[Run]] = []
+
+    def failing(runs: Sequence[Run], **options: object) -> list[Failure]:
+        seen.append(runs)
+        runs[0].mark_done()
+        return [Failure(run, "the process was killed by SIGKILL", -9) for run in runs if not run.done]
+
+    monkeypatch.setattr(sweep, "sweep", failing)
+    assert main(["run", "trial"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "shown trial demo\n"
+    assert "failed: b (exit code -9): the process was killed by SIGKILL" in err and "tries them again" in err
+    assert [run.label for run in seen[0]] == ["a", "b"]
+    find_runs(tmp_path / "runs")[1].mark_done()
+    assert main(["run", "trial"]) == 0
+    assert "all 2 runs are done already" in capsys.readouterr().err and len(seen) == 1
+
+
+def test_what_is_nearly_right_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "near.yaml"
+    file.write_text("training:\n  n_stepz: 3\n")
+    for arguments, remedy in (
+        (["train", "--config", str(file)], "unknown key training.n_stepz; did you mean training.n_steps?"),
+        (["train", "--model.latents", "[16,", "8]"], "a list is one argument, in quotes"),
+    ):
+        assert main(arguments) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()
+        assert remedy in sentence
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("hvae ")
+
+
+def test_an_experiments_measurements_are_measured_of_every_run_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done is not done again: neither a run nor a measurement; a lost or other measurement is measured
+    without training."""
+    from types import SimpleNamespace
+
+    from hvae.lab import sweep
+
+    np.savez(tmp_path / "my.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
+    config = RunConfig.from_dict(
+        {
+            "data": {"name": "my.npz"},
+            "model": {"latents": [2], "hidden": [[]], "observation": "gaussian", "latent_variance": "fixed"},
+            "training": {"n_steps": 2, "batch_size": 8, "seeds": [0]},
+            "evaluation": {"n_images": 8, "max_paths": 4, "n_likelihood": 4, "n_samples": 4, "n_bootstrap": 10},
+        }
+    )
+    measurements = {"demo": {"exact": {"images": 6}}}
+    trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, MEASUREMENTS=measurements)
+    monkeypatch.setattr(experiment, "find", lambda name: trial)
+    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    worked: list[str] = []
+
+    def here(runs: Sequence[Run], *, task: Any, settled: Any, **options: object) -> list[Failure]:
+        for run in runs:
+            if not settled(run):
+                worked.append(run.label)
+                task(run, progress=False)
+        return []
+
+    monkeypatch.setattr(sweep, "sweep", here)
+    assert main(["run", "trial"]) == 0
+    (run,) = find_runs(tmp_path / "runs")
+    exact, trained = run.path / "evaluation" / "exact.npz", (run.path / "checkpoints", run.path / "DONE")
+    stamps = [path.stat().st_mtime_ns for path in trained]
+    assert int(run.load_arrays("exact")["n_images"]) == 6 and worked == ["linear"]
+    assert main(["run", "trial"]) == 0 and worked == ["linear"]
+    assert "all 1 runs are done already" in capsys.readouterr().err
+    exact.unlink()
+    assert main(["run", "trial"]) == 0 and worked == ["linear"] * 2 and exact.exists()
+    measurements["demo"]["exact"]["images"] = 5
+    assert main(["run", "trial"]) == 0 and worked == ["linear"] * 3
+    assert int(run.load_arrays("exact")["n_images"]) == 5
+    assert [path.stat().st_mtime_ns for path in trained] == stamps
+
+
+@pytest.mark.parametrize("content", ["data: {name: café}".encode("latin-1"), "seed: 1".encode("utf-16"), b"\xff"])
+def test_a_configuration_that_is_not_utf_8_is_one_sentence(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_bytes(content)
+    assert main(["train", "--config", str(file)]) == 2
+    assert "is not UTF-8 text" in capsys.readouterr().err
