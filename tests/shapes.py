@@ -24,7 +24,6 @@ EXEMPT = {
     "hvae.gradients": "`mean` and its kin also take terms per unit",
     "hvae.exact.quadrature": "`Quadrature._observed` is without the axis K",
     "hvae.diagnostics.collapse": "`twins` are without the axis K",
-    "hvae.diagnostics.consistency": "`chain` takes x without the axis K",
 }
 """modules whose annotations say something else than what is there"""
 

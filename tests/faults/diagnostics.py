@@ -6,7 +6,7 @@ INFORMATION = "tests/diagnostics/test_information.py"
 PROPOSALS = "tests/diagnostics/test_proposals.py"
 RICH_DISTRIBUTIONS = "tests/diagnostics/test_rich_distributions.py"
 GAP = "tests/diagnostics/test_gap.py"
-CONSISTENCY = "tests/diagnostics/test_consistency.py"
+CONSISTENCY = "tests/experiments/shared/test_chain.py"
 NUMERICS = "tests/test_numerics.py"
 SPECTRUM = "tests/experiments/flach_equilibrium/test_spectrum.py"
 
