@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ class Source:
                 yield from self._imports(child, lazy or inside)
 
 
+@cache
 def sources(root: Path, package: str) -> list[Source]:
     """The parsed files of a folder; what is linked into it from outside is not of it."""
     found = []
@@ -312,6 +314,7 @@ def test_the_rule_sees_a_planted_violation(rule, file: str, text: str, tmp_path:
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    sources.cache_clear()
     assert list(rule(tmp_path)) != []
 
 

@@ -393,6 +393,7 @@ def test_layer_gaps_of_a_carried_state_are_those_that_were_made(order: tuple[str
         assert high - low < 2 * 0.32, name  # what is moved from one of the two layers to another is seen
 
 
+@pytest.mark.slow
 def test_a_carried_state_is_measured_as_the_belief_network_that_it_is() -> None:
     """Every diagnostic, with a ladder and with a posterior of one's own in both orders."""
     decoder, x = TopDown(), data(6)

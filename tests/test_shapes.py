@@ -137,6 +137,7 @@ def once_more(tests: tuple[str, ...]) -> None:
     assert outcome.returncode == 0, outcome.stdout[-5000:]
 
 
+@pytest.mark.slow
 def test_stacks_and_rates_have_the_shapes_that_are_said() -> None:
     once_more(QUICK)
 

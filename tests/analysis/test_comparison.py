@@ -109,6 +109,7 @@ def test_every_seed_is_in_the_csv_and_the_picture_has_every_run(study: Study) ->
     assert [label.get_text() for label in made.axes[0].get_yticklabels()] == list(RUNS)
 
 
+@pytest.mark.slow
 def test_results_and_report_hold_the_comparison(directory: Path, tmp_path: Path) -> None:
     page = write_results(directory, tmp_path / "kept", preset="demo").read_text(encoding="utf-8")
     assert "| all together | 5 5 5 |" in page and "(tables/comparison.csv)" in page

@@ -143,6 +143,7 @@ def test_a_chain_that_moves_is_named(root: Path) -> None:
     assert consistency_summary(study)[1].startswith("Every chain came to rest")
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_was_measured_beside_each_run(root: Path, tmp_path: Path) -> None:
     with_distances(root, 0.5)
     assert main(["report", str(root / "objectives"), "--to", str(tmp_path / "kept")]) == 0

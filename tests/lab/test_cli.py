@@ -345,8 +345,15 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
     assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # and stays so
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
-@pytest.mark.parametrize("order", ["bottom-up-x", "mean-field", "top-down-shared"])
+EVERY_WAY = [(order, kind) for order in ("bottom-up-x", "mean-field", "top-down-shared")
+             for kind in ("gaussian", "bernoulli", "categorical")]  # fmt: skip
+QUICK = {("bottom-up-x", "gaussian"), ("top-down-shared", "bernoulli"), ("mean-field", "categorical")}
+
+
+@pytest.mark.parametrize(
+    ("order", "kind"),
+    [pytest.param(*way, marks=() if way in QUICK else pytest.mark.slow, id="-".join(way)) for way in EVERY_WAY],
+)
 def test_every_order_is_trained_measured_in_every_way_and_reported(
     order: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

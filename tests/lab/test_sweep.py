@@ -105,7 +105,7 @@ def _begin(tmp_path: Path) -> tuple[list[Run], "subprocess.Popen[str]"]:
     return runs, sweeper
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_lets_the_workers_save(number: signal.Signals, tmp_path: Path) -> None:
     runs, sweeper = _begin(tmp_path)
     sweeper.send_signal(number)

@@ -79,6 +79,7 @@ def test_the_mean_inverse_weight_of_backward_chains_is_one_over_p_of_x(model: HV
     assert_mean(np.exp(exact.log_px(x).numpy() - found.log_px), 1.0, detect=DETECT)
 
 
+@pytest.mark.slow
 def test_a_sandwich_holds_the_exact_value(model: HVAE, exact: LinearGaussian) -> None:
     """lower mean <= exact <= upper mean by one-sided tests of false alarm 1e-6, and closer with more temperatures."""
     gaps = []
@@ -167,6 +168,7 @@ def test_gradients_of_the_target_are_those_of_finite_differences(model: HVAE, x:
         torch.testing.assert_close(state.gradient[..., i], slope, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_moved_target_has_the_same_evidence(model: HVAE, exact: LinearGaussian, x: Tensor) -> None:
     """With shift and scale the mean weight stays p(x): the exact posterior's own affine map makes it constant."""
     whitened = from_encoder(model, x)
@@ -179,6 +181,7 @@ def test_a_moved_target_has_the_same_evidence(model: HVAE, exact: LinearGaussian
     assert_mean((found.log_weight - exact.log_px(x)).exp().numpy().ravel(), 1.0, detect=DETECT)
 
 
+@pytest.mark.slow
 def test_given_latents_turn_the_evidence_into_a_joint_one(model: HVAE, exact: LinearGaussian) -> None:
     """With z1 given the mean weight is p(x, z1), by the dense covariance."""
     x, z = simulate(model, 30, 9, LIKE)

@@ -27,7 +27,7 @@ def session(device: str, n_threads: int) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout this package is run from, with "+" where it was altered; None elsewhere."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[3]
     if not (home / ".git").exists():
         return None
 

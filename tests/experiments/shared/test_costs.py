@@ -15,7 +15,7 @@ PLAIN = RunConfig(
 )
 
 
-@pytest.mark.parametrize("busy", [0.0, 7.0])
+@pytest.mark.parametrize("busy", [pytest.param(0.0, marks=pytest.mark.slow), 7.0])
 def test_only_steps_are_timed_and_the_cheapest_of_them(monkeypatch: pytest.MonkeyPatch, busy: float) -> None:
     """2 s a step of the plain stack, 3 of the wide one; all else, and each training's first span, is dear."""
     now, n_steps = [0.0], [0]

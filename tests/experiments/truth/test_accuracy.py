@@ -128,7 +128,7 @@ def test_the_command_measures_every_part_once(
     monkeypatch.setattr(experiment, "_digest", lambda module: "another")
     assert main(command) == 0 and calls == ["gaps"]
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "measured before" in line)
-    assert line.startswith("gaps: measured before experiments/truth/__init__.py was changed, and kept; delete ")
+    assert line.startswith("gaps: measured before the code of truth was changed, and kept; delete ")
     damaged = tmp_path / "truth" / "measured" / "demo" / "gaps.npz"
     damaged.write_bytes(b"nothing")
     assert main(["report", str(tmp_path / "truth")]) == 2
