@@ -154,11 +154,11 @@ def within(found: Gap, exact: Gaps, n_intervals: int) -> None:
     ("kind", "skips"),
     [
         ("bottom-up", True),
-        ("top-down", False),
         ("ladder", False),
-        ("mean field", True),
-        ("shared", False),
-        ("bottom-up seeing x", True),
+        pytest.param("top-down", False, marks=pytest.mark.slow),
+        pytest.param("mean field", True, marks=pytest.mark.slow),
+        pytest.param("shared", False, marks=pytest.mark.slow),
+        pytest.param("bottom-up seeing x", True, marks=pytest.mark.slow),
     ],
 )
 def test_every_order_of_visit(kind: str, skips: bool) -> None:

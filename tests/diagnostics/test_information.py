@@ -110,7 +110,9 @@ def errors_of_bounds(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) 
 
 
 @pytest.mark.parametrize(
-    "stack", [CASES["noise"], two(link(1, 1), link(1, 0.1))], ids=["codes noise", "codes x and noise"]
+    "stack",
+    [CASES["noise"], pytest.param(two(link(1, 1), link(1, 0.1)), marks=pytest.mark.slow)],
+    ids=["codes noise", "codes x and noise"],
 )
 def test_raw_bounds_lie_on_their_sides_and_close_in(stack: Stack) -> None:
     """In the mean over draws, by more than four standard errors; each doubling of M takes off at least a fifth."""

@@ -156,6 +156,7 @@ def test_the_page_shows_what_was_measured_beside_each_run(root: Path, tmp_path: 
     assert "Objectives side by side" in (root / "objectives" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_measures_every_part_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

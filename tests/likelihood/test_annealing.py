@@ -58,7 +58,7 @@ def target(model: HVAE, x: Tensor, start: str) -> Target:
     return from_encoder(model, x) if start == "encoder" else from_prior(model.decoder, x)
 
 
-@pytest.mark.parametrize("start", ["encoder", "prior"])
+@pytest.mark.parametrize("start", [pytest.param("encoder", marks=pytest.mark.slow), "prior"])
 def test_the_mean_weight_is_p_of_x(model: HVAE, exact: LinearGaussian, x: Tensor, start: str) -> None:
     """E W / p(x) = 1, pooled over data: false alarm 1e-6, and a bias of 0.02 nats would be seen."""
     annealing = Annealing(n_temperatures=60, n_chains=1200, n_leapfrog=1 if start == "encoder" else 2)

@@ -239,6 +239,7 @@ def test_below_the_price_of_1_a_gaussian_stack_has_no_optimum() -> None:
     np.testing.assert_allclose(honest, 0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gaussian_rows_are_bounded_by_the_worth_and_by_each_other() -> None:
     rows = linear.linear_threshold_rows(
         WIDTHS, [(1.0, 1.5)], 1, (-1.0, 0.0, 0.9, 1.5), Budget(150, 0.05, 2), 3, lambda _: None

@@ -138,6 +138,7 @@ def test_claims_on_frozen_decoders_follow_the_arrays(measured: Measured) -> None
     assert decide(orders.claims[-1], {}, measured).how.startswith("no replica of the part")
 
 
+@pytest.mark.slow
 def test_gaps_of_joint_runs_need_trust_and_compare_totals(tmp_path: Path, measured: Measured) -> None:
     demo = orders.configs("demo")
     pair = ("bottom-up", "top-down")

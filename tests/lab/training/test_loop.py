@@ -187,7 +187,12 @@ TWINS |= {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TWINS)
+def some(names: Iterable[str]) -> list[Any]:
+    """All of them, every other one for `make test-all` only."""
+    return [pytest.param(name, marks=pytest.mark.slow) if place % 2 else name for place, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", some(TWINS))
 def test_the_step_equals_a_plain_loop_and_replicas_train_as_if_alone(name: str, tmp_path: Path) -> None:
     """Replica r of 4 equals the run of its seed alone and a loop that shares none of the machinery of the step.
 
@@ -208,8 +213,16 @@ def test_the_step_equals_a_plain_loop_and_replicas_train_as_if_alone(name: str, 
         assert len({value[r].sum().item() for r in range(4)}) == 4
 
 
-@pytest.mark.parametrize("layers", [(), (2,)])
-@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+@pytest.mark.parametrize(
+    ("order", "layers"),
+    [
+        ("bottom-up", (2,)),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("bottom-up", ()), ("top-down", ()), ("top-down", (2,)))
+        ),
+    ],
+)
 def test_aggressive_training_equals_a_plain_loop_with_an_optimiser_for_each_part(
     order: Any, layers: tuple[int, ...], tmp_path: Path
 ) -> None:
@@ -434,8 +447,8 @@ LADDERS = ("covariance", "wake-sleep", "reweighted-wake-sleep")
     ("name", "order"),
     [
         *((name, "bottom-up") for name in EVERY),
-        *((name, "top-down") for name in LADDERS),
-        *(("elbo", order) for order in SEEING),
+        *(pytest.param(name, "top-down", marks=pytest.mark.slow) for name in LADDERS),
+        *(pytest.param("elbo", order, marks=pytest.mark.slow) for order in SEEING),
         ("wake-sleep", "top-down-shared"),
     ],
 )
