@@ -65,7 +65,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         lines += [f"- {n_parts} of {len(study.measured_by)} measurements beside the runs:"]
         lines += [f"  - {name}: {value}" for name, value in session.items()]
     for session, n_runs in sessions([run.provenance for run in study.runs]):
-        lines += [f"- {n_runs} sessions on {len(study.runs)} runs:"]
+        lines += [f"- {n_runs} session{'' if n_runs == 1 else 's'} on {len(study.runs)} runs:"]
         lines += [f"  - {name}: {value}" for name, value in session.items()]
     page = to / "README.md"
     write_atomically(page, ("\n".join(lines) + "\n").encode())

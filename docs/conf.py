@@ -13,7 +13,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "experiments/results/**.md"]
 exclude_patterns = [".*", "build", "data", "docs/_build", "runs"]
-# a reading is reached from its results; that docs/ has no page out of reach is for tests/test_docs.py
+# a summary is reached from its results; that docs/ has no page out of reach is for tests/test_docs.py
 suppress_warnings = ["toc.not_included"]
 myst_heading_anchors = 4
 

@@ -246,6 +246,9 @@ class BeliefNetwork(Decoder):
 
     def __init__(self, conditionals: Sequence[Conditional]) -> None:
         super().__init__()
+        for conditional in conditionals:
+            if not isinstance(conditional, Conditional):
+                raise TypeError(f"a belief network is made of Conditionals in ancestral order; got {conditional!r}.")
         self.conditionals = nn.ModuleDict({conditional.name: conditional for conditional in conditionals})
         if len(self.conditionals) != len(conditionals):
             raise ValueError(

@@ -144,3 +144,9 @@ def test_all_pairs_of_a_full_covariance_child() -> None:
             distribution.mean.detach(), distribution.covariance_matrix.detach()
         ).logpdf(x[0])
         np.testing.assert_allclose(found[k].detach(), expected, **EXACT)
+
+
+@pytest.mark.parametrize("stranger", ["x", None, 3])
+def test_a_stranger_among_the_conditionals_is_named(stranger: object) -> None:
+    with pytest.raises(TypeError, match=f"made of Conditionals in ancestral order; got {stranger!r}"):
+        BeliefNetwork([stranger])  # type: ignore[list-item]

@@ -10,6 +10,7 @@ Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the s
 import dataclasses
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from hvae.lab.config import RunConfig
 from hvae.lab.options import parse
 from hvae.lab.runs.run import Run, find_runs
 
+WIDTH, INDENT = 80, " " * 21
+"""of what `hvae list` prints"""
 OWN_EXPERIMENT = "own"
 """the directory of runs that `hvae train` makes"""
 
@@ -163,7 +166,10 @@ def _list(options: Any) -> int:
         print(heading)
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:
-                print(f"  {name:<18} {', '.join(module.PRESETS)}\n  {'':<18} {experiment.question(module)}")
+                print(f"  {name:<18} {', '.join(module.PRESETS)}")
+                print(
+                    textwrap.fill(experiment.question(module), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+                )
         print()
     root = Path(options.runs_dir)
     runs = find_runs(root) if root.is_dir() else []

@@ -35,7 +35,8 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise ConfigError(f"The device {device!r} cannot be used ({reason}); give another, such as cpu.") from None
+        why = "" if "device type" in reason else f" ({reason})"  # torch lists all that it was ever built for
+        raise ConfigError(f"The device {device!r} cannot be used{why}; give another, as cpu or cuda:0.") from None
 
 
 def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:

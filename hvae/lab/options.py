@@ -92,7 +92,7 @@ class Parser(ArgumentParser):
 
 
 def _help_of(parser: ArgumentParser) -> str:
-    return f"{parser.prog} --help".replace(" [options]", "")
+    return f"{parser.prog} --help".replace(" [options]", "").replace(" COMMAND", "")
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Any]:
@@ -103,8 +103,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     try:
         chosen = parser.parse_args(list(arguments))
     except UnicodeDecodeError as error:
+        file = re.search(r"--config[= ](\S+)", " ".join(arguments))
+        name = f" {file[1]}" if file else ""
         raise ConfigError(
-            f"The configuration file is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+            f"The configuration file{name} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
         ) from None
     return chosen.command, chosen[chosen.command]
 
@@ -165,7 +167,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
         "RUN",
         "Measure a trained run, or all runs of a directory, then report: information and rates of every layer, "
         "likelihood (nats).",
-        "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --likelihood annealed,exact,gap",
+        "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --likelihood annealed,gap",
     )
     evaluate.add_argument("run", type=str, help="directory of a run, or of several")
     evaluate.add_argument("--force", action="store_true", help="measure again what is measured already")

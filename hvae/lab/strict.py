@@ -38,7 +38,9 @@ def _read(kind: Any, value: object, where: str) -> Any:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
-    raise ConfigError(f"{where or 'The configuration'} is {_show(value)}; give {describe(kind)}.")
+    close = difflib.get_close_matches(str(value), get_args(kind), n=1) if origin is Literal else []
+    near = f"did you mean {close[0]}? " if close else ""
+    raise ConfigError(f"{where or 'The configuration'} is {_show(value)}; {near}give {describe(kind)}.")
 
 
 def _read_record(kinds: tuple[Any, ...], value: object, where: str) -> Any:
