@@ -139,6 +139,9 @@ class HVAE(nn.Module):
 
     Raises ValueError where their latents differ.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae import HVAE
     >>> from hvae import BeliefNetwork, Conditional, DiagonalGaussian, NetworkPosterior, Root, noise
     >>> prior = Conditional("z1", [], Root(torch.zeros(4), learned=False), DiagonalGaussian(2))
     >>> decoder = BeliefNetwork([prior, Conditional("x", ["z1"], nn.Linear(2, 6), DiagonalGaussian(3))])

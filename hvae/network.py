@@ -104,6 +104,9 @@ class Decoder(nn.Module, ABC):
     that is carried from layer to layer, also writes `descend`, one pass that stops at every variable; `walk` is then
     ``return walked(self, given, noise)``. Without it a ladder walks once for each of its layers.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae.network import Decoder, walked
     >>> from hvae.families import Bernoulli, DiagonalGaussian
     >>> from hvae.rng import noise
     >>> class TopDown(Decoder):
@@ -235,6 +238,9 @@ def walked(decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noi
 class BeliefNetwork(Decoder):
     """Conditionals in ancestral order, by name. Raises ValueError for a name that comes twice.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae import BeliefNetwork, Conditional
     >>> from hvae import Bernoulli, DiagonalGaussian, Root, noise
     >>> prior = Conditional("z1", [], Root(torch.zeros(4), learned=False), DiagonalGaussian(2))
     >>> decoder = BeliefNetwork([prior, Conditional("x", ["z1"], nn.Linear(2, 3), Bernoulli(3))])

@@ -118,6 +118,9 @@ class Ladder(Posterior):
     added logits for discrete layers. u_l is a distribution, so the precision it adds is positive. The variable without
     parent, zL, is merged by ``top``: `alone` or `shared`.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae import BeliefNetwork, Ladder
     >>> from hvae import Conditional, DiagonalGaussian
     >>> z1 = Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))
     >>> z2 = Conditional("z2", ["z1"], nn.Linear(2, 2), DiagonalGaussian(1))

@@ -70,6 +70,8 @@ class Elbo(Bound):
     its score function does not see. It is biased where a gate opens for some draws and not for others, so `refuse`
     takes no model with both. Raises ValueError for a layer with both free nats, TypeError where units do not factorise.
 
+    >>> import torch
+    >>> from hvae import Elbo
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
     >>> torch.allclose(Elbo()(evidence, step=0), -evidence.log_weight.mean())

@@ -26,6 +26,7 @@ def linear() -> tuple[HVAE, torch.Tensor, np.ndarray]:
     return fitted(network, x, seed=0), x, precision
 
 
+@pytest.mark.slow
 def test_a_linear_stack_reaches_the_best_of_mean_field() -> None:
     """The excess over the closed form is that of means and variances off the best by so much, in nats:
     `(m - μ)ᵀ Λ (m - μ) / 2 + sum_i (r_i - 1 - log r_i) / 2`, r_i = Λ_ii s_i²; 1 % of what is missed at most."""

@@ -347,7 +347,7 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
 
 EVERY_WAY = [(order, kind) for order in ("bottom-up-x", "mean-field", "top-down-shared")
              for kind in ("gaussian", "bernoulli", "categorical")]  # fmt: skip
-QUICK = {("bottom-up-x", "gaussian"), ("top-down-shared", "bernoulli"), ("mean-field", "categorical")}
+QUICK = {("bottom-up-x", "categorical"), ("top-down-shared", "bernoulli")}
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,14 @@ def measured() -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_claim_is_decided_by_the_parts(measured: dict[str, dict[str, np.ndarray]]) -> None:
     decisions = [decide(claim, {}, measured) for claim in claims]
     assert {decision.n_replicas for decision in decisions} == {2}
     assert all(decision.outcome == "not measured" for decision in (decide(claim, {}, {}) for claim in claims))
 
 
+@pytest.mark.slow
 def test_tables_and_figures_show_every_part(measured: dict[str, dict[str, np.ndarray]]) -> None:
     assert len(conjecture_tables(measured)) == 5 and len(conjecture_summary(measured)) == 8
     assert set(conjecture_csv({**measured, "gaps": {}})) == {f"conjecture-{part}.csv" for part in measured}

@@ -113,6 +113,7 @@ def test_a_stack_trained_among_others_equals_the_stack_trained_alone() -> None:
         torch.testing.assert_close(alone.bound[0], tables.bound(weight[1], (1.0, 2.0, 1.0)), **EXACT)
 
 
+@pytest.mark.slow
 def test_the_encoder_alone_is_trained_to_a_gap_that_no_longer_falls() -> None:
     made = stack(rich=True)
     with torch.no_grad():

@@ -112,6 +112,7 @@ def test_spectra_are_sorted_within_each_replica(root: Path) -> None:
             assert (np.diff(line.values, axis=0) <= 0).all() and line.values.shape == (len(line.x), 2)
 
 
+@pytest.mark.slow
 def test_the_page_shows_spectra_distances_and_published_numbers(root: Path, tmp_path: Path) -> None:
     study_with(root, 0.5)
     classifier: dict[str, Any] = {"test_accuracy": 0.97, "n_samples": 9, "n_steps": 2}
