@@ -13,7 +13,7 @@ EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-setti
 .PHONY: help install demo smoke test test-all check docs clean
 
 help:
-	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 3 minutes on 2 cores)"
+	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (3 to 4 minutes on 2 cores)"
 	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
 	@echo "make test      install, run the tests (at most 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
