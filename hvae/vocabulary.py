@@ -32,6 +32,8 @@ IN_USE = "in use"
 LOSES, ADDS = f"{IN_USE}, encoder loses units", f"{IN_USE}, encoder adds units"
 
 PARETO_K_LIMIT = 0.7
+FEWEST_SAMPLES = 25
+"""below this the tail of the weights has fewer than 5 draws, and k-hat is not computed"""
 
 
 def good_k(n_samples: int) -> float:

@@ -8,10 +8,7 @@ import numpy as np
 from hvae.analysis.gap import Array, Texts, high_share
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.table import number
-from hvae.vocabulary import good_k
-
-FEWEST_SAMPLES = 25
-"""weights below which k-hat is not computed"""
+from hvae.vocabulary import FEWEST_SAMPLES, good_k
 
 
 def gap_reliability(runs: Sequence[LoadedRun]) -> str:
@@ -30,12 +27,13 @@ def _annealed_doubt(runs: Sequence[LoadedRun]) -> str:
     total = sum(int(np.isfinite(found.log_px_nats[:, 1]).sum()) for found in measured)
     counts = [(int(found.n_samples[-1]), found.n_chains) for found in measured]
     own, after = (min(map(good_k, column)) for column in zip(*counts, strict=True))
-    fewest = min(min(count) for count in counts)
+    carry = f"{warned} of {total} annealed bounds carry a warning."
+    fewest = min(map(min, counts))
     if fewest < FEWEST_SAMPLES:
-        return f"Too few weights to judge the bounds by k-hat: {fewest}, where at least {FEWEST_SAMPLES} are needed."
+        return f"{fewest} weights are too few to judge the bounds by k-hat ({FEWEST_SAMPLES} are needed); {carry}"
     return (
         f"k-hat is above {own:.2f} for {_percent(encoder)} of the images when q is the proposal of L_K, and above "
-        f"{after:.2f} for {_percent(annealed)} after annealing; {warned} of {total} annealed bounds carry a warning."
+        f"{after:.2f} for {_percent(annealed)} after annealing; {carry}"
     )
 
 

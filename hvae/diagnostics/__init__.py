@@ -7,5 +7,5 @@ The gap of the ELBO: `terms` (a mean with its doubt), `rest` (the evidence of th
 `refinement` and `proposals` (the means of estimating it), `marginals` (the best of them, and whether to trust it),
 `gap` (by layer), `suboptimality` (by cause), `unamortised` (q fitted to each datum), `collapse` (of encoder or model).
 
-`consistency` (the chain of encoding and decoding) and `signal` (of a gradient, against its noise) stand alone.
+`signal` (of a gradient, against its noise) stands alone.
 """

@@ -14,10 +14,8 @@ import numpy as np
 from arviz_stats.base.array import array_stats
 
 from hvae.numerics import FloatArray
-from hvae.vocabulary import good_k
+from hvae.vocabulary import FEWEST_SAMPLES, good_k
 
-FEWEST_SAMPLES = 25
-"""below this the tail of the weights has fewer than 5 draws, and k-hat is not computed"""
 TOLERATED_SHARE = 0.05
 """share of the data that may be doubtful before the whole estimate is"""
 HOPELESS_SHARE = 0.5
