@@ -5,13 +5,15 @@ The house has two wings. A file imports only what stands above it.
 The instrument measures a model, and knows no configuration:
 
     errors  extras                           what is refused, and what a core install leaves out
-    vocabulary  schedules  suitability       words, numbers that change with the step, rules; no torch
+    vocabulary  diagnosis                    words; what was measured of a model, a value; no torch
+    schedules  suitability                   numbers that change with the step, rules; no torch
     shapes  numerics  rng                    legend, safe arithmetic, draws as functions of a key
     families  nets                           distributions and nets, strangers to each other
     network  posterior  evidence             the model: one conditional, one walk, one place where p and q meet
     gradients  objectives                    what is maximised
     exact  likelihood  diagnostics           exact answers, log p(x), and what is said of each layer
     data                                     from names to tensors
+    fitting  foreign  measuring              training without files, anybody's model, and what is measured of it
 
 The laboratory, `hvae.lab`, makes models, runs and results:
 
