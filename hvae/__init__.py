@@ -43,6 +43,7 @@ _HOMES = {
     "evidence": "HVAE Evidence",
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",
+    "foreign": "Model Visit law masked pushed",
     "likelihood": "Estimate anneal importance_sample log_likelihood_curve sandwich",
 }
 """room -> its names on the face"""

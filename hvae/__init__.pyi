@@ -13,6 +13,11 @@ from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
 from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.foreign import Model as Model
+from hvae.foreign import Visit as Visit
+from hvae.foreign import law as law
+from hvae.foreign import masked as masked
+from hvae.foreign import pushed as pushed
 from hvae.likelihood import Estimate as Estimate
 from hvae.likelihood import anneal as anneal
 from hvae.likelihood import importance_sample as importance_sample
@@ -60,6 +65,7 @@ __all__ = [
     "Ladder",
     "MissingExtraError",
     "MixtureGaussian",
+    "Model",
     "NetworkPosterior",
     "Objective",
     "Posterior",
@@ -68,13 +74,17 @@ __all__ = [
     "StickingTheLanding",
     "SymmetricEquilibrium",
     "Tvo",
+    "Visit",
     "WakeSleep",
     "__version__",
     "anneal",
     "importance_sample",
+    "law",
     "log_likelihood_curve",
+    "masked",
     "mlp",
     "noise",
+    "pushed",
     "residual",
     "sandwich",
 ]

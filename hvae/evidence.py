@@ -123,7 +123,7 @@ class Evidence:
 
     def _parents_first(self, name: str) -> bool:
         order = tuple(self.q)
-        return set(self.prior_parents[name]) <= set(order[: order.index(name)])
+        return set(self.prior_parents[name]) - {"x"} <= set(order[: order.index(name)])
 
     def _check_closed_form(self, name: str) -> None:
         if not self._parents_first(name):
@@ -195,7 +195,8 @@ class HVAE(nn.Module):
         Latents in ``given`` are fixed there. The evidence keeps the weights of this call for `Evidence.frozen`, so that
         it is right inside `torch.func.functional_call` and `vmap` too, also when the call is over.
         """
-        evidence = self.weigh(self.infer(x, noise, given), x)
+        p, q = self.visit(x, noise, given)
+        evidence = self._evidence(p, q)
         weights = dict(chain(self.named_parameters(), self.named_buffers()))
 
         def reweigh() -> Evidence:
@@ -207,7 +208,19 @@ class HVAE(nn.Module):
 
         return replace(evidence, reweigh=reweigh)
 
+    def visit(
+        self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None
+    ) -> tuple[Trace, Trace]:
+        """The p-trace and the q-trace of the same draws: by two walks, or by one where a model walks both at once."""
+        q = self.infer(x, noise, given)
+        return self._scored(q, x), q
+
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""
-        p = self.decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
+        return self._evidence(self._scored(q, x), q)
+
+    def _scored(self, q: Trace, x: Value) -> Trace:
+        return self.decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
+
+    def _evidence(self, p: Trace, q: Trace) -> Evidence:
         return Evidence(p, q, {name: self.decoder.parents(name) for name in q})

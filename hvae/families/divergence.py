@@ -17,6 +17,8 @@ CLOSED = (GAUSSIAN, (BernoulliDistribution,), (OneHotCategorical,), (LevelsDistr
 
 def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
     """Whether `kl` has an answer for these two distributions."""
+    if hasattr(distribution, "closed_kl"):  # a distribution of a user's model knows itself whether it has one
+        return distribution.closed_kl(other) is not None
     a, b = (getattr(each, "base_dist", each) for each in (distribution, other))
     return any(isinstance(a, kinds) and isinstance(b, kinds) for kinds in CLOSED)
 
@@ -48,6 +50,10 @@ def kl(distribution: Distribution, other: Distribution) -> LogProb:
     >>> kl(DiagonalNormal(torch.tensor([2.0, 1.0]), zero), DiagonalNormal(zero, zero)).item()
     2.5
     """
+    closed = distribution.closed_kl(other) if hasattr(distribution, "closed_kl") else None
+    if closed is not None:
+        assert isinstance(closed, Tensor)
+        return closed
     if isinstance(distribution, MultivariateNormal) or isinstance(other, MultivariateNormal):
         return _full_gaussian_kl(distribution, other)
     return unit_kl(distribution, other).sum(-1)

@@ -1,0 +1,193 @@
+"""What a model is measured on: observations, contexts and codes by row, each found by its number.
+
+In the house's arrays the observation ``x [1, B, 1]`` of a user's model is the number of a datum. Whatever the user's
+functions see of it (tensors of any shape, a dict of them, what `encode` made of them) is looked up here. So all that
+is measured may take rows apart, repeat and mix them, and `encode` runs once per datum.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+from torch.utils import _pytree as pytree
+
+from hvae.errors import ConfigError
+
+Tree = Any
+"""a tensor, or tuples, lists and dicts of tensors; distributions count as their parameters"""
+Encode = Callable[..., Tree]
+
+
+def take(tree: Tree, rows: Tensor) -> Tree:
+    """The rows of every tensor in a tree, copied."""
+    return _mapped(lambda tensor: tensor.index_select(0, rows), tree)
+
+
+def joined(trees: list[Tree]) -> Tree:
+    """Trees of equal structure, one after another along the rows."""
+    if len(trees) == 1:
+        return trees[0]
+    leaves, specs = zip(*(pytree.tree_flatten(tree, is_leaf=_is_distribution) for tree in trees), strict=True)
+    return pytree.tree_unflatten([_joined(column) for column in zip(*leaves, strict=True)], specs[0])
+
+
+def _joined(column: tuple[Any, ...]) -> Any:
+    first = column[0]
+    if isinstance(first, Tensor):
+        return torch.cat(column)
+    if isinstance(first, Distribution):
+        parts = [_taken_apart(each) for each in column]
+        return _put_together(first, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    return first
+
+
+def rows_of(tree: Tree) -> list[int]:
+    """The lengths of the first axes of all tensors in a tree."""
+    lengths: list[int] = []
+    _mapped(lambda tensor: lengths.append(len(tensor) if tensor.ndim else 0), tree)
+    return lengths
+
+
+def tensors_of(tree: Tree) -> list[Tensor]:
+    """All tensors in a tree."""
+    found: list[Tensor] = []
+    _mapped(found.append, tree)
+    return found
+
+
+def _is_distribution(node: object) -> bool:
+    return isinstance(node, Distribution)
+
+
+def _mapped(of: Callable[[Tensor], Any], tree: Tree) -> Tree:
+    def leaf(node: Any) -> Any:
+        if isinstance(node, Tensor):
+            return of(node)
+        if isinstance(node, Distribution):
+            return _put_together(node, {name: of(tensor) for name, tensor in _taken_apart(node).items()})
+        if node is None or isinstance(node, int | float | str | bool | torch.Size):
+            return node
+        raise ConfigError(
+            f"encode gave a {type(node).__name__}, whose rows cannot be told; return tensors, or tuples, lists or "
+            "dicts of tensors."
+        )
+
+    return pytree.tree_map(leaf, tree, is_leaf=_is_distribution)
+
+
+def _taken_apart(distribution: Distribution) -> dict[str, Tensor]:
+    base = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    if isinstance(base, Independent):
+        return _taken_apart(base)
+    stored = vars(base)
+    names = [name for name in base.arg_constraints if isinstance(stored.get(name), Tensor)]
+    if not names or not type(base).__module__.startswith("torch.distributions"):
+        raise ConfigError(
+            f"encode gave a {type(base).__name__}, whose rows cannot be told; return its parameters as tensors."
+        )
+    batch = len(base.batch_shape)
+    found = {}
+    for name in names:
+        tensor = stored[name]
+        own = tensor.ndim - batch if tensor.ndim > batch else 0
+        found[name] = (
+            tensor.expand(*base.batch_shape, *tensor.shape[tensor.ndim - own :])
+            if own
+            else tensor.expand(base.batch_shape)
+        )
+    return found
+
+
+def _put_together(distribution: Distribution, parameters: Mapping[str, Any]) -> Any:
+    if isinstance(distribution, Independent):
+        inner = _put_together(distribution.base_dist, parameters)
+        return Independent(inner, distribution.reinterpreted_batch_ndims, validate_args=False) if inner else None
+    if any(not isinstance(value, Tensor) for value in parameters.values()):
+        return None
+    return type(distribution)(**parameters, validate_args=False)
+
+
+class Shelf:
+    """Data by number: the observed variables, the context and the codes of ``n`` data.
+
+    >>> shelf = Shelf({"x": torch.arange(6.0).view(3, 2)}, context=None, encode=lambda x: x + 1)
+    >>> shelf.code(torch.tensor([2, 0])).tolist()
+    [[5.0, 6.0], [1.0, 2.0]]
+    """
+
+    def __init__(
+        self, observed: Mapping[str, Tensor], context: Tree, encode: Encode | None, *, whole: bool = True,
+        rows: int = 4096,
+    ) -> None:  # fmt: skip
+        self.observed = dict(observed)
+        self.context_tree = context
+        self._encode, self._whole, self.rows = encode, whole, rows
+        self._codes: list[Tree] = []
+        self.n = self.first = len(next(iter(observed.values())))
+        self.n_encoded = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lie."""
+        return next(iter(self.observed.values())).device
+
+    def x(self, numbers: Tensor) -> Tree:
+        """The observation as `encode` takes it: a tensor, or a dict of them."""
+        found = {name: values.index_select(0, numbers) for name, values in self.observed.items()}
+        return found["x"] if self._whole else found
+
+    def values(self, name: str, numbers: Tensor) -> Tensor:
+        """The rows of one observed variable."""
+        return self.observed[name].index_select(0, numbers)
+
+    def context(self, numbers: Tensor) -> Tree:
+        """The rows of the context; None without."""
+        return None if self.context_tree is None else take(self.context_tree, numbers)
+
+    def code(self, numbers: Tensor) -> Tree:
+        """The rows of the code, a copy; encoded on first use, once per datum."""
+        if self._encode is None:
+            return self.x(numbers)
+        if self.n_encoded < self.n:
+            for block in torch.arange(self.n_encoded, self.n, device=self.device).split(self.rows):
+                self._codes.append(self.encoded(block))
+            self._codes = [joined(self._codes)]
+            self.n_encoded = self.n
+        return take(self._codes[0], numbers)
+
+    def encoded(self, numbers: Tensor) -> Tree:
+        """What `encode` makes of some data; refused where it is not one row a datum."""
+        assert self._encode is not None
+        given = (self.x(numbers), *(() if self.context_tree is None else (self.context(numbers),)))
+        code = self._encode(*given)
+        wrong = [length for length in rows_of(code) if length != len(numbers)]
+        if wrong:
+            raise ConfigError(
+                f"encode gave a tensor of {wrong[0]} rows for {len(numbers)} data; the first axis of all that it "
+                "returns is the data."
+            )
+        return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, code)
+
+    def encoded_now(self, numbers: Tensor) -> Tree:
+        """`encoded`, or the observation itself where nothing encodes; not kept."""
+        return self.x(numbers) if self._encode is None else self.encoded(numbers)
+
+    def add(self, drawn: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """Put away drawn data, with the contexts of the data ``like [rows]``; returns their numbers."""
+        numbers = torch.arange(self.n, self.n + len(like), device=like.device)
+        if self.context_tree is not None:
+            self.context_tree = joined([self.context_tree, take(self.context_tree, like)])
+        for name in self.observed:
+            self.observed[name] = torch.cat([self.observed[name], drawn[name].to(self.observed[name].dtype)])
+        self.n += len(like)
+        return numbers
+
+    def forget(self) -> None:
+        """Drop the data that were drawn."""
+        first = torch.arange(self.first, device=self.device)
+        self.observed = {name: values[: self.first] for name, values in self.observed.items()}
+        self.context_tree = self.context(first)
+        self._codes = [take(codes, first) for codes in self._codes[:1]] if self.n_encoded >= self.first else []
+        self.n, self.n_encoded = self.first, self.first if self._codes else 0

@@ -1,0 +1,365 @@
+"""From the distributions of a user's functions to those of the house: ``[rows, *event]`` to ``[K, B, D]``.
+
+Gaussians, Bernoulli and one-hot units become the house's own families, so all that is known of these (closed forms,
+terms per unit, natural parameters) holds for them. Every other distribution of torch is a `Foreign`: it scores and
+draws, and what it cannot give is refused by name (`NotMeasuredError`). Half-precision parameters are raised to float32
+before anything is scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+    constraints,
+    kl_divergence,
+)
+
+from hvae import families
+from hvae.errors import NotMeasuredError
+from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
+from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
+from hvae.foreign.draws import draw, noise_kind, noise_width, score
+from hvae.foreign.laws import Law, elementwise, summed
+from hvae.rng import NoiseKind
+from hvae.shapes import LogProb, Noise, UnitLogProb, Value
+
+
+@dataclass(frozen=True)
+class OfFamily:
+    """A distribution of a family of the house, by the outputs ``[rows, n_outputs]`` that the family reads.
+
+    >>> OfFamily(DiagonalGaussian(2), outputs=torch.zeros(5, 4)).shape
+    torch.Size([5, 2])
+    """
+
+    family: Family
+    outputs: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[rows, D]``."""
+        return torch.Size((*self.outputs.shape[:-1], self.family.width))
+
+    @property
+    def distribution(self) -> Distribution:
+        """What the family makes of the outputs."""
+        return self.family.distribution(self.outputs)
+
+
+AnyLaw = Distribution | OfFamily
+
+
+class RowLaws(Distribution):
+    """Distributions of torch over ``[rows, *event]`` as one over ``[K, B, D]``, in blocks of rows."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
+    has_rsample = False
+
+    def __init__(self, laws: Sequence[Distribution], sizes: Sequence[int], batch: torch.Size, kind: "Kind") -> None:
+        self.laws, self.sizes, self.kind = laws, list(sizes), kind
+        super().__init__(batch, torch.Size([kind.width]), validate_args=False)
+
+    def terms(self, value: Value) -> Tensor:
+        """Log-probability of ``value [..., D]``, whose batch meets this one: ``[..., K, B]``, or per unit with D."""
+        batch = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        if batch[len(batch) - 2 :] != self.batch_shape:
+            raise NotMeasuredError("its distributions were made for other rows than the values that are to be scored")
+        ahead = batch[: len(batch) - 2]
+        rows = value.expand(*batch, value.shape[-1]).reshape(ahead.numel(), -1, value.shape[-1])
+        return torch.stack([self._scored(layer) for layer in rows]).reshape(*batch, -1)
+
+    def _scored(self, rows: Tensor) -> Tensor:
+        parts = zip(self.laws, rows.split(self.sizes), strict=True)
+        return torch.cat([self.kind.terms(law, self.kind.shaped(part)) for law, part in parts])
+
+    def closed_kl(self, other: Distribution) -> LogProb | None:
+        """``KL(this ‖ other)`` where torch has a closed form for each pair of blocks, else None."""
+        if not isinstance(other, RowLaws) or other.sizes != self.sizes or other.batch_shape != self.batch_shape:
+            return None
+        try:
+            parts = [
+                summed(kl_divergence(elementwise(a), elementwise(b)).expand(size, *self.kind.batch))
+                for a, b, size in zip(self.laws, other.laws, self.sizes, strict=True)
+            ]
+        except (NotImplementedError, RuntimeError, AttributeError):
+            return None
+        return torch.cat(parts).reshape(self.batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """``[K, B, D]``; refused where a distribution has none."""
+        parts = []
+        for law, size in zip(self.laws, self.sizes, strict=True):
+            try:
+                mean = elementwise(law).mean
+            except (NotImplementedError, AttributeError) as error:
+                raise NotMeasuredError(f"{type(elementwise(law)).__name__} has no mean") from error
+            parts.append(mean.expand(size, *self.kind.event).reshape(size, -1))
+        found = torch.cat(parts)
+        if not found.isfinite().all():
+            raise NotMeasuredError(f"{type(elementwise(self.laws[0])).__name__} has no finite mean")
+        return found.reshape(*self.batch_shape, -1)
+
+
+class Foreign(GeneralFamily):
+    """The family of a distribution that the house has no family for: it scores and draws.
+
+    >>> gamma = torch.distributions.Gamma(torch.ones(5, 3), 1.0)
+    >>> kind_of(gamma, torch.Size([3]), rows=5).family.factorised
+    True
+    """
+
+    def __init__(self, units: int, noise: NoiseKind, width: int, *, factorised: bool, seeded: bool) -> None:
+        super().__init__()
+        self.units = self.width = units
+        self.noise, self._noise_width = noise, width
+        self.factorised, self.reparametrised = factorised, not seeded
+
+    @property
+    def noise_width(self) -> int:
+        return self._noise_width
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        raise TypeError("a user's function makes these distributions; there are no outputs of a net to read.")
+
+    def standard_outputs(self) -> Tensor:
+        raise TypeError("a user's function makes these distributions; there are no outputs to start from.")
+
+    def draw(self, distribution: Distribution, noise: Noise) -> Value:
+        laws = _rows(distribution)
+        rows = noise.expand(*laws.batch_shape, noise.shape[-1]).reshape(-1, noise.shape[-1])
+        parts = [draw(law, part)[0] for law, part in zip(laws.laws, rows.split(laws.sizes), strict=True)]
+        return torch.cat([laws.kind.flat(part) for part in parts]).reshape(*laws.batch_shape, -1)
+
+    def log_prob(self, distribution: Distribution, value: Value) -> LogProb:
+        return _rows(distribution).terms(value).sum(-1)
+
+    def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
+        if not self.factorised:
+            raise TypeError(
+                "its units depend on each other, so there are no terms per unit; read the layer as a whole."
+            )
+        return _rows(distribution).terms(value)
+
+    def mean(self, distribution: Distribution) -> Value:
+        return distribution.mean
+
+
+def _rows(distribution: Distribution) -> RowLaws:
+    assert isinstance(distribution, RowLaws)
+    return distribution
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all distributions of one variable have in common, found when the model is first walked."""
+
+    family: Family
+    event: torch.Size
+    dtype: torch.dtype
+    """of the values that the user's functions see"""
+    has_rows: bool
+    """whether a distribution has the row axis; a prior may lack it"""
+    continuous: bool
+    name: str
+    """of its class, for sentences"""
+    batch: tuple[int, ...] = ()
+    """the axes of independent elements, without rows"""
+    by_outputs: bool = False
+    """whether its distributions come as the outputs that the family reads"""
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.event.numel()
+
+    def shaped(self, flat: Tensor) -> Tensor:
+        """``[rows, D]`` as the user's functions see it: ``[rows, *event]``."""
+        return flat.reshape(len(flat), *self.event).to(self.dtype)
+
+    def flat(self, value: Tensor) -> Tensor:
+        """``[rows, *event]`` as ``[rows, D]``, a float of at least 32 bits."""
+        return (
+            _wide(value.reshape(len(value), -1)) if value.is_floating_point() else value.reshape(len(value), -1) * 1.0
+        )
+
+    def terms(self, law: Distribution, value: Tensor) -> Tensor:
+        """``[rows, D]`` per unit where the units are independent, else ``[rows, 1]``."""
+        if not self.family.factorised:
+            return score(law, value).unsqueeze(-1)
+        found: Tensor = elementwise(law).log_prob(value)
+        return found.double().reshape(len(value), -1)
+
+    def read(self, law: AnyLaw, rows: int) -> tuple[Tensor, ...] | Distribution:
+        """The parameters ``[rows, ...]`` that the house's family takes, or the distribution itself."""
+        if isinstance(law, OfFamily):
+            return (law.outputs.expand(rows, -1),)
+        own = _parameters(law)
+        if own is None or isinstance(self.family, Foreign):
+            return law
+        return tuple(
+            _wide(tensor).expand(rows, *self.event, *tensor.shape[tensor.ndim - extra :]).reshape(rows, *ahead)
+            for tensor, extra, ahead in _layout(self.family, own)
+        )
+
+    def draw(self, read: tuple[Tensor, ...] | Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The value ``[rows, *event]`` that ``noise [rows, width]`` becomes, and its log-probability if only the draw
+        knows it."""
+        if isinstance(read, Distribution):
+            return draw(read, noise)
+        rows = len(noise)
+        return self.shaped(self.family.draw(self.join([read], [rows], torch.Size([rows])), noise)), None
+
+    def join(
+        self, parts: Sequence[tuple[Tensor, ...] | Distribution], sizes: Sequence[int], batch: torch.Size
+    ) -> Distribution:
+        """One distribution ``[K, B]`` from those of blocks of rows."""
+        if isinstance(parts[0], Distribution):
+            return RowLaws([part for part in parts if isinstance(part, Distribution)], sizes, batch, self)
+        tensors = [
+            torch.cat(blocks).reshape(*batch, *blocks[0].shape[1:])
+            for blocks in zip(*(part for part in parts if isinstance(part, tuple)), strict=True)
+        ]
+        return self.family.distribution(tensors[0]) if self.by_outputs else _build(self.family, tensors)
+
+
+def kind_of(
+    law: AnyLaw, event: torch.Size, rows: int, *, has_rows: bool = True, dtype: torch.dtype | None = None
+) -> Kind:
+    """The kind of a distribution over ``[rows, *event]``; ``dtype`` of its values, else its parameters'."""
+    if isinstance(law, OfFamily):
+        family = law.family
+        return Kind(
+            family, event, dtype or law.outputs.dtype, has_rows, family.noise == "normal", type(family).__name__,
+            by_outputs=True,
+        )  # fmt: skip
+    base, width = elementwise(law), event.numel()
+    own: Family | None = None
+    match base:
+        case Normal() | DiagonalNormal():
+            own = DiagonalGaussian(width)
+        case MultivariateNormal() | LowRankMultivariateNormal() if len(event) == 1:
+            own = FullGaussian(width)
+        case Bernoulli():
+            own = families.Bernoulli(width)
+        case OneHotCategorical():
+            own = families.Categorical(event[:-1].numel(), event[-1])
+        case LevelsDistribution():
+            own = DiscretisedLogistic(width, n_levels=base.n_levels)
+    noise = noise_kind(law)
+    factorised = len(base.event_shape) == 0 and type(base).__module__.startswith("torch.distributions")
+    found = own or Foreign(
+        width, noise or "uniform", noise_width(law, has_rows), factorised=factorised, seeded=noise is None
+    )
+    return Kind(
+        found, event, dtype or _dtype(base), has_rows, not _discrete(base), type(base).__name__,
+        event[: len(event) - len(base.event_shape)],
+    )  # fmt: skip
+
+
+def support_of(law: AnyLaw) -> constraints.Constraint | None:
+    """Where its values lie; None where that is not known."""
+    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
+    try:
+        return base.support
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _discrete(base: Distribution) -> bool:
+    support = support_of(base)
+    return isinstance(base, LevelsDistribution) or bool(getattr(support, "is_discrete", False))
+
+
+def shape_of(law: AnyLaw) -> torch.Size | None:
+    """``[rows, *event]``, or ``[*event]`` of a prior; None for two functions, whose draws alone tell it."""
+    if isinstance(law, Law):
+        return None
+    return law.shape if isinstance(law, OfFamily) else torch.Size(law.batch_shape + law.event_shape)
+
+
+def _dtype(base: Distribution) -> torch.dtype:
+    """Of a value: that of the floating-point parameters, also of those within; whole numbers for an index."""
+    if type(base) is Categorical:
+        return torch.long
+    for value in vars(base).values():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.dtype
+        if isinstance(value, Distribution):
+            inner = elementwise(value)
+            return inner.logits.dtype if isinstance(inner, Categorical) else _dtype(inner)
+    return torch.get_default_dtype()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def widened(law: AnyLaw) -> AnyLaw:
+    """The same with half-precision parameters raised to float32."""
+    if isinstance(law, OfFamily | Law):
+        return law
+    if isinstance(law, Independent):
+        inner = widened(law.base_dist)
+        assert isinstance(inner, Distribution)
+        return (
+            inner if inner is law.base_dist else Independent(inner, law.reinterpreted_batch_ndims, validate_args=False)
+        )
+    names = [name for name in law.arg_constraints if isinstance(vars(law).get(name), Tensor)]
+    half = [name for name in names if vars(law)[name].dtype in (torch.float16, torch.bfloat16)]
+    if not half or not type(law).__module__.startswith("torch.distributions"):
+        return law
+    arguments: dict[str, Any] = {name: _wide(vars(law)[name]) for name in names}
+    return type(law)(**arguments, validate_args=False)
+
+
+def _parameters(law: Distribution) -> tuple[Tensor, ...] | None:
+    match elementwise(law):
+        case DiagonalNormal() as normal:
+            return normal.mean, normal.log_variance.expand_as(normal.mean)
+        case Normal() as normal:
+            return normal.mean, 2 * _wide(normal.stddev).log()
+        case MultivariateNormal() | LowRankMultivariateNormal() as full:
+            return full.mean, full.scale_tril
+        case Bernoulli() as coins:
+            return (coins.logits,)
+        case OneHotCategorical() as dice:
+            return (dice.logits,)
+        case LevelsDistribution() as levels:
+            location, log_scale = torch.broadcast_tensors(levels.location, levels.log_scale)
+            return location, log_scale
+    return None
+
+
+def _layout(family: Family, tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, int, tuple[int, ...]]]:
+    """Each parameter, its axes beyond the event, and its shape for one row."""
+    d = family.width
+    if isinstance(family, FullGaussian):
+        return [(tensors[0], 0, (d,)), (tensors[1], 1, (d, d))]
+    if isinstance(family, families.Categorical):
+        return [(tensors[0], 0, (family.units, family.n_classes))]
+    return [(tensor, 0, (d,)) for tensor in tensors]
+
+
+def _build(family: Family, tensors: list[Tensor]) -> Distribution:
+    match family:
+        case DiagonalGaussian():
+            return DiagonalNormal(*tensors)
+        case FullGaussian():
+            return MultivariateNormal(tensors[0], scale_tril=tensors[1], validate_args=False)
+        case DiscretisedLogistic(n_levels=n_levels):
+            return LevelsDistribution(tensors[0], tensors[1], n_levels)
+        case families.Categorical():
+            return family.distribution(tensors[0].flatten(-2))
+    return family.distribution(tensors[0])
