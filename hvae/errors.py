@@ -5,6 +5,13 @@ class ConfigError(ValueError):
     """Bad input of any kind."""
 
 
+class NotMeasuredError(ValueError):
+    """A quantity that this model cannot give; the message is one sentence that says why.
+
+    Whoever measures (`hvae.measuring`) leaves NaN in its place and keeps the sentence.
+    """
+
+
 class MissingExtraError(ConfigError, ImportError):
     """A package that comes with an extra of hvae is not installed."""
 
