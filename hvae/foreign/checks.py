@@ -10,26 +10,21 @@ Numbers 3 and 5 hold in every walk (`hvae.foreign.probe`). A model that fails is
 remedy (`ConfigError`); what is only doubtful becomes a `Finding`. The first eight take a few hundred rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch import Tensor
 
-from hvae.errors import ConfigError, NotMeasuredError
-from hvae.families.logistic import LevelsDistribution
-from hvae.foreign.agreement import compare_own_elbo, laws_agree
+from hvae.errors import ConfigError
+from hvae.foreign.evaluating import evaluating, normalised
 from hvae.foreign.finding import Finding
-from hvae.foreign.kinds import Kind, measure_of, support_of
-from hvae.foreign.laws import Masked, elementwise
-from hvae.foreign.model import Model
-from hvae.foreign.probe import Difference, Probe
+from hvae.foreign.lawful import lawful
+from hvae.foreign.own_elbo import compare_own_elbo
+from hvae.foreign.probe import Probe
+from hvae.foreign.signature import MANY
 from hvae.foreign.stack import Stack
-from hvae.foreign.visit import Landed
-from hvae.rng import noise
+from hvae.foreign.two_functions import laws_agree
 
 REPEATS = 8
 """looks that are taken where random numbers were drawn, and the first two agree"""
@@ -45,6 +40,7 @@ class Checked:
     """What the checks of a model found, and how its first rows looked, to look again when all is measured.
 
     >>> from torch.distributions import Normal
+    >>> from hvae.foreign.model import Model
     >>> def infer(visit):
     ...     visit("z", Normal(visit.code, 1.0))
     >>> def generate(visit):
@@ -100,33 +96,6 @@ def check(
     return Checked(tuple(findings), probe)
 
 
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Has ``model.module`` in evaluation mode, its weights without gradients; puts both back as they were.
-
-    >>> net = nn.Dropout()
-    >>> with evaluating(Model(print, print, module=net)):
-    ...     net.training
-    False
-    >>> net.training
-    True
-    """
-    if model.module is None:
-        yield
-        return
-    modes = {part: part.training for part in model.module.modules()}
-    gradients = {weight: weight.requires_grad for weight in model.module.parameters()}
-    try:
-        model.module.eval()
-        model.module.requires_grad_(False)
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode  # `train(mode)` would set its children too
-        for weight, wanted in gradients.items():
-            weight.requires_grad_(wanted)
-
-
 def _repeatable(probe: Probe) -> list[Finding]:
     """1: the same noise twice, the generator of random numbers moved in between."""
     drew = False
@@ -135,22 +104,22 @@ def _repeatable(probe: Probe) -> list[Finding]:
         if difference is not None:
             raise ConfigError(
                 f"the same noise gave two results ({difference}): dropout or a draw of your own is at work, or a state "
-                "that each call changes; net.eval(), or hand it as module=; a gate that belongs to the model is visited "
-                "in infer and generate."
+                "that each call changes; net.eval(), or hand it as module=; a gate that belongs to the model is "
+                "visited in infer and generate."
             )
         drew |= drawn
         if not drew:
             return []
     return [
         Finding(
-            "random numbers are drawn outside of visit, without an effect that was seen: if they are dropout of a small "
-            "rate, the numbers are not those of one model; net.eval() tells."
+            "random numbers are drawn outside of visit, without an effect that was seen: if they are dropout of a "
+            "small rate, the numbers are not those of one model; net.eval() tells."
         )
     ]
 
 
-SOME = ((11, 3, 7), (14, 0, 9), (5, 12, 2), (8, 1, 15), (13, 6, 4, 10))
-"""rows that are looked at among themselves: each row in other company"""
+SOME = (11, 3, 7)
+"""rows that are looked at among themselves"""
 REVERSED = (6, 13, 2, 9, 0, 15, 4, 11, 8, 1, 14, 3, 10, 5, 12, 7)
 
 
@@ -160,16 +129,19 @@ def _rowwise(probe: Probe) -> list[Finding]:
         names = ", ".join(sorted(probe.bound))
         return [
             Finding(
-                f"whether rows depend on each other was not seen: {names} can only be drawn, and by blocks; hand `pull` "
-                "to hvae.pushed.",
+                f"whether rows depend on each other was not seen: {names} can only be drawn, and by blocks; hand "
+                "`pull` to hvae.pushed.",
                 names,
             )
         ]
-    for some in SOME:
-        rows = torch.tensor(some, device=probe.numbers.device)
+    for rows in _companies(probe):
         difference = probe.apart(probe.seen(rows), rows)
         if difference is not None:
-            _refuse_company(difference, f"rows {', '.join(map(str, some))} among themselves are not what they are")
+            raise ConfigError(
+                f"rows {', '.join(map(str, rows.tolist()))} among themselves are not what they are among 16 "
+                f"({difference}): batch norm in training mode, a mean over the rows, a cache or a table by place makes "
+                "a row depend on others; net.eval(), hand it as module=, and compute each row by itself."
+            )
     rows = torch.tensor(REVERSED, device=probe.numbers.device)
     difference = probe.apart(probe.seen(rows), rows)
     if difference is not None:
@@ -180,143 +152,17 @@ def _rowwise(probe: Probe) -> list[Finding]:
     return []
 
 
-def _refuse_company(difference: Difference, what: str) -> None:
-    raise ConfigError(
-        f"{what} among 16 ({difference}): batch norm in training mode, a mean over the rows, a cache or a table by place "
-        "makes a row depend on others; net.eval(), hand it as module=, and compute each row by itself."
-    )
+def _companies(probe: Probe) -> list[Tensor]:
+    """Rows among themselves: some, and by three or four all, from those of low to those of high numbers in x and z.
 
-
-def _lawful(probe: Probe) -> list[Finding]:
-    """4: finite, inside the support, and log q - log p of two densities or two masses on one set."""
-    signature = probe.stack.functions.signature
-    q, p = probe.laws["q"].q, probe.laws["p"].p
-    findings = []
-    for name, landed in q.items():
-        kinds = signature.q_kinds[name], signature.p_kinds[name]
-        findings += _one_measure(name, kinds, (landed, p[name]), probe)
-    for name in signature.observed:
-        values = probe.laws["p"].observed
-        assert values is not None
-        _observable(name, signature.p_kinds[name], p[name], values[name])
-    for walk, landeds in (("q", q), ("p", p)):
-        for name, landed in landeds.items():
-            _refuse_not_finite(name, walk, landed.terms)
-    return findings
-
-
-def _one_measure(
-    name: str, kinds: tuple[Kind, Kind], landed: tuple[Landed, Landed], probe: Probe
-) -> list[Finding]:
-    measures = [_measure(kind, place) for kind, place in zip(kinds, landed, strict=True)]
-    (q_name, p_name), (q_law, p_law) = [kind.name for kind in kinds], landed
-    if set(measures) == {"density", "mass"}:
-        words = {"density": "a density", "mass": "a mass function"}
-        discrete = q_name if measures[0] == "mass" else p_name
-        raise ConfigError(
-            f"{name}: q is {words[str(measures[0])]} ({q_name}), p {words[str(measures[1])]} ({p_name}); log q - log p "
-            f"is no rate. Visit {discrete} in both, as at test time."
-        )
-    supports = [support_of(_distribution(kind, place)) for kind, place in zip(kinds, landed, strict=True)]
-    if None not in supports and len({_is_simplex(support) for support in supports}) == 2:
-        raise ConfigError(
-            f"{name}: q ({q_name}) and p ({p_name}) are densities over different sets, one of them the simplex; log q - "
-            "log p is no rate. Visit distributions of one support in both."
-        )
-    value = _outside(kinds[1], p_law, q_law.value)
-    if value is not None:
-        raise ConfigError(
-            f"{name}: q ({q_name}) draws values outside the support of p ({p_name}), such as {value:.4g}; give q the "
-            "support of p, by a transform such as exp or sigmoid, or by the distribution of p itself."
-        )
-    try:
-        drawn, _ = kinds[1].draw(p_law.law, _noise_like(kinds[1], probe))
-    except NotMeasuredError:
-        return []
-    if _outside(kinds[0], q_law, kinds[1].flat(drawn)) is None:
-        return []
-    return [
-        Finding(
-            f"{name}: p ({p_name}) draws values that q ({q_name}) never gives; the ELBO stays a bound, but no number of "
-            "samples brings L_K to log p(x).",
-            name,
-        )
-    ]
-
-
-def _noise_like(kind: Kind, probe: Probe) -> Tensor:
-    source = torch.Generator(probe.numbers.device).manual_seed(0)
-    sampler = torch.randn if kind.family.noise == "normal" else torch.rand
-    return sampler(len(probe.numbers), kind.family.noise_width, generator=source, device=probe.numbers.device)
-
-
-def _distribution(kind: Kind, landed: Landed) -> Distribution:
-    if isinstance(landed.law, Distribution):
-        return landed.law
-    rows = len(landed.terms)
-    return kind.join([landed.law], [rows], torch.Size([rows]))
-
-
-def _measure(kind: Kind, landed: Landed) -> str | None:
-    if isinstance(landed.law, Distribution):
-        return measure_of(landed.law)
-    return "density" if kind.continuous else "mass"
-
-
-def _is_simplex(support: constraints.Constraint | None) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.simplex
-
-
-def _outside(kind: Kind, landed: Landed, flat: Tensor) -> float | None:
-    """One value outside the support; None where all lie inside, or nobody knows."""
-    law = elementwise(_distribution(kind, landed))
-    value = kind.shaped(flat) if isinstance(landed.law, Distribution) else flat
-    if isinstance(law, Masked):
-        law, value = law.distribution, law.inside(value)
-    if isinstance(law, LevelsDistribution):
-        steps = value * (law.n_levels - 1)
-        inside = ((steps - steps.round()).abs() < 1e-3) & (value >= 0) & (value <= 1)
-    else:
-        support = support_of(law)
-        if support is None:
-            return None
-        if _is_simplex(support):  # torch asks for a sum within 1e-6 of 1, which float32 breaks
-            inside = (value >= 0) & ((value.sum(-1, keepdim=True) - 1).abs() < 1e-3)
-        else:
-            inside = support.check(value)
-    if inside.all():
-        return None
-    wrong = value[~inside.reshape(*inside.shape, *(1,) * (value.ndim - inside.ndim)).expand(value.shape)]
-    # of a row that is wrong as a whole, the entry that is the least like a whole number
-    return float(wrong[(wrong - wrong.round()).abs().argmax()])
-
-
-def _observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> None:
-    missing = values.isnan().any() if values.is_floating_point() else torch.tensor(False)
-    if missing and not isinstance(landed.law, Masked) and landed.terms.isnan().any():
-        raise ConfigError(
-            f"{name} has missing values (NaN), which no density scores; visit hvae.masked(distribution, mask, "
-            "fill=float('nan')), with the mask in the context."
-        )
-    value = _outside(kind, landed, values.reshape(len(values), -1))
-    if value is not None:
-        raise ConfigError(
-            f"{name} has values outside the support of {kind.name}, such as {value:.4g}, so log p({name}) is of no "
-            f"distribution of {name}; prepare {name} (binarise, scale, round), or visit a distribution of such values."
-        )
-
-
-def _refuse_not_finite(name: str, walk: str, terms: Tensor) -> None:
-    wrong = ~terms.isfinite().all(-1)
-    if wrong.any():
-        first = terms[wrong].flatten()
-        value = float(first[~first.isfinite()][0])
-        raise ConfigError(
-            f"the log-probability of {name} under {walk} is {value} in {int(wrong.sum())} of {len(terms)} rows; look at "
-            "the parameters there: a scale that is 0, negative or overflows, or a probability of 0."
-        )
+    A branch on the mean of a batch shows in batches that differ.
+    """
+    found = [torch.tensor(SOME, device=probe.numbers.device)]
+    observed = probe.laws["p"].observed or {}
+    for values in (observed, probe.values):
+        flat = torch.cat([value.reshape(MANY, -1).double().nan_to_num() for value in values.values()], 1)
+        found += flat.mean(1).argsort().tensor_split(MANY // 3)
+    return found
 
 
 def _blind_to_x(probe: Probe) -> list[Finding]:
@@ -354,67 +200,6 @@ def _used(probe: Probe) -> list[Finding]:
     ]
 
 
-def _normalised(probe: Probe) -> list[Finding]:
-    """Batch norm: statistics that were never updated, or that are not those of the data."""
-    norms = {
-        name: part
-        for name, part in probe.stack.module.named_modules()
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None
-    }
-    if not norms:
-        return []
-    distances = _distances(probe, norms)
-    findings = []
-    for name, part in norms.items():
-        if part.num_batches_tracked is not None and int(part.num_batches_tracked) == 0:
-            findings.append(
-                Finding(
-                    f"batch norm {name} has seen no batch in training: its mean 0 and variance 1 are not of your data; "
-                    "train it, or let it see the training data once in training mode."
-                )
-            )
-        elif distances.get(name, 0.0) > max(FAR, 3 / probe.stack.functions.shelf.first ** 0.5):
-            findings.append(
-                Finding(
-                    f"batch norm {name}: its running mean is {distances[name]:.2f} standard deviations from the mean of "
-                    "these data; let it see the training data once more in training mode."
-                )
-            )
-    return findings
-
-
-FAR, BATCH = 0.5, 256
-"""standard deviations between running and own mean that are doubted, and the data that show them"""
-
-
-def _distances(probe: Probe, norms: Mapping[str, nn.Module]) -> dict[str, float]:
-    """Distance between the running means and those of what passes, in running deviations, mean square over channels."""
-    found: dict[str, float] = {}
-    stack, device = probe.stack, probe.numbers.device
-    numbers = torch.arange(min(BATCH, stack.functions.shelf.first), device=device)
-
-    def hook(name: str) -> Callable[[nn.Module, Any], None]:
-        def note(part: Any, given: Any) -> None:
-            if len(given[0]) < len(numbers):  # the last block of all data that are encoded may be a single row
-                return
-            axes = [axis for axis in range(given[0].ndim) if axis != 1]
-            off = (given[0].float().mean(axes) - part.running_mean) / (part.running_var + part.eps).sqrt()
-            found[name] = max(found.get(name, 0.0), float(off.square().mean().sqrt()))
-
-        return note
-
-    drawn = noise(stack.noise_specs(), 1, len(numbers), seed=0, purpose="batch norm", device=str(device),
-                  dtype=stack.functions.signature.dtype)  # fmt: skip
-    handles = [part.register_forward_pre_hook(hook(name)) for name, part in norms.items()]
-    try:
-        stack.functions.shelf.encoded_now(numbers)
-        stack.visit(stack.numbers[: len(numbers)].unsqueeze(0), drawn)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
 def _parents_hold(probe: Probe, declared: Mapping[str, Sequence[str]]) -> list[Finding]:
     """8: no distribution of p moves with a latent that was not declared its parent."""
     signature = probe.stack.functions.signature
@@ -433,6 +218,8 @@ def _parents_hold(probe: Probe, declared: Mapping[str, Sequence[str]]) -> list[F
 
 
 CHECKS: tuple[Callable[[Probe], list[Finding]], ...] = (
-    _lawful, _repeatable, _rowwise, _blind_to_x, _used, _normalised,
+    lawful, _repeatable, _rowwise, _blind_to_x, _used, normalised,
 )  # fmt: skip
 """the checks that take a model alone; what other checks would read wrongly stands first"""
+
+__all__ = ["CHECKS", "NOTHING_FOUND", "Checked", "Finding", "check", "evaluating"]

@@ -101,8 +101,8 @@ def in_place(function: str, what: str, tree: Tree) -> str:
     """The refusal of a function that changed x or the context."""
     names = f" ({', '.join(map(str, tree))})" if isinstance(tree, dict) and len(tree) > 1 else ""
     return (
-        f"{function} changed {what}{names} in place, so that your own likelihood is that of another {what}; write the "
-        f"change without an underscore, as in x = x.clamp(0, 1), or prepare {what} before it is handed over."
+        f"{function} changed {what}{names} in place, so your own numbers are those of another {what}; write the change "
+        f"without an underscore, as in x = x.clamp(0, 1), or make it before {what} is handed over."
     )
 
 

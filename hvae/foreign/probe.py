@@ -146,9 +146,7 @@ class Probe:
         """What `encode` makes of some rows now."""
         return self.stack.functions.shelf.encoded_now(self.numbers[rows])
 
-    def walk(
-        self, mode: Mode, rows: Tensor, code: Tree = None, values: Mapping[str, Tensor] | None = None
-    ) -> Walker:
+    def walk(self, mode: Mode, rows: Tensor, code: Tree = None, values: Mapping[str, Tensor] | None = None) -> Walker:
         """One walk of some of the rows that scores the draws (or ``values``, for all rows)."""
         functions = self.stack.functions
         model, shelf, signature = functions.model, functions.shelf, functions.signature
@@ -176,8 +174,8 @@ class Probe:
         order = [*made.q] if mode == "q" else [*made.p]
         if order != self._orders.setdefault(mode, order):
             raise ConfigError(
-                f"{what} visits {', '.join(order)} in one call, and {', '.join(self._orders[mode])} in another; the same "
-                "variables must be visited in the same order in every call."
+                f"{what} visits {', '.join(order)} in one call, and {', '.join(self._orders[mode])} in another; the "
+                "same variables must be visited in the same order in every call."
             )
         return made
 
