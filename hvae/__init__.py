@@ -44,6 +44,8 @@ _HOMES = {
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",
     "foreign": "Model Visit law masked pushed",
+    "diagnosis": "Diagnosis Sizes",
+    "measuring": "diagnose",
     "likelihood": "Estimate anneal importance_sample log_likelihood_curve sandwich",
 }
 """room -> its names on the face"""

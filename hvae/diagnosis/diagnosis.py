@@ -3,7 +3,7 @@
 `hvae.measuring.measure` makes one from models; a run's evaluation is one as well. It holds no model and needs no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvae.diagnosis.arrays import from_arrays
@@ -42,4 +42,5 @@ class Diagnosis(Measured):
             found: Diagnosis = run.diagnosis
             return found
         saved = Saved.open(path)
-        return from_arrays(Diagnosis, saved.load_if_there, label=saved.label, source=saved.source)
+        found = from_arrays(Diagnosis, saved.load_if_there, label=saved.label, source=saved.source)
+        return replace(found, notes=saved.notes)

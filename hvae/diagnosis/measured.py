@@ -93,6 +93,8 @@ class Measured(ABC):
     rule: int = RULE
     """the number of the rule from intervals to a verdict"""
     schema: int = SCHEMA
+    notes: tuple[Doubt, ...] = ()
+    """what the checks at the door said, and what was left out of the data"""
     label: str = ""
     source: str = OUTSIDE
     """where it comes from"""
@@ -168,6 +170,7 @@ class Measured(ABC):
         return tuple(self._doubts())
 
     def _doubts(self) -> Iterator[Doubt]:
+        yield from self.notes
         for seed, good, step, culprit in zip(self.seeds, self.alive, self.died_at, self.culprit, strict=True):
             if not good:
                 at = f" at step {step}" if step >= 0 else ""

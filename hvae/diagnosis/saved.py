@@ -15,7 +15,7 @@ from typing import Any
 
 from hvae.diagnosis.arrays import to_arrays
 from hvae.diagnosis.files import load_arrays, save_arrays, write_atomically
-from hvae.diagnosis.measured import OUTSIDE, SCHEMA, Measured
+from hvae.diagnosis.measured import OUTSIDE, SCHEMA, Doubt, Measured
 from hvae.diagnosis.record import Array
 from hvae.errors import ConfigError
 
@@ -82,6 +82,11 @@ class Saved:
         return []
 
     @property
+    def notes(self) -> tuple[Doubt, ...]:
+        """What the checks said."""
+        return tuple(Doubt(**note) for note in self.record.get("notes", ()))
+
+    @property
     def source(self) -> str:
         """Where it comes from."""
         return str(self.record.get("source", OUTSIDE))
@@ -118,6 +123,7 @@ def _record(diagnosis: Measured) -> dict[str, Any]:
         "layers": {layer.name: layer.n_units for layer in diagnosis.layers},
         "seeds": list(diagnosis.seeds),
         "order": diagnosis.order,
+        "notes": [asdict(note) for note in diagnosis.notes],
         "sizes": None if diagnosis.sizes is None else asdict(diagnosis.sizes),
         "provenance": {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

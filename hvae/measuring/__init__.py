@@ -12,6 +12,7 @@ middle, high): the estimator's two bounds, widened by a bootstrap over images. R
 """
 
 from hvae.diagnosis.sizes import Budget, Sizes
+from hvae.measuring.door import diagnose
 from hvae.measuring.layers import measure_layers
 from hvae.measuring.likelihood import measure_likelihood
 from hvae.measuring.on_request import MEASURES, further, with_further
@@ -24,6 +25,7 @@ __all__ = [
     "Budget",
     "Replica",
     "Sizes",
+    "diagnose",
     "draw_pictures",
     "further",
     "measure",
