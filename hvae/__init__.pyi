@@ -13,6 +13,7 @@ from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
 from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.fitting import fit as fit
 from hvae.likelihood import Estimate as Estimate
 from hvae.likelihood import anneal as anneal
 from hvae.likelihood import importance_sample as importance_sample
@@ -71,6 +72,7 @@ __all__ = [
     "WakeSleep",
     "__version__",
     "anneal",
+    "fit",
     "importance_sample",
     "log_likelihood_curve",
     "mlp",
