@@ -1,6 +1,7 @@
 """Training without files: R replicas of a model under one step, a stream of records that others store.
 
-    stream     `fit` checks everything and gives the stream, a `Fit`
+    entry      `fit`, which checks everything and gives the stream
+    stream     `Fit`, step after step
     batches    whatever gives data -> step -> x ``[R, B, D]``
     replicas   R models -> weights with an axis R first, and back
     stage      what is trained from a step on
@@ -13,11 +14,12 @@
 No file here knows a configuration or a run. The step waits for the device nowhere.
 """
 
+from hvae.fitting.entry import fit
 from hvae.fitting.health import Health
 from hvae.fitting.record import Record, summary
 from hvae.fitting.replicas import put
 from hvae.fitting.stage import Stage
 from hvae.fitting.step import Step, relaxed
-from hvae.fitting.stream import Fit, fit
+from hvae.fitting.stream import Fit
 
 __all__ = ["Fit", "Health", "Record", "Stage", "Step", "fit", "put", "relaxed", "summary"]

@@ -1,4 +1,4 @@
-"""The stream of a training, and the door to it.
+"""The stream of a training.
 
 Draws are functions of (seed, step), so replica r of R equals the model that is trained alone, nothing random is stored,
 and a training that goes on from its state gives the same numbers as one that never stopped.
@@ -15,105 +15,14 @@ from torch import Tensor, nn
 from hvae import rng
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
-from hvae.families import Relaxation
-from hvae.fitting.batches import Batches, Source
-from hvae.fitting.checks import check_seeds, check_stages, check_state, check_trainable, check_update
+from hvae.fitting.batches import Batches
 from hvae.fitting.health import Health
-from hvae.fitting.record import Also, Record, nothing_more
+from hvae.fitting.record import Also, Record
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
 from hvae.fitting.step import Outcome, Step, in_training, one_by_one, relaxed, together
 from hvae.fitting.update import Update
 from hvae.nets import BatchNorm, estimate_constants
-from hvae.objectives import Objective
-
-UNKNOWN_PASS = 100
-"""batches that stand for one pass over the data where nobody knows how many there are"""
-
-
-def fit(
-    models: HVAE | Sequence[HVAE],
-    objective: Objective,
-    batches: Source,
-    *,
-    n_steps: int,
-    learning_rate: float | Callable[[int], float] = 1e-3,
-    n_samples: int = 1,
-    relaxation: Relaxation | None = None,
-    then: Sequence[Stage] = (),
-    seeds: Sequence[int] | None = None,
-    trainable: Collection[str] | Callable[[int], Collection[str]] | None = None,
-    clip_norm: float = 0.0,
-    adam_epsilon: float = 1e-8,
-    ema_decay: float = 0.0,
-    also: Also = nothing_more,
-    settling: Sequence[int] | None = None,
-    state: Mapping[str, Any] | None = None,
-) -> "Fit":
-    """Train R models of one shape at once, without files: a stream that yields a `Record` after every step.
-
-    Step t moves the weights of each replica r by Adam along the gradient of ``objective(batch_t, noise_{r,t})``, the
-    mean over the data of the batch, nats per datum. Nothing trains before the stream is gone through. When it ends, or
-    is left by ``break``, the models carry the trained weights; at its end they are in evaluation mode.
-
-    - ``batches``: tensors ``[B, D]``, or ``[R, B, D]`` with data for each replica, in a list, a DataLoader (of a tuple
-      the first entry is x) or an iterator without end; or a function from the step to one.
-    - ``n_steps``: the step to train to, counted from the start; ``learning_rate``: a number, or a schedule of the step.
-    - ``n_samples``: K, draws of q per datum; ``relaxation``: of discrete draws; ``then``: further `Stage`s.
-    - ``seeds``: of the noise, one per model; 0, 1, … unless given.
-    - ``trainable``: names of the weights that train, or a function from the step to them; all unless given.
-      `HVAE.owners` tells which part of the model a weight belongs to.
-    - ``clip_norm``: the largest norm of a replica's gradient; 0 does not clip. ``ema_decay``: of the averaged weights
-      that the models are given in the end; 0 gives them the last ones.
-    - ``also``: (evidence of one replica, step) -> further terms of the record.
-    - ``settling``: steps of the batches that constants of `hvae.nets.BatchNorm` are made of in the end; one pass from
-      ``n_steps`` on unless given.
-    - ``state``: what `Fit.state` gave, to go on from there. The numbers are those of a training that never stopped
-      where the batches are a function of the step, or a list.
-
-    Replicas train together under `torch.func.vmap`. Where a net does not allow it, they train one after another, and a
-    warning says why. A replica that is not finite any more is stopped at its last finite weights, the others go on, and
-    a warning in the end names it.
-
-    Raises `ConfigError` at once, with nothing trained, for input that does not fit, and `UnsuitedError` where the
-    objective is biased for the models.
-
-    >>> import hvae, torch
-    >>> from torch import nn
-    >>> def make(seed):
-    ...     torch.manual_seed(seed)
-    ...     prior = hvae.Conditional("z1", [], hvae.Root(torch.zeros(4), learned=False), hvae.DiagonalGaussian(2))
-    ...     decoder = hvae.BeliefNetwork([prior, hvae.Conditional("x", ["z1"], nn.Linear(2, 6), hvae.Bernoulli(6))])
-    ...     encoder = hvae.BeliefNetwork([hvae.Conditional("z1", ["x"], nn.Linear(6, 4), hvae.DiagonalGaussian(2))])
-    ...     return hvae.HVAE(decoder, hvae.NetworkPosterior(encoder))
-    >>> models = [make(seed) for seed in range(4)]
-    >>> x = torch.tensor([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]).repeat(50, 1)
-    >>> for record in hvae.fit(models, hvae.Elbo(), x.split(20), n_steps=60, learning_rate=0.05):
-    ...     if record.step == 1:
-    ...         first = record.bound_nats
-    >>> record.bound_nats.shape, bool((record.bound_nats > first + 1).all()), list(record.rate_nats)
-    (torch.Size([4]), True, ['z1'])
-    """
-    replicas = Replicas([models] if isinstance(models, nn.Module) else list(models))
-    stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
-    seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
-    check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
-    first = replicas.models[0]
-    update = Update(
-        replicas.weights, (*first.latents, "x"), clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay
-    )
-    width = first.decoder.family("x").width
-    found = Batches(batches, len(replicas), width, replicas.device, replicas.dtype)
-    trained = check_trainable(frozenset(replicas.weights) if trainable is None else trainable, replicas.weights)
-    if settling is None:
-        settling = range(n_steps, n_steps + (found.n_batches or UNKNOWN_PASS))
-    made = Fit(replicas, stages, found, seeds, update, trained, also, n_steps, settling)
-    if state is not None:
-        check_state(state, replicas)
-        made.load(state)
-    if made.step < n_steps:
-        found.look(made.step)
-    return made
 
 
 class Fit:
@@ -160,7 +69,7 @@ class Fit:
         self._stages = {stage.from_step: stage for stage in stages}
         self._steps = {stage.from_step: _step(replicas.models[0], stage) for stage in stages}
         self._each: dict[int, list[Step]] = {}
-        self._mapped: set[int] = set()
+        self._ran: set[int] = set()
 
     @property
     def models(self) -> list[HVAE]:
@@ -225,31 +134,21 @@ class Fit:
         return {name: torch.stack([noise[name] for noise in drawn]) for name in drawn[0]}
 
     def _outcome(self, stage: Stage, x: Tensor, noise: Mapping[str, Tensor], step: int) -> Outcome:
-        """Loss, terms and gradients; the first step of a stage finds out whether vmap allows them."""
-        replicas, start = self._replicas, stage.from_step
-        weights, inputs = replicas.weights, (x, noise, step - start, self._also, step)
-        if start in self._mapped:
-            return together(self._steps[start], weights, replicas.still, *inputs)
-        refused = self.one_by_one
-        if not refused:
-            tried = {name: value.clone() for name, value in replicas.buffers.items()}  # a failure may leave traces
+        """Loss, terms and gradients: of all replicas together, until a step finds that vmap does not allow it."""
+        inputs = (x, noise, step - stage.from_step, self._also, step)
+        refused = ""
+        if not self.one_by_one:
             try:
-                outcome = together(self._steps[start], weights, tried | replicas.fixed, *inputs)
+                return self._together(stage, *inputs)
             except ConfigError:
                 raise
             except Exception as error:  # vmap raises RuntimeError and ValueError, a net under it whatever it likes
                 refused = str(error).strip().partition("\n")[0].partition(". ")[0][:200] or type(error).__name__
-            else:
-                for name, value in replicas.buffers.items():
-                    value.copy_(tried[name])
-                self._mapped.add(start)
-                return outcome
-        if start not in self._each:
-            self._each[start] = [_step(model, stage) for model in self.models]
-        outcome = one_by_one(
-            self._each[start], weights, replicas.still, *inputs, self.seeds
-        )  # raises what is no fault of vmap
-        if not self.one_by_one:
+        if stage.from_step not in self._each:
+            self._each[stage.from_step] = [_step(model, stage) for model in self.models]
+        each, replicas = self._each[stage.from_step], self._replicas
+        outcome = one_by_one(each, replicas.weights, replicas.still, *inputs, self.seeds)  # or the net's own error
+        if refused:
             self.one_by_one = f"torch.func.vmap refuses the model ({refused})"
             if len(replicas) > 1:
                 warnings.warn(
@@ -257,6 +156,21 @@ class Fit:
                     "own, changes in place and control flow on values train together.",
                     stacklevel=4,
                 )
+        return outcome
+
+    def _together(
+        self, stage: Stage, x: Tensor, noise: Mapping[str, Tensor], since: int, also: Also, step: int
+    ) -> Outcome:
+        """The first step of a stage works on copies of the buffers: where it fails, it may have moved some of them."""
+        replicas, step_of = self._replicas, self._steps[stage.from_step]
+        inputs = (x, noise, since, also, step)
+        if stage.from_step in self._ran:
+            return together(step_of, replicas.weights, replicas.still, *inputs)
+        tried = {name: value.clone() for name, value in replicas.buffers.items()}
+        outcome = together(step_of, replicas.weights, tried | replicas.fixed, *inputs)
+        for name, value in replicas.buffers.items():
+            value.copy_(tried[name])
+        self._ran.add(stage.from_step)
         return outcome
 
     def _finish(self) -> None:

@@ -77,6 +77,28 @@ def test_draws_inside_a_net_are_keyed_and_leave_the_global_generator_alone() -> 
     assert all(apart(weights(a), weights(b)) == 0 for a, b in zip(resumed.models, together, strict=True))
 
 
+class Later(nn.Linear):
+    """Takes a number out of a tensor from its sixth call on."""
+
+    n_calls = 0
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.n_calls += 1
+        return super().forward(h) * (1.0 + 0.0 * h.mean().item() if self.n_calls > 5 else 1.0)
+
+
+def test_a_net_that_vmap_refuses_later_goes_on_one_after_another() -> None:
+    later, plain = several(2, Later), several(2)
+    training = fit(later, Elbo(), BATCHES, n_steps=8, learning_rate=0.05)
+    reasons = []
+    with pytest.warns(UserWarning, match="train one after another"):
+        for _ in training:
+            reasons.append(bool(training.one_by_one))
+    assert not reasons[0] and reasons[-1]
+    trained(plain)
+    assert all(apart(weights(a), weights(b)) < 1e-10 for a, b in zip(later, plain, strict=True))
+
+
 class Held(hvae.Posterior):
     """A posterior of functions that hold on to a net of their own, as a user's do."""
 
