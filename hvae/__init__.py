@@ -41,6 +41,7 @@ _HOMES = {
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",
     "evidence": "HVAE Evidence",
+    "fitting": "fit",
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",
     "foreign": "Model Visit law masked pushed",

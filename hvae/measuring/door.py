@@ -113,8 +113,8 @@ def diagnose(
                 budget=budget, tick=bar.update,
             )  # fmt: skip
     checks: list[str] = []
-    for place, each in enumerate(checked):
-        said = () if each is None else (*each.findings, *each.drift())
+    for place, found_at_door in enumerate(checked):
+        said = () if found_at_door is None else (*found_at_door.findings, *found_at_door.drift())
         seed_of = place if len(models) > 1 else None
         notes += [Doubt(f.sentence, f.variable or "the model", seed_of) for f in said if f.doubtful]
         checks += [finding.sentence for finding in said if not finding.doubtful]
