@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Shelf
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
 from hvae.foreign.laws import Law
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Walker, run
+from hvae.foreign.visit import Landed, Walker, run
 
 FEW, MANY = 3, 16
 """rows of the first two walks"""
@@ -276,11 +276,19 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
     run(model.infer, base, "infer")
     values = {name: landed.value for name, landed in base.q.items()}
     rows = numbers.repeat(len(SHIFTS))
+    # what cannot be given is drawn, and changed by its noise; what changes with it counts as dependent
+    drawn = {
+        name: noise[name].repeat(len(SHIFTS), 1) for name in values if not _scores(found.q_kinds[name], base.q[name])
+    }
 
-    def seen(walk: str, changed: dict[str, Tensor], at: Tensor) -> dict[str, list[Tensor]]:
+    def seen(walk: str, changed: dict[str, Tensor], at: Tensor, moved: str = "") -> dict[str, list[Tensor]]:
         """The distributions' parameters, or the log-probabilities of fixed values, over all rows."""
         until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
-        walk_of = walker(found, shelf, walk, at, given=changed, until=until)
+        free = dict(drawn) if walk == "q" else {}
+        if moved in free:
+            free[moved] = torch.cat([noise[moved].roll(shift, 0) for shift in SHIFTS])
+        given = {name: value for name, value in changed.items() if name not in free}
+        walk_of = walker(found, shelf, walk, at, given=given, noise=free, until=until)
         if walk == "p":
             walk_of.observed = {n: shelf.values(n, rows) for n in found.observed}
         run(model.infer if walk == "q" else model.generate, walk_of, walk)
@@ -290,6 +298,8 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
         for name, place in landed.items():
             if isinstance(place.law, tuple):
                 fixed[name] = [*place.law]
+            elif name in free:
+                fixed[name] = [place.value, place.terms]
             elif name in values:
                 fixed[name] = [kinds[name].terms(place.law, kinds[name].shaped(many[name]))]
             else:
@@ -313,7 +323,7 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
                 p_parents["x" if child in found.observed else child].append(name)
         later = found.q_order[found.q_order.index(name) + 1 :]
         if later:
-            q_now = seen("q", changed, rows)
+            q_now = seen("q", changed, rows, name)
             for child in later:
                 if _differs(q_base[child], q_now[child]):
                     q_parents[child].append(name)
@@ -327,6 +337,17 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
         found.p_order, found.q_order, found.observed, found.p_kinds, found.q_kinds,
         {child: tuple(n for n in found.p_order if n in names) for child, names in p_parents.items()}, in_order,
     )  # fmt: skip
+
+
+def _scores(kind: Kind, landed: Landed) -> bool:
+    """Whether a distribution scores values that it did not draw; a flow without inverse is told by its own draws."""
+    if isinstance(landed.law, tuple):
+        return True
+    try:
+        kind.terms(landed.law, kind.shaped(landed.value))
+    except NotMeasuredError:
+        return False
+    return True
 
 
 def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
