@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
-from hvae.diagnostics.draws import Alternatives, Sampler, controlled
+from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
 from hvae.families import kl
 from hvae.network import Site
 from hvae.numerics import FloatArray
@@ -46,6 +46,7 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
     """I_l and J_l of every layer of a posterior that visits z1 first; M doubles while an interval contains epsilon."""
     others = Alternatives.of(sampler.groups, sampler.groups)
     cap = math.log(sampler.n_images) if others is None else others.cap()
+    divergence = {} if others is None else _from_prior(sampler)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
     intervals, first = intervals.shared(n_looks, 2), intervals
     found: dict[str, Information] = {}
@@ -57,13 +58,14 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             terms = _known(site, others)
             on_images = float(terms.mean())
             upper = terms if others is None else _from_above(terms, others, site)
-            carried = ordered(first.low(terms), min(first.high(upper), cap), on_images)
+            carried = ordered(first.low(terms), min(first.high(upper, *divergence.get(name, ())), cap), on_images)
             found[name] = Information(carried, carried, 1, on_images)
             continue
         most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name], others)
             above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
+            above += divergence.get(name, ())
             parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
@@ -75,6 +77,19 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             n_paths *= 2
         found[name] = Information(datum, parent, n_paths, math.nan)
     return found
+
+
+def _from_prior(sampler: Sampler) -> dict[str, tuple[FloatArray]]:
+    """``E KL(q(z_l | ·) ‖ p(z_l | ·))`` of the layers whose parents in p are visited first: no layer carries more.
+
+    It is needed with a context, where the other bounds are loose: p(z_l | ·) knows the context.
+    """
+    evidence = sampler.evidence(1, "information")
+    first = [name for name in evidence.latents if evidence.parents_first(name)]
+    return {
+        name: (per_datum(evidence.kl(name) if evidence.closed_form(name) else evidence.rate(name), sampler.n_images),)
+        for name in first
+    }
 
 
 @dataclass(frozen=True)
