@@ -112,8 +112,8 @@ class _Site:
         base = _innermost(fn)
         if type(base).__name__ == "Delta":
             raise ConfigError(
-                f"{name} has no density under {'q' if self.in_guide else 'p'} (Delta): a deterministic code or a learned "
-                "constant has no rate and no likelihood; use pyro.deterministic, or pyro.param for a constant."
+                f"{name} has no density under {'q' if self.in_guide else 'p'} (Delta): a deterministic code or a "
+                "learned constant has no rate and no likelihood; use pyro.deterministic, or pyro.param for a constant."
             )
         if not isinstance(base, Distribution):
             raise ConfigError(f"{name} is drawn by a {type(base).__name__}; take a distribution of pyro.distributions.")
@@ -121,8 +121,10 @@ class _Site:
             raise ConfigError(f"{name} is observed in the guide; observe it in the model.")
 
     def _is_condition(self, fn: Any, value: Any) -> bool:
-        """Whether a site is one for all data and held at a value (`poutine.condition`): then all is given that value."""
-        return type(fn).__name__ != "Unit" and not isinstance(value, Withheld) and fn.batch_shape[:1] != (self.visit.rows,)
+        """Whether a site is one for all data and held at a value (`poutine.condition`); all else is given it."""
+        if type(fn).__name__ == "Unit" or isinstance(value, Withheld):
+            return False
+        return bool(fn.batch_shape[:1] != (self.visit.rows,))
 
     def _observed(self, site: str, value: Any) -> str:
         """The name to visit: which part of x a site observes."""
@@ -134,12 +136,13 @@ class _Site:
         part = value.part
         if value.moved:
             raise ConfigError(
-                f"{site} observes {part} after {value.moved}; hand over x in the shape that the site observes, or a dict "
-                "with one entry for each observed site."
+                f"{site} observes {part} after {value.moved}; hand over x in the shape that the site observes, or a "
+                "dict with one entry for each observed site."
             )
         if part in self.seen:
             raise ConfigError(
-                f"{site} and {self.seen[part]} observe the same x; hand over a dict with one entry for each observed site."
+                f"{site} and {self.seen[part]} observe the same {part}; hand over a dict with one entry for each "
+                "observed site."
             )
         self.seen[part] = site
         return part
@@ -163,8 +166,8 @@ class _Site:
             )
         if self.in_guide or message["is_observed"]:
             raise ConfigError(
-                f"{name} is one for all data: its distribution has no row axis and no datum has an evidence of its own; "
-                "hold it at a value in both (poutine.condition), or draw it within the plate over the data."
+                f"{name} is one for all data: its distribution has no row axis and no datum has an evidence of its "
+                "own; hold it at a value in both (poutine.condition), or draw it within the plate over the data."
             )
         return fn
 
@@ -173,7 +176,7 @@ def _run(function: Callable[..., Any], x: Any, context: Any, site: _Site) -> Non
     """One call under the handler."""
     from pyro.poutine.messenger import Messenger
 
-    class Visiting(Messenger):
+    class Visiting(Messenger):  # type: ignore[misc]  # without Pyro nothing is known of it
         def _pyro_sample(self, message: dict[str, Any]) -> None:
             site(message)
 
@@ -192,7 +195,8 @@ def _run(function: Callable[..., Any], x: Any, context: Any, site: _Site) -> Non
         if isinstance(error, ConfigError) or "Shape mismatch inside plate" not in str(error):
             raise
         raise ConfigError(
-            f"{str(error).splitlines()[0]}: a plate has a size that does not follow x; write pyro.plate('data', len(x))."
+            f"{str(error).splitlines()[0]}: a plate has a size that does not follow x; write "
+            "pyro.plate('data', len(x))."
         ) from error
 
 
@@ -209,8 +213,8 @@ def _refuse_autoguide(guide: Any) -> None:
 def _refuse_subsample(name: str, fn: Any, indices: Any) -> None:
     if indices is None and fn.subsample_size is not None and fn.subsample_size < fn.size:
         raise ConfigError(
-            f"the plate {name!r} draws a subsample of {fn.subsample_size} of {fn.size}, so its rows are not those of x; "
-            f"write pyro.plate({name!r}, len(x)), or hand it the batch: subsample=x."
+            f"the plate {name!r} draws a subsample of {fn.subsample_size} of {fn.size}, so its rows are not those of "
+            f"x; write pyro.plate({name!r}, len(x)), or hand it the batch: subsample=x."
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
 from hvae.errors import ConfigError
@@ -49,7 +49,7 @@ REFUSED = {
 """models without densities that the adapter could read, and what to do"""
 
 
-def from_pythae(vae: nn.Module) -> Model:
+def from_pythae(vae: Any) -> Model:
     """A model of pythae, ready for `hvae.diagnose`; x is what pythae trains on, ``[n, *input_dim]``.
 
     Raises ConfigError for models whose losses define no densities (AE, VQVAE, VAEGAN and more), for a subclass that
@@ -80,7 +80,7 @@ def from_pythae(vae: nn.Module) -> Model:
     return Model(infer, generate, encode=encode, module=vae)
 
 
-def _known(vae: nn.Module) -> str:
+def _known(vae: Any) -> str:
     """The name of the class of pythae that says what q and p are."""
     from pythae import models
     from pythae.models.base import BaseAE
@@ -103,16 +103,16 @@ def _known(vae: nn.Module) -> str:
     return name
 
 
-def _posterior(vae: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def _posterior(vae: Any, x: Tensor) -> dict[str, Tensor]:
     output = vae.encoder(x)
     return {"mean": output.embedding, "log_variance": output.log_covariance}
 
 
-def _gaussian(code: Mapping[str, Tensor]) -> Independent:
+def _gaussian(code: Mapping[str, Tensor]) -> Distribution:
     return Independent(Normal(code["mean"], (0.5 * code["log_variance"]).exp()), 1)
 
 
-def _prior(vae: nn.Module, known: str) -> Distribution:
+def _prior(vae: Any, known: str) -> Distribution:
     """p(z), without a row axis; of VAMP the mixture of the encoder's answers to its pseudo-inputs."""
     like = next(vae.parameters())
     if known != "VAMP":
@@ -122,7 +122,7 @@ def _prior(vae: nn.Module, known: str) -> Distribution:
     return MixtureSameFamily(Categorical(logits=like.new_zeros(len(inputs))), components)
 
 
-def _observation(vae: nn.Module, z: Tensor) -> Independent:
+def _observation(vae: Any, z: Tensor) -> Distribution:
     reconstruction = vae.decoder(z)["reconstruction"]
     if vae.input_dim is not None:
         reconstruction = reconstruction.reshape(len(z), *vae.input_dim)
@@ -134,7 +134,7 @@ def _observation(vae: nn.Module, z: Tensor) -> Independent:
     return Independent(Bernoulli(logits=log_one - log_zero), n_axes)
 
 
-def _through_flow(vae: nn.Module, known: str, base: Independent) -> Distribution:
+def _through_flow(vae: Any, known: str, base: Distribution) -> Distribution:
     """q(z|x) of a flow: pythae's IAF pushes by `inverse`; planar and radial layers have no inverse."""
     if known == "VAE_IAF":
 

@@ -51,7 +51,7 @@ class Counts(Distribution):
         terms: Tensor = self.law.log_prob(value)
         return terms
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 - torch declares it so
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         # scvi-tools draws in inference mode; outside it only a copy may be used freely
         drawn: Tensor = self.law.sample(sample_shape)
         return drawn.clone()
@@ -74,8 +74,9 @@ def from_scvi(model: Any) -> Model:
         # its encoder draws a z that is not used here; the state of the user's generator stays as it was
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             found = net.inference(
-                x=x, batch_index=context["batch"], cont_covs=context.get("continuous"), cat_covs=context.get("categorical")
-            )
+                x=x, batch_index=context["batch"], cont_covs=context.get("continuous"),
+                cat_covs=context.get("categorical"),
+            )  # fmt: skip
         code = {"mean": found["qz"].loc, "scale": found["qz"].scale}
         if found["ql"] is not None:
             code |= {"library_mean": found["ql"].loc, "library_scale": found["ql"].scale}
@@ -106,11 +107,11 @@ def from_scvi(model: Any) -> Model:
 
 
 def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """``(x, context)`` of cells as the model reads them: counts ``[n, genes]``, and what p and q are given of each cell.
+    """``(x, context)`` of cells as the model reads them: counts ``[n, genes]``, and what p and q are given of each.
 
     ``adata`` is by default what the model was trained with; ``indices`` are cells of it, by default all. The context
     holds ``batch``, ``label``, ``continuous``, ``categorical``, ``size_factor``, ``library`` (the log of the total
-    count), ``[n, .]``, those that the model uses. Raises ConfigError where x holds no counts but the model is of counts.
+    count), ``[n, .]``, those that the model uses. Raises ConfigError where a model of counts has numbers that are none.
     """
     need("scvi", "from_scvi needs")
     _check(model)
@@ -170,6 +171,6 @@ def _check_counts(x: Tensor, likelihood: str) -> None:
     if off.any():
         cell, gene = (int(place) for place in off.nonzero()[0])
         raise ConfigError(
-            f"gene_likelihood={likelihood!r} is of counts, and cell {cell} has {float(x[cell, gene]):.4g} of gene {gene}; "
-            "register the layer of raw counts: setup_anndata(adata, layer='counts')."
+            f"gene_likelihood={likelihood!r} is of counts, and cell {cell} has {float(x[cell, gene]):.4g} of gene "
+            f"{gene}; register the layer of raw counts: setup_anndata(adata, layer='counts')."
         )

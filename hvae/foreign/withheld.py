@@ -13,10 +13,13 @@ SAME = frozenset(
     "double half bfloat16 long int bool type type_as cpu cuda requires_grad_".split()
 )
 """what changes shape or type, and keeps the order of the numbers"""
-MOVED = frozenset("permute transpose t swapaxes movedim flip roll narrow select split chunk unbind expand repeat".split())
+MOVED = frozenset(
+    "permute transpose t swapaxes movedim flip roll narrow select split chunk unbind expand repeat".split()
+)
 """what keeps some numbers, or brings them in another order"""
 FRESH = frozenset(
-    "new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like full_like rand_like randn_like".split()
+    "new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like full_like rand_like "
+    "randn_like".split()
 )
 """new tensors of like type"""
 SHAPE = frozenset(
@@ -35,7 +38,7 @@ class Withheld(Tensor):
     >>> x.mean()
     Traceback (most recent call last):
     ...
-    hvae.errors.ConfigError: p reads x (by mean), and p must not see x; hand over what it needs of each datum as context.
+    hvae.errors.ConfigError: p reads x (by mean), and p must not see x; hand over what it needs of a datum as context.
     """
 
     part: str
@@ -45,7 +48,11 @@ class Withheld(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Callable[..., Any], types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
@@ -57,7 +64,7 @@ class Withheld(Tensor):
         if not known or not isinstance(first, Withheld):
             part = next((arg.part for arg in args if isinstance(arg, Withheld)), "x")
             raise ConfigError(
-                f"p reads {part} (by {name}), and p must not see x; hand over what it needs of each datum as context."
+                f"p reads {part} (by {name}), and p must not see x; hand over what it needs of a datum as context."
             )
         with torch._C.DisableTorchFunctionSubclass():
             if name == "__repr__":
@@ -88,6 +95,6 @@ def _marked(found: Any, first: Withheld, moved: str) -> Any:
 
 def _is_every_row(index: Any, rows: int) -> bool:
     """Whether an index takes all rows in their order, as the indices of a full plate do."""
-    if index is Ellipsis or index == slice(None) if not isinstance(index, Tensor) else False:
-        return True
-    return isinstance(index, Tensor) and torch.equal(index, torch.arange(rows, device=index.device))
+    if isinstance(index, Tensor):
+        return torch.equal(index, torch.arange(rows, device=index.device))
+    return index is Ellipsis or (isinstance(index, slice) and index == slice(None))

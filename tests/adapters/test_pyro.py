@@ -76,7 +76,8 @@ def test_each_site_has_the_log_probability_of_pyro(trained: Two) -> None:
     for k in range(5):
         values = {name: site.value[k] for name, site in evidence.q.items()}
         q, p = (
-            poutine.trace(poutine.condition(function, values)).get_trace(x) for function in (trained.guide, trained.model)
+            poutine.trace(poutine.condition(function, values)).get_trace(x)
+            for function in (trained.guide, trained.model)
         )
         q.compute_log_prob()
         p.compute_log_prob()
@@ -106,8 +107,8 @@ def guide(x: Tensor) -> None:
         pyro.sample("z", pyro.distributions.Normal(x[:, :2].float(), 1.0).to_event(1))
 
 
-def observed(z: Tensor, x: Tensor) -> None:
-    pyro.sample("obs", pyro.distributions.Normal(z.repeat(1, D // 2), 1.0).to_event(1), obs=x)
+def observed(z: Tensor, x: Tensor, name: str = "obs") -> None:
+    pyro.sample(name, pyro.distributions.Normal(z.repeat(1, D // 2), 1.0).to_event(1), obs=x)
 
 
 def model_with(observe: Callable[[Tensor, Tensor], Any]) -> Callable[[Tensor], None]:
@@ -273,13 +274,12 @@ def test_a_guide_is_refused_by_the_name_of_its_site(name: str) -> None:
         (lambda z, x: observed(z + x.mean(), x), "^p reads x .by mean., and p must not see x"),
         (lambda z, x: observed(z, x.flip(1)), "^obs observes x after flip"),
         (lambda z, x: pyro.sample("a", pyro.distributions.Normal(z, 1.0).to_event(1), obs=x[:, :2]), "after indexing"),
-        (lambda z, x: (observed(z, x), pyro.sample("b", pyro.distributions.Normal(z.repeat(1, 6), 1.0).to_event(1), obs=x)),
-         "^b and obs observe the same x"),
+        (lambda z, x: (observed(z, x), observed(z, x, "b")), "^b and obs observe the same x"),
         (lambda z, x: observed(z, torch.zeros(len(z), D)), "^obs observes a tensor that is no part of x"),
         (lambda z, x: (pyro.factor("f", z.sum(-1)), observed(z, x)), "^f is a factor"),
         (lambda z, x: (pyro.sample("w", pyro.distributions.Normal(z, 1.0).to_event(1)), observed(z, x)),
          "^w is latent in the model, and the guide has no site"),
-        (lambda z, x: (pyro.sample("c", pyro.distributions.Delta(z).to_event(1)), observed(z, x)), "^c is latent|^c has no"),
+        (lambda z, x: (pyro.sample("c", pyro.distributions.Delta(z).to_event(1)), observed(z, x)), "^c has no density"),
     ],
     ids=["reads x", "flipped", "a part", "twice", "a constant", "factor", "not in the guide", "Delta"],
 )  # fmt: skip
@@ -289,12 +289,12 @@ def test_a_model_is_refused_by_the_name_of_its_site(observe: Callable[[Tensor, T
 
 
 def test_whole_numbers_cannot_be_read_either() -> None:
-    with pytest.raises(ConfigError, match="p reads x .by cumsum."):
+    with pytest.raises(ConfigError, match=r"p reads x .by cumsum."):
         log_weight((model_with(lambda z, x: observed(z + x.cumsum(1)[:, :2], x)), guide), images(N_DATA).long())
 
 
 def test_an_autoguide_is_refused() -> None:
     from pyro.infer.autoguide import AutoNormal
 
-    with pytest.raises(ConfigError, match="^AutoNormal fits its parameters to one set of data"):
+    with pytest.raises(ConfigError, match=r"^AutoNormal fits its parameters to one set of data"):
         from_pyro(model, AutoNormal(model))

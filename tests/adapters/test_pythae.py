@@ -93,8 +93,8 @@ def test_the_bound_is_that_of_get_nll(trained: tuple[Any, Tensor]) -> None:
 
 
 def test_its_own_trainer_and_a_saved_model(tmp_path: Path) -> None:
-    from pythae.models import AutoModel, VAEConfig
     from pythae.models import VAE as Vae
+    from pythae.models import AutoModel, VAEConfig
     from pythae.pipelines import TrainingPipeline
     from pythae.trainers import BaseTrainerConfig
 
@@ -125,7 +125,7 @@ def test_a_saturated_decoder_has_the_logarithms_of_pythae() -> None:
 
 
 def test_grey_images_are_no_draws_of_bernoulli() -> None:
-    with pytest.raises(ConfigError, match="support|0 or 1|Bernoulli"):
+    with pytest.raises(ConfigError, match=r"support|0 or 1|Bernoulli"):
         import hvae
 
         hvae.diagnose(from_pythae(made("VAE")), grey(32))
@@ -165,9 +165,9 @@ def test_a_subclass_that_changes_the_model_is_refused() -> None:
 
     config = VAEConfig(input_dim=SHAPE, latent_dim=3)
     from_pythae(Same(config))
-    with pytest.raises(ConfigError, match="^Other changes loss_function of VAE"):
+    with pytest.raises(ConfigError, match=r"^Other changes loss_function of VAE"):
         from_pythae(Other(config))
-    with pytest.raises(ConfigError, match="not a Linear"):
+    with pytest.raises(ConfigError, match=r"not a Linear"):
         from_pythae(torch.nn.Linear(2, 2))
 
 

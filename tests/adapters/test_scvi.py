@@ -50,7 +50,9 @@ def cells(seed: int = 0) -> Any:
     return adata
 
 
-def trained_on(adata: Any, kind: str = "SCVI", setup: dict[str, Any] | None = None, epochs: int = 30, **options: Any) -> Any:
+def trained_on(
+    adata: Any, kind: str = "SCVI", setup: dict[str, Any] | None = None, epochs: int = 30, **options: Any
+) -> Any:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
@@ -103,7 +105,9 @@ def test_log_weights_are_those_of_its_own_arithmetic(trained: Any) -> None:
 
 def test_the_bound_is_that_of_its_marginal_likelihood(trained: Any) -> None:
     if trained.module.latent_distribution == "ln" or trained.module.gene_likelihood == "normal":
-        pytest.skip("its estimate scores the softmax of z as a Gaussian; Gaussian genes have weights of infinite spread")
+        pytest.skip(
+            "its estimate scores the softmax of z as a Gaussian; Gaussian genes have weights of infinite spread"
+        )
     x, context = scvi_data(trained, indices=CHOSEN)
     # scvi-tools cannot draw several samples at once with an embedding of the batch
     at_once, k = (1, 5) if trained.module.batch_representation == "embedding" else (K, K)
@@ -167,13 +171,13 @@ def test_the_context_holds_what_the_model_uses() -> None:
 def test_what_is_no_model_of_counts_is_refused_by_name() -> None:
     adata = cells()
     scvi.model.SCANVI.setup_anndata(adata, batch_key="batch", labels_key="labels", unlabeled_category="label_0")
-    with pytest.raises(ConfigError, match="^SCANVI is not measured: from_scvi reads SCVI and LinearSCVI"):
+    with pytest.raises(ConfigError, match=r"^SCANVI is not measured: from_scvi reads SCVI and LinearSCVI"):
         from_scvi(scvi.model.SCANVI(adata))
     adata = cells()
     scvi.model.PEAKVI.setup_anndata(adata, batch_key="batch")
-    with pytest.raises(ConfigError, match="^PEAKVI is not measured"):
+    with pytest.raises(ConfigError, match=r"^PEAKVI is not measured"):
         from_scvi(scvi.model.PEAKVI(adata))
-    with pytest.raises(ConfigError, match="^Linear is not measured"):
+    with pytest.raises(ConfigError, match=r"^Linear is not measured"):
         from_scvi(torch.nn.Linear(2, 2))
 
 
@@ -181,7 +185,7 @@ def test_numbers_that_are_no_counts_are_refused() -> None:
     adata = cells()
     adata.X = np.log1p(adata.X)
     model = trained_on(adata, epochs=1)
-    with pytest.raises(ConfigError, match="gene_likelihood='zinb' is of counts, and cell 0 has .*layer='counts'"):
+    with pytest.raises(ConfigError, match=r"gene_likelihood='zinb' is of counts, and cell 0 has .*layer='counts'"):
         scvi_data(model)
 
 
