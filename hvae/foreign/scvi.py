@@ -32,6 +32,11 @@ class Counts(Distribution):
 
     ``log_prob`` is that of scvi-tools' (zero-inflated) negative binomial with mean ``mu`` and inverse dispersion
     ``theta``, in the arithmetic of scvi-tools, each gene a term.
+
+    >>> from scvi.distributions import NegativeBinomial
+    >>> counts = Counts(NegativeBinomial(mu=torch.full((5, 3), 2.0), theta=torch.ones(3)))
+    >>> counts.batch_shape, counts.log_prob(torch.zeros(5, 3)).shape
+    (torch.Size([5, 3]), torch.Size([5, 3]))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
@@ -63,14 +68,25 @@ def from_scvi(model: Any) -> Model:
     Raises ConfigError for other models of scvi-tools and for minified data, MissingExtraError where scvi-tools is not
     installed.
 
-        x, context = hvae.scvi_data(model, indices=range(256))
-        hvae.diagnose(hvae.from_scvi(model), x, context)
+    >>> import scvi
+    >>> cells = scvi.data.synthetic_iid(batch_size=20, n_genes=12)
+    >>> scvi.model.SCVI.setup_anndata(cells, batch_key="batch")
+    >>> trained = scvi.model.SCVI(cells, n_latent=3)  # and trained.train()
+    >>> model = from_scvi(trained)
+    >>> x, context = scvi_data(trained, indices=range(10))
+    >>> x.shape, sorted(context)
+    (torch.Size([10, 12]), ['batch', 'library'])
     """
     need("scvi", "from_scvi needs")
     _check(model)
     net = model.module
 
-    def encode(x: Tensor, context: dict[str, Tensor]) -> dict[str, Tensor]:
+    def encode(x: Tensor, context: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        if not isinstance(context, dict) or "batch" not in context:
+            raise ConfigError(
+                "a model of scvi-tools is given the batch and the library size of each cell; hand over both parts of "
+                "x, context = hvae.scvi_data(model, adata)."
+            )
         # its encoder draws a z that is not used here; the state of the user's generator stays as it was
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             found = net.inference(
@@ -113,7 +129,7 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     holds ``batch``, ``label``, ``continuous``, ``categorical``, ``size_factor``, ``library`` (the log of the total
     count), ``[n, .]``, those that the model uses. Raises ConfigError where a model of counts has numbers that are none.
     """
-    need("scvi", "from_scvi needs")
+    need("scvi", "scvi_data needs")
     _check(model)
     adata = model._validate_anndata(adata)
     loader = model._make_data_loader(adata=adata, indices=indices, shuffle=False)
