@@ -13,11 +13,12 @@ not part of its distribution, and are left out. Latents that are summed out (enu
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from hvae.errors import ConfigError
 from hvae.extras import need
@@ -230,11 +231,24 @@ def _plain(fn: Any, mask: Any) -> Distribution:
     while type(fn).__name__ == "MaskedDistribution":
         masks.append(fn._mask)
         fn = fn.base_dist
-    found: Distribution = fn
+    found = _of_torch(fn)
     for one in masks:
         if isinstance(one, bool):
             one = torch.full(found.batch_shape, one)
         found = masked(found, one.expand(found.batch_shape))
+    return found
+
+
+def _of_torch(law: Distribution) -> Distribution:
+    """The distribution of torch that one of Pyro is: only of these is it known that each element has its own term."""
+    if isinstance(law, Independent):
+        return Independent(_of_torch(law.base_dist), law.reinterpreted_batch_ndims, validate_args=False)
+    own = type(law)
+    kind = next(kind for kind in own.__mro__ if kind.__module__.startswith("torch.distributions"))
+    if kind is own or kind is Distribution or kind.log_prob is not own.log_prob:
+        return law
+    found = copy(law)
+    found.__class__ = kind
     return found
 
 

@@ -28,10 +28,11 @@ READ = {"X": "x", "batch": "batch", "labels": "label", "extra_continuous_covs": 
 
 
 class Counts(Distribution):
-    """Counts of genes ``[rows, genes]`` as scvi-tools scores them: its own laws have neither shape nor mean of theirs.
+    """Counts of genes ``[rows, genes]``, whose distribution in scvi-tools has no shape of its own.
 
     ``log_prob`` is that of scvi-tools' (zero-inflated) negative binomial with mean ``mu`` and inverse dispersion
-    ``theta``, in the arithmetic of scvi-tools, each gene a term.
+    ``theta``, each gene a term. It is computed in float64: in float32 the differences of log-gammas lose up to a nat
+    over 2000 genes that are close to Poisson.
 
     >>> from scvi.distributions import NegativeBinomial
     >>> counts = Counts(NegativeBinomial(mu=torch.full((5, 3), 2.0), theta=torch.ones(3)))
@@ -53,7 +54,10 @@ class Counts(Distribution):
         return mean
 
     def log_prob(self, value: Tensor) -> Tensor:
-        terms: Tensor = self.law.log_prob(value)
+        wide = {name: getattr(self.law, name).double() for name in ("mu", "theta")}
+        if hasattr(self.law, "zi_logits"):
+            wide["zi_logits"] = self.law.zi_logits.double()
+        terms: Tensor = type(self.law)(**wide).log_prob(value.double())
         return terms
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
