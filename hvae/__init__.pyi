@@ -21,6 +21,11 @@ from hvae.foreign import Visit as Visit
 from hvae.foreign import law as law
 from hvae.foreign import masked as masked
 from hvae.foreign import pushed as pushed
+from hvae.foreign.flat import from_laws as from_laws
+from hvae.foreign.pyro import from_pyro as from_pyro
+from hvae.foreign.pythae import from_pythae as from_pythae
+from hvae.foreign.scvi import from_scvi as from_scvi
+from hvae.foreign.scvi import scvi_data as scvi_data
 from hvae.likelihood import Estimate as Estimate
 from hvae.likelihood import anneal as anneal
 from hvae.likelihood import importance_sample as importance_sample
@@ -86,6 +91,10 @@ __all__ = [
     "anneal",
     "diagnose",
     "fit",
+    "from_laws",
+    "from_pyro",
+    "from_pythae",
+    "from_scvi",
     "importance_sample",
     "law",
     "log_likelihood_curve",
@@ -95,6 +104,7 @@ __all__ = [
     "pushed",
     "residual",
     "sandwich",
+    "scvi_data",
 ]
 
 __version__: str
