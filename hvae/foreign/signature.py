@@ -17,7 +17,7 @@ from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
 from hvae.foreign.laws import Law, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Walker, run
+from hvae.foreign.visit import Landed, Walker, run
 
 FEW, MANY = 3, 16
 """rows of the first two walks"""
@@ -324,11 +324,19 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
     run(model.infer, base, "infer")
     values = {name: landed.value for name, landed in base.q.items()}
     rows = numbers.repeat(len(SHIFTS))
+    # what cannot be given is drawn, and changed by its noise; what changes with it counts as dependent
+    drawn = {
+        name: noise[name].repeat(len(SHIFTS), 1) for name in values if not _scores(found.q_kinds[name], base.q[name])
+    }
 
-    def seen(walk: str, changed: dict[str, Tensor], at: Tensor) -> dict[str, list[Tensor]]:
+    def seen(walk: str, changed: dict[str, Tensor], at: Tensor, moved: str = "") -> dict[str, list[Tensor]]:
         """The distributions' parameters, or the log-probabilities of fixed values, over all rows."""
         until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
-        walk_of = walker(found, shelf, walk, at, given=changed, until=until)
+        free = dict(drawn) if walk == "q" else {}
+        if moved in free:
+            free[moved] = torch.cat([noise[moved].roll(shift, 0) for shift in SHIFTS])
+        given = {name: value for name, value in changed.items() if name not in free}
+        walk_of = walker(found, shelf, walk, at, given=given, noise=free, until=until)
         if walk == "p":
             walk_of.observed = {n: shelf.values(n, rows) for n in found.observed}
         what = "walk" if model.is_joint else "infer" if walk == "q" else "generate"
@@ -339,6 +347,8 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
         for name, place in landed.items():
             if isinstance(place.law, tuple):
                 fixed[name] = [*place.law]
+            elif name in free:
+                fixed[name] = [place.value, place.terms]
             elif name in values:
                 fixed[name] = [kinds[name].terms(place.law, kinds[name].shaped(many[name]))]
             else:
@@ -370,7 +380,7 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
             ):
                 p_parents["x" if child in found.observed else child].append(name)
         if later:
-            q_now = seen("q", changed, rows)
+            q_now = seen("q", changed, rows, name)
             for child in later:
                 if _differs(q_base[child], q_now[child]):
                     q_parents[child].append(name)
@@ -398,6 +408,17 @@ def _prior_draws(
     except NotMeasuredError:
         return values[name]
     return kind.flat(drawn)
+
+
+def _scores(kind: Kind, landed: Landed) -> bool:
+    """Whether a distribution scores values that it did not draw; a flow without inverse is told by its own draws."""
+    if isinstance(landed.law, tuple):
+        return True
+    try:
+        kind.terms(landed.law, kind.shaped(landed.value))
+    except NotMeasuredError:
+        return False
+    return True
 
 
 def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
