@@ -55,16 +55,8 @@ def test_a_planted_mistake_is_refused_in_one_sentence(of: Callable[[], Planted],
     assert "\n" not in sentence and len(sentence) < 450 and sentence.endswith(".")
 
 
-LATER = {
-    # what a second check sees too, where the first is left out
-    "dropout": {"_rowwise"},
-    "rare_dropout": {"_rowwise"},
-    "dropout_left_on": {"_rowwise"},
-    "own_randn": {"_rowwise"},
-    "moving_average": {"_rowwise"},
-    "unvisited_gate": {"_rowwise"},
-    "batch_norm_left_on": {"_blind_to_x"},
-}
+SEEN_BY_ROWS_TOO = "dropout rare_dropout dropout_left_on own_randn moving_average unvisited_gate".split()
+"""whatever changes from call to call changes from company to company"""
 
 
 @pytest.mark.parametrize(("of", "words", "which"), REFUSED, ids=NAMES)
@@ -74,11 +66,11 @@ def test_without_its_check_it_is_not(
     left = tuple(each for each in checks.CHECKS if each.__name__ != which)
     assert len(left) == len(checks.CHECKS) - 1
     monkeypatch.setattr(checks, "CHECKS", left)
-    try:
+    if of.__name__ in SEEN_BY_ROWS_TOO:
+        with pytest.raises(ConfigError, match=AMONG_THEMSELVES):
+            of().checked()
+    else:
         of().checked()
-    except ConfigError as refusal:
-        assert words not in str(refusal)
-        assert of.__name__ in LATER or which == "lawful", refusal
 
 
 def test_rows_in_another_order_see_what_companies_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,9 +393,7 @@ def parts() -> Planted:
         mean = F.pad(rate, (0, D - 3))
         visit("numbers", hvae.masked(Normal(mean, 1.0), visit.context, fill=float("nan")))
 
-    return Planted(
-        hvae.Model(infer, generate), {"counts": counts, "numbers": numbers}, context=~numbers.isnan()
-    )
+    return Planted(hvae.Model(infer, generate), {"counts": counts, "numbers": numbers}, context=~numbers.isnan())
 
 
 def plates() -> Planted:
