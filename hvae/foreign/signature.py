@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
-from hvae.foreign.laws import Law, elementwise
+from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
 from hvae.foreign.visit import Landed, Walker, run
 
@@ -99,7 +99,13 @@ class _Look:
             raise ConfigError(_no_rows(name, shape, self.rows) if self.rows in shape else _one_for_all(name))
         kind = kind_of(widened(law), shape[1:], self.rows)
         noise = _noise(kind, self.rows, seed=len(self.laws), device=self.device)
-        return kind.draw(kind.read(widened(law), self.rows), noise)[0]
+        value = kind.draw(kind.read(widened(law), self.rows), noise)[0]
+        if value.is_floating_point() and not value.isfinite().all() and not isinstance(elementwise(law), Masked):
+            raise ConfigError(
+                f"{name} is not finite as q draws it; look at the parameters of its {kind.name}: a mean or a scale that "
+                "overflows, or a division by 0."
+            )
+        return value
 
 
 def _refuse_delta(name: str, law: AnyLaw) -> None:
