@@ -5,18 +5,19 @@ looking which distributions change, so a dependence that no gradient shows count
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Shelf
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
 from hvae.foreign.laws import Law
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Walker, run
+from hvae.foreign.visit import Landed, Walker, run
 
 FEW, MANY = 3, 16
 """rows of the first two walks"""
@@ -213,6 +214,11 @@ def _signature(
         event = value.shape[1:]
         q_kinds[name] = _kind(name, "q", q.laws[name], event, flat, value.dtype)
         p_kinds[name] = _kind(name, "p", p.laws[name], event, flat, value.dtype)
+        if not q_kinds[name].has_rows and not _agree(q_kinds[name], q.laws[name], p_kinds[name], p.laws[name], value):
+            raise ConfigError(
+                f"{name} is one for all data: its distribution has no row axis and no datum has an evidence of its "
+                f"own. Condition on a value of {name} (write it into generate)."
+            )
     for name in p.observed_names:
         values = p.observed[name]
         p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, values.dtype)
@@ -238,6 +244,16 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
     return kind_of(widened(law), event, MANY, has_rows=has_rows, dtype=dtype)
 
 
+def _agree(kind: Kind, law: AnyLaw, other_kind: Kind, other: AnyLaw, value: Tensor) -> bool:
+    """Whether two distributions are the same, as those of a gate that both walks visit."""
+    one, two = kind.read(widened(law), len(value)), other_kind.read(widened(other), len(value))
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    if isinstance(one, tuple) or isinstance(two, tuple):
+        return False
+    return torch.equal(kind.terms(one, value), other_kind.terms(two, value))
+
+
 def _broadcasts(own: torch.Size, event: torch.Size) -> bool:
     try:
         return bool(torch.broadcast_shapes(own, event) == event)
@@ -254,16 +270,39 @@ def _no_rows(name: str, shape: Sequence[int]) -> str:
     )
 
 
-def walker(signature: Signature, shelf: Shelf, mode: Any, numbers: Tensor, **given: Any) -> Walker:
+class _Probe(Walker):
+    """`Visit` of walks in which distributions are compared, not weighed: `terms` are what tells them apart."""
+
+    def _scored(
+        self, law: AnyLaw, kind: Kind, value: Tensor, flat: Tensor,
+        read: tuple[Tensor, ...] | Distribution | None = None,
+    ) -> Landed:  # fmt: skip
+        read = kind.read(widened(law), self.rows) if read is None else read
+        if isinstance(read, tuple):
+            return Landed(flat, read, flat[:, :0])
+        try:
+            terms = kind.terms(read, value)
+        except NotMeasuredError:
+            if self.mode == "p":  # which has to score what q drew
+                raise
+            terms = kind.draw(read, _noise(kind, self.rows, seed=0, device=flat.device))[0]
+        return Landed(flat, read, terms)
+
+
+def walker(
+    signature: Signature, shelf: Shelf, mode: Any, numbers: Tensor, of: type[Walker] = Walker, **given: Any
+) -> Walker:
     """A walk over the data of some numbers."""
     known = {"given": {}, "noise": {}, "observed": {n: shelf.values(n, numbers) for n in signature.observed}} | given
-    return Walker(
+    return of(
         mode, len(numbers), signature.p_kinds, signature.q_kinds,
         read_code=lambda: shelf.code(numbers), read_context=lambda: shelf.context(numbers), **known,
     )  # fmt: skip
 
 
 SHIFTS = (1, 5, 11)
+AT_ONCE = 16
+"""variables that are changed in one call, each in rows of its own"""
 
 
 def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
@@ -274,59 +313,48 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
     }
     base = walker(found, shelf, "q", numbers, noise=noise, until=set(found.q_order))
     run(model.infer, base, "infer")
-    values = {name: landed.value for name, landed in base.q.items()}
+    values = {name: landed.value.repeat(len(SHIFTS), 1) for name, landed in base.q.items()}
+    shifted = {name: torch.cat([landed.value.roll(shift, 0) for shift in SHIFTS]) for name, landed in base.q.items()}
     rows = numbers.repeat(len(SHIFTS))
-
-    def seen(walk: str, changed: dict[str, Tensor], at: Tensor) -> dict[str, list[Tensor]]:
-        """The distributions' parameters, or the log-probabilities of fixed values, over all rows."""
-        until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
-        walk_of = walker(found, shelf, walk, at, given=changed, until=until)
-        if walk == "p":
-            walk_of.observed = {n: shelf.values(n, rows) for n in found.observed}
-        run(model.infer if walk == "q" else model.generate, walk_of, walk)
-        landed = walk_of.q if walk == "q" else walk_of.p
-        kinds = found.q_kinds if walk == "q" else found.p_kinds
-        fixed = {}
-        for name, place in landed.items():
-            if isinstance(place.law, tuple):
-                fixed[name] = [*place.law]
-            elif name in values:
-                fixed[name] = [kinds[name].terms(place.law, kinds[name].shaped(many[name]))]
-            else:
-                fixed[name] = [place.terms]
-        return fixed
-
-    many = {name: value.repeat(len(SHIFTS), 1) for name, value in values.items()}
-    p_parents: dict[str, list[str]] = {name: [] for name in (*found.p_order, "x")}
-    q_parents: dict[str, list[str]] = {name: [] for name in found.q_order}
-    p_base, q_base = seen("p", many, rows), seen("q", many, rows)
-    for name in found.p_order:
-        shifted = torch.cat([values[name].roll(shift, 0) for shift in SHIFTS])
-        changed = {**many, name: shifted}
-        after = found.p_order[found.p_order.index(name) + 1 :]
-        p_now = seen("p", changed, rows)
-        for child in (*after, *found.observed):
-            if (
-                _differs(p_base[child], p_now[child])
-                and name not in p_parents["x" if child in found.observed else child]
-            ):
-                p_parents["x" if child in found.observed else child].append(name)
-        later = found.q_order[found.q_order.index(name) + 1 :]
-        if later:
-            q_now = seen("q", changed, rows)
-            for child in later:
-                if _differs(q_base[child], q_now[child]):
-                    q_parents[child].append(name)
     others = torch.cat([numbers.roll(shift) for shift in SHIFTS])
-    of_others = seen("q", many, others)
-    for child in found.q_order:
-        if _differs(q_base[child], of_others[child]):
-            q_parents[child].insert(0, "x")
-    in_order = {child: tuple(n for n in ("x", *found.q_order) if n in names) for child, names in q_parents.items()}
-    return Signature(
-        found.p_order, found.q_order, found.observed, found.p_kinds, found.q_kinds,
-        {child: tuple(n for n in found.p_order if n in names) for child, names in p_parents.items()}, in_order,
-    )  # fmt: skip
+    at_once = max(1, min(AT_ONCE, shelf.rows // len(rows), len(found.q_order) + 1))
+
+    def seen(walk: str, changed: Sequence[str]) -> dict[str, list[Tensor]]:
+        """What tells each distribution from another, with one variable changed in each block of rows ("" for none)."""
+        given = {
+            name: torch.cat([shifted[name] if name == other else value for other in changed])
+            for name, value in values.items()
+        }
+        at = torch.cat([others if name == "x" else rows for name in changed])
+        until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
+        probe = walker(found, shelf, walk, at, _Probe, given=given, until=until)
+        run(model.infer if walk == "q" else model.generate, probe, walk)
+        landed = probe.q if walk == "q" else probe.p
+        return {name: [*place.law] if isinstance(place.law, tuple) else [place.terms] for name, place in landed.items()}
+
+    def moved(walk: str, names: Sequence[str]) -> dict[str, set[str]]:
+        """For each of ``names`` the variables whose distributions change with it."""
+        still, found_to_move = seen(walk, [""] * at_once), {}
+        for start in range(0, len(names), at_once):
+            group = [*names[start : start + at_once]]
+            now = seen(walk, group + [""] * (at_once - len(group)))  # equal shapes, so that equal means equal bits
+            for place, name in enumerate(group):
+                block = slice(place * len(rows), (place + 1) * len(rows))
+                found_to_move[name] = {child for child in now if _differs(still[child], now[child], block)}
+        return found_to_move
+
+    by_p, by_q = moved("p", found.p_order), moved("q", ("x", *found.q_order))
+    order = {name: place for place, name in enumerate(found.p_order)}
+    p_parents = {
+        child: tuple(name for name in found.p_order if order[name] < order[child] and child in by_p[name])
+        for child in found.p_order
+    }
+    p_parents["x"] = tuple(name for name in found.p_order if by_p[name] & set(found.observed))
+    q_parents = {
+        child: tuple(name for name in ("x", *found.q_order[:place]) if child in by_q[name])
+        for place, child in enumerate(found.q_order)
+    }
+    return replace(found, p_parents=p_parents, q_parents=q_parents)
 
 
 def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
@@ -336,8 +364,9 @@ def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tens
     return sampler(rows, kind.family.noise_width, generator=source, device=device, dtype=dtype)
 
 
-def _differs(one: list[Tensor], other: list[Tensor]) -> bool:
-    return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(one, other, strict=True))
+def _differs(one: list[Tensor], other: list[Tensor], rows: slice) -> bool:
+    pairs = ((a[rows], b[rows]) for a, b in zip(one, other, strict=True))
+    return any(not torch.equal(a, b) and not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
 
 
 __all__ = ["Law", "Signature", "look", "walker"]
