@@ -6,21 +6,24 @@ VENV   := .venv
 STAMP  := $(VENV)/.installed
 BEGUN  := $(VENV)/.installing
 SITE   := $(VENV)/.installed-docs
+OTHERS := .venv-adapters
+ADAPT  := $(OTHERS)/.installed
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-settings editable_mode=compat -e
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo smoke test test-all check docs clean
+.PHONY: help install demo smoke test test-all test-adapters check docs clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (3 to 4 minutes on 2 cores)"
 	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
 	@echo "make test      install, run the tests (at most 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
+	@echo "make test-adapters  install Pyro, pythae and scvi-tools into $(OTHERS), run the tests that need them (4 minutes)"
 	@echo "make check     install, lint and check the types"
 	@echo "make docs      install, build the documentation into docs/_build/html"
 	@echo "make install   install into $(VENV) only"
-	@echo "make clean     remove $(VENV) and caches; runs/ and data stay"
+	@echo "make clean     remove $(VENV), $(OTHERS) and caches; runs/ and data stay"
 
 install: $(STAMP)
 
@@ -45,6 +48,14 @@ $(SITE): $(STAMP)
 	$(EXTRAS) '.[docs]' || { mv $(BEGUN) $(STAMP); exit 1; }
 	@mv $(BEGUN) $(STAMP) && touch $@
 
+# Libraries whose models are read have their own environment: scvi-tools brings sixty packages, with pins of its own.
+$(ADAPT): requirements.txt requirements-adapters.txt pyproject.toml
+	@rm -rf $(OTHERS) && $(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt setuptools
+	$(OTHERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt -c requirements-adapters.txt \
+		--no-build-isolation --config-settings editable_mode=compat -e '.[lab,report,test,adapters]'
+	@touch $@
+
 demo: $(STAMP)
 	$(VENV)/bin/hvae run depth --preset demo
 
@@ -55,6 +66,10 @@ test: $(STAMP)
 test-all: export OMP_NUM_THREADS = 1
 test-all: $(STAMP)
 	$(VENV)/bin/python -m pytest -q -n 2
+
+test-adapters: export OMP_NUM_THREADS = 1
+test-adapters: $(ADAPT)
+	$(OTHERS)/bin/python -m pytest -q tests/adapters
 
 smoke: $(STAMP)
 	$(VENV)/bin/hvae run papers --preset smoke
@@ -70,5 +85,5 @@ docs: $(SITE)
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
+	rm -rf $(VENV) $(OTHERS) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
 	find hvae experiments analysis tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,7 @@
 """What type checkers see of the face: the names of `__all__` in `__init__.py`, from where they are imported."""
 
+from hvae.diagnosis import Diagnosis as Diagnosis
+from hvae.diagnosis import Sizes as Sizes
 from hvae.errors import ConfigError as ConfigError
 from hvae.errors import MissingExtraError as MissingExtraError
 from hvae.evidence import HVAE as HVAE
@@ -13,16 +15,23 @@ from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
 from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.fitting import fit as fit
 from hvae.foreign import Model as Model
 from hvae.foreign import Visit as Visit
 from hvae.foreign import law as law
 from hvae.foreign import masked as masked
 from hvae.foreign import pushed as pushed
+from hvae.foreign.flat import from_laws as from_laws
+from hvae.foreign.pyro import from_pyro as from_pyro
+from hvae.foreign.pythae import from_pythae as from_pythae
+from hvae.foreign.scvi import from_scvi as from_scvi
+from hvae.foreign.scvi import scvi_data as scvi_data
 from hvae.likelihood import Estimate as Estimate
 from hvae.likelihood import anneal as anneal
 from hvae.likelihood import importance_sample as importance_sample
 from hvae.likelihood import log_likelihood_curve as log_likelihood_curve
 from hvae.likelihood import sandwich as sandwich
+from hvae.measuring import diagnose as diagnose
 from hvae.nets import Root as Root
 from hvae.nets import mlp as mlp
 from hvae.nets import residual as residual
@@ -52,6 +61,7 @@ __all__ = [
     "Conditional",
     "ConfigError",
     "Decoder",
+    "Diagnosis",
     "DiagonalGaussian",
     "DiscretisedLogistic",
     "DoublyReparametrised",
@@ -71,6 +81,7 @@ __all__ = [
     "Posterior",
     "ReweightedWakeSleep",
     "Root",
+    "Sizes",
     "StickingTheLanding",
     "SymmetricEquilibrium",
     "Tvo",
@@ -78,6 +89,12 @@ __all__ = [
     "WakeSleep",
     "__version__",
     "anneal",
+    "diagnose",
+    "fit",
+    "from_laws",
+    "from_pyro",
+    "from_pythae",
+    "from_scvi",
     "importance_sample",
     "law",
     "log_likelihood_curve",
@@ -87,6 +104,7 @@ __all__ = [
     "pushed",
     "residual",
     "sandwich",
+    "scvi_data",
 ]
 
 __version__: str

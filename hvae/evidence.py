@@ -16,9 +16,10 @@ from functools import cached_property
 from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
+from hvae.errors import NotMeasuredError
 from hvae.families import has_closed_kl, kl, unit_kl
 from hvae.network import Decoder, Trace
 from hvae.posterior import Posterior
@@ -26,7 +27,7 @@ from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
 
-class ClosedFormError(ValueError):
+class ClosedFormError(NotMeasuredError):
     """A closed-form KL was asked for where it would be wrong."""
 
 
@@ -119,14 +120,15 @@ class Evidence:
 
     def closed_form(self, name: str) -> bool:
         """Whether `kl` is right here: z_l's parents in p are visited before it, and its distributions have one."""
-        return self._parents_first(name) and has_closed_kl(self.q[name].distribution, self.p[name].distribution)
+        return self.parents_first(name) and has_closed_kl(self.q[name].distribution, self.p[name].distribution)
 
-    def _parents_first(self, name: str) -> bool:
+    def parents_first(self, name: str) -> bool:
+        """Whether z_l's parents in p are visited before it, so that its expected rate is a divergence."""
         order = tuple(self.q)
         return set(self.prior_parents[name]) - {"x"} <= set(order[: order.index(name)])
 
     def _check_closed_form(self, name: str) -> None:
-        if not self._parents_first(name):
+        if not self.parents_first(name):
             parents = ", ".join(self.prior_parents[name])
             raise ClosedFormError(
                 f"no closed-form KL for {name}: its prior is conditioned on {parents}, which this posterior visits "
@@ -185,6 +187,10 @@ class HVAE(nn.Module):
         """The noise that one visit of the latents takes."""
         return self.posterior.noise_specs()
 
+    def groups(self, x: Tensor) -> Tensor | None:
+        """Labels ``[n]``, equal where data ``x [n, ·]`` share a context; None for a model without context."""
+        return None
+
     def infer(self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None) -> Trace:
         """Visit the latents by q, given x ``[1, B, D]`` and any latents that are fixed."""
         return self.posterior.walk(self.decoder, {**(given or {}), "x": x}, noise)
@@ -214,6 +220,10 @@ class HVAE(nn.Module):
         """The p-trace and the q-trace of the same draws: by two walks, or by one where a model walks both at once."""
         q = self.infer(x, noise, given)
         return self._scored(q, x), q
+
+    def redrawn(self, x: Value, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Value:
+        """Other data ``[K, B, D]`` in the contexts of ``x``: drawn by the decoder, with the latents in ``given``."""
+        return self.decoder.walk(given, noise)["x"].value
 
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""

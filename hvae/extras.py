@@ -2,6 +2,9 @@
 
     lab     tensorboard  scikit-learn  pooch  zuko     boards, digits, downloads, flow layers
     report  jinja2                                     report.html
+    pyro    pyro-ppl                                   hvae.from_pyro
+    pythae  pythae                                     hvae.from_pythae
+    scvi    scvi-tools                                 hvae.from_scvi
 
 The core trains, measures and prints verdicts without them. A function that uses one calls `need`, then imports it.
 """
@@ -16,6 +19,9 @@ EXTRAS = {
     "pooch": ("pooch", "lab"),
     "zuko": ("zuko", "lab"),
     "jinja2": ("jinja2", "report"),
+    "pyro": ("pyro-ppl", "pyro"),
+    "pythae": ("pythae", "pythae"),
+    "scvi": ("scvi-tools", "scvi"),
 }
 """module -> the package that brings it, and the extra that brings the package"""
 

@@ -156,6 +156,14 @@ class Decoder(nn.Module, ABC):
         does not have. Raises KeyError for a variable that is neither given nor has noise.
         """
 
+    def has_mean(self, name: str) -> bool:
+        """Whether the mean of ``name`` is a value that what depends on it can take; of a choice it may not be."""
+        return True
+
+    def can_redraw(self, name: str) -> bool:
+        """Whether a draw of ``name`` can be scored under another of its distributions."""
+        return True
+
     def noise_specs(self) -> NoiseSpecs:
         """The noise that drawing every variable takes."""
         return {name: (self.family(name).noise, self.family(name).noise_width) for name in self.variables}

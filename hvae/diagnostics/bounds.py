@@ -66,6 +66,8 @@ class Intervals:
         return bool(interval[0] < self.epsilon < interval[2])
 
     def _interval(self, terms: FloatArray) -> FloatArray:
+        if np.isposinf(terms).any():  # of some data nothing is known
+            return np.array([-np.inf, np.inf, np.inf])
         return bootstrap_interval(terms, self.n_bootstrap, self.seed, level=1 - 0.05 / self.n_throws)
 
     def shared(self, n_looks: int, n_bounds: int) -> "Intervals":

@@ -4,10 +4,13 @@ Every diagnostic sees the same n images and asks for K paths through the stack p
 order, so the neighbour of an image is another datum drawn at random.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hvae.evidence import HVAE, Evidence
@@ -37,6 +40,26 @@ class Sampler:
         """n."""
         return len(self.x)
 
+    @cached_property
+    def groups(self) -> Tensor | None:
+        """Labels ``[n]``, equal where data share a context; None without."""
+        return self.model.groups(self.x)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """Another datum for each, ``[n]``; with a context one that shares it, or the datum itself if there is none."""
+        places = torch.arange(self.n_images, device=self.x.device)
+        if self.groups is None:
+            return places.roll(1)
+        order = torch.argsort(self.groups, stable=True)
+        label = self.groups[order]
+        first = torch.searchsorted(label, label, right=False)
+        last = torch.searchsorted(label, label, right=True) - 1
+        before = torch.where(places > first, places - 1, last)
+        found = torch.empty_like(places)
+        found[order] = order[before]
+        return found
+
     def noise(self, n_paths: int, purpose: str, specs: NoiseSpecs | None = None) -> Mapping[str, Noise]:
         """Noise of ``n_paths`` draws per image: of ``specs``, or of a visit of the latents."""
         return noise(
@@ -51,6 +74,40 @@ class Sampler:
     def evidence(self, n_paths: int, purpose: str) -> Evidence:
         """``n_paths`` visits per image, weighed."""
         return self.model.weigh(self.paths(n_paths, purpose), self.x.unsqueeze(0))
+
+
+FEWEST_SHARING = 20
+"""data that must share a context before they serve as alternatives to each other"""
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """Which data of a mixture ``[N]`` may stand for which of ``n`` data: those of the same context.
+
+    >>> few = Alternatives.of(torch.tensor([0, 0, 1]), torch.tensor([0, 0, 1, 1]), fewest=2)
+    >>> few.count.tolist(), few.enough.tolist()
+    ([2.0, 2.0, 2.0], [True, True, True])
+    """
+
+    same: Tensor
+    """``[n, N]`` bool"""
+    count: Tensor
+    """``[n]``, float64"""
+    enough: Tensor
+    """``[n]`` bool: whether as many share the context as an estimate takes"""
+
+    @staticmethod
+    def of(groups: Tensor | None, mixture: Tensor | None, *, fewest: int = FEWEST_SHARING) -> "Alternatives | None":
+        """None without a context, where all may stand for each other."""
+        if groups is None or mixture is None:
+            return None
+        same = groups.unsqueeze(1) == mixture.unsqueeze(0)
+        count = same.sum(1).double()
+        return Alternatives(same, count, count >= fewest)
+
+    def cap(self) -> float:
+        """The most that "which of them?" can tell on average, ``E log n``; infinite where too few share a context."""
+        return float(self.count.log().mean()) if bool(self.enough.all()) else math.inf
 
 
 def divergence(site: Site, other: Site) -> LogProb:

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
-from hvae.diagnostics.draws import Sampler, controlled
+from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
 from hvae.families import kl
 from hvae.network import Site
 from hvae.numerics import FloatArray
@@ -44,7 +44,9 @@ PAIRS = 2**17
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
     """I_l and J_l of every layer of a posterior that visits z1 first; M doubles while an interval contains epsilon."""
-    cap = math.log(sampler.n_images)
+    others = Alternatives.of(sampler.groups, sampler.groups)
+    cap = math.log(sampler.n_images) if others is None else others.cap()
+    divergence = {} if others is None else _from_prior(sampler)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
     intervals, first = intervals.shared(n_looks, 2), intervals
     found: dict[str, Information] = {}
@@ -52,15 +54,19 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
         n_paths = min(FIRST_PATHS, max_paths)
         seen = sampler.model.posterior.parents(name)
         if seen == ("x",):
-            terms = _known(sampler.paths(n_paths, "information")[name])
+            site = sampler.paths(n_paths, "information")[name]
+            terms = _known(site, others)
             on_images = float(terms.mean())
-            carried = ordered(first.low(terms), min(first.high(terms), cap), on_images)
+            upper = terms if others is None else _from_above(terms, others, site)
+            carried = ordered(first.low(terms), min(first.high(upper, *divergence.get(name, ())), cap), on_images)
             found[name] = Information(carried, carried, 1, on_images)
             continue
         most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
-            bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name])
-            above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
+            bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name], others)
+            above = [bounds.parent_upper, *divergence.get(name, ())]
+            if bounds.divergence is not None:
+                above.append(bounds.divergence)
             parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
@@ -72,6 +78,19 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             n_paths *= 2
         found[name] = Information(datum, parent, n_paths, math.nan)
     return found
+
+
+def _from_prior(sampler: Sampler) -> dict[str, tuple[FloatArray]]:
+    """``E KL(q(z_l | ·) ‖ p(z_l | ·))`` of the layers whose parents in p are visited first: no layer carries more.
+
+    It is needed with a context, where the other bounds are loose: p(z_l | ·) knows the context.
+    """
+    evidence = sampler.evidence(1, "information")
+    first = [name for name in evidence.latents if evidence.parents_first(name)]
+    return {
+        name: (per_datum(evidence.kl(name) if evidence.closed_form(name) else evidence.rate(name), sampler.n_images),)
+        for name in first
+    }
 
 
 @dataclass(frozen=True)
@@ -88,25 +107,49 @@ class _Bounds:
     """the classifier's lower bound on I_l"""
 
 
-def _known(site: Site) -> FloatArray:
-    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image."""
+def _known(site: Site, others: Alternatives | None = None) -> FloatArray:
+    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image.
+
+    With a context j runs over the data that share it; 0 where too few do.
+    """
     n, score = site.value.shape[1], _scorer(site)
     own, ratio = [], []
     for rows in torch.arange(n).split(ROWS):
         scores = score(site.value[0, rows])[:, 0]
         own.append(scores[torch.arange(len(rows)), rows])
-        ratio.append(own[-1] - scores.logsumexp(-1) + math.log(n))
-    return controlled(_array(ratio), _control(site, torch.cat(own)))
+        log_n, rest = _among(scores, rows, others, n)
+        ratio.append(own[-1] - rest.logsumexp(-1) + log_n)
+    terms = controlled(_array(ratio), _control(site, torch.cat(own)))
+    return terms if others is None else np.where(others.enough.cpu().numpy(), terms, 0.0)
 
 
-def _nested(site: Site) -> _Bounds:
-    """All bounds, for the first draw of every image against all M·n parents."""
+def _among(scores: Tensor, rows: Tensor, others: Alternatives | None, n: int) -> tuple[Tensor, Tensor]:
+    """The log of how many alternatives each row has ``[r]``, and the scores with all others at -inf."""
+    if others is None:
+        return torch.full((len(rows),), math.log(n), dtype=torch.float64, device=scores.device), scores
+    same = others.same[rows].to(scores.device)
+    if scores.ndim == 3:
+        same = same.unsqueeze(1)
+    return others.count[rows].to(scores.device).log(), scores.masked_fill(~same, -math.inf)
+
+
+def _from_above(terms: FloatArray, others: Alternatives, site: Site) -> FloatArray:
+    """Upper terms: where too few share a context, the divergence from the moment match of all; infinite without one."""
+    enough = others.enough.cpu().numpy()
+    if enough.all():
+        return terms
+    far = _array([_divergence(site).mean(0)]) if site.family.exponential else np.full(len(terms), np.inf)
+    return np.where(enough, terms, far)
+
+
+def _nested(site: Site, others: Alternatives | None = None) -> _Bounds:
+    """All bounds, for the first draw of every image against all M·n parents; with a context those that share it."""
     n_paths, n = site.value.shape[:2]
     score = _scorer(site)
     own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
     for rows in torch.arange(n).split(ROWS):
         here = torch.arange(len(rows))
-        scores = score(site.value[0, rows])  # [r, M, n]
+        log_n, scores = _among(score(site.value[0, rows]), rows, others, n)  # [r, M, n]
         own = scores[here, 0, rows]
         scores[here, 0, rows] = -math.inf
         image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
@@ -114,26 +157,30 @@ def _nested(site: Site) -> _Bounds:
         image_without = rest - math.log(n_paths - 1)
         image_with = torch.logaddexp(rest, own) - math.log(n_paths)
         image[here, rows] = -math.inf
-        others = image.logsumexp(-1) - math.log(n_paths)
-        all_with = torch.logaddexp(others, image_with) - math.log(n)
-        all_without = torch.logaddexp(others, image_without) - math.log(n)
+        rest_of_all = image.logsumexp(-1) - math.log(n_paths)
+        all_with = torch.logaddexp(rest_of_all, image_with) - log_n
+        all_without = torch.logaddexp(rest_of_all, image_without) - log_n
         own_path.append(own)
         with_path.append(own - all_with)
         without.append(own - all_without)
         datum_lower.append(image_without - all_with)
         datum_upper.append(image_with - all_without)
     control = _control(site, torch.cat(own_path))
+    far = _array([_divergence(site).mean(0)]) if site.family.exponential else None
+    below = np.zeros(n)
+    above = np.full(n, np.inf) if far is None else far
+    enough = np.ones(n, dtype=bool) if others is None else others.enough.cpu().numpy()
     return _Bounds(
-        parent_lower=controlled(_array(with_path), control),
-        parent_upper=controlled(_array(without), control),
-        divergence=_array([_divergence(site).mean(0)]) if site.family.exponential else None,
-        datum_lower=controlled(_array(datum_lower), control),
-        datum_upper=controlled(_array(datum_upper), control),
-        classified=_classified(site),
+        parent_lower=np.where(enough, controlled(_array(with_path), control), below),
+        parent_upper=np.where(enough, controlled(_array(without), control), above),
+        divergence=far,
+        datum_lower=np.where(enough, controlled(_array(datum_lower), control), below),
+        datum_upper=np.where(enough, controlled(_array(datum_upper), control), above),
+        classified=np.where(enough, _classified(site, others), below),
     )
 
 
-def _classified(site: Site) -> FloatArray:
+def _classified(site: Site, others: Alternatives | None = None) -> FloatArray:
     """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
     n = site.value.shape[1]
     q, exponential = site.distribution, site.family.exponential
@@ -142,7 +189,8 @@ def _classified(site: Site) -> FloatArray:
     within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
     white = (within + 1e-12).rsqrt()
     squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
-    return _array([-squares.diagonal() / 2 - (-squares / 2).logsumexp(-1) + math.log(n)])
+    log_n, scores = _among(-squares / 2, torch.arange(n), others, n)
+    return _array([-squares.diagonal() / 2 - scores.logsumexp(-1) + log_n])
 
 
 def _scorer(site: Site) -> Callable[[Tensor], Tensor]:

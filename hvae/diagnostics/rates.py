@@ -7,9 +7,14 @@
 - kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where there is one and it is right.
 """
 
+from contextlib import suppress
+
+from torch.distributions import Distribution
+
 from hvae.diagnostics.draws import divergence, per_datum
+from hvae.errors import NotMeasuredError
 from hvae.evidence import Evidence
-from hvae.families import unit_kl
+from hvae.families import has_unit_kl, unit_kl
 from hvae.network import Site
 from hvae.numerics import FloatArray
 
@@ -23,17 +28,18 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     """
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
-    kin = site.family.kin
-    standard = kin.standard(site.value)
-    terms = {
-        "rate_nats": per_datum(evidence.rate(name), n),
-        "kl_standard_nats": per_datum(divergence(site, Site(site.value, standard, kin)), n),
-    }
+    terms = {"rate_nats": per_datum(evidence.rate(name), n)}
+    standard: Distribution | None = None
+    with suppress(NotMeasuredError):  # a positive or a whole number has no N(0, I)
+        kin = site.family.kin
+        standard = kin.standard(site.value)
+        terms["kl_standard_nats"] = per_datum(divergence(site, Site(site.value, standard, kin)), n)
     if evidence.closed_form(name):
         terms["kl_prior_nats"] = per_datum(evidence.kl(name), n)
     if site.family.factorised and prior.family.factorised:
         terms["rate_unit_nats"] = per_datum(evidence.unit_rate(name), n)
-        terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard), n)
-        if evidence.closed_form(name):
+        if standard is not None and has_unit_kl(site.distribution, standard):
+            terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard), n)
+        if evidence.closed_form(name) and has_unit_kl(site.distribution, prior.distribution):
             terms["kl_prior_unit_nats"] = per_datum(evidence.unit_kl(name), n)
     return terms

@@ -18,7 +18,7 @@ import torch
 
 from hvae.diagnostics.draws import per_datum
 from hvae.evidence import Evidence
-from hvae.families import unit_kl
+from hvae.families import has_unit_kl, unit_kl
 from hvae.network import Site
 from hvae.numerics import FloatArray, bootstrap_means
 
@@ -71,4 +71,5 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
 
 def collapse_reference(evidence: Evidence, name: str) -> str:
     """ "prior" or "aggregate": the distribution that `collapsed_fraction` measures a layer against."""
-    return "prior" if evidence.closed_form(name) and evidence.p[name].family.factorised else "aggregate"
+    has_prior = evidence.closed_form(name) and has_unit_kl(evidence.q[name].distribution, evidence.p[name].distribution)
+    return "prior" if has_prior else "aggregate"

@@ -10,9 +10,10 @@
   layers above keep their prior), both likelihoods by the same importance samples (``log 1/K Σ w``).
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from hvae.diagnostics.draws import Sampler, divergence, per_datum
 from hvae.evidence import Evidence
@@ -20,34 +21,56 @@ from hvae.families import has_closed_kl
 from hvae.network import Decoder, Site
 from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import NoiseSpecs, noise
-from hvae.shapes import LogProb
+from hvae.shapes import LogProb, Value
 
 N_PRIOR_DRAWS = 4096
 N_KL_DRAWS = 4
 
 
 def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
-    """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum."""
+    """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum.
+
+    With a context it is the next one of the same context. A datum that shares its context with no other takes z~_l from
+    the code of a datum that the decoder draws in that context, under the same layers above. Where x has no closed form
+    and its draws cannot be scored anew, the child x counts by the data themselves, ``log p(x|z_l) - log p(x|z~_l)``.
+    """
     decoder = sampler.model.decoder
     values = {name: site.value for name, site in evidence.p.items()}
 
-    def read(child: str, swapped: Distribution) -> LogProb:
+    def read(child: str, swapped: Site) -> LogProb:
         site = evidence.p[child]
-        if not has_closed_kl(site.distribution, swapped):
+        if not has_closed_kl(site.distribution, swapped.distribution) and not decoder.can_redraw(child):
+            return site.log_prob - swapped.log_prob
+        if not has_closed_kl(site.distribution, swapped.distribution):
             n_paths = len(evidence.q[evidence.latents[0]].value)
             specs: NoiseSpecs = {child: (site.family.noise, site.family.noise_width)}
             drawn = sampler.noise(N_KL_DRAWS * n_paths, "reading", specs)[child].unflatten(0, (N_KL_DRAWS, n_paths))
             site = Site(site.family.draw(site.distribution, drawn), site.distribution, site.family)
-        return divergence(site, Site(site.value, swapped, site.family)).flatten(end_dim=-2)
+        return divergence(site, Site(site.value, swapped.distribution, site.family)).flatten(end_dim=-2)
 
     found = {}
     for name, site in evidence.q.items():
-        other = {**values, name: site.value.roll(1, dims=1)}
+        other = {**values, name: swapped_value(sampler, name, site, values)}
         children = [child for child in decoder.variables if name in decoder.parents(child)]
         swapped = decoder.factors(children).walk(other, {})
-        terms = [per_datum(read(child, swapped[child].distribution), sampler.n_images) for child in children]
+        terms = [per_datum(read(child, swapped[child]), sampler.n_images) for child in children]
         found[name] = sum(terms[1:], start=terms[0])
     return found
+
+
+def swapped_value(sampler: Sampler, name: str, site: Site, values: Mapping[str, Value]) -> Value:
+    """``z~_l`` of another datum: of one that shares the context."""
+    alone = sampler.neighbours == torch.arange(sampler.n_images, device=sampler.x.device)
+    other = site.value.expand(-1, sampler.n_images, -1)[:, sampler.neighbours]
+    if sampler.groups is None or not alone.any():
+        return other
+    decoder, posterior = sampler.model.decoder, sampler.model.posterior
+    before = posterior.order[: posterior.order.index(name)]
+    kept = {latent: values[latent] for latent in before}
+    n_paths = site.value.shape[0]
+    drawn = sampler.model.redrawn(sampler.x.unsqueeze(0), kept, sampler.noise(n_paths, "swap", decoder.noise_specs()))
+    redrawn = sampler.model.infer(drawn, sampler.noise(n_paths, "swap"), kept)[name].value
+    return torch.where(alone.unsqueeze(-1), redrawn, other)
 
 
 def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatArray:
@@ -73,7 +96,7 @@ def model_knockout(sampler: Sampler, evidence: Evidence, name: str, purpose: str
     bound is the looser one, and the loss is rather overstated where other layers are weighed.
     """
     n_paths = evidence.q[name].value.shape[0]
-    clamp = prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
+    clamp = clamped_value(sampler, name, n_paths)
     x = sampler.x.unsqueeze(0)
     clamped = sampler.model.weigh(sampler.model.infer(x, sampler.noise(n_paths, purpose), {name: clamp}), x)
     weighed = _read(sampler.model.decoder, without=name)
@@ -90,6 +113,21 @@ def _read(decoder: Decoder, *, without: str) -> list[str]:
     return found[1:]
 
 
+def clamped_value(sampler: Sampler, name: str, n_paths: int) -> Tensor:
+    """What z_l is set to, ``[K, n, D]``: its prior mean, given the context; a prior draw where a mean is no value."""
+    decoder, x = sampler.model.decoder, sampler.x.unsqueeze(0)
+    latents = decoder.factors([latent for latent in decoder.variables if latent != "x"])
+    if not decoder.has_mean(name):
+        drawn = latents.walk({"x": x}, sampler.noise(n_paths, "prior draw", latents.noise_specs()))[name].value
+        return drawn.expand(n_paths, sampler.n_images, -1)
+    if sampler.groups is None:
+        return prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
+    n_draws = max(1, N_PRIOR_DRAWS // sampler.n_images)
+    site = latents.walk({"x": x}, sampler.noise(n_draws, "prior mean", latents.noise_specs()))[name]
+    mean = site.mean.expand(n_draws, sampler.n_images, -1).mean(0)
+    return mean.expand(n_paths, sampler.n_images, -1)
+
+
 def prior_mean(sampler: Sampler, name: str) -> Tensor:
     """``E_p z_l`` by ancestral sampling of its parents: ``[width]``."""
     specs = sampler.model.decoder.noise_specs()
@@ -97,5 +135,6 @@ def prior_mean(sampler: Sampler, name: str) -> Tensor:
         specs, 1, N_PRIOR_DRAWS,
         seed=sampler.seed, purpose="prior mean", device=str(sampler.x.device), dtype=sampler.x.dtype,
     )  # fmt: skip
-    site = sampler.model.decoder.walk({}, drawn)[name]
+    decoder = sampler.model.decoder
+    site = decoder.factors([latent for latent in decoder.variables if latent != "x"]).walk({}, drawn)[name]
     return torch.broadcast_to(site.mean, site.value.shape).flatten(end_dim=-2).mean(0)

@@ -13,7 +13,7 @@ draw; methods that need eta raise TypeError there. Nats.
 
 from hvae.families.autoregressive import Autoregressive
 from hvae.families.discrete import Bernoulli, Categorical, Discrete, Relaxation
-from hvae.families.divergence import has_closed_kl, kl, unit_kl
+from hvae.families.divergence import has_closed_kl, has_unit_kl, kl, unit_kl
 from hvae.families.family import Family
 from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
@@ -37,6 +37,7 @@ __all__ = [
     "MixtureGaussian",
     "Relaxation",
     "has_closed_kl",
+    "has_unit_kl",
     "kl",
     "unit_kl",
 ]

@@ -23,6 +23,13 @@ def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
     return any(isinstance(a, kinds) and isinstance(b, kinds) for kinds in CLOSED)
 
 
+def has_unit_kl(distribution: Distribution, other: Distribution) -> bool:
+    """Whether `unit_kl` has an answer for these two distributions."""
+    kinds = (MultivariateNormal,)
+    whole = any(isinstance(each, kinds) or hasattr(each, "closed_kl") for each in (distribution, other))
+    return not whole and has_closed_kl(distribution, other)
+
+
 def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
     """``KL(distribution ‖ other)`` of each unit ``[..., D]``, closed form; both factorised and of one family.
 

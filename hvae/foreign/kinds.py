@@ -30,7 +30,7 @@ from hvae.errors import NotMeasuredError
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
 from hvae.foreign.draws import draw, noise_kind, noise_width, score
-from hvae.foreign.laws import Law, elementwise, summed
+from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
@@ -120,8 +120,11 @@ class Foreign(GeneralFamily):
     True
     """
 
-    def __init__(self, units: int, noise: NoiseKind, width: int, *, factorised: bool, seeded: bool) -> None:
+    def __init__(
+        self, units: int, noise: NoiseKind, width: int, *, factorised: bool, seeded: bool, real: bool = False
+    ) -> None:
         super().__init__()
+        self.real = real
         self.units = self.width = units
         self.noise, self._noise_width = noise, width
         self.factorised, self.reparametrised = factorised, not seeded
@@ -132,6 +135,15 @@ class Foreign(GeneralFamily):
 
     def distribution(self, outputs: Tensor) -> Distribution:
         raise TypeError("a user's function makes these distributions; there are no outputs of a net to read.")
+
+    @property
+    def kin(self) -> Family:
+        if not self.real:
+            raise NotMeasuredError("its values do not fill the real line, so there is no N(0, I) to compare it with")
+        return DiagonalGaussian(self.units)
+
+    def standard(self, like: Tensor) -> Distribution:
+        return self.kin.standard(like)
 
     def standard_outputs(self) -> Tensor:
         raise TypeError("a user's function makes these distributions; there are no outputs to start from.")
@@ -172,6 +184,7 @@ class Kind:
     has_rows: bool
     """whether a distribution has the row axis; a prior may lack it"""
     continuous: bool
+    has_mean: bool
     name: str
     """of its class, for sentences"""
     batch: tuple[int, ...] = ()
@@ -241,7 +254,7 @@ def kind_of(
     if isinstance(law, OfFamily):
         family = law.family
         return Kind(
-            family, event, dtype or law.outputs.dtype, has_rows, family.noise == "normal", type(family).__name__,
+            family, event, dtype or law.outputs.dtype, has_rows, family.noise == "normal", True, type(family).__name__,
             by_outputs=True,
         )  # fmt: skip
     base, width = elementwise(law), event.numel()
@@ -260,10 +273,15 @@ def kind_of(
     noise = noise_kind(law)
     factorised = len(base.event_shape) == 0 and type(base).__module__.startswith("torch.distributions")
     found = own or Foreign(
-        width, noise or "uniform", noise_width(law, has_rows), factorised=factorised, seeded=noise is None
+        width,
+        noise or "uniform",
+        noise_width(law, has_rows),
+        factorised=factorised,
+        seeded=noise is None,
+        real=_is_real(base),
     )
     return Kind(
-        found, event, dtype or _dtype(base), has_rows, not _discrete(base), type(base).__name__,
+        found, event, dtype or _dtype(base), has_rows, not _discrete(base), _has_mean(base), type(base).__name__,
         event[: len(event) - len(base.event_shape)],
     )  # fmt: skip
 
@@ -277,7 +295,36 @@ def support_of(law: AnyLaw) -> constraints.Constraint | None:
         return None
 
 
+def _is_real(base: Distribution) -> bool:
+    support = support_of(base)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
+
+
+def _has_mean(base: Distribution) -> bool:
+    if isinstance(base, Categorical | Law | Pushed):
+        return False
+    try:
+        return bool(base.mean.isfinite().all())
+    except (NotImplementedError, AttributeError, TypeError):
+        return False
+
+
+def measure_of(law: AnyLaw) -> str | None:
+    """ "density" or "mass"; None of two functions, which do not tell."""
+    if isinstance(law, OfFamily):
+        return "density" if law.family.noise == "normal" else "mass"
+    base = elementwise(law)
+    if isinstance(base, Law):
+        return None
+    return "mass" if _discrete(base) else "density"
+
+
 def _discrete(base: Distribution) -> bool:
+    match base:
+        case Masked(distribution=within) | Pushed(base=within):
+            return _discrete(elementwise(within))
     support = support_of(base)
     return isinstance(base, LevelsDistribution) or bool(getattr(support, "is_discrete", False))
 

@@ -1,26 +1,26 @@
-"""What is found out about a model when it is first walked: names, orders, shapes, kinds of distribution, parents.
+"""What is found out about a model when it is first walked: names, orders, shapes and kinds of distribution.
 
-The event of a variable is what does not change between two numbers of rows. Parents are found by changing one value and
-looking which distributions change, so a dependence that no gradient shows counts too.
+The event of a variable is what does not change between two numbers of rows. Parents are found later
+(`hvae.foreign.parents`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae.errors import ConfigError, NotMeasuredError
-from hvae.foreign.data import Shelf
+from hvae.errors import ConfigError
+from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
-from hvae.foreign.laws import Law
+from hvae.foreign.laws import Law, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Landed, Walker, run
+from hvae.foreign.visit import Walker, run
 
-FEW, MANY = 3, 16
-"""rows of the first two walks"""
+FEW, ELSE, MANY = 3, 11, 16
+"""rows of the first two walks, the few also another number"""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class _Look:
     last: str = ""
 
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
+        if not isinstance(name, str):
+            raise ConfigError(_together(name, "p" if self.walking_p else "q"))
         if name in self.laws:
             raise ConfigError(f"{name} is visited twice in one walk; each variable has one distribution.")
         self.last = name
         latent = q is not None if self.joint else (not self.walking_p or name in self.values)
         law = p if self.walking_p or q is None else q()
-        if not isinstance(law, torch.distributions.Distribution) and not hasattr(law, "outputs"):
+        if not isinstance(law, Distribution) and not hasattr(law, "outputs"):
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
@@ -92,18 +94,38 @@ class _Look:
             return law.sample()
         _refuse_delta(name, law)
         assert shape is not None
-        has_rows = shape[:1] == (self.rows,) and ("q", name) not in self.flat
-        kind = kind_of(widened(law), shape[1:] if has_rows else shape, self.rows, has_rows=has_rows)
-        noise = _noise(kind, self.rows, seed=len(self.laws), device=self.device)
+        if shape[:1] != (self.rows,):
+            # a law of q without row axis is no prior that may be expanded: it would be one draw for all data
+            with_k = self.rows in shape or (len(shape) > 0 and shape[0] % self.rows == 0)
+            raise ConfigError(_no_rows(name, shape, self.rows) if with_k else _one_for_all(name))
+        kind = kind_of(widened(law), shape[1:], self.rows)
+        noise = some_noise(kind, self.rows, seed=len(self.laws), device=self.device)
         return kind.draw(kind.read(widened(law), self.rows), noise)[0]
 
 
 def _refuse_delta(name: str, law: AnyLaw) -> None:
-    if "Delta" in type(law).__name__:
+    if "Delta" in type(elementwise(law) if isinstance(law, Distribution) else law).__name__:
         raise ConfigError(
             f"{name} has no density under q (Delta): a continuous deterministic code has no rate and no likelihood. A "
             "choice from a codebook: visit its one-hot index."
         )
+
+
+def _together(names: object, walk: str) -> str:
+    each = [str(name) for name in names] if isinstance(names, Iterable) else [str(names)]
+    factors = [f"{walk}({name}{'|' if i else ''}{', '.join(each[:i])})" for i, name in enumerate(each)]
+    return (
+        f"{' and '.join(each)} are drawn together by {walk}: visit them one after the other ({', '.join(factors)}) or "
+        "as one variable."
+    )
+
+
+def _one_for_all(name: str) -> str:
+    return (
+        f"{name} is one for all data: its distribution under q has no row axis and no datum has an evidence of its "
+        f"own; condition on a value of {name} (write it into generate), or, if every datum has its own, expand the "
+        "distribution to visit.rows."
+    )
 
 
 def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
@@ -116,8 +138,30 @@ def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
     )
 
 
+def _refuse_places(model: Model, shelf: Shelf) -> None:
+    """Refuse data that lie on another device than the weights."""
+    for name, values in shelf.observed.items():
+        if values.device != shelf.device:
+            raise ConfigError(f"{name} lies on {values.device}, other data on {shelf.device}; move them to one device.")
+    for tensor in tensors_of(shelf.context_tree):
+        if tensor.device != shelf.device:
+            raise ConfigError(
+                f"the context lies on {tensor.device}, x on {shelf.device}; move it, as in "
+                f"context.to('{shelf.device}')."
+            )
+    modules = [part for part in (model.module, model.encode) if isinstance(part, nn.Module)]
+    places = {weight.device for module in modules for weight in module.parameters()}
+    if places and shelf.device not in places:
+        where = ", ".join(sorted(map(str, places)))
+        raise ConfigError(
+            f"x lies on {shelf.device}, the weights of the module on {where}; move x, as in "
+            f"x.to('{sorted(map(str, places))[0]}'), or the module."
+        )
+
+
 def look(model: Model, shelf: Shelf) -> Signature:
     """Walk a model at two numbers of rows. Raises `ConfigError` with the remedy for what cannot be measured."""
+    _refuse_places(model, shelf)
     flat: set[tuple[str, str]] = set()
     few = FEW
     for _ in range(4):
@@ -125,7 +169,7 @@ def look(model: Model, shelf: Shelf) -> Signature:
             first = _both(model, shelf, few, flat)
         except ConfigError:
             if few == FEW:
-                few = FEW + 2  # a prior of three units without rows may have been taken for three rows
+                few = ELSE  # three units may have been taken for three rows
                 continue
             raise
         found = _both(model, shelf, MANY, flat)
@@ -197,6 +241,10 @@ def _signature(
                 f"the model visits {', '.join(one.laws)} with {few} rows, but {', '.join(two.laws)} with {MANY}; the "
                 "same variables must be visited in the same order in every call."
             )
+    for name, law in first[1].laws.items():
+        shape = shape_of(law)
+        if shape is not None and ("p", name) not in flat and shape[:1] != (few,):
+            raise ConfigError(_no_rows(name, shape, few))
     if not latents:
         raise ConfigError("the model visits no latent variable; call visit(name, distribution) for each in infer.")
     missing = [name for name in latents if name not in p.laws]
@@ -214,17 +262,11 @@ def _signature(
         event = value.shape[1:]
         q_kinds[name] = _kind(name, "q", q.laws[name], event, flat, value.dtype)
         p_kinds[name] = _kind(name, "p", p.laws[name], event, flat, value.dtype)
-        if not q_kinds[name].has_rows and not _agree(q_kinds[name], q.laws[name], p_kinds[name], p.laws[name], value):
-            raise ConfigError(
-                f"{name} is one for all data: its distribution has no row axis and no datum has an evidence of its "
-                f"own. Condition on a value of {name} (write it into generate)."
-            )
     for name in p.observed_names:
         values = p.observed[name]
         p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, values.dtype)
     p_order = tuple(name for name in p.laws if name in latents)
-    found = Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
-    return _with_parents(model, shelf, found)
+    return Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
 
 
 def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[str, str]], dtype: torch.dtype) -> Kind:
@@ -233,7 +275,7 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
     if shape is not None:
         own = shape[1:] if has_rows else shape
         if has_rows and (len(shape) == 0 or shape[0] != MANY):
-            raise ConfigError(_no_rows(name, shape))
+            raise ConfigError(_no_rows(name, shape, MANY))
         if isinstance(law, OfFamily):
             own = event if own.numel() == event.numel() else own
         if own != event and own.numel() != 1 and not _broadcasts(own, event):
@@ -244,16 +286,6 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
     return kind_of(widened(law), event, MANY, has_rows=has_rows, dtype=dtype)
 
 
-def _agree(kind: Kind, law: AnyLaw, other_kind: Kind, other: AnyLaw, value: Tensor) -> bool:
-    """Whether two distributions are the same, as those of a gate that both walks visit."""
-    one, two = kind.read(widened(law), len(value)), other_kind.read(widened(other), len(value))
-    if isinstance(one, tuple) and isinstance(two, tuple):
-        return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    if isinstance(one, tuple) or isinstance(two, tuple):
-        return False
-    return torch.equal(kind.terms(one, value), other_kind.terms(two, value))
-
-
 def _broadcasts(own: torch.Size, event: torch.Size) -> bool:
     try:
         return bool(torch.broadcast_shapes(own, event) == event)
@@ -261,32 +293,13 @@ def _broadcasts(own: torch.Size, event: torch.Size) -> bool:
         return False
 
 
-def _no_rows(name: str, shape: Sequence[int]) -> str:
+def _no_rows(name: str, shape: Sequence[int], rows: int) -> str:
     if not len(shape):
         return f"the distribution of {name} has no shape; give it one row a datum."
     return (
-        f"the distribution of {name} begins with {shape[0]}, the rows are {MANY}: samples are drawn by visit; take "
+        f"the distribution of {name} begins with {shape[0]}, the rows are {rows}: samples are drawn by visit; take "
         "your K axis out."
     )
-
-
-class _Probe(Walker):
-    """`Visit` of walks in which distributions are compared, not weighed: `terms` are what tells them apart."""
-
-    def _scored(
-        self, law: AnyLaw, kind: Kind, value: Tensor, flat: Tensor,
-        read: tuple[Tensor, ...] | Distribution | None = None,
-    ) -> Landed:  # fmt: skip
-        read = kind.read(widened(law), self.rows) if read is None else read
-        if isinstance(read, tuple):
-            return Landed(flat, read, flat[:, :0])
-        try:
-            terms = kind.terms(read, value)
-        except NotMeasuredError:
-            if self.mode == "p":  # which has to score what q drew
-                raise
-            terms = kind.draw(read, _noise(kind, self.rows, seed=0, device=flat.device))[0]
-        return Landed(flat, read, terms)
 
 
 def walker(
@@ -300,73 +313,12 @@ def walker(
     )  # fmt: skip
 
 
-SHIFTS = (1, 5, 11)
-AT_ONCE = 16
-"""variables that are changed in one call, each in rows of its own"""
-
-
-def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
-    """Change one value at a time, and see which distributions change: to the last bit."""
-    numbers = torch.arange(MANY, device=shelf.device) % shelf.first
-    noise = {
-        name: _noise(kind, MANY, seed=i, device=shelf.device) for i, (name, kind) in enumerate(found.q_kinds.items())
-    }
-    base = walker(found, shelf, "q", numbers, noise=noise, until=set(found.q_order))
-    run(model.infer, base, "infer")
-    values = {name: landed.value.repeat(len(SHIFTS), 1) for name, landed in base.q.items()}
-    shifted = {name: torch.cat([landed.value.roll(shift, 0) for shift in SHIFTS]) for name, landed in base.q.items()}
-    rows = numbers.repeat(len(SHIFTS))
-    others = torch.cat([numbers.roll(shift) for shift in SHIFTS])
-    at_once = max(1, min(AT_ONCE, shelf.rows // len(rows), len(found.q_order) + 1))
-
-    def seen(walk: str, changed: Sequence[str]) -> dict[str, list[Tensor]]:
-        """What tells each distribution from another, with one variable changed in each block of rows ("" for none)."""
-        given = {
-            name: torch.cat([shifted[name] if name == other else value for other in changed])
-            for name, value in values.items()
-        }
-        at = torch.cat([others if name == "x" else rows for name in changed])
-        until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
-        probe = walker(found, shelf, walk, at, _Probe, given=given, until=until)
-        run(model.infer if walk == "q" else model.generate, probe, walk)
-        landed = probe.q if walk == "q" else probe.p
-        return {name: [*place.law] if isinstance(place.law, tuple) else [place.terms] for name, place in landed.items()}
-
-    def moved(walk: str, names: Sequence[str]) -> dict[str, set[str]]:
-        """For each of ``names`` the variables whose distributions change with it."""
-        still, found_to_move = seen(walk, [""] * at_once), {}
-        for start in range(0, len(names), at_once):
-            group = [*names[start : start + at_once]]
-            now = seen(walk, group + [""] * (at_once - len(group)))  # equal shapes, so that equal means equal bits
-            for place, name in enumerate(group):
-                block = slice(place * len(rows), (place + 1) * len(rows))
-                found_to_move[name] = {child for child in now if _differs(still[child], now[child], block)}
-        return found_to_move
-
-    by_p, by_q = moved("p", found.p_order), moved("q", ("x", *found.q_order))
-    order = {name: place for place, name in enumerate(found.p_order)}
-    p_parents = {
-        child: tuple(name for name in found.p_order if order[name] < order[child] and child in by_p[name])
-        for child in found.p_order
-    }
-    p_parents["x"] = tuple(name for name in found.p_order if by_p[name] & set(found.observed))
-    q_parents = {
-        child: tuple(name for name in ("x", *found.q_order[:place]) if child in by_q[name])
-        for place, child in enumerate(found.q_order)
-    }
-    return replace(found, p_parents=p_parents, q_parents=q_parents)
-
-
-def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
+def some_noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
+    """Noise ``[rows, width]`` of one draw a row."""
     source = torch.Generator(device).manual_seed(seed)
     sampler = torch.randn if kind.family.noise == "normal" else torch.rand
     dtype = kind.dtype if kind.dtype in (torch.float32, torch.float64) else torch.float32
     return sampler(rows, kind.family.noise_width, generator=source, device=device, dtype=dtype)
 
 
-def _differs(one: list[Tensor], other: list[Tensor], rows: slice) -> bool:
-    pairs = ((a[rows], b[rows]) for a, b in zip(one, other, strict=True))
-    return any(not torch.equal(a, b) and not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
-
-
-__all__ = ["Law", "Signature", "look", "walker"]
+__all__ = ["Law", "Signature", "look", "some_noise", "walker"]

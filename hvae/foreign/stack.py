@@ -14,9 +14,10 @@ from torch.distributions import Distribution, constraints
 
 from hvae.evidence import HVAE
 from hvae.families import Family
-from hvae.foreign.data import Shelf
+from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import Foreign, Kind
 from hvae.foreign.model import Model
+from hvae.foreign.parents import with_parents
 from hvae.foreign.signature import Signature, look
 from hvae.foreign.visit import Landed, Mode, Walker, blocks, run
 from hvae.network import Decoder, Site, Trace
@@ -94,7 +95,12 @@ class Functions:
     calls: Calls = field(default_factory=Calls)
 
     def walk(
-        self, mode: Mode, given: Mapping[str, Value], noise: Mapping[str, Noise], until: Collection[str]
+        self,
+        mode: Mode,
+        given: Mapping[str, Value],
+        noise: Mapping[str, Noise],
+        until: Collection[str],
+        contexts_of: Value | None = None,
     ) -> tuple[dict[str, Site], dict[str, Site]]:
         """(p, q) of the variables that were visited, ``[K, B]``; "x" stands for all that is observed."""
         latents = {name: value for name, value in given.items() if name in self.signature.q_kinds}
@@ -104,7 +110,7 @@ class Functions:
             *([given["x"].shape[:2]] if "x" in given else []), (1, 1),
         )  # fmt: skip
         batch = batch[-2:]
-        numbers = self._numbers(given, batch)
+        numbers = self._numbers(given if contexts_of is None else {"x": contexts_of}, batch)
         flat = {name: _rows(value, batch) for name, value in latents.items()}
         noises = {name: _rows(values, batch) for name, values in used.items()}
         if "x" in noises:
@@ -123,9 +129,10 @@ class Functions:
             )  # fmt: skip
             what = "walk" if self.model.is_joint else "infer" if mode == "q" else "generate"
             run(self.model.infer if mode == "q" else self.model.generate, walk, what)
+            walk.complete(what)
             walk.unchanged()
             walkers.append(walk)
-        self._count(mode, len(numbers))
+        self.count(mode, len(numbers))
         return self._joined(walkers, batch, given, numbers, mode)
 
     def _targets(self, until: Collection[str]) -> set[str]:
@@ -150,7 +157,8 @@ class Functions:
             )
         return found
 
-    def _count(self, mode: Mode, rows: int) -> None:
+    def count(self, mode: Mode, rows: int) -> None:
+        """Note rows of the user's functions that were asked for."""
         if mode == "both":
             self.calls.joint += rows
         elif mode == "q":
@@ -237,7 +245,10 @@ class ForeignDecoder(Decoder):
         return self.functions.signature.p_kinds[name].family
 
     def has_mean(self, name: str) -> bool:
-        return self.functions.signature.p_kinds[name].continuous
+        return self.functions.signature.p_kinds[name].has_mean
+
+    def can_redraw(self, name: str) -> bool:
+        return name != "x"
 
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         return self._walk(given, noise, self.variables)
@@ -352,13 +363,25 @@ class Stack(HVAE):
         """Looks at the model, at two numbers of rows. Raises `ConfigError` for what cannot be measured."""
         shelf = Shelf(observed, context, model.encode, whole=whole, rows=most)
         with torch.no_grad():
-            return Stack(Functions(model, shelf, look(model, shelf), most))
+            return Stack(Functions(model, shelf, with_parents(model, shelf, look(model, shelf)), most))
 
     @property
     def numbers(self) -> Tensor:
         """The numbers of the data ``[n, 1]``, which stand for x."""
         shelf = self.functions.shelf
         return torch.arange(shelf.first, device=shelf.device, dtype=self.functions.signature.dtype).unsqueeze(-1)
+
+    def groups(self, x: Tensor) -> Tensor | None:
+        context = self.functions.shelf.context(x.squeeze(-1).long())
+        if context is None:
+            return None
+        parts = [leaf.reshape(len(x), -1).double() for leaf in tensors_of(context)]
+        labels: Tensor = torch.cat(parts, -1).unique(dim=0, return_inverse=True)[1]
+        return labels
+
+    def redrawn(self, x: Value, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Value:
+        p, _ = self.functions.walk("p", given, noise, self.decoder.variables, contexts_of=x)
+        return p["x"].value
 
     def visit(
         self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None
