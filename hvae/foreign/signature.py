@@ -101,8 +101,8 @@ class _Look:
         kind = kind_of(widened(law), shape[1:], self.rows)
         noise = some_noise(kind, self.rows, seed=len(self.laws), device=self.device)
         value = kind.draw(kind.read(widened(law), self.rows), noise)[0]
-        missing = isinstance(law, Distribution) and isinstance(elementwise(law), Masked)
-        if value.is_floating_point() and not value.isfinite().all() and not missing:
+        filled = isinstance(law, Distribution) and isinstance(elementwise(law), Masked)  # perhaps with NaN
+        if value.is_floating_point() and not filled and not value.isfinite().all():
             raise ConfigError(
                 f"{name} is not finite as q draws it; look at the parameters of its {kind.name}: a mean or a scale "
                 "that overflows, or a division by 0."
