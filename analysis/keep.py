@@ -17,7 +17,6 @@ import numpy as np
 from hvae.analysis.figures.resampling import MAX_DRAWS
 from hvae.analysis.figures.unit_rates import first_alive
 from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
-from hvae.analysis.layers import INTERVALS, UNIT_INTERVALS
 from hvae.analysis.load import Array, LoadedRun
 from hvae.analysis.study import Study
 from hvae.vocabulary import good_k
@@ -27,8 +26,8 @@ N_IMAGES = 3
 GREYS = 16
 """levels above white; sixteenths are exact in float16, and all but its first byte is 0"""
 
-SCALARS = ("alive", "n_images", "epsilons", "order", "collapse_epsilons", "step", "died_at", "culprit")
-PER_LAYER = (*INTERVALS, "information_on_n_nats", "n_paths", "verdict")
+LEFT_OUT = ("kl_standard_unit_nats", "kl_prior_unit_nats", "collapse_reference")
+"""of the diagnostics"""
 LIKELIHOOD = ("n_samples", "bound_nats", "elbo_nats", "warning")
 PARTS_OF_NETS = "layer/"
 """of a part beside the runs: weights of a classifier"""
@@ -50,12 +49,13 @@ def kept(study: Study) -> Kept:
 
 def _run(run: LoadedRun, *, shown: bool) -> KeptRun:
     source = run.source
+    assert source is not None  # it was read
     files = {METRICS: _metrics(run, shown)} if run.metrics else {}
     for name, reduced in FILES.items():
         if source.has_arrays(name):
             files[name] = reduced(source.load_arrays(name))
-    if run.images:
-        files["images"] = _images(run.images, shown)
+    if source.has_arrays("images"):
+        files["images"] = _images(source.load_arrays("images"), shown)
     return KeptRun(run.path, run.experiment, run.label, run.config, run.done, run.provenance, files)
 
 
@@ -63,12 +63,10 @@ def _diagnostics(arrays: Arrays) -> Arrays:
     found = {}
     for key, values in arrays.items():
         stem = key.partition("/")[0]
-        if key in SCALARS or stem in PER_LAYER:
-            found[key] = values
-        elif stem in UNIT_INTERVALS and stem != "kl_standard_unit_nats":
-            found[key] = _middle(values)
-        elif stem == "collapsed_fraction":
+        if stem == "collapsed_fraction":
             found[key] = values.astype(np.float32)
+        elif stem not in LEFT_OUT:
+            found[key] = _middle(values) if values.ndim == 3 else values
     return found
 
 

@@ -35,7 +35,8 @@ class KeptRun:
     """where it would lie: nothing is there, but its name is the run directory's"""
     experiment: str
     label: str
-    config: RunConfig
+    config: RunConfig | None
+    """None for what was measured from outside"""
     done: bool
     provenance: Sequence[Mapping[str, Any]]
     files: Mapping[str, Arrays]
@@ -86,7 +87,7 @@ def write_kept(page: Path, kept: Kept) -> None:
                 "directory": run.path.name,
                 "label": run.label,
                 "done": run.done,
-                "config": json.loads(run.config.to_json()),
+                "config": None if run.config is None else json.loads(run.config.to_json()),
                 "provenance": run.read_provenance(),
             }
             for run in kept.runs
@@ -115,7 +116,7 @@ def read_kept(page: Path) -> Kept:
                 path=page / FOLDER / record["directory"],
                 experiment=records["experiment"],
                 label=record["label"],
-                config=RunConfig.from_dict(record["config"], str(file)),
+                config=None if record["config"] is None else RunConfig.from_dict(record["config"], str(file)),
                 done=record["done"],
                 provenance=tuple(record["provenance"]),
                 files=files.get(record["directory"], {}),

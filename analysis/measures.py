@@ -69,5 +69,6 @@ def used_looseness(runs: Runs, label: str) -> Sample:
 
 def seen(runs: Runs, name: str, data: str) -> None:
     """Raise `NotMeasuredError` for a run of other data than those of a published number."""
-    if find(runs, name).config.data.name != data:
+    config = find(runs, name).config
+    if config is None or config.data.name != data:
         raise NotMeasuredError(f"the run '{name}' is not of {data}")

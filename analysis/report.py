@@ -5,7 +5,6 @@ and `figures/` (SVG, PNG: the ones on the page). What of them is committed: `hva
 """
 
 import base64
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -101,7 +100,7 @@ def _content(
     return {
         "study": study,
         "question": [" ".join(part.split()) for part in study.question.split("\n\n")],
-        "threshold": first.config.evaluation.epsilon_nats,
+        "threshold": first.epsilon_nats,
         "epsilons": first.epsilons,
         "n_images": max(run.n_images for run in study.runs),
         "n_mixture": max(layer.n_mixture for run in study.runs for layer in run.layers),
@@ -200,13 +199,13 @@ def _written(value: Any) -> str:
 
 
 def _common_settings(runs: Sequence[LoadedRun]) -> dict[str, str]:
-    flats = [_flat(dataclasses.asdict(run.config)) for run in runs]
+    flats = [_flat(run.settings) for run in runs]
     return {key: value for key, value in flats[0].items() if all(flat.get(key) == value for flat in flats)}
 
 
 def _varying_settings(runs: Sequence[LoadedRun]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """The settings in which runs differ, and per run their values."""
-    flats = [_flat(dataclasses.asdict(run.config)) for run in runs]
+    flats = [_flat(run.settings) for run in runs]
     common = _common_settings(runs)
     keys = [key for key in flats[0] if key not in common]
     return keys, [(run.label, [flat.get(key, "") for key in keys]) for run, flat in zip(runs, flats, strict=True)]

@@ -186,7 +186,7 @@ def _of_preset(runs: Sequence[LoadedRun], module: ModuleType | None, preset: str
     for candidate in getattr(module, "PRESETS", ()) if module else ():
         assert module is not None
         digests = {config.digest for config in module.configs(candidate).values()}
-        mine = [run for run in runs if run.config.digest in digests]
+        mine = [run for run in runs if run.config is not None and run.config.digest in digests]
         if mine:
             found[candidate] = mine
     if preset and preset not in found:

@@ -36,7 +36,7 @@ def _layers(study: Study) -> str:
     depths = {run.depth for run in deepest.values()}
     mixed = "In the deepest run of each panel (the last, where all are equally deep)"
     where = f"At depth {depths.pop()}" if len(depths) == 1 else mixed
-    threshold = next(iter(deepest.values())).config.evaluation.epsilon_nats
+    threshold = next(iter(deepest.values())).epsilon_nats
     clauses = [f"{title} has {_kinds(run)}" for title, run in deepest.items()]
     if len(deepest) == 1:
         (run,) = deepest.values()

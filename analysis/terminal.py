@@ -1,6 +1,5 @@
 """The output on the terminal: the verdict on every layer, or two runs compared. At most 100 columns."""
 
-import dataclasses
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from hvae.analysis.claims import decide, t_interval, welch_interval
-from hvae.analysis.layers import Layer
 from hvae.analysis.load import Array, LoadedRun, by_label, load_runs
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import measured_summary
@@ -28,6 +26,8 @@ from hvae.analysis.tables.verdict import (
     overview,
     short,
 )
+from hvae.diagnosis.layer import Layer
+from hvae.diagnosis.measured import OUTSIDE
 from hvae.errors import ConfigError
 
 WIDTH = 100
@@ -59,7 +59,7 @@ def _several(study: Study) -> str:
     if against is not None:
         shown = against.without("so")
         lines += [shown.narrowed(WIDTH, ("against", "cost")).to_text(), "", _wrapped(GAIN), ""]
-    epsilon = first.config.evaluation.epsilon_nats
+    epsilon = first.epsilon_nats
     replicas = sorted({run.n_replicas for run in study.runs})
     lines.append(
         _wrapped(
@@ -135,7 +135,7 @@ def _single(study: Study) -> str:
     lines = [run.title, first.to_text(), "", second.to_text(), ""]
     lines.append(
         _wrapped(
-            f"Verdict at {run.config.evaluation.epsilon_nats:g} nats, counted over {run.n_replicas} "
+            f"Verdict at {run.epsilon_nats:g} nats, counted over {run.n_replicas} "
             f"replica{'' if run.n_replicas == 1 else 's'}. Numbers: median over replicas [lowest, highest end of "
             "their intervals]."
         )
@@ -198,8 +198,13 @@ def compare_text(run_a: Path, run_b: Path) -> str:
     a, b = (_the_run(path) for path in (run_a, run_b))
     named = [", ".join(filter(None, (f"{run.label} ({run.path.name})", run.early))) for run in (a, b)]
     lines = [f"a: {named[0]}", f"b: {named[1]}", ""]
-    differing = _differences(dataclasses.asdict(a.config), dataclasses.asdict(b.config))
-    lines += ["Settings that differ"] if differing else ["The settings are the same."]
+    differing = _differences(a.settings, b.settings)
+    outside = [name for name, run in (("a", a), ("b", b)) if run.config is None]
+    if outside:
+        differing = {}
+        lines.append(f"The settings of {' and '.join(outside)} are not known: {OUTSIDE}.")
+    else:
+        lines += ["Settings that differ"] if differing else ["The settings are the same."]
     lines += [_wrapped(f"{old} -> {new}", f"  {key}: ", indent=4) for key, (old, new) in differing.items()]
     columns = (
         Column("", numeric=False),
@@ -236,7 +241,7 @@ def compare_text(run_a: Path, run_b: Path) -> str:
             for run in (a, b)
         ]
         lines.append(_wrapped(f"a: {words[0]} | b: {words[1]}", f"  z{index + 1}  ", indent=6))
-    if a.config.model.order != b.config.model.order:
+    if a.order != b.order:
         lines.append(
             _wrapped(
                 "The inference orders differ, so J, I and rate of a layer are different quantities in a and b: "

@@ -48,6 +48,8 @@ _HOMES = {
     "foreign.pyro": "from_pyro",
     "foreign.pythae": "from_pythae",
     "foreign.scvi": "from_scvi scvi_data",
+    "diagnosis": "Diagnosis Sizes",
+    "measuring": "diagnose",
     "likelihood": "Estimate anneal importance_sample log_likelihood_curve sandwich",
 }
 """room -> its names on the face"""

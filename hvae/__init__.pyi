@@ -1,5 +1,7 @@
 """What type checkers see of the face: the names of `__all__` in `__init__.py`, from where they are imported."""
 
+from hvae.diagnosis import Diagnosis as Diagnosis
+from hvae.diagnosis import Sizes as Sizes
 from hvae.errors import ConfigError as ConfigError
 from hvae.errors import MissingExtraError as MissingExtraError
 from hvae.evidence import HVAE as HVAE
@@ -28,6 +30,7 @@ from hvae.likelihood import anneal as anneal
 from hvae.likelihood import importance_sample as importance_sample
 from hvae.likelihood import log_likelihood_curve as log_likelihood_curve
 from hvae.likelihood import sandwich as sandwich
+from hvae.measuring import diagnose as diagnose
 from hvae.nets import Root as Root
 from hvae.nets import mlp as mlp
 from hvae.nets import residual as residual
@@ -57,6 +60,7 @@ __all__ = [
     "Conditional",
     "ConfigError",
     "Decoder",
+    "Diagnosis",
     "DiagonalGaussian",
     "DiscretisedLogistic",
     "DoublyReparametrised",
@@ -76,6 +80,7 @@ __all__ = [
     "Posterior",
     "ReweightedWakeSleep",
     "Root",
+    "Sizes",
     "StickingTheLanding",
     "SymmetricEquilibrium",
     "Tvo",
@@ -83,6 +88,7 @@ __all__ = [
     "WakeSleep",
     "__version__",
     "anneal",
+    "diagnose",
     "from_laws",
     "from_pyro",
     "from_pythae",

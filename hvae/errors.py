@@ -5,15 +5,17 @@ class ConfigError(ValueError):
     """Bad input of any kind."""
 
 
-class MissingExtraError(ConfigError, ImportError):
-    """A package that comes with an extra of hvae is not installed."""
-
-
 class NotMeasuredError(ValueError):
     """A quantity that this model cannot give; the message is one sentence that says why.
+
+    Whoever measures (`hvae.measuring`) leaves NaN in its place and keeps the sentence.
 
     >>> raise NotMeasuredError("Cauchy has no mean")
     Traceback (most recent call last):
     ...
     hvae.errors.NotMeasuredError: Cauchy has no mean
     """
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """A package that comes with an extra of hvae is not installed."""

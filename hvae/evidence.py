@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hvae.errors import NotMeasuredError
 from hvae.families import has_closed_kl, kl, unit_kl
 from hvae.network import Decoder, Trace
 from hvae.posterior import Posterior
@@ -26,7 +27,7 @@ from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
 
-class ClosedFormError(ValueError):
+class ClosedFormError(NotMeasuredError):
     """A closed-form KL was asked for where it would be wrong."""
 
 

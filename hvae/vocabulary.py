@@ -18,6 +18,9 @@ FAILED = "failed"
 
 VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
 
+RULE = 1
+"""the number of the rule from intervals to a verdict; it is recorded with every verdict"""
+
 ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""
 

@@ -15,7 +15,7 @@ BELOW = ("hvae.lab", "hvae.analysis", "hvae.experiments", "hvae.__main__")
 """no part of the instrument"""
 
 BARE = {
-    *("ConfigError", "MissingExtraError", "UnsuitedError", "ClosedFormError"),
+    *("ConfigError", "MissingExtraError", "NotMeasuredError", "UnsuitedError", "ClosedFormError"),
     *("Layer", "ObjectiveTraits", "Words"),
     *("AutoregressiveDistribution", "DistributionOfOutputs", "FlowDistribution", "MixtureDistribution"),
 }

@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 import hvae.network
 import hvae.objectives.objective
 from hvae import rng
+from hvae.diagnosis.layer import flat_layer
 from hvae.diagnostics.gap import split_gap
 from hvae.diagnostics.marginals import Marginal, Sampling
 from hvae.diagnostics.refinement import Refinement
@@ -31,19 +32,19 @@ from hvae.exact import NoReferenceError, solve
 from hvae.experiments.shared.consistency.chain import chain
 from hvae.families import DiagonalGaussian, Family
 from hvae.lab.assembly import build_hvae
-from hvae.lab.config import EvaluationConfig, RunConfig
-from hvae.lab.evaluation.layers import layer_diagnostics
+from hvae.lab.config import RunConfig
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.likelihood.target import from_encoder, from_prior
+from hvae.measuring import Sizes, measure_layers
 from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace, walked
 from hvae.posterior import Ladder, Posterior, alone, shared
 from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
 from tests.lab.training.test_loop import toy
 
-EVALUATION = EvaluationConfig(n_bootstrap=50, max_paths=16)
+SIZES = Sizes(n_bootstrap=50, max_paths=16)
 Array = np.ndarray
 Arrays = Mapping[str, Any]
 
@@ -78,7 +79,8 @@ def measured(model: HVAE, x: Tensor, x_fit: Tensor | None = None) -> dict[str, A
         evidence = model(x.unsqueeze(0), noise)
     found = {f"rate/{name}": evidence.rate(name).numpy() for name in model.latents}
     found["log weight"] = evidence.log_weight.numpy()
-    found |= layer_diagnostics(model, x, EVALUATION)
+    for layer in measure_layers(model, x, SIZES):
+        found |= flat_layer(layer, [True])
     gap = split_gap(model, x[:2], 2, Sampling(40, seed=0, proposals=("q", "widened", "prior")))
     found |= {f"gap/{name}": layer.datum_nats for name, layer in gap.layers.items()}
     found |= {f"proposal/{name}": layer.proposal for name, layer in gap.layers.items()}

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hvae.analysis.figures.panels import Panels, layer_figure
-from hvae.analysis.layers import Layer
 from hvae.analysis.load import Array, LoadedRun
+from hvae.diagnosis.layer import Layer
 
 
 def active_units(panels: Panels) -> Figure | None:

@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 
 from hvae.analysis import style
 from hvae.analysis.figures.panels import PANEL_HEIGHT_CM
-from hvae.analysis.layers import Layer
 from hvae.analysis.load import LoadedRun
+from hvae.diagnosis.layer import Layer
 
 
 def collapse_curves(runs: Mapping[str, LoadedRun]) -> Figure | None:

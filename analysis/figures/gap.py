@@ -15,8 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from hvae.analysis import style
-from hvae.analysis.gap import Array, LayerGap
 from hvae.analysis.load import LoadedRun
+from hvae.diagnosis.gap import LayerGap
+from hvae.diagnosis.record import Array
 
 PANEL_HEIGHT_CM = 4.4
 CURVE, BAND, EXACT = style.color(0), style.color(2), style.color(4)
@@ -128,7 +129,7 @@ def layer_gaps(runs: Sequence[LoadedRun]) -> Figure | None:
             axes.set_xticks(range(run.depth), [layer.name for layer in run.layers])
             named = f"not trusted: {', '.join(doubted)}" if doubted else ""
             broken = "\n".join(textwrap.wrap(named, 28 if len(shown) > 1 else 60))
-            axes.set_xlabel(f"layer, {run.config.model.order}\n{broken}".rstrip())
+            axes.set_xlabel(f"layer, {run.order}\n{broken}".rstrip())
         handles: list[Patch | Line2D] = []
         if any(patch for axes in all_axes for patch in axes.patches):
             handles.append(Patch(facecolor=style.color(2), label="estimated, trusted"))

@@ -7,7 +7,7 @@ from hvae.analysis.figures.panels import Panels, layer_figure
 
 def information(panels: Panels) -> Figure | None:
     """I_l of every layer: I(x; z_l) with z1 first, I(x; z_l | z_>l) top-down, in nats."""
-    epsilon = next(iter(panels.values()))[0].config.evaluation.epsilon_nats
+    epsilon = next(iter(panels.values()))[0].epsilon_nats
     return layer_figure(
         panels,
         lambda run, layer: layer.interval("information_nats"),

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hvae.analysis import style
-from hvae.analysis.layers import Layer
 from hvae.analysis.load import Array, LoadedRun
+from hvae.diagnosis.layer import Layer
 
 Panels = Mapping[str, Sequence[LoadedRun]]
 Read = Callable[[LoadedRun, Layer], Array]

@@ -16,23 +16,23 @@ def resampling_grid(run: LoadedRun) -> Figure | None:
     The kept layers come from q(z|x), those below from p; the mean of x is shown. What the draws of a
     block share is the content of the kept layers. None where x is no image.
     """
-    images = run.images
-    if images is None or "x" not in images or len(np.atleast_1d(images.get("image_shape", ()))) != 2:
+    pictures = run.pictures
+    if pictures is None or pictures.x is None or not pictures.is_image:
         return None
     blocks = columns(run)
-    return _draw(blocks, tuple(int(side) for side in images["image_shape"]))
+    return _draw(blocks, tuple(int(side) for side in pictures.shape))
 
 
 def columns(run: LoadedRun) -> list[tuple[str, Array]]:
     """Title and images [n, S, D] of every block of columns, from the left."""
-    images = run.images
-    assert images is not None
-    n = min(MAX_ROWS, len(images["x"]))
-    blocks = [("x", images["x"][:n, None])]
-    if "reconstruction" in images:
-        blocks.append(("mean", images["reconstruction"][:n, None]))
+    pictures = run.pictures
+    assert pictures is not None and pictures.x is not None
+    n = min(MAX_ROWS, len(pictures.x))
+    blocks = [("x", pictures.x[:n, None])]
+    if pictures.reconstruction is not None:
+        blocks.append(("mean", pictures.reconstruction[:n, None]))
     for index, layer in enumerate(run.layers, start=1):
-        draws = images.get(f"resample/{layer.name}")
+        draws = pictures.resampled.get(layer.name)
         if draws is not None:
             kept = layer.name if index == run.depth else f"z{index}\N{EN DASH}z{run.depth}"
             blocks.append((f"keep {kept}", draws[:n, :MAX_DRAWS]))

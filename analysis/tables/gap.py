@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from hvae.analysis.activity import CAUSES
-from hvae.analysis.gap import Annealed, Array, Images, Texts, high_share
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.likelihood import mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
+from hvae.diagnosis.activity import CAUSES
+from hvae.diagnosis.gap import Annealed, Images, high_share
+from hvae.diagnosis.record import Array, Texts
 
 IN_A_SEED = "± in a seed: half of the widest seed's own 95 % interval over images and paths."
 REFUSED, DASH = "refused", "\N{EN DASH}"

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hvae.analysis.gap import Array, Images, Texts
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.table import to_csv
+from hvae.diagnosis.gap import Images
+from hvae.diagnosis.record import Array, Texts
 
 
 def gap_csv(runs: Sequence[LoadedRun]) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hvae.analysis.gap import Array, Texts, high_share
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.tables.table import number
+from hvae.diagnosis.gap import high_share
+from hvae.diagnosis.record import Array, Texts
 from hvae.vocabulary import FEWEST_SAMPLES, good_k
 
 

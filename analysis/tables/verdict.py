@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hvae.analysis.layers import NOT_MEASURED, Layer
 from hvae.analysis.load import Array, LoadedRun
 from hvae.analysis.tables.likelihood import mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
+from hvae.diagnosis.layer import NOT_MEASURED, Layer
 from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
 
 MEANING: Mapping[str, str] = {

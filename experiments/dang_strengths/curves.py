@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hvae.analysis.claims import Measured, Runs
-from hvae.analysis.layers import Layer
 from hvae.analysis.load import Array
 from hvae.analysis.papers import Curves, Line
+from hvae.diagnosis.layer import Layer
 from hvae.experiments.dang_strengths.claims import BETA2_OF_BETA1, RELU
 
 MODES = (1, 2, 5, 10)

@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hvae.diagnosis.sizes import Sizes
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
 from hvae.experiments.shared.ascent import Values, lbfgs
 from hvae.experiments.shared.linear.thresholds import TwoLayer, two_layer
 from hvae.experiments.shared.linear.training import covariance, spectrum, stack_bound
 from hvae.families import DiagonalGaussian
-from hvae.lab.config import EvaluationConfig
-from hvae.lab.evaluation.layers import layer_diagnostics
 from hvae.lab.evaluation.replicas import Arrays, Say
+from hvae.measuring import measure_layers
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import FloatArray
@@ -256,19 +256,19 @@ def verdict_rows(
             w = {key: value[replica] for key, value in found.values.items()}
             source = torch.Generator().manual_seed(seed)
             x = torch.randn(n_images, len(theta), generator=source, dtype=torch.float64) * torch.tensor(theta)
-            settings = EvaluationConfig(n_images=n_images, max_paths=max_paths, seed=seed, n_bootstrap=500)
-            rows.append({**_judged(as_hvae(w), x, settings), **_exact(w)})
+            sizes = Sizes(n_images=n_images, max_paths=max_paths, seed=seed, n_bootstrap=500)
+            rows.append({**_judged(as_hvae(w), x, sizes), **_exact(w)})
     shape = (len(regimes), len(seeds))
     arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     arrays = {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
     return arrays | {"regime": np.array(list(regimes)), "seeds": np.array(seeds)}
 
 
-def _judged(model: HVAE, x: Tensor, settings: EvaluationConfig) -> dict[str, Any]:
-    found = layer_diagnostics(model, x, settings)
+def _judged(model: HVAE, x: Tensor, sizes: Sizes) -> dict[str, Any]:
+    layers = measure_layers(model, x, sizes)
     kept = ("information_nats", "parent_information_nats", "rate_nats")
-    words = {f"verdict/{name}": str(found[f"verdict/{name}"][1]) for name in model.latents}
-    return words | {f"{key}/{name}": found[f"{key}/{name}"] for key in kept for name in model.latents}
+    words = {f"verdict/{layer.name}": str(layer.verdict[0, 1]) for layer in layers}
+    return words | {f"{key}/{layer.name}": layer.interval(key)[0] for key in kept for layer in layers}
 
 
 def _exact(w: Values) -> dict[str, float]:

@@ -28,15 +28,15 @@ from hvae.experiments.orders.refit import refit, with_encoders
 from hvae.experiments.truth.accuracy import columns
 from hvae.lab.config import ModelConfig, ObjectiveConfig, Order, RunConfig, TrainingConfig
 from hvae.lab.evaluation.budget import Budget
-from hvae.lab.evaluation.layers import layer_diagnostics
 from hvae.lab.evaluation.replicas import Arrays, Replicas, Say, stack
-from hvae.lab.evaluation.whole import N_MIXTURE
+from hvae.lab.evaluation.whole import sizes_of
 from hvae.lab.runs.run import Run
 from hvae.likelihood.importance import log_likelihood_curve
+from hvae.measuring import measure_layers
 from hvae.network import Decoder
 
 KEPT = ("rate_nats", "parent_information_nats", "information_nats", "reading_nats", "verdict")
-"""of `layer_diagnostics`"""
+"""of every layer"""
 CHEAP = ("widened", "prior", "full")
 """proposals of the layer gaps; none of them climbs the ELBO of single images"""
 UNAMORTISED = "unamortised"
@@ -90,13 +90,12 @@ def _finite(measure: Callable[[], Arrays]) -> Arrays | None:
 
 
 def _arrays(model: HVAE, test: Tensor, config: RunConfig, budget: Budget) -> Arrays:
-    knobs = config.evaluation
-    x, rest = test[: knobs.n_images], test[knobs.n_images : N_MIXTURE * knobs.n_images]
-    found = {
-        key: values
-        for key, values in layer_diagnostics(model, x, knobs, rest).items()
-        if key.rpartition("/")[0] in KEPT
-    }
+    knobs = sizes_of(config.evaluation)
+    x, rest = test[: knobs.n_images], test[knobs.n_images : knobs.n_mixture * knobs.n_images]
+    found: Arrays = {}
+    for layer in measure_layers(model, x, knobs, rest):
+        kept = {**layer.intervals, "verdict": layer.verdict}
+        found |= {f"{key}/{layer.name}": kept[key][0] for key in KEPT}
     found |= _bounds(model, test[: knobs.n_likelihood], knobs.n_samples, knobs.seed)
     return found | _layer_gaps(model, test[: budget.images], budget, knobs.seed)
 

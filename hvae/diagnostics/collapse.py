@@ -11,7 +11,7 @@ independent estimates of E[y|x], and s of E[y²|x], ``cov_x(a, b)`` and ``mean_x
 variances; one estimate would add its own noise. Twins are two halves of draws: of paths for q, of annealed chains
 (`hvae.likelihood.annealing`) for p, self-normalised by their weights. The latter are unbiased only as far as a half's
 effective sample size carries: few or unequal weights pull p towards q, and `UnitActivity.withheld` is for these.
-The words for the shares of a layer are read from the arrays (`hvae.analysis.activity`).
+The words for the shares of a layer are read from the arrays (`hvae.diagnosis.activity`).
 """
 
 import math

@@ -64,8 +64,9 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
         most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
             bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name], others)
-            above = (bounds.parent_upper,) if bounds.divergence is None else (bounds.parent_upper, bounds.divergence)
-            above += divergence.get(name, ())
+            above = [bounds.parent_upper, *divergence.get(name, ())]
+            if bounds.divergence is not None:
+                above.append(bounds.divergence)
             parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from hvae.errors import NotMeasuredError
 from hvae.nets import BatchNorm
 from hvae.posterior import Posterior
 from hvae.shapes import PerDatum
 
 
-class NoReferenceError(ValueError):
+class NoReferenceError(NotMeasuredError):
     """A stack without the exact answers that were asked for; the message says why.
 
     >>> from hvae.exact import DiscreteChain

@@ -5,7 +5,8 @@ functions see of it (tensors of any shape, a dict of them, what `encode` made of
 is measured may take rows apart, repeat and mix them, and `encode` runs once per datum.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.utils import _pytree as pytree
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, NotMeasuredError
 
 Tree = Any
 """a tensor, or tuples, lists and dicts of tensors; distributions count as their parameters"""
@@ -55,6 +56,54 @@ def tensors_of(tree: Tree) -> list[Tensor]:
     found: list[Tensor] = []
     _mapped(found.append, tree)
     return found
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; tensors of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Trees as they were, to see whether a function changed them in place.
+
+    >>> trees = (torch.zeros(2), torch.ones(2))
+    >>> before = snapshot(trees)
+    >>> _ = trees[1].mul_(3)
+    >>> before.changed(trees)
+    [False, True]
+    """
+
+    versions: tuple[tuple[int, ...], ...]
+    copies: tuple[tuple[Tensor, ...], ...]
+
+    def changed(self, trees: Sequence[Tree]) -> list[bool]:
+        """Of each tree whether it was changed: by its count of changes, or (through NumPy) by its values."""
+        return [
+            any(
+                version_of(now) != version or not torch.equal(now.nan_to_num(), copy.nan_to_num())
+                for now, version, copy in zip(tensors_of(tree), versions, copies, strict=False)
+            )
+            for tree, versions, copies in zip(trees, self.versions, self.copies, strict=True)
+        ]
+
+
+def snapshot(trees: Sequence[Tree]) -> Snapshot:
+    """What `Snapshot.changed` compares with."""
+    tensors = [tensors_of(tree) for tree in trees]
+    return Snapshot(
+        tuple(tuple(version_of(tensor) for tensor in of) for of in tensors),
+        tuple(tuple(tensor.clone() for tensor in of) for of in tensors),
+    )
+
+
+def in_place(function: str, what: str, tree: Tree) -> str:
+    """The refusal of a function that changed x or the context."""
+    names = f" ({', '.join(map(str, tree))})" if isinstance(tree, dict) and len(tree) > 1 else ""
+    return (
+        f"{function} changed {what}{names} in place, so your own numbers are those of another {what}; write the change "
+        f"without an underscore, as in x = x.clamp(0, 1), or make it before {what} is handed over."
+    )
 
 
 def _is_distribution(node: object) -> bool:
@@ -146,6 +195,11 @@ class Shelf:
         """The rows of the context; None without."""
         return None if self.context_tree is None else take(self.context_tree, numbers)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether a function makes codes; without one a code is the observation."""
+        return self._encode is not None
+
     def code(self, numbers: Tensor) -> Tree:
         """The rows of the code, a copy; encoded on first use, once per datum."""
         if self._encode is None:
@@ -161,7 +215,17 @@ class Shelf:
         """What `encode` makes of some data; refused where it is not one row a datum."""
         assert self._encode is not None
         given = (self.x(numbers), *(() if self.context_tree is None else (self.context(numbers),)))
-        code = self._encode(*given)
+        before = snapshot(given)
+        try:
+            code = self._encode(*given)
+        except (ConfigError, NotMeasuredError):
+            raise
+        except Exception as error:
+            first = next(iter(str(error).strip().splitlines()), "")
+            raise ConfigError(f"encode: {type(error).__name__}: {first[:200]}") from error
+        for what, one, changed in zip(("x", "context"), given, before.changed(given), strict=False):
+            if changed:
+                raise ConfigError(in_place("encode", what, one))
         wrong = [length for length in rows_of(code) if length != len(numbers)]
         if wrong:
             raise ConfigError(

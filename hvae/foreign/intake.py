@@ -129,8 +129,8 @@ def _tensor(values: Any, name: str) -> Tensor:
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
             raise ConfigError(
-                f"{name} is a {type(values).__name__} of {array.dtype}; give numbers: a tensor, an array, a dict of them, "
-                "a data set or a loader."
+                f"{name} is a {type(values).__name__} of {array.dtype}; give numbers: a tensor, an array, a dict of "
+                "them, a data set or a loader."
             )
         found = torch.from_numpy(np.ascontiguousarray(array))
     if found.ndim == 0:

@@ -30,7 +30,7 @@ from hvae.errors import NotMeasuredError
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
 from hvae.foreign.draws import draw, noise_kind, noise_width, score
-from hvae.foreign.laws import Law, Pushed, elementwise, summed
+from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
@@ -311,7 +311,20 @@ def _has_mean(base: Distribution) -> bool:
         return False
 
 
+def measure_of(law: AnyLaw) -> str | None:
+    """ "density" or "mass"; None of two functions, which do not tell."""
+    if isinstance(law, OfFamily):
+        return "density" if law.family.noise == "normal" else "mass"
+    base = elementwise(law)
+    if isinstance(base, Law):
+        return None
+    return "mass" if _discrete(base) else "density"
+
+
 def _discrete(base: Distribution) -> bool:
+    match base:
+        case Masked(distribution=within) | Pushed(base=within):
+            return _discrete(elementwise(within))
     support = support_of(base)
     return isinstance(base, LevelsDistribution) or bool(getattr(support, "is_discrete", False))
 

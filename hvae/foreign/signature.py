@@ -4,17 +4,18 @@ The event of a variable is what does not change between two numbers of rows. Par
 looking which distributions change, so a dependence that no gradient shows counts too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from hvae.errors import ConfigError, NotMeasuredError
-from hvae.foreign.data import Shelf
+from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
-from hvae.foreign.laws import Law
+from hvae.foreign.laws import Law, elementwise
 from hvae.foreign.model import Model
 from hvae.foreign.visit import Landed, Walker, run
 
@@ -65,12 +66,14 @@ class _Look:
     last: str = ""
 
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
+        if not isinstance(name, str):
+            raise ConfigError(_together(name, "p" if self.walking_p else "q"))
         if name in self.laws:
             raise ConfigError(f"{name} is visited twice in one walk; each variable has one distribution.")
         self.last = name
         latent = q is not None if self.joint else (not self.walking_p or name in self.values)
         law = p if self.walking_p or q is None else q()
-        if not isinstance(law, torch.distributions.Distribution) and not hasattr(law, "outputs"):
+        if not isinstance(law, Distribution) and not hasattr(law, "outputs"):
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
@@ -91,18 +94,37 @@ class _Look:
             return law.sample()
         _refuse_delta(name, law)
         assert shape is not None
-        has_rows = shape[:1] == (self.rows,) and ("q", name) not in self.flat
-        kind = kind_of(widened(law), shape[1:] if has_rows else shape, self.rows, has_rows=has_rows)
+        if shape[:1] != (self.rows,):
+            # a law of q without row axis is no prior that may be expanded: it would be one draw for all data
+            raise ConfigError(_no_rows(name, shape, self.rows) if self.rows in shape else _one_for_all(name))
+        kind = kind_of(widened(law), shape[1:], self.rows)
         noise = _noise(kind, self.rows, seed=len(self.laws), device=self.device)
         return kind.draw(kind.read(widened(law), self.rows), noise)[0]
 
 
 def _refuse_delta(name: str, law: AnyLaw) -> None:
-    if "Delta" in type(law).__name__:
+    if "Delta" in type(elementwise(law) if isinstance(law, Distribution) else law).__name__:
         raise ConfigError(
             f"{name} has no density under q (Delta): a continuous deterministic code has no rate and no likelihood. A "
             "choice from a codebook: visit its one-hot index."
         )
+
+
+def _together(names: object, walk: str) -> str:
+    each = [str(name) for name in names] if isinstance(names, Iterable) else [str(names)]
+    factors = [f"{walk}({name}{'|' if i else ''}{', '.join(each[:i])})" for i, name in enumerate(each)]
+    return (
+        f"{' and '.join(each)} are drawn together by {walk}: visit them one after the other ({', '.join(factors)}) or "
+        "as one variable."
+    )
+
+
+def _one_for_all(name: str) -> str:
+    return (
+        f"{name} is one for all data: its distribution under q has no row axis and no datum has an evidence of its "
+        f"own; condition on a value of {name} (write it into generate), or, if every datum has its own, expand the "
+        "distribution to visit.rows."
+    )
 
 
 def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
@@ -115,8 +137,30 @@ def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
     )
 
 
+def _refuse_places(model: Model, shelf: Shelf) -> None:
+    """Refuse data that lie on another device than the weights."""
+    for name, values in shelf.observed.items():
+        if values.device != shelf.device:
+            raise ConfigError(f"{name} lies on {values.device}, other data on {shelf.device}; move them to one device.")
+    for tensor in tensors_of(shelf.context_tree):
+        if tensor.device != shelf.device:
+            raise ConfigError(
+                f"the context lies on {tensor.device}, x on {shelf.device}; move it, as in "
+                f"context.to('{shelf.device}')."
+            )
+    modules = [part for part in (model.module, model.encode) if isinstance(part, nn.Module)]
+    places = {weight.device for module in modules for weight in module.parameters()}
+    if places and shelf.device not in places:
+        where = ", ".join(sorted(map(str, places)))
+        raise ConfigError(
+            f"x lies on {shelf.device}, the weights of the module on {where}; move x, as in "
+            f"x.to('{sorted(map(str, places))[0]}'), or the module."
+        )
+
+
 def look(model: Model, shelf: Shelf) -> Signature:
     """Walk a model at two numbers of rows. Raises `ConfigError` with the remedy for what cannot be measured."""
+    _refuse_places(model, shelf)
     flat: set[tuple[str, str]] = set()
     few = FEW
     for _ in range(4):
@@ -196,6 +240,10 @@ def _signature(
                 f"the model visits {', '.join(one.laws)} with {few} rows, but {', '.join(two.laws)} with {MANY}; the "
                 "same variables must be visited in the same order in every call."
             )
+    for name, law in first[1].laws.items():
+        shape = shape_of(law)
+        if shape is not None and ("p", name) not in flat and shape[:1] != (few,):
+            raise ConfigError(_no_rows(name, shape, few))
     if not latents:
         raise ConfigError("the model visits no latent variable; call visit(name, distribution) for each in infer.")
     missing = [name for name in latents if name not in p.laws]
@@ -227,7 +275,7 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
     if shape is not None:
         own = shape[1:] if has_rows else shape
         if has_rows and (len(shape) == 0 or shape[0] != MANY):
-            raise ConfigError(_no_rows(name, shape))
+            raise ConfigError(_no_rows(name, shape, MANY))
         if isinstance(law, OfFamily):
             own = event if own.numel() == event.numel() else own
         if own != event and own.numel() != 1 and not _broadcasts(own, event):
@@ -245,11 +293,11 @@ def _broadcasts(own: torch.Size, event: torch.Size) -> bool:
         return False
 
 
-def _no_rows(name: str, shape: Sequence[int]) -> str:
+def _no_rows(name: str, shape: Sequence[int], rows: int) -> str:
     if not len(shape):
         return f"the distribution of {name} has no shape; give it one row a datum."
     return (
-        f"the distribution of {name} begins with {shape[0]}, the rows are {MANY}: samples are drawn by visit; take "
+        f"the distribution of {name} begins with {shape[0]}, the rows are {rows}: samples are drawn by visit; take "
         "your K axis out."
     )
 
@@ -291,7 +339,8 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
         walk_of = walker(found, shelf, walk, at, given=given, noise=free, until=until)
         if walk == "p":
             walk_of.observed = {n: shelf.values(n, rows) for n in found.observed}
-        run(model.infer if walk == "q" else model.generate, walk_of, walk)
+        what = "walk" if model.is_joint else "infer" if walk == "q" else "generate"
+        run(model.infer if walk == "q" else model.generate, walk_of, what)
         landed = walk_of.q if walk == "q" else walk_of.p
         kinds = found.q_kinds if walk == "q" else found.p_kinds
         fixed = {}
@@ -312,8 +361,17 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
     p_base, q_base = seen("p", many, rows), seen("q", many, rows)
     for name in found.p_order:
         shifted = torch.cat([values[name].roll(shift, 0) for shift in SHIFTS])
-        changed = {**many, name: shifted}
         after = found.p_order[found.p_order.index(name) + 1 :]
+        later = found.q_order[found.q_order.index(name) + 1 :]
+        if torch.equal(shifted, many[name]):  # q gives all data one value: take p's draws
+            shifted = _prior_draws(model, shelf, found, name, values, numbers).repeat(len(SHIFTS), 1)
+        if torch.equal(shifted, many[name]):  # nothing moves it; whatever comes after may depend on it
+            for child in (*after, "x"):
+                p_parents[child].append(name)
+            for child in later:
+                q_parents[child].append(name)
+            continue
+        changed = {**many, name: shifted}
         p_now = seen("p", changed, rows)
         for child in (*after, *found.observed):
             if (
@@ -321,7 +379,6 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
                 and name not in p_parents["x" if child in found.observed else child]
             ):
                 p_parents["x" if child in found.observed else child].append(name)
-        later = found.q_order[found.q_order.index(name) + 1 :]
         if later:
             q_now = seen("q", changed, rows, name)
             for child in later:
@@ -348,6 +405,20 @@ def _scores(kind: Kind, landed: Landed) -> bool:
     except NotMeasuredError:
         return False
     return True
+
+
+def _prior_draws(
+    model: Model, shelf: Shelf, found: Signature, name: str, values: dict[str, Tensor], numbers: Tensor
+) -> Tensor:
+    """Draws of one latent from p, flat; the values themselves where p cannot draw."""
+    walk = walker(found, shelf, "p", numbers, given=values, until={name})
+    run(model.generate, walk, "walk" if model.is_joint else "generate")
+    kind = found.p_kinds[name]
+    try:
+        drawn, _ = kind.draw(walk.p[name].law, _noise(kind, MANY, seed=len(values), device=shelf.device))
+    except NotMeasuredError:
+        return values[name]
+    return kind.flat(drawn)
 
 
 def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:

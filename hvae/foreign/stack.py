@@ -128,9 +128,10 @@ class Functions:
             )  # fmt: skip
             what = "walk" if self.model.is_joint else "infer" if mode == "q" else "generate"
             run(self.model.infer if mode == "q" else self.model.generate, walk, what)
+            walk.complete(what)
             walk.unchanged()
             walkers.append(walk)
-        self._count(mode, len(numbers))
+        self.count(mode, len(numbers))
         return self._joined(walkers, batch, given, numbers, mode)
 
     def _targets(self, until: Collection[str]) -> set[str]:
@@ -155,7 +156,8 @@ class Functions:
             )
         return found
 
-    def _count(self, mode: Mode, rows: int) -> None:
+    def count(self, mode: Mode, rows: int) -> None:
+        """Note rows of the user's functions that were asked for."""
         if mode == "both":
             self.calls.joint += rows
         elif mode == "q":

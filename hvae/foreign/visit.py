@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from hvae.errors import ConfigError, NotMeasuredError
-from hvae.foreign.data import Tree
+from hvae.foreign.data import Tree, version_of
 from hvae.foreign.kinds import AnyLaw, Kind, widened
 
 Mode = Literal["q", "p", "both"]
@@ -121,7 +121,7 @@ class Walker:
             value = self._latent(name, law, self.q_kinds[name], self.q)
             if self.mode == "both":
                 self.p[name] = self._scored(p, self.p_kinds[name], value, self.q[name].value)
-        self.handed.append((name, value, value._version))
+        self.handed.append((name, value, version_of(value)))
         self.until.discard(name)
         if not self.until:
             raise Enough
@@ -167,7 +167,11 @@ class Walker:
     ) -> Landed:
         read = kind.read(widened(law), self.rows) if read is None else read
         if isinstance(read, Distribution):
-            return Landed(flat, read, kind.terms(read, _wide_value(value)))
+            version, wide = version_of(value), _wide_value(value)
+            terms = kind.terms(read, wide)
+            if version_of(value) != version:
+                raise ConfigError(_changed(self.last))
+            return Landed(flat, read, terms)
         distribution = kind.join([read], [self.rows], torch.Size([self.rows]))
         family = kind.family
         if family.factorised:
@@ -177,11 +181,23 @@ class Walker:
     def unchanged(self) -> None:
         """Raises where a value was changed in place after it was visited."""
         for name, value, version in self.handed:
-            if value._version != version:
-                raise ConfigError(
-                    f"the value of {name} was changed in place after it was visited, so that its density is that of "
-                    f"another value; write the change without an underscore, as in z = 2 * z."
-                )
+            if version_of(value) != version:
+                raise ConfigError(_changed(name))
+
+    def complete(self, what: str) -> None:
+        """Raises where a variable that was asked for was not visited."""
+        if self.until:
+            raise ConfigError(
+                f"{what} did not visit {', '.join(sorted(self.until))} in this call, but did before; visit the same "
+                "variables in the same order in every call."
+            )
+
+
+def _changed(name: str) -> str:
+    return (
+        f"the value of {name} was changed in place after it was visited, so that its density is that of another "
+        "value; write the change without an underscore, as in z = 2 * z."
+    )
 
 
 def _wide_value(value: Tensor) -> Tensor:

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from hvae import rng
+from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.network import Decoder
 from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise
 
 
-class NotWhitenedError(ValueError):
+class NotWhitenedError(NotMeasuredError):
     """Latents that are no function of normal noise; the message names them.
 
     >>> from hvae.exact.known_stacks import binary_decoder

@@ -143,7 +143,7 @@ def with_upper(run: LoadedRun, nats: float) -> LoadedRun:
         )
         for layer in run.layers
     ]
-    return dataclasses.replace(run, layers=tuple(layers))
+    return run.with_measured(layers=tuple(layers))
 
 
 def test_two_stacks_that_tell_all_images_apart_cannot_be_compared(depth_study: Study) -> None:
@@ -169,15 +169,15 @@ def test_older_arrays_have_no_information_on_n_images(depth_study: Study) -> Non
 def test_a_run_measured_early_is_refused(depth_study: Study) -> None:
     runs = by_label(depth_study.runs)
     for label in runs:
-        runs[label] = dataclasses.replace(runs[label], step=400)
+        runs[label] = runs[label].with_measured(step=400)
     decisions = [decide(claim, runs, {}) for claim in depth.claims]
     assert {decision.outcome for decision in decisions} == {"not measured"}
     assert all("was measured at step 400 of 1000" in decision.how for decision in decisions)
-    runs = {label: dataclasses.replace(run, step=None) for label, run in runs.items()}
+    runs = {label: run.with_measured(step=None) for label, run in runs.items()}
     assert decide(depth.claims[0], runs, {}).outcome == "supported"
 
 
 def test_a_claim_needs_an_evaluated_run(depth_study: Study) -> None:
-    run = dataclasses.replace(depth_study.runs[0], n_images=0)
+    run = depth_study.runs[0].with_measured(n_images=0)
     with pytest.raises(NotMeasuredError, match="not evaluated yet"):
         depth.likelihood({"depth-1": run}, "depth-1")

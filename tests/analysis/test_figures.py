@@ -96,10 +96,10 @@ def test_heat_map_sorts_units_within_their_layer(depth_study: Study) -> None:
 
 def test_resampling_grid_keeps_images_in_place(depth_study: Study) -> None:
     run = depth_study.deepest["bottom-up"]
-    assert run.images is not None
+    assert run.pictures is not None
     blocks = resampling.columns(run)
     assert [title for title, _ in blocks] == ["x", "mean", *(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
-    np.testing.assert_array_equal(blocks[3][1][4, 2], run.images["resample/z2"][4, 2])
+    np.testing.assert_array_equal(blocks[3][1][4, 2], run.pictures.resampled["z2"][4, 2])
 
 
 @pytest.mark.parametrize("exhibit", LAYERS, ids=lambda exhibit: exhibit.name)

@@ -158,10 +158,12 @@ def test_reliability_in_words(run: Run) -> None:
     assert "above 0.34 for 25 % after annealing" in text and "above 0.50 for" in text
     assert "; 1 of 4 annealed bounds carry a warning" in text
     assert "8 of 12 estimated layer gaps are trusted" in text and "nats apart" in text
-    assert gap_reliability([dataclasses.replace(loaded(run), annealed=None, gap=None)]) == ""
+    assert gap_reliability([loaded(run).with_measured(annealed=None, gap=None)]) == ""
     annealed = loaded(run).annealed
     assert annealed is not None
-    few = dataclasses.replace(loaded(run), annealed=dataclasses.replace(annealed, n_chains=8), gap=None)
+    few = loaded(run).with_measured(
+        annealed=dataclasses.replace(annealed, settings={**annealed.settings, "n_chains": 8}), gap=None
+    )
     text = gap_reliability([few])
     assert "8 weights are too few to judge the bounds by k-hat (25 are needed)" in text and "k-hat is above" not in text
 

@@ -182,7 +182,7 @@ def test_few_images_in_few_greys_are_kept_of_what_is_drawn(made: tuple[Path, Pat
     for run, before in zip(others, load_runs(made[0])[1:], strict=True):
         for key, values in run.files["images"].items():
             assert key == "image_shape" or (len(values) == 3 and len(np.unique(values)) <= 17)
-        x, whole = run.files["images"]["resample/z1"], before.images["resample/z1"]  # type: ignore[index]
+        x, whole = run.files["images"]["resample/z1"], before.pictures.resampled["z1"]  # type: ignore[union-attr]
         np.testing.assert_allclose(x, np.clip(whole[:3, :3], 0, 1), atol=1 / 32 + 1e-3)
 
 

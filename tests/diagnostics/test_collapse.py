@@ -8,17 +8,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from hvae.analysis.activity import cause
+from hvae.diagnosis.activity import cause
 from hvae.diagnostics.collapse import UnitActivity, activity, share_interval
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
 from hvae.families import DiagonalGaussian
-from hvae.lab.config import EvaluationConfig
-from hvae.lab.evaluation import gap
-from hvae.lab.evaluation.budget import Budget
-from hvae.lab.evaluation.replica import Replica
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.target import from_encoder
+from hvae.measuring import Budget, Replica
+from hvae.measuring.gap import measure_activity
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import FloatArray
@@ -275,24 +273,24 @@ def test_a_unit_that_never_moves_has_share_zero() -> None:
 def replica(n_chains: int) -> Replica:
     model = stack([link([[0.7, 0.3]], 0.2), STUCK], DOWN_USED)
     budget = dataclasses.replace(Budget(), temperatures=15, chains=n_chains, leapfrog=2)
-    return Replica(model, data(model, 60), EvaluationConfig(), budget, lambda: None)
+    return Replica(model, data(model, 60), budget)
 
 
 def test_doubted_chains_leave_the_reading_open() -> None:
     """16 chains have no effective 10 for each half: nothing of p(z|x) is said; 64 have, and say it."""
-    sure, doubted = gap._activity(replica(64)), gap._activity(replica(16))
-    assert sure["posterior_warning"] == ""
-    said = str(doubted["posterior_warning"])
+    (silent, sure), (warned, doubted) = measure_activity(replica(64)), measure_activity(replica(16))
+    assert silent["posterior_warning"] == ""
+    said = warned["posterior_warning"]
     assert "the chains of 60 of 60 images have an effective sample size of 20 or less" in said
     for name, word in (("z1", IN_USE), ("z2", ENCODER_COLLAPSE)):
         before, after = (
-            cause(found[f"posterior_share/{name}"], found[f"encoder_share/{name}"]) for found in (sure, doubted)
+            cause(found[name]["posterior_share"], found[name]["encoder_share"]) for found in (sure, doubted)
         )
         assert (before, after) == (word, UNDECIDED)
-        low, middle, high = doubted[f"posterior_share/{name}"][0]
+        low, middle, high = doubted[name]["posterior_share"][0]
         assert (low, high) == (0, 1) and 0.2 < middle < 1
-        assert sure[f"posterior_active/{name}"] == 1 and np.isnan(doubted[f"posterior_active/{name}"])
-        np.testing.assert_array_equal(doubted[f"encoder_active/{name}"], sure[f"encoder_active/{name}"])
+        assert sure[name]["posterior_active"] == 1 and np.isnan(doubted[name]["posterior_active"])
+        assert doubted[name]["encoder_active"] == sure[name]["encoder_active"]
 
 
 def test_what_cannot_be_twinned_is_refused() -> None:

@@ -7,13 +7,12 @@ import pytest
 
 from hvae.diagnostics.verdict import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, UNREAD, verdict
 from hvae.evidence import HVAE
-from hvae.lab.config import EvaluationConfig
-from hvae.lab.evaluation import layer_diagnostics
+from hvae.measuring import Sizes, measure_layers
 from hvae.network import BeliefNetwork
 from hvae.posterior import NetworkPosterior
 from tests.diagnostics.chains import Stack, images, link, root
 
-CONFIG = EvaluationConfig(max_paths=256, n_bootstrap=100)
+SIZES = Sizes(max_paths=256, n_bootstrap=100)
 READING = [root(1.0), link(1, 0.3), link(1, 0.1)]
 """a decoder that reads both layers"""
 
@@ -21,10 +20,10 @@ X_AND_NOISE = [link([[1], [0]], [0.01, 1]), link([[0, 1]], 0.3)]
 """an encoder whose z1 = (x, noise), and whose z2 reads the noise only"""
 
 
-def verdicts(model: HVAE, *, n: int = 128, width: int = 1, config: EvaluationConfig = CONFIG) -> dict[str, list[str]]:
+def verdicts(model: HVAE, *, n: int = 128, width: int = 1, sizes: Sizes = SIZES) -> dict[str, list[str]]:
     """Layer -> verdicts at epsilon 0.03, 0.1, 0.3."""
-    found = layer_diagnostics(model, images(n, width=width), config)
-    return {name: found[f"verdict/{name}"].tolist() for name in model.latents}
+    found = measure_layers(model, images(n, width=width), sizes)
+    return {layer.name: layer.verdict[0].tolist() for layer in found}
 
 
 @pytest.mark.parametrize(
@@ -60,33 +59,31 @@ def test_a_layer_at_the_threshold_is_undecided_and_moves_with_epsilon() -> None:
 
 def test_too_few_paths_leave_noise_undecided() -> None:
     stack = Stack(X_AND_NOISE, [root(1), link([[1], [1]], 1), link([[1, 1]], 1)])
-    assert verdicts(stack.bottom_up(), config=EvaluationConfig(max_paths=4, n_bootstrap=100))["z2"][1] == UNDECIDED
+    assert verdicts(stack.bottom_up(), sizes=Sizes(max_paths=4, n_bootstrap=100))["z2"][1] == UNDECIDED
 
 
 def test_a_dead_lower_ladder_layer_has_collapsed() -> None:
     """z1 follows its prior p(z1 | z2): it moves with x, but adds nothing to what z2 says."""
     stack = Stack([link(3, math.exp(19)), link(1, 0.1)], READING)
-    found = layer_diagnostics(stack.ladder(), images(128), CONFIG)
-    assert found["verdict/z1"].tolist() == [CONSTANT] * 3  # p(z1 | z2) is no N(0, I)
-    assert found["verdict/z2"].tolist() == [ACTIVE] * 3
-    assert found["kl_prior_nats/z1"][2] < 1e-6
+    z1, z2 = measure_layers(stack.ladder(), images(128), SIZES)
+    assert z1.verdict[0].tolist() == [CONSTANT] * 3  # p(z1 | z2) is no N(0, I)
+    assert z2.verdict[0].tolist() == [ACTIVE] * 3
+    assert z1.interval("kl_prior_nats")[0, 2] < 1e-6
 
 
 def test_prior_mismatch_only_is_a_collapse_to_a_constant() -> None:
     """q(z1 | z2) ignores x and disagrees with p(z1 | z2): a rate of nats, information none."""
     q = BeliefNetwork([link(1, 0.1).conditional("z2", ["x"]), link(1, 0.05, 1).conditional("z1", ["z2"])])
-    found = layer_diagnostics(
-        HVAE(Stack([link(1, 1)] * 2, READING).decoder(), NetworkPosterior(q)), images(128), CONFIG
-    )
-    assert found["verdict/z1"].tolist() == [CONSTANT] * 3
-    assert found["kl_prior_nats/z1"][0] > 1 and found["rate_nats/z1"][0] > 1
+    z1, _ = measure_layers(HVAE(Stack([link(1, 1)] * 2, READING).decoder(), NetworkPosterior(q)), images(128), SIZES)
+    assert z1.verdict[0].tolist() == [CONSTANT] * 3
+    assert z1.interval("kl_prior_nats")[0, 0] > 1 and z1.interval("rate_nats")[0, 0] > 1
 
 
 def test_upper_layers_that_know_every_image_leave_the_lower_one_undecided() -> None:
     q = BeliefNetwork([link(1000, 0.01).conditional("z2", ["x"]), link(1, 0.1).conditional("z1", ["x"])])
-    found = layer_diagnostics(HVAE(Stack([link(1, 1)] * 2, READING).decoder(), NetworkPosterior(q)), images(64), CONFIG)
-    assert found["parent_information_nats/z1"][0] < 0.1
-    assert found["verdict/z1"][1] == UNDECIDED
+    z1, _ = measure_layers(HVAE(Stack([link(1, 1)] * 2, READING).decoder(), NetworkPosterior(q)), images(64), SIZES)
+    assert z1.interval("parent_information_nats")[0, 0] < 0.1
+    assert z1.verdict[0, 1] == UNDECIDED
 
 
 def test_noise_only_needs_a_layer_that_surely_carries_something() -> None:

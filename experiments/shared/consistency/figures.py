@@ -97,7 +97,7 @@ def _has_images(run: LoadedRun) -> bool:
 
 
 def _shape(run: LoadedRun) -> tuple[int, ...]:
-    return tuple(int(side) for side in np.atleast_1d((run.images or {}).get("image_shape", ())))
+    return () if run.pictures is None else tuple(int(side) for side in np.atleast_1d(run.pictures.shape))
 
 
 def _short(run: LoadedRun, panel: str) -> str:

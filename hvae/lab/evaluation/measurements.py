@@ -1,31 +1,26 @@
 """What is measured of a run on request: annealed bounds, exact answers, the gap and its causes, gradients."""
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from hvae.data import Dataset
+from hvae.diagnosis.arrays import further_arrays
+from hvae.diagnosis.record import Setting
 from hvae.errors import ConfigError
-from hvae.lab.evaluation.annealed import annealed_arrays
-from hvae.lab.evaluation.budget import Budget, settings
-from hvae.lab.evaluation.exact import exact_arrays
-from hvae.lab.evaluation.gap import gap_arrays
-from hvae.lab.evaluation.gradients import gradient_arrays
-from hvae.lab.evaluation.replica import Replica
-from hvae.lab.evaluation.replicas import Arrays, Replicas, stack
+from hvae.evidence import HVAE
+from hvae.lab.assembly import build_objective, relax
+from hvae.lab.config import ObjectiveConfig
+from hvae.lab.evaluation.budget import Budget
+from hvae.lab.evaluation.replicas import Replicas
 from hvae.lab.runs.run import Run
+from hvae.measuring import further
+from hvae.measuring.replica import settings
+from hvae.objectives import Objective
 from hvae.vocabulary import FAILED
-
-Measure = Callable[[Replica], Arrays]
-MEASURES: Mapping[str, Measure] = {
-    "annealed": annealed_arrays,
-    "exact": exact_arrays,
-    "gap": gap_arrays,
-    "gradients": gradient_arrays,
-}
 
 
 def missing(run: Run, words: Sequence[str], budget: Budget, step: int) -> list[str]:
@@ -44,7 +39,7 @@ def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
     return all(name in arrays and np.array_equal(arrays[name], value) for name, value in wanted.items())
 
 
-def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, int | tuple[int, ...]]:
+def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, Setting]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
     common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
@@ -58,50 +53,32 @@ def measure_further(
 
     A replica refuses by a ValueError of one sentence. It has NaN, and the sentence is in `refused [R]`.
     """
-    trained = Replicas.of(run, data, device)
-    x, config = trained.test[: budget.images], run.config.evaluation
+    replicas = Replicas.of(run, data, device)
+    config, step = run.config.evaluation, replicas.trained.step
+    last = max(step - 1, 0)
+    stage = run.config.stage_at(last)
+
+    def as_trained(model: HVAE) -> tuple[HVAE, Objective]:
+        return _as_trained(model, stage.objective)
+
     refusals = []
-    with tqdm(
-        total=len(words) * len(trained.models), desc=f"{run.label} measured", disable=None if progress else True
-    ) as bar:
-        step = trained.trained.step
-        last = max(step - 1, 0)
-        stage = run.config.stage_at(last)
-        replicas = [
-            Replica(model, x, config, budget, _Ticks(bar), stage.objective, last - stage.from_step)
-            for model in trained.models
-        ]
-        for word in words:
-            each: list[Arrays | None] = []
-            refused = []
-            for replica, good in zip(replicas, trained.alive, strict=True):
-                arrays, reason = _measured(MEASURES[word], replica) if good else (None, FAILED)
-                each.append(arrays)
-                refused.append(reason)
-                bar.update()
-            measured = [arrays for arrays in each if arrays is not None]
-            if not measured:
-                if set(refused) == {FAILED}:
-                    refused = ["Every replica failed in training, so there is nothing to measure."] * len(refused)
-                refusals.append(
-                    f"{run.label} has no {word} numbers: {next(text for text in refused if text != FAILED)}"
-                )
-            texts = [FAILED if text == FAILED else "" for text in refused]
-            stacked = stack(each, measured[0], texts) if measured else {}
-            depends_on = _settings(run, word, budget, len(trained.test), step)
-            stacked |= {name: np.array(value) for name, value in depends_on.items()}
-            run.save_arrays(word, stacked | {"refused": np.array(refused)})
+    total = len(words) * len(replicas.models)
+    with tqdm(total=total, desc=f"{run.label} measured", disable=None if progress else True) as bar:
+        for word, record in further(
+            words, replicas.living, replicas.test, budget, replicas.models[0].latents,
+            n_bootstrap=config.n_bootstrap, seed=config.seed, step=step,
+            as_trained=as_trained, step_of_objective=last - stage.from_step, tick=_Ticks(bar), done=bar.update,
+        ):  # fmt: skip
+            if all(text or not good for text, good in zip(record.refused, replicas.alive, strict=True)):
+                refusals.append(f"{run.label} has no {word} numbers: {next(filter(None, record.refused))}")
+            run.save_arrays(word, further_arrays(record, replicas.alive))
     return refusals
 
 
-def _measured(measure: Measure, replica: Replica) -> tuple[Arrays | None, str]:
-    """The arrays and no reason, or none and the reason."""
-    try:
-        return measure(replica), ""
-    except torch.linalg.LinAlgError as failure:  # type: ignore[attr-defined]
-        return None, f"A matrix of the stack is singular in floating point ({' '.join(str(failure).split())})."
-    except ValueError as refusal:
-        return None, " ".join(str(refusal).split())
+def _as_trained(model: HVAE, config: ObjectiveConfig) -> tuple[HVAE, Objective]:
+    """A copy in training mode, which draws discrete layers as in training, and its objective."""
+    relaxed = relax(copy.deepcopy(model), config).train()
+    return relaxed, build_objective(config, relaxed.latents)
 
 
 class _Ticks:

@@ -44,15 +44,14 @@ class Replicas:
         return self.trained.models
 
     @property
+    def living(self) -> list[HVAE | None]:
+        """None in place of a replica that became non-finite."""
+        return [model if good else None for model, good in zip(self.models, self.alive, strict=True)]
+
+    @property
     def alive(self) -> list[bool]:
         """Which replicas were finite so far."""
         return self.trained.alive
-
-
-def array(values: Tensor) -> NDArray[Any]:
-    """On the CPU, without a gradient."""
-    found: NDArray[Any] = values.detach().cpu().numpy()
-    return found
 
 
 def stack(found: Sequence[Arrays | None], template: Arrays, words: Sequence[str] = ()) -> Arrays:

@@ -10,14 +10,15 @@ import torch
 
 from hvae import rng
 from hvae.data import Dataset, load
+from hvae.diagnosis.gap import Exact
+from hvae.diagnosis.record import of_one
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.gap import split_gap
 from hvae.diagnostics.marginals import Marginal, Sampling
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.errors import ConfigError
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
-from hvae.lab.evaluation import MEASUREMENTS, Budget, measure_further, measurements, missing, read_words, replicas
-from hvae.lab.evaluation.budget import annealing, settings
+from hvae.lab.evaluation import MEASUREMENTS, Budget, measure_further, missing, read_words, replicas
 from hvae.lab.options import parse
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import Trained, load_trained, train
@@ -26,6 +27,9 @@ from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.likelihood.sandwich import sandwich
 from hvae.likelihood.target import from_encoder
+from hvae.measuring import Replica, on_request
+from hvae.measuring.exact import measure_exact
+from hvae.measuring.replica import annealing, settings
 from hvae.vocabulary import FAILED
 
 BUDGET = Budget(images=12, temperatures=20, chains=30, leapfrog=2, draws=2, samples=400)
@@ -301,11 +305,10 @@ def test_a_reference_for_the_decoder_alone_answers_half(tmp_path: Path) -> None:
     model = trained_run.models[0]
     encoder = model.posterior.network["z1"]  # type: ignore[attr-defined]
     encoder.net = torch.nn.Sequential(encoder.net, torch.nn.Tanh())
-    replica = measurements.Replica(model, images(run, data), EVALUATION, BUDGET, lambda: None)
-    found = measurements.MEASURES["exact"](replica)
-    np.testing.assert_allclose(found["log_px_datum_nats"], dense_log_px(run, data, 0), atol=1e-10)
-    assert str(found["gaps_refused"]) and np.isnan(found["total_gap_nats"]).all()
-    assert np.isnan(found["layer_gap_nats/z1"]).all()
+    found = measure_exact(Replica(model, images(run, data), BUDGET, n_bootstrap=50, seed=4))
+    np.testing.assert_allclose(found.log_px_datum_nats[0], dense_log_px(run, data, 0), atol=1e-10)
+    assert found.gaps_refused[0] and np.isnan(found.total_gap_nats).all()
+    assert np.isnan(found.layer_gap_nats["z1"]).all()
 
 
 @pytest.mark.parametrize("alive", [[True, False], [False, False]], ids=["one dead", "all dead"])
@@ -336,18 +339,23 @@ def test_one_replica_may_refuse(linear: tuple[Run, Dataset], monkeypatch: pytest
     run, data = trained(tmp_path, LINEAR)
     seen: list[object] = []
 
-    def second_refuses(replica: measurements.Replica) -> Arrays:
+    def second_refuses(replica: Replica) -> Exact:
         seen.append(replica.model)
         if len(seen) == 2:
             raise ValueError("the second\nhas no number.")
-        return {"log_px_nats": np.array([1.0, 2.0, 3.0]), "good": np.array(True), "said": np.array("words")}
+        interval = np.array([1.0, 2.0, 3.0])
+        return of_one(
+            Exact, settings={}, reference="mine", log_px_nats=interval, log_px_datum_nats=np.ones(12),
+            elbo_nats=interval, total_gap_nats=interval, layer_gap_nats={"z1": interval}, rate_exact_nats={},
+            error=0.0, gaps_refused="words", refused="",
+        )  # fmt: skip
 
-    monkeypatch.setattr(measurements, "MEASURES", {"exact": second_refuses})
+    monkeypatch.setattr(on_request, "MEASURES", {"exact": second_refuses})
     assert measure_further(run, data, ["exact"], BUDGET, progress=False) == []
     found = run.load_arrays("exact")
     assert found["refused"].tolist() == ["", "the second has no number."]
     assert found["log_px_nats"][0].tolist() == [1, 2, 3] and np.isnan(found["log_px_nats"][1]).all()
-    assert found["good"].tolist() == [True, False] and found["said"].tolist() == ["words", ""]
+    assert np.isnan(found["layer_gap_nats/z1"][1]).all() and found["gaps_refused"].tolist() == ["words", ""]
     assert missing(run, ["exact"], BUDGET, 20) == ["exact"]
 
 

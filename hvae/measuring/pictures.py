@@ -7,26 +7,33 @@ import torch
 from torch import Tensor
 
 from hvae import rng
+from hvae.diagnosis.likelihood import Pictures
+from hvae.diagnosis.record import Array
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE
-from hvae.lab.evaluation.replicas import Arrays, array
 
 
 @torch.no_grad()
-def image_arrays(model: HVAE, x: Tensor, image_shape: Sequence[int], seed: int, n_samples: int = 8) -> Arrays:
+def draw_pictures(model: HVAE, x: Tensor, shape: Sequence[int], seed: int, n_samples: int = 8) -> Pictures:
     """Means of x: reconstructions, samples, and resamplings that keep z_{>=l} from q(z|x) and draw the layers below."""
     sampler = Sampler(model, x, seed)
     specs = model.decoder.noise_specs()
     evidence = sampler.evidence(1, "images")
     drawn = rng.noise(specs, 1, 6 * n_samples, seed=seed, purpose="samples", device=str(x.device))
-    found = {
-        "image_shape": np.array(image_shape),
-        "x": array(x),
-        "reconstruction": array(evidence.p["x"].mean[0]),
-        "samples": array(model.decoder.walk({}, drawn)["x"].mean[0]),
-    }
+    resampled = {}
     for position, name in enumerate(evidence.latents):
         kept = {above: evidence.q[above].value.expand(n_samples, len(x), -1) for above in evidence.latents[position:]}
         fresh = rng.noise(specs, n_samples, len(x), seed=seed, purpose=f"resample {name}", device=str(x.device))
-        found[f"resample/{name}"] = array(model.decoder.walk(kept, fresh)["x"].mean.transpose(0, 1))
+        resampled[name] = _array(model.decoder.walk(kept, fresh)["x"].mean.transpose(0, 1))
+    return Pictures(
+        shape=np.array(shape),
+        x=_array(x),
+        reconstruction=_array(evidence.p["x"].mean[0]),
+        samples=_array(model.decoder.walk({}, drawn)["x"].mean[0]),
+        resampled=resampled,
+    )
+
+
+def _array(values: Tensor) -> Array:
+    found: Array = values.detach().cpu().numpy()
     return found

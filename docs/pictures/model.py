@@ -1,0 +1,61 @@
+"""The picture of p, q and what is measured: `python docs/pictures/model.py` writes model.svg beside this file."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "hvae"  # the same file each time
+import matplotlib.pyplot as plt
+from matplotlib.patches import Circle, FancyArrowPatch
+
+P, Q, GREY = "#1b4f8a", "#b3541e", "#555555"
+HEIGHTS = {"z3": 3.0, "z2": 2.0, "z1": 1.0, "x": 0.0}
+
+
+def node(axes: plt.Axes, x: float, name: str, colour: str) -> None:
+    observed = name == "x"
+    axes.add_patch(
+        Circle((x, HEIGHTS[name]), 0.24, facecolor="#dddddd" if observed else "white", edgecolor=colour, lw=1.6)
+    )
+    label = f"${name[0]}_{name[1]}$" if len(name) > 1 else "$x$"
+    axes.text(x, HEIGHTS[name], label, ha="center", va="center", fontsize=12)
+
+
+def arrow(axes: plt.Axes, start: tuple[float, float], end: tuple[float, float], colour: str, style: str = "-") -> None:
+    axes.add_patch(
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color=colour, lw=1.6, linestyle=style,
+                        shrinkA=11, shrinkB=11)
+    )  # fmt: skip
+
+
+def main() -> None:
+    figure, axes = plt.subplots(figsize=(7.4, 3.4))
+    left, right = 0.6, 2.4
+    names = list(HEIGHTS)
+    for name in names:
+        node(axes, left, name, P)
+        node(axes, right, name, Q)
+    for above, below in zip(names, names[1:], strict=False):
+        arrow(axes, (left, HEIGHTS[above]), (left, HEIGHTS[below]), P)
+        arrow(axes, (right, HEIGHTS[below]), (right, HEIGHTS[above]), Q)
+    axes.text(left, 3.55, "decoder $p$", ha="center", color=P, fontsize=11)
+    axes.text(right, 3.55, "encoder $q$", ha="center", color=Q, fontsize=11)
+    said = {
+        3.0: "rate:  what the layer costs in the bound",
+        2.35: "J, I:  what q's layer says, of all it sees and of $x$",
+        1.7: "U:  how far p's next layer moves with it",
+        1.05: "knock-out:  nats lost without it, in q and in p",
+        0.4: "gap:  what q's layer misses of p's posterior",
+        -0.25: "log p(x):  from below, from above, exact",
+    }
+    axes.text(3.3, 3.55, "measured for each layer, seed and image", color=GREY, fontsize=11)
+    for height, text in said.items():
+        axes.text(3.3, height, text, va="center", fontsize=11)
+    axes.set(xlim=(0, 8.2), ylim=(-0.5, 3.9), aspect="equal")
+    axes.axis("off")
+    figure.savefig(Path(__file__).parent / "model.svg", bbox_inches="tight", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""How much is measured: fixed numbers, recorded beside what was measured with them."""
+
+from dataclasses import dataclass, fields
+
+from hvae.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images, paths and samples; what a number depends on beside the model and the images.
+
+    Raises `ConfigError` for less than 2 of what needs a spread.
+
+    >>> Sizes(n_images=128).n_paths
+    32
+    """
+
+    n_images: int = 512
+    """images of the information measures, which cannot exceed log(n_images) nats"""
+    max_paths: int = 1024
+    """largest number M of paths per image in the nested information bounds"""
+    n_mixture: int = 8
+    """a top-down mixture has at most this many times n images"""
+    n_paths: int = 32
+    """draws per image of rates and units"""
+    n_paths_use: int = 32
+    """draws per image of the use U"""
+    n_paths_knockout: int = 32
+    """draws per image of the knock-outs; K of their two bounds"""
+    epsilon_nats: float = 0.1
+    """threshold of the verdict in nats"""
+    n_likelihood: int = 500
+    """images of the likelihood curve"""
+    n_samples: int = 1000
+    """K, importance samples per image of that curve"""
+    n_likelihood_deep: int = 0
+    """images of a deeper curve; 0 leaves it out"""
+    n_samples_deep: int = 5000
+    """K of the deeper curve"""
+    n_bootstrap: int = 2000
+    """bootstrap resamples of the images behind every interval"""
+    n_pictures: int = 10
+    """images that are drawn"""
+    seed: int = 0
+    """of all draws"""
+
+    def __post_init__(self) -> None:
+        for knob in fields(self):
+            value, least = getattr(self, knob.name), _LEAST.get(knob.name, 2)
+            if not value >= least:
+                raise ConfigError(f"{knob.name} is {value}; give at least {least}.")
+        if not 0 < self.epsilon_nats < float("inf"):
+            raise ConfigError(f"epsilon_nats is {self.epsilon_nats}; give more than 0 nats.")
+
+
+_LEAST = {
+    "n_mixture": 1, "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
+    "epsilon_nats": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is spent on what is measured beyond that: annealed bounds, exact answers, the gap, gradients.
+
+    Raises `ConfigError` for too little.
+
+    >>> Budget(images=12).chains
+    64
+    """
+
+    images: int = 100
+    """test images; as many are simulated"""
+    temperatures: int = 100
+    """steps of annealing"""
+    chains: int = 64
+    """annealed chains per image; from about 500 on they also serve the layer gaps"""
+    leapfrog: int = 4
+    """gradients per move of a chain"""
+    draws: int = 4
+    """paths of q per image, for the layer gaps"""
+    samples: int = 1000
+    """K, importance samples per image, for L_K and for each proposal of the layer gaps"""
+    gradients: tuple[int, ...] = ()
+    """numbers of samples K, as in 1,2,5,20; for each K, the signal-to-noise ratio of every layer's gradient"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), LEAST.get(field.name, 1)
+            if any(number < least for number in (value if isinstance(value, tuple) else (value,))):
+                raise ConfigError(f"The budget's --{field.name} is {value}; give at least {least}.")
+
+
+LEAST = {"images": 2, "draws": 2}
+"""the least of those of which one shows no spread"""

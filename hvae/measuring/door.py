@@ -1,0 +1,207 @@
+"""`diagnose`: hand in what was trained, get the verdict.
+
+The model is looked at and checked at the door (`hvae.foreign`), measured as the house's own stacks are
+(`hvae.measuring.measure`), and looked at once more, for a drift.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hvae import rng
+from hvae.diagnosis.diagnosis import Diagnosis
+from hvae.diagnosis.measured import Doubt
+from hvae.diagnosis.sizes import Budget, Sizes
+from hvae.errors import ConfigError
+from hvae.evidence import HVAE
+from hvae.foreign.checks import check
+from hvae.foreign.data import tensors_of
+from hvae.foreign.evaluating import evaluating
+from hvae.foreign.intake import MOST, Data
+from hvae.foreign.model import Model
+from hvae.foreign.stack import ROWS, Stack
+from hvae.measuring.whole import measure
+
+Level = Literal["quick", "usual", "thorough"]
+
+LEVELS: Mapping[str, Sizes] = {
+    "quick": Sizes(
+        n_images=128, max_paths=64, n_mixture=1, n_paths=16, n_paths_use=8, n_paths_knockout=4,
+        n_likelihood=128, n_samples=100, n_pictures=0,
+    ),
+    "usual": Sizes(
+        n_images=512, max_paths=256, n_mixture=2, n_paths=32, n_paths_use=8, n_paths_knockout=8,
+        n_likelihood=512, n_samples=100, n_pictures=0,
+    ),
+    "thorough": Sizes(n_pictures=0),
+}  # fmt: skip
+"""how much is measured, by name"""
+BYTES = 2**28
+"""what codes and values of one call may take"""
+FEWEST_ROWS = 64
+
+
+def diagnose(
+    model: Model | HVAE | Sequence[Model | HVAE],
+    x: Any,
+    context: Any = None,
+    *,
+    own_elbo: Callable[..., Tensor] | None = None,
+    parents: Mapping[str, Sequence[str]] | None = None,
+    sizes: Sizes | Level | None = None,
+    budget_seconds: float | None = None,
+    further: Sequence[str] = (),
+    budget: Budget | None = None,
+    label: str = "",
+    seed: int = 0,
+    max_rows: int | None = None,
+    progress: bool = True,
+) -> Diagnosis:
+    """Which layers of a model have collapsed, how sure that is, and its likelihood, on data ``x``.
+
+    ``model`` is a `Model`, an `HVAE`, or several of one architecture: replicas, side by side. ``x [n, ...]`` is a
+    tensor, an array, a dict of them by observed variable, a data set, a loader or an AnnData. With a ``context`` (labels,
+    covariates; a tensor or a tree of them) every information and every swap is conditional on it.
+
+    ``own_elbo(x)``, or ``own_elbo(x, context)``, is the model's own ELBO ``[n]`` in nats: it is compared, datum by
+    datum. ``parents`` narrow what each variable depends on. ``sizes`` say how much is measured, "quick", "usual" or
+    "thorough", or a `Sizes`; ``budget_seconds`` takes the largest of these that fits. ``further`` names what else is
+    measured: "annealed", "gap", "exact". ``max_rows`` bounds the rows of one call of the model's functions.
+
+    Raises `ConfigError`, with the remedy, for a model that the checks at the door refuse; nothing is measured then.
+
+    >>> import hvae
+    >>> from torch import nn
+    >>> from torch.distributions import Bernoulli, Normal
+    >>> encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
+    >>> def infer(visit):
+    ...     mean, log_scale = visit.code.chunk(2, dim=-1)
+    ...     visit("z", Normal(mean, log_scale.exp()))
+    >>> def generate(visit):
+    ...     z = visit("z", Normal(torch.zeros(2), 1.0))
+    ...     visit("x", Bernoulli(logits=decoder(z)))
+    >>> found = hvae.diagnose(hvae.Model(infer, generate, encode=encoder), torch.ones(30, 6), progress=False)
+    >>> list(found.verdicts), found.source
+    (['z'], 'measured from outside')
+    """
+    models = [model] if isinstance(model, Model | HVAE) else list(model)
+    _refuse_others(models)
+    if isinstance(sizes, str) and sizes not in LEVELS:
+        raise ConfigError(f"sizes is {sizes!r}; give one of {', '.join(LEVELS)}, or a hvae.Sizes.")
+    most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
+    data = Data.of(x, context, most=min(MOST, most), seed=seed, like=_dtype(models))
+    with ExitStack() as stack, torch.no_grad():
+        for each in models:
+            stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
+        opened = [_opened(each, data, max_rows) for each in models]
+        checked = [
+            check(each, own_elbo=own_elbo if place == 0 else None, parents=parents) if isinstance(each, Stack) else None
+            for place, each in enumerate(opened)
+        ]
+        notes = [Doubt(note, "x") for note in data.notes]
+        numbers = opened[0].numbers if isinstance(opened[0], Stack) else data.observed["x"]
+        chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
+        with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
+            found = measure(
+                opened, numbers, chosen, yardstick=data.name, order=_order(opened[0]), label=label, words=further,
+                budget=budget, tick=bar.update,
+            )  # fmt: skip
+    for place, each in enumerate(checked):
+        said = () if each is None else (*each.findings, *each.drift())
+        seed_of = place if len(models) > 1 else None
+        notes += [Doubt(finding.sentence, finding.variable or "the door", seed_of) for finding in said]
+    return replace(found, notes=tuple(notes))
+
+
+def _nothing(visit: object) -> None:
+    """Stands for functions that are not called."""
+
+
+def _refuse_others(models: Sequence[object]) -> None:
+    if not models:
+        raise ConfigError("there is no model to diagnose; give a hvae.Model, or a list of replicas.")
+    for each in models:
+        if not isinstance(each, Model | HVAE):
+            raise ConfigError(
+                f"diagnose was given a {type(each).__name__}; make a hvae.Model(infer, generate, encode=…) of it, two "
+                "functions that visit its variables."
+            )
+    if len({isinstance(each, Model) for each in models}) > 1:
+        raise ConfigError("the replicas are of two sorts, hvae.Model and hvae.HVAE; give models of one architecture.")
+
+
+def _dtype(models: Sequence[Model | HVAE]) -> torch.dtype:
+    """Of the parameters; torch's default without a module."""
+    modules: list[nn.Module | None] = [each.module if isinstance(each, Model) else each for each in models]
+    for module in modules:
+        for weight in module.parameters() if module is not None else ():
+            if weight.is_floating_point():
+                return weight.dtype
+    return torch.get_default_dtype()
+
+
+def _opened(model: Model | HVAE, data: Data, max_rows: int | None) -> HVAE:
+    if isinstance(model, HVAE):
+        x = data.observed.get("x")
+        if x is None or data.context is not None or x.ndim != 2:
+            raise ConfigError("a hvae.HVAE is measured on one x of shape [n, D], without a context; use a hvae.Model.")
+        return model
+    opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS)
+    if max_rows is None:
+        opened.functions.most = opened.functions.shelf.rows = _rows(opened)
+    return opened
+
+
+def _rows(stack: Stack) -> int:
+    """Rows a call, so that codes and values of one call fit into `BYTES`."""
+    signature, shelf = stack.functions.signature, stack.functions.shelf
+    some = torch.arange(min(2, shelf.first), device=shelf.device)  # batch norm in training mode refuses one
+    trees = [shelf.encoded_now(some), shelf.x(some), shelf.context(some)]
+    size = sum(tensor.numel() * tensor.element_size() for tree in trees for tensor in tensors_of(tree)) // len(some)
+    size += sum(12 * kind.width for kind in (*signature.q_kinds.values(), *signature.p_kinds.values()))
+    return max(FEWEST_ROWS, min(ROWS, BYTES // max(1, size)))
+
+
+def _most(sizes: Sizes) -> int:
+    return max(sizes.n_images * sizes.n_mixture, sizes.n_likelihood, sizes.n_likelihood_deep)
+
+
+def _chosen(sizes: Sizes | Level | None, seconds: float | None, model: HVAE, x: Tensor, seed: int) -> Sizes:
+    """The sizes that were asked for; with seconds to keep to, the largest that fits, judged by ELBOs of 64 data."""
+    if isinstance(sizes, Sizes):
+        return replace(sizes, seed=seed)
+    if seconds is None:
+        return replace(LEVELS[sizes or "usual"], seed=seed)
+    if not seconds > 0:
+        raise ConfigError(f"budget_seconds is {seconds:g}; give more than 0.")
+    some = x[:64]
+    drawn = rng.noise(
+        model.noise_specs(), 2, len(some), seed=seed, purpose="trial", device=str(x.device), dtype=x.dtype
+    )
+    model(some.unsqueeze(0), drawn)  # the first call warms up
+    started = time.monotonic()
+    model(some.unsqueeze(0), drawn)
+    per_row = (time.monotonic() - started) / (2 * 2 * len(some))
+    fitting = [level for level in LEVELS.values() if rows_of_a_diagnosis(level, model, len(x)) * per_row <= seconds]
+    return replace(max(fitting, key=_most) if fitting else LEVELS["quick"], seed=seed)
+
+
+def rows_of_a_diagnosis(sizes: Sizes, model: HVAE, n: int) -> int:
+    """About how many rows of a model's functions a diagnosis asks for; a row of p and one of q count each."""
+    layers, images = len(model.latents), min(n, sizes.n_images)
+    pairs = sizes.max_paths if model.bottom_up else min(n, sizes.n_images * sizes.n_mixture)
+    a_datum = 2 * sizes.n_paths + (layers + 2) * sizes.n_paths_use + (3 * layers + 2) * sizes.n_paths_knockout
+    return images * (a_datum + 2 * pairs) + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
+
+
+def _order(model: HVAE) -> str:
+    if model.bottom_up:
+        return "bottom-up"
+    above_first = model.posterior.order == tuple(name for name in model.decoder.variables if name != "x")
+    return "top-down" if above_first else "its own order"
