@@ -41,15 +41,16 @@ _HOMES = {
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",
     "evidence": "HVAE Evidence",
+    "fitting": "fit",
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",
     "foreign": "Model Visit law masked pushed",
+    "diagnosis": "Diagnosis Sizes",
+    "measuring": "diagnose",
     "foreign.flat": "from_laws",
     "foreign.pyro": "from_pyro",
     "foreign.pythae": "from_pythae",
     "foreign.scvi": "from_scvi scvi_data",
-    "diagnosis": "Diagnosis Sizes",
-    "measuring": "diagnose",
     "likelihood": "Estimate anneal importance_sample log_likelihood_curve sandwich",
 }
 """room -> its names on the face"""

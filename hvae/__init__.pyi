@@ -15,6 +15,7 @@ from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
 from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.fitting import fit as fit
 from hvae.foreign import Model as Model
 from hvae.foreign import Visit as Visit
 from hvae.foreign import law as law
@@ -89,6 +90,7 @@ __all__ = [
     "__version__",
     "anneal",
     "diagnose",
+    "fit",
     "from_laws",
     "from_pyro",
     "from_pythae",

@@ -562,8 +562,11 @@ def test_a_step_of_training_follows_the_gradient_of_each_model_alone(order: Any,
         )
         for replica, seed in enumerate(configuration.training.seeds):
             model = build_hvae(configuration.model, data, seed=seed).train()
-            x, noise = batch(data.train, configuration, model, 0, dynamic=False, seeds=(seed,))
-            evidence = model(x[0], {name: value[0] for name, value in noise.items()})
+            x = batch(data.train, configuration, 0, dynamic=False)[replica]
+            noise = rng.noise(
+                model.noise_specs(), objective.n_samples, len(x), seed=seed, purpose="train", dtype=torch.float64
+            )
+            evidence = model(x.unsqueeze(0), noise)
             loss = build_objective(objective, model.latents)(evidence, 0)
             plain = build_objective(replace(objective, gradient="pathwise"), model.latents)(evidence, 0)
             assert abs(loss.item() - plain.item()) < 1e-12

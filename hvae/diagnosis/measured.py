@@ -94,7 +94,9 @@ class Measured(ABC):
     """the number of the rule from intervals to a verdict"""
     schema: int = SCHEMA
     notes: tuple[Doubt, ...] = ()
-    """what the checks at the door said, and what was left out of the data"""
+    """doubts from before the measurement: of the checks at the door, and what was left out of the data"""
+    checks: Texts = ()
+    """what the checks at the door found to be right"""
     label: str = ""
     source: str = OUTSIDE
     """where it comes from"""

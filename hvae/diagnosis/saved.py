@@ -83,8 +83,13 @@ class Saved:
 
     @property
     def notes(self) -> tuple[Doubt, ...]:
-        """What the checks said."""
+        """Doubts from before the measurement."""
         return tuple(Doubt(**note) for note in self.record.get("notes", ()))
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """What was found to be right."""
+        return tuple(map(str, self.record.get("checks", ())))
 
     @property
     def source(self) -> str:
@@ -124,6 +129,7 @@ def _record(diagnosis: Measured) -> dict[str, Any]:
         "seeds": list(diagnosis.seeds),
         "order": diagnosis.order,
         "notes": [asdict(note) for note in diagnosis.notes],
+        "checks": list(diagnosis.checks),
         "sizes": None if diagnosis.sizes is None else asdict(diagnosis.sizes),
         "provenance": {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -396,17 +396,6 @@ def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
     )  # fmt: skip
 
 
-def _scores(kind: Kind, landed: Landed) -> bool:
-    """Whether a distribution scores values that it did not draw; a flow without inverse is told by its own draws."""
-    if isinstance(landed.law, tuple):
-        return True
-    try:
-        kind.terms(landed.law, kind.shaped(landed.value))
-    except NotMeasuredError:
-        return False
-    return True
-
-
 def _prior_draws(
     model: Model, shelf: Shelf, found: Signature, name: str, values: dict[str, Tensor], numbers: Tensor
 ) -> Tensor:
@@ -419,6 +408,17 @@ def _prior_draws(
     except NotMeasuredError:
         return values[name]
     return kind.flat(drawn)
+
+
+def _scores(kind: Kind, landed: Landed) -> bool:
+    """Whether a distribution scores values that it did not draw; a flow without inverse is told by its own draws."""
+    if isinstance(landed.law, tuple):
+        return True
+    try:
+        kind.terms(landed.law, kind.shaped(landed.value))
+    except NotMeasuredError:
+        return False
+    return True
 
 
 def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:

@@ -66,8 +66,8 @@ def diagnose(
     """Which layers of a model have collapsed, how sure that is, and its likelihood, on data ``x``.
 
     ``model`` is a `Model`, an `HVAE`, or several of one architecture: replicas, side by side. ``x [n, ...]`` is a
-    tensor, an array, a dict of them by observed variable, a data set, a loader or an AnnData. With a ``context`` (labels,
-    covariates; a tensor or a tree of them) every information and every swap is conditional on it.
+    tensor, an array, a dict of them by observed variable, a data set, a loader or an AnnData. With a ``context``
+    (labels, covariates; a tensor or a tree of them) every information and every swap is conditional on it.
 
     ``own_elbo(x)``, or ``own_elbo(x, context)``, is the model's own ELBO ``[n]`` in nats: it is compared, datum by
     datum. ``parents`` narrow what each variable depends on. ``sizes`` say how much is measured, "quick", "usual" or
@@ -112,11 +112,13 @@ def diagnose(
                 opened, numbers, chosen, yardstick=data.name, order=_order(opened[0]), label=label, words=further,
                 budget=budget, tick=bar.update,
             )  # fmt: skip
-    for place, each in enumerate(checked):
-        said = () if each is None else (*each.findings, *each.drift())
+    checks: list[str] = []
+    for place, found_at_door in enumerate(checked):
+        said = () if found_at_door is None else (*found_at_door.findings, *found_at_door.drift())
         seed_of = place if len(models) > 1 else None
-        notes += [Doubt(finding.sentence, finding.variable or "the door", seed_of) for finding in said]
-    return replace(found, notes=tuple(notes))
+        notes += [Doubt(f.sentence, f.variable or "the model", seed_of) for f in said if f.doubtful]
+        checks += [finding.sentence for finding in said if not finding.doubtful]
+    return replace(found, notes=tuple(notes), checks=tuple(dict.fromkeys(checks)))
 
 
 def _nothing(visit: object) -> None:

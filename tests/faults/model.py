@@ -69,7 +69,7 @@ FAULTS = (
         "stale-noise",
         "the noise of every step is that of step 0",
         Change("hvae.rng:generator", 'f"{seed}/{purpose}/{step}"', 'f"{seed}/{purpose}"'),
-        ("tests/test_rng.py", "tests/lab/training/test_loop.py::test_noise_is_keyed_by_seed_and_step"),
+        ("tests/test_rng.py", "tests/fitting/test_stream.py::test_noise_is_keyed_by_seed_and_step"),
     ),
     # families
     Fault(

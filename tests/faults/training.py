@@ -88,7 +88,7 @@ FAULTS = (
     Fault(
         "waiting-weights-keep-their-momentum",
         "a weight that waits has the gradient 0, so Adam moves it by its momentum",
-        Change("hvae.lab.training.loop:train", "value.grad = None", "value.grad = torch.zeros_like(value)"),
+        Change("hvae.fitting.update:Update.__call__", "value.grad = None", "value.grad = torch.zeros_like(value)"),
         ("tests/lab/training/test_loop.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
     ),
     Fault(
@@ -116,15 +116,13 @@ FAULTS = (
     Fault(
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
-        Change("hvae.lab.training.loop:train", "squares[applied].sum(0)", "squares[applied].sum()"),
+        Change("hvae.fitting.update:Update.__call__", "squares[applied].sum(0)", "squares[applied].sum()"),
         ("tests/lab/training/test_loop.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
     Fault(
         "a-stage-counts-from-the-start",
         "the learning rate of a later stage counts from the run's first step",
-        Change(
-            "hvae.lab.training.loop:train", "stage.learning_rate(step - stage.from_step)", "stage.learning_rate(step)"
-        ),
+        Change("hvae.fitting.stage:Stage.rate", "rate(step - self.from_step)", "rate(step)"),
         ("tests/lab/training/test_loop.py::test_stages_equal_trainings_by_hand_one_after_the_other",),
     ),
     Fault(

@@ -11,12 +11,13 @@ import torch
 from hvae import rng
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
+from hvae.fitting import fit
 from hvae.gradients import fill_in
 from hvae.lab.assembly import build_hvae, build_objective, relax
 from hvae.lab.config import RELAXED, ModelConfig, ObjectiveConfig, RunConfig
 from hvae.lab.config.objective import Gradient, ObjectiveName
 from hvae.lab.runs.run import Run
-from hvae.lab.training.loop import Step, train
+from hvae.lab.training.loop import train
 from hvae.network import BeliefNetwork
 from hvae.objectives import (
     Covariance,
@@ -225,7 +226,8 @@ def test_the_command_and_the_loop_ask_too(tmp_path: Path) -> None:
         train(run, toy(), progress=False)
     assert not list(run.path.rglob("*.pt")) and run.read_metrics() == []
     with pytest.raises(UnsuitedError):
-        Step.of(build_hvae(config.model, toy(), seed=0), run.config.objective)
+        model = build_hvae(config.model, toy(), seed=0)
+        fit(model, build_objective(run.config.objective, model.latents), [toy().train], n_steps=1)
 
 
 def test_constants_of_evaluation_are_no_batch_statistics() -> None:

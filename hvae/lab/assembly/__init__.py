@@ -4,6 +4,7 @@ from hvae.lab.assembly.checks import check_batch_size as check_batch_size
 from hvae.lab.assembly.checks import check_observation as check_observation
 from hvae.lab.assembly.objective import build_objective as build_objective
 from hvae.lab.assembly.objective import relax as relax
+from hvae.lab.assembly.objective import relaxation as relaxation
 from hvae.lab.assembly.stack import build_hvae as build_hvae
 from hvae.lab.assembly.stack import latent_names as latent_names
 from hvae.lab.assembly.trainable import trainable as trainable

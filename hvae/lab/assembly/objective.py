@@ -1,7 +1,8 @@
 """The objective, and the draws that its gradient follows."""
 
 from hvae.evidence import HVAE
-from hvae.families import Discrete, Relaxation
+from hvae.families import Relaxation
+from hvae.fitting import relaxed
 from hvae.gradients import fill_in, leave_one_out
 from hvae.lab.config import RELAXED, ObjectiveConfig, per_layer
 from hvae.objectives import (
@@ -15,9 +16,7 @@ from hvae.objectives import (
     SymmetricEquilibrium,
     Tvo,
     WakeSleep,
-    model_traits,
 )
-from hvae.suitability import UnsuitedError, relaxation_refusal
 
 
 def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objective:
@@ -43,16 +42,17 @@ def build_objective(config: ObjectiveConfig, names: tuple[str, ...]) -> Objectiv
             return StickingTheLanding(elbo) if config.gradient == "sticking-the-landing" else elbo
 
 
+def relaxation(config: ObjectiveConfig) -> Relaxation | None:
+    """How gradients pass through the draws of discrete layers; None for hard draws."""
+    if config.gradient not in RELAXED:
+        return None
+    return Relaxation(config.temperature, config.gradient == "straight-through")
+
+
 def relax(model: HVAE, config: ObjectiveConfig) -> HVAE:
     """The model; in training mode its encoder now draws discrete layers as ``config.gradient`` needs them.
 
     Raises `UnsuitedError` where there are no discrete layers, or their units are drawn one after another.
     """
-    if config.gradient in RELAXED:
-        refused = relaxation_refusal(f"the gradient is {config.gradient}", model_traits(model).layers)
-        if refused:
-            raise UnsuitedError(refused)
-        for module in model.posterior.modules():
-            if isinstance(module, Discrete):
-                module.relaxation = Relaxation(config.temperature, config.gradient == "straight-through")
-    return model
+    wanted = relaxation(config)
+    return model if wanted is None else relaxed(model, wanted, f"the gradient is {config.gradient}")

@@ -1,17 +1,10 @@
-"""Training: one configuration from R seeds at once, in one function read top to bottom.
+"""Training a run: the stream of `hvae.fit`, listened to by metrics, board, checkpoints and signals.
 
-The parameters of R unchanged single models are stacked along a leading axis and the step is
-vmapped over them. Minibatches, binarisation and noise are functions of (seed, step), so replica r
-equals the model trained alone, nothing random is stored, and a run that is killed and started
-again gives the same numbers bit for bit on the same machine.
-
-A replica with a loss or gradient that is not finite is stopped at its last finite parameters. Its
-gradient and first moment become 0, so Adam leaves them alone; the others go on. A weight that a step
-does not train (`assembly.trainable`) has no gradient there, so neither it nor its moments change, in
-any replica. Only logging waits for the device.
+Minibatches and binarisation are functions of (seed, step), as the noise is. So replica r equals the model trained
+alone, nothing random is stored, and a run that is killed and started again gives the same numbers bit for bit on the
+same machine. Only logging waits for the device.
 """
 
-import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,25 +12,24 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch import Tensor
 from tqdm import tqdm
 
 from hvae import rng
 from hvae.data import Dataset
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
-from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relax, trainable
-from hvae.lab.config import ObjectiveConfig, RunConfig
+from hvae.fitting import Fit, Health, Record, Stage, fit, put
+from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relaxation, trainable
+from hvae.lab.config import RunConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training.board import Board
-from hvae.lab.training.health import Health
 from hvae.lab.training.interrupts import Interrupted, stop_requests
-from hvae.nets import BatchNorm, estimate_constants
-from hvae.objectives import Objective
-from hvae.rng import NoiseSpecs
 from hvae.vocabulary import ACTIVE_VARIANCE
+
+KEPT = ("parameters", "averaged", "buffers", "optimiser", "health")
+"""parts of a checkpoint"""
 
 
 def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
@@ -47,129 +39,97 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     the training data. Raises `ConfigError` for data that do not fit and `Interrupted` after a
     SIGINT or SIGTERM, once the step in hand is saved.
     """
-    config = run.config
-    steps, seeds = config.training, config.training.seeds
+    steps = run.config.training
     check_batch_size(steps.batch_size, data)
-    models = [build_hvae(config.model, data, seed=seed).to(device) for seed in seeds]
-    templates = {stage.from_step: Step.of(models[0], stage.objective) for stage in config.stages}
-    trainable_at = trainable(steps, models[0])
-    parameters, buffers = stack_module_state(models)
-    latest = {name: value.detach() for name, value in parameters.items()}
-    averaged = {name: value.clone() for name, value in latest.items()} if steps.ema_decay > 0 else latest
-    optimiser = torch.optim.Adam(list(parameters.values()), eps=steps.adam_epsilon, fused=True)
-    health = Health(len(seeds), (*models[0].latents, "x"), tuple(parameters), device)
-    first = 0
+    models = [build_hvae(run.config.model, data, seed=seed).to(device) for seed in steps.seeds]
     found = latest_checkpoint(run, device)
-    if found is not None:
-        first, state = found
-        stored = {"averaged": averaged} if steps.ema_decay > 0 else {}
-        for kind, tensors in {"parameters": latest, "buffers": buffers, **stored}.items():
-            for name, value in tensors.items():
-                value.copy_(state[kind][name])
-        optimiser.load_state_dict(state["optimiser"])
-        health.load(state["health"])
+    first = 0 if found is None else found[0]
     if first >= steps.n_steps:
         return
-    run.truncate_metrics(first)
-    images = data.train.to(device)
-
-    def step_loss(
-        parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = [{f"model.{name}": value for name, value in kind.items()} for kind in (parameters, buffers)]
-        loss, evidence = functional_call(template, tuple(weights), (x, dict(noise), step - stage.from_step))
-        return loss, summary(evidence, units=logging)
-
-    with (
-        Board(run, seeds, first) as board,
-        stop_requests() as stop,
-        tqdm(
-            total=steps.n_steps, initial=first, desc=run.label, unit="step", disable=None if progress else True
-        ) as bar,
-    ):
-        for step in range(first, steps.n_steps):
-            logging = (step + 1) % steps.log_every_steps == 0 or step + 1 == steps.n_steps
-            stage = config.stage_at(step)
-            template = templates[stage.from_step]
-            specs = template.objective.noise_specs(models[0])
-            x, noise = batch(images, config, models[0], step, dynamic=data.dynamic, specs=specs)
-            loss, terms = vmap(step_loss, randomness="error")(parameters, buffers, x, noise)
-            gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
-
-            trained = trainable_at(step)
-            squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])  # [parameter, R]
-            loss = loss.detach()
-            health.check(step, loss, terms, squares)
-            scale = torch.ones_like(loss)
-            if steps.clip_norm > 0:
-                applied = torch.tensor([name in trained for name in parameters], device=device)
-                scale = (steps.clip_norm / squares[applied].sum(0).sqrt()).clamp(max=1)
-            for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
-                if name not in trained:
-                    value.grad = None  # Adam passes it by: its moments and its count of steps stay
-                    continue
-                per_replica = (-1,) + (1,) * (value.dim() - 1)
-                clipped = gradient.contiguous() * scale.view(per_replica)  # fused Adam misreads other strides
-                value.grad = torch.where(health.alive.view(per_replica), clipped, torch.zeros_like(clipped))
-                moment = optimiser.state[value].get("exp_avg")
-                if moment is not None:
-                    moment.mul_(health.alive.view(per_replica))
-            optimiser.param_groups[0]["lr"] = stage.learning_rate(step - stage.from_step)
-            optimiser.step()
-            if steps.ema_decay > 0:
-                torch._foreach_lerp_(list(averaged.values()), list(latest.values()), 1 - steps.ema_decay)
-
-            if logging:
-                row = record(step + 1, stage.objective.beta(step - stage.from_step), loss, terms)
-                run.append_metrics([row])
-                board.scalars(row)
-                for message in health.news(seeds):
-                    tqdm.write(message, file=sys.stderr)
-                bar.update(step + 1 - bar.n)
-                bar.set_postfix_str(f"ELBO {torch.nanmean(terms['bound_nats']).item():.2f} nats")
-            last = step + 1 == steps.n_steps
-            if last or stop.requested or (step + 1) % steps.checkpoint_every_steps == 0:
-                if last:
-                    settle(models, averaged, buffers, images, config, data.dynamic)
-                save_checkpoint(
-                    run,
-                    step + 1,
-                    {
-                        "parameters": latest,
-                        "averaged": averaged,
-                        "buffers": buffers,
-                        "optimiser": optimiser.state_dict(),
-                        "health": health.state(),
-                    },
-                )
-                board.heat_map(step + 1)
-                for replica, model in enumerate(models):
-                    _load(model, averaged, buffers, replica)
-                    board.pictures(model, replica, seeds[replica], data, step + 1)
-            if stop.requested and not last:
-                raise Interrupted(f"{run.label} stopped after step {step + 1}; the same command goes on from there.")
+    with stop_requests() as stop:
+        state = None if found is None else {"step": first, **found[1]}
+        training = training_of(run.config, models, data, device, state)
+        run.truncate_metrics(first)
+        with (
+            Board(run, steps.seeds, first) as board,
+            tqdm(
+                total=steps.n_steps, initial=first, desc=run.label, unit="step", disable=None if progress else True
+            ) as bar,
+        ):
+            for record in training:
+                if is_logged(run.config, record.step):
+                    row = row_of(record, run.config)
+                    run.append_metrics([row])
+                    board.scalars(row)
+                    for message in training.health.news(steps.seeds):
+                        tqdm.write(message, file=sys.stderr)
+                    bar.update(record.step - bar.n)
+                    bar.set_postfix_str(f"ELBO {torch.nanmean(record.bound_nats).item():.2f} nats")
+                if record.step == steps.n_steps:
+                    continue  # it is saved below, once the constants of batch normalisation are there
+                if stop.requested or record.step % steps.checkpoint_every_steps == 0:
+                    save(run, training, board, data)
+                if stop.requested:
+                    raise Interrupted(
+                        f"{run.label} stopped after step {record.step}; the same command goes on from there."
+                    )
+            save(run, training, board, data)
 
 
-class Step(nn.Module):
-    """A model and its objective, as a module with weights that can be exchanged for a call.
+def training_of(
+    config: RunConfig, models: Sequence[HVAE], data: Dataset, device: str, state: Mapping[str, Any] | None
+) -> Fit:
+    """The stream of a configuration's training."""
+    steps, images = config.training, data.train.to(device)
+    first, *then = (
+        Stage(
+            stage.from_step,
+            build_objective(stage.objective, models[0].latents),
+            stage.learning_rate,
+            stage.objective.n_samples,
+            relaxation(stage.objective),
+        )
+        for stage in config.stages
+    )
+    per_epoch = len(images) // steps.batch_size
+    untouched = -(-steps.n_steps // per_epoch) * per_epoch  # the first step of the first epoch that is not trained on
 
-    Raises `UnsuitedError` where the objective refuses the model.
-    """
+    def also(evidence: Evidence, step: int) -> Mapping[str, Tensor]:
+        return units(evidence) if is_logged(config, step + 1) else {}
 
-    def __init__(self, model: HVAE, objective: Objective) -> None:
-        super().__init__()
-        objective.refuse(model)
-        self.model = model
-        self.objective = objective
+    return fit(
+        models,
+        first.objective,
+        lambda step: batch(images, config, step, dynamic=data.dynamic),
+        n_steps=steps.n_steps,
+        learning_rate=first.learning_rate,
+        n_samples=first.n_samples,
+        relaxation=first.relaxation,
+        then=then,
+        seeds=steps.seeds,
+        trainable=trainable(steps, models[0]),
+        clip_norm=steps.clip_norm,
+        adam_epsilon=steps.adam_epsilon,
+        ema_decay=steps.ema_decay,
+        also=also,
+        settling=range(untouched, untouched + per_epoch),
+        state=state,
+    )
 
-    @staticmethod
-    def of(model: HVAE, config: ObjectiveConfig) -> "Step":
-        """A copy of the model without weights of its own, and the objective of ``config``."""
-        template = relax(copy.deepcopy(model).to("meta"), config)
-        return Step(template, build_objective(config, model.latents))
 
-    def forward(self, x: Tensor, noise: Mapping[str, Tensor], step: int) -> tuple[Tensor, Evidence]:
-        return self.objective.on(self.model, x, noise, step)
+def save(run: Run, training: Fit, board: Board, data: Dataset) -> None:
+    """Write a checkpoint, and show what the models make of it."""
+    state = training.state()
+    save_checkpoint(run, training.step, {part: state[part] for part in KEPT})
+    board.heat_map(training.step)
+    training.put()
+    for replica, (model, seed) in enumerate(zip(training.models, training.seeds, strict=True)):
+        board.pictures(model, replica, seed, data, training.step)
+
+
+def is_logged(config: RunConfig, step: int) -> bool:
+    """Whether there is a row of metrics after so many steps."""
+    return step % config.training.log_every_steps == 0 or step == config.training.n_steps
 
 
 @dataclass(frozen=True)
@@ -197,45 +157,28 @@ def load_trained(run: Run, data: Dataset, device: str = "cpu") -> Trained:
     weights = state["averaged"] if config.training.ema_decay > 0 else state["parameters"]
     models = [build_hvae(config.model, data, seed=seed).to(device).eval() for seed in seeds]
     for replica, model in enumerate(models):
-        _load(model, weights, state["buffers"], replica)
+        put(model, weights, state["buffers"], replica)
     health = Health(len(seeds), (*models[0].latents, "x"), tuple(weights), device)
     health.load(state["health"])
     return Trained(step, models, health)
 
 
-def batch(
-    images: Tensor,
-    config: RunConfig,
-    model: HVAE,
-    step: int,
-    *,
-    dynamic: bool,
-    seeds: Sequence[int] = (),
-    specs: NoiseSpecs | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Minibatch ``[R, 1, B, D]`` and noise ``[R, K, B, ·]`` of a step, from each replica's own seed (or ``seeds``).
-
-    The noise is that of one visit of the latents, or of ``specs`` where an objective takes more.
+def batch(images: Tensor, config: RunConfig, step: int, *, dynamic: bool) -> Tensor:
+    """The minibatch ``[R, B, D]`` of a step, from each replica's own seed.
 
     An epoch is a random order of the data, cut into batches. Images that do not fill a batch wait for
     the next epoch. Dynamic binarisation draws each pixel again every time an image is seen.
     """
     n_batch, device = config.training.batch_size, str(images.device)
     epoch, position = divmod(step, len(images) // n_batch)
-    xs, noises = [], []
-    for seed in seeds or config.training.seeds:
+    xs = []
+    for seed in config.training.seeds:
         x = images[_order(len(images), seed, epoch, device)[position * n_batch : (position + 1) * n_batch]]
         if dynamic:
             source = rng.generator(seed, "binarise", step, device=device)
             x = (torch.rand(x.shape, generator=source, device=device) < x).to(x.dtype)
-        xs.append(x.unsqueeze(0))
-        noises.append(
-            rng.noise(
-                specs or model.noise_specs(), config.stage_at(step).objective.n_samples, n_batch,
-                seed=seed, purpose="train", step=step, device=device,
-            )
-        )  # fmt: skip
-    return torch.stack(xs), {name: torch.stack([noise[name] for noise in noises]) for name in noises[0]}
+        xs.append(x)
+    return torch.stack(xs)
 
 
 @lru_cache(maxsize=64)
@@ -244,58 +187,21 @@ def _order(n: int, seed: int, epoch: int, device: str) -> Tensor:
     return rng.permutation(n, seed=seed, purpose="order", step=epoch, device=device)
 
 
-def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
-    """The record of a batch, as tensors: means over samples and data in nats; with ``units`` also per unit."""
-    terms = {"distortion_nats": evidence.distortion.mean()}
+def units(evidence: Evidence) -> dict[str, Tensor]:
+    """What a row of metrics also says of each latent: its active units and the rate of each unit, in nats."""
+    terms = {}
     for name in evidence.latents:
-        terms[f"rate_nats/{name}"] = evidence.rate(name).mean()
-    terms["bound_nats"] = -sum(terms.values(), start=torch.zeros_like(terms["distortion_nats"]))
-    if units:
-        for name in evidence.latents:
-            site = evidence.q[name]
-            mean = site.mean.expand(*site.value.shape)[0]
-            terms[f"active_units/{name}"] = (site.family.per_unit(mean.var(0)) > ACTIVE_VARIANCE).sum()
-            if site.family.factorised and evidence.p[name].family.factorised:
-                terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
-    return {name: term.detach() for name, term in terms.items()}
+        site = evidence.q[name]
+        mean = site.mean.expand(*site.value.shape)[0]
+        terms[f"active_units/{name}"] = (site.family.per_unit(mean.var(0)) > ACTIVE_VARIANCE).sum()
+        if site.family.factorised and evidence.p[name].family.factorised:
+            terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
+    return terms
 
 
-def record(step: int, beta: float, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+def row_of(record: Record, config: RunConfig) -> dict[str, Any]:
     """One row of metrics: every entry but step and beta has the replica axis first."""
-    row: dict[str, Any] = {"step": step, "beta": beta, "loss_nats": loss.tolist()}
-    return row | {name: term.tolist() for name, term in terms.items()}
-
-
-def settle(
-    models: Sequence[HVAE],
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
-    images: Tensor,
-    config: RunConfig,
-    dynamic: bool,
-) -> None:
-    """Write into ``buffers`` the batch-norm constants of each replica, from one pass over the training data."""
-    if not any(isinstance(module, BatchNorm) for module in models[0].modules()):
-        return
-    per_epoch = len(images) // config.training.batch_size
-    start = -(-config.training.n_steps // per_epoch) * per_epoch  # the first epoch that training did not touch
-    for replica, model in enumerate(models):
-        _load(model, weights, buffers, replica)
-        seeds = config.training.seeds[replica : replica + 1]
-
-        def one_pass(model: HVAE = model, seeds: Sequence[int] = seeds) -> None:
-            for step in range(start, start + per_epoch):
-                x, noise = batch(images, config, model, step, dynamic=dynamic, seeds=seeds)
-                model(x[0], {name: value[0] for name, value in noise.items()})
-
-        estimate_constants(model, one_pass)
-        for name, value in model.named_buffers():
-            buffers[name][replica] = value
-
-
-def _load(model: nn.Module, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], replica: int) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name][replica])
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name][replica])
+    stage = config.stage_at(record.step - 1)
+    beta = stage.objective.beta(record.step - 1 - stage.from_step)
+    row: dict[str, Any] = {"step": record.step, "beta": beta, "loss_nats": record.loss_nats.tolist()}
+    return row | {name: term.tolist() for name, term in record.terms.items()}

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from hvae.experiments.shared import costs
+from hvae.fitting import Fit
 from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.lab.training import loop as training
 
@@ -19,13 +20,13 @@ PLAIN = RunConfig(
 def test_only_steps_are_timed_and_the_cheapest_of_them(monkeypatch: pytest.MonkeyPatch, busy: float) -> None:
     """2 s a step of the plain stack, 3 of the wide one; all else, and each training's first span, is dear."""
     now, n_steps = [0.0], [0]
-    honest = {name: getattr(training, name) for name in ("batch", "settle", "save_checkpoint")}
+    honest = {name: getattr(training, name) for name in ("batch", "save_checkpoint")}
 
-    def batch(images: object, config: RunConfig, model: object, step: int, **knobs: object) -> object:
+    def batch(images: object, config: RunConfig, step: int, **knobs: object) -> object:
         n_steps[0] = step + 1
         slow = busy * (costs.SPAN <= step < 2 * costs.SPAN) + 50.0 * (step < costs.SPAN)
         now[0] += (2.0 if config.model.latents == (2,) else 3.0) + slow
-        return honest["batch"](images, config, model, step, **knobs)
+        return honest["batch"](images, config, step, **knobs)
 
     def dear(name: str) -> object:
         def call(*arguments: object, **knobs: object) -> object:
@@ -35,8 +36,9 @@ def test_only_steps_are_timed_and_the_cheapest_of_them(monkeypatch: pytest.Monke
         return call
 
     monkeypatch.setattr(training, "batch", batch)
-    for name in ("settle", "save_checkpoint"):
-        monkeypatch.setattr(training, name, dear(name))
+    monkeypatch.setattr(training, "save_checkpoint", dear("save_checkpoint"))
+    honest["settle"] = Fit._settle
+    monkeypatch.setattr(Fit, "_settle", dear("settle"))
     monkeypatch.setattr(costs.time, "process_time", lambda: now[0])
     wide = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, latents=(3,)))
     found = costs.step_seconds({"plain": PLAIN, "wide": wide})

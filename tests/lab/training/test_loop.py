@@ -22,12 +22,12 @@ from hvae import rng
 from hvae.data import Dataset
 from hvae.errors import ConfigError
 from hvae.exact import DiscreteChain
+from hvae.fitting import Health
 from hvae.lab.assembly import build_hvae, build_objective, relax
 from hvae.lab.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training import loop as training
-from hvae.lab.training.health import Health
 from hvae.lab.training.interrupts import Interrupted
 from hvae.lab.training.loop import batch, load_trained, train
 from hvae.schedules import Constant, LinearWarmup, StepDecay
@@ -268,10 +268,10 @@ def test_aggressive_training_is_resumed_bit_for_bit(stop: int, tmp_path: Path, m
     whole = trained(tmp_path, configuration, label="whole")
     run = Run.create_or_open(tmp_path, "trial", "stopped", configuration)
 
-    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
+    def stopping(images: Tensor, configuration: RunConfig, step: int, **knobs: Any) -> Any:
         if step == stop - 1:
             signal.raise_signal(signal.SIGTERM)
-        return batch(images, configuration, model, step, **knobs)
+        return batch(images, configuration, step, **knobs)
 
     monkeypatch.setattr(training, "batch", stopping)
     with pytest.raises(Interrupted):
@@ -333,10 +333,10 @@ def test_stages_are_resumed_bit_for_bit(stop: int, tmp_path: Path) -> None:
 def interrupt_at(stop: int, run: Run) -> None:
     """Train the run to step ``stop`` only."""
 
-    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
+    def stopping(images: Tensor, configuration: RunConfig, step: int, **knobs: Any) -> Any:
         if step == stop - 1:
             signal.raise_signal(signal.SIGTERM)
-        return batch(images, configuration, model, step, **knobs)
+        return batch(images, configuration, step, **knobs)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(training, "batch", stopping)
@@ -484,8 +484,10 @@ def test_what_is_recorded_is_the_elbo_whatever_is_trained(name: str, tmp_path: P
         (row,) = run.read_metrics()
         for replica, seed in enumerate(run.config.training.seeds):
             alone = build_hvae(model, toy(), seed=seed).train()
-            x, noise = batch(toy().train, run.config, alone, 0, dynamic=False, seeds=(seed,))
-            evidence = alone(x[0], {latent: value[0] for latent, value in noise.items()})
+            x = batch(toy().train, run.config, 0, dynamic=False)[replica]
+            n_samples = run.config.objective.n_samples
+            noise = rng.noise(alone.noise_specs(), n_samples, len(x), seed=seed, purpose="train")
+            evidence = alone(x.unsqueeze(0), noise)
             assert row["bound_nats"][replica] == pytest.approx(evidence.log_weight.mean().item(), abs=1e-5)
             for latent in alone.latents:
                 rate = evidence.rate(latent).mean().item()
@@ -580,41 +582,30 @@ def batches(
     batch_size: int = 3,
     dynamic: bool = False,
 ) -> list[Tensor]:
-    """The minibatches [R, 1, B, D] of these steps; without images, of ten that hold their own number."""
+    """The minibatches [R, B, D] of these steps; without images, of ten that hold their own number."""
     data = torch.arange(10.0).unsqueeze(1).expand(-1, N_PIXELS) if images is None else images
     made = config(seeds=seeds, batch_size=batch_size)
-    model = build_hvae(MODEL, toy(), seed=0)
-    return [batch(data, made, model, step, dynamic=dynamic)[0] for step in steps]
+    return [batch(data, made, step, dynamic=dynamic) for step in steps]
 
 
 def test_every_image_is_shown_at_most_once_an_epoch_in_an_order_of_seed_and_epoch() -> None:
-    shown = torch.stack(batches(range(9)))[:, :, 0, :, 0]  # [step, R, B]: three epochs of 3 batches of 3, of 10 images
+    shown = torch.stack(batches(range(9)))[..., 0]  # [step, R, B]: three epochs of 3 batches of 3, of 10 images
     orders = {}
     for epoch, replica in itertools.product(range(3), range(2)):
         seen = shown[3 * epoch : 3 * epoch + 3, replica].flatten().tolist()
         assert len(set(seen)) == 9
         orders[epoch, replica] = tuple(seen)
     assert len(set(orders.values())) == 6
-    exact = torch.stack(batches(range(2), batch_size=5))[:, :, 0, :, 0]
+    exact = torch.stack(batches(range(2), batch_size=5))[..., 0]
     assert all(sorted(exact[:, replica].flatten().tolist()) == list(range(10)) for replica in range(2))
-    alone = torch.stack(batches(range(9), seeds=(5,)))[:, :, 0, :, 0]
+    alone = torch.stack(batches(range(9), seeds=(5,)))[..., 0]
     assert torch.equal(alone[:, 0], shown[:, 1])
-    assert torch.equal(batches(range(7, 8))[0][:, 0, :, 0], shown[7])  # whatever came before
-
-
-def test_noise_is_keyed_by_seed_and_step() -> None:
-    model, made = build_hvae(MODEL, toy(), seed=0), config(objective=ObjectiveConfig(n_samples=2), seeds=(3, 5))
-    noise = [batch(toy().train, made, model, step, dynamic=False)[1] for step in (4, 5)]
-    for name, width in (("z1", 3), ("z2", 2)):
-        assert noise[0][name].shape == (2, 2, 32, width)
-        assert len({draw[name][r, 0, 0, 0].item() for draw in noise for r in range(2)}) == 4
-    expected = rng.noise(model.noise_specs(), 2, 32, seed=5, purpose="train", step=4)
-    assert all(torch.equal(noise[0][name][1], expected[name]) for name in expected)
+    assert torch.equal(batches(range(7, 8))[0][..., 0], shown[7])  # whatever came before
 
 
 def test_dynamic_binarisation_is_drawn_anew_at_every_presentation() -> None:
     grey = torch.linspace(0, 1, 5).view(5, 1).expand(-1, N_PIXELS).contiguous()
-    draws = torch.stack(batches(range(0, 400), images=grey, batch_size=5, dynamic=True))[:, :, 0]  # [step, R, B, D]
+    draws = torch.stack(batches(range(0, 400), images=grey, batch_size=5, dynamic=True))  # [step, R, B, D]
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[:, 0], draws[:, 1])
     count = draws.sum((1, 2, 3)) / draws[0].numel()  # mean grey value is 1/2 in every epoch of one batch
@@ -706,10 +697,10 @@ def test_a_signal_saves_the_step_in_hand_and_the_same_command_goes_on(
     run = Run.create_or_open(tmp_path, "trial", "stopped", config())
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
 
-    def stopping(images: Tensor, configuration: RunConfig, model: Any, step: int, **knobs: Any) -> Any:
+    def stopping(images: Tensor, configuration: RunConfig, step: int, **knobs: Any) -> Any:
         if step == 5:
             signal.raise_signal(number)
-        return batch(images, configuration, model, step, **knobs)
+        return batch(images, configuration, step, **knobs)
 
     monkeypatch.setattr(training, "batch", stopping)
     with pytest.raises(Interrupted, match="stopped stopped after step 6; the same command goes on from there"):

@@ -7,7 +7,14 @@ from torch import Tensor
 
 
 class Health:
-    """Which replicas are alive ``[R]``; for the others the step, and the terms that were not finite ``[·, R]``."""
+    """Which replicas are alive ``[R]``; for the others the step, and the terms that were not finite ``[·, R]``.
+
+    >>> health = Health(2, ("z1", "x"), ("w",), "cpu")
+    >>> terms = {"rate_nats/z1": torch.tensor([1.0, torch.inf]), "distortion_nats": torch.tensor([1.0, 1.0])}
+    >>> health.check(6, torch.tensor([2.0, torch.inf]), terms, torch.ones(1, 2))
+    >>> health.news(seeds=(4, 9))
+    ['seed 9 became non-finite at step 7 in the rate of z1 and was stopped; the other seeds go on.']
+    """
 
     def __init__(self, n_replicas: int, variables: tuple[str, ...], parameters: tuple[str, ...], device: str) -> None:
         self.variables, self.parameters = variables, parameters

@@ -1,0 +1,109 @@
+"""Whatever gives data, as a function of the step: x ``[R, 1, B, D]``."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvae.errors import ConfigError
+
+Source = Iterable[Any] | Callable[[int], Any]
+"""batches, or step -> batch; a batch is a tensor or an array ``[B, D]``, or ``[R, B, D]`` with data for each replica,
+or a tuple that begins with one"""
+
+
+class Batches:
+    """Step -> the batch of R replicas, on the models' device and of their dtype.
+
+    A list is gone through again and again, so that the batch is a function of the step, as it is where ``source`` is a
+    function. Anything else that can be gone through, such as a DataLoader, is gone through anew when it ends. An
+    iterator is used up. Raises `ConfigError` for no batches, for one of another width than x has, for numbers that are
+    not finite, and where an iterator ends. Data that lie on an accelerator are checked for finite numbers in the first
+    batch only, since every check waits for the device.
+
+    >>> batches = Batches([torch.zeros(5, 3), torch.ones(4, 3)], 2, 3, torch.device("cpu"), torch.float32)
+    >>> batches(0).shape, batches(3).shape, batches(3)[1, 0, 0].tolist()
+    (torch.Size([2, 1, 5, 3]), torch.Size([2, 1, 4, 3]), [1.0, 1.0, 1.0])
+    """
+
+    def __init__(self, source: Source, n_replicas: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
+        self._n_replicas, self._width, self._device, self._dtype = n_replicas, width, device, dtype
+        self._at = _function_of_step(source)
+        self.n_batches = _length(source)
+        """in one pass; 0 where nobody knows"""
+        self._ahead: dict[int, Tensor] = {}
+        if isinstance(source, list | tuple):
+            for place, batch in enumerate(source):
+                self._read(batch, f"batches[{place}]", first=True)
+
+    def look(self, step: int) -> None:
+        """Check the batch of a step before it is used."""
+        self._ahead[step] = self._read(self._at(step), "the first batch", first=True)
+
+    def __call__(self, step: int) -> Tensor:
+        if step in self._ahead:
+            return self._ahead.pop(step)
+        return self._read(self._at(step), f"the batch of step {step}", first=False)
+
+    def _read(self, batch: Any, name: str, *, first: bool) -> Tensor:
+        if isinstance(batch, tuple | list) and len(batch) > 0:
+            batch = batch[0]  # what comes after x, such as labels, is not trained on
+        try:
+            x = torch.as_tensor(batch)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(f"{name} is {type(batch).__name__}; give a tensor [B, {self._width}].") from None
+        for_each = x.dim() == 3 and len(x) == self._n_replicas
+        if not (x.dim() == 2 or for_each) or x.shape[-1] != self._width or x.shape[-2] == 0:
+            raise ConfigError(
+                f"{name} is {list(x.shape)}, but x of the models has {self._width} numbers; give [B, {self._width}] "
+                f"with one row or more, or [{self._n_replicas}, B, {self._width}] with data for each replica."
+            )
+        if (first or x.device.type == "cpu") and not torch.isfinite(x).all():
+            raise ConfigError(f"{name} holds numbers that are not finite; leave such rows out, or fill them in.")
+        x = x.to(device=self._device, dtype=self._dtype)
+        return x.unsqueeze(1) if for_each else x.expand(self._n_replicas, 1, *x.shape)
+
+
+def _function_of_step(source: Source) -> Callable[[int], Any]:
+    if isinstance(source, Tensor) or hasattr(source, "__array__"):
+        raise ConfigError("batches is one array; cut it into batches, as in x.split(128), or give a DataLoader.")
+    if isinstance(source, list | tuple):
+        if not source:
+            raise ConfigError("batches is empty; give at least one batch.")
+        return lambda step: source[step % len(source)]
+    if isinstance(source, Iterable):
+        stream = iter(source) if isinstance(source, Iterator) else _again_and_again(source)
+        return lambda step: _next(stream, step)
+    if callable(source):
+        return source
+    raise ConfigError(f"batches is {type(source).__name__}; give batches to go through, or a function of the step.")
+
+
+def _again_and_again(source: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        n_batches = 0
+        for batch in source:
+            n_batches += 1
+            yield batch
+        if n_batches == 0:
+            raise ConfigError("batches is empty; give at least one batch.")
+
+
+def _next(stream: Iterator[Any], step: int) -> Any:
+    try:
+        return next(stream)
+    except StopIteration:
+        raise ConfigError(
+            f"batches ended before step {step}; give an iterator without end, or what can be gone through again, such "
+            "as a list or a DataLoader."
+        ) from None
+
+
+def _length(source: Source) -> int:
+    if isinstance(source, Sequence):
+        return len(source)
+    try:
+        return len(source)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return 0
