@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import hvae
 from hvae.errors import ConfigError
 from hvae.foreign.pyro import from_pyro
 from tests.adapters.weights import EXACT, draws, stack_of
@@ -97,6 +98,19 @@ def test_the_elbo_is_that_of_trace_elbo(trained: Two) -> None:
         theirs = [-elbo.loss(trained.model, trained.guide, x) / N_DATA for _ in range(400)]
     ours = draws(stack, 400, seed=0).log_weight.mean(1)
     assert_mean(ours.numpy() - theirs, 0.0, detect=0.4)
+
+
+def test_verdicts_of_two_layers_and_of_one_cut_off(trained: Two) -> None:
+    x = images(256, seed=2)
+    found = hvae.diagnose(from_pyro(trained.model, trained.guide), x, sizes="quick", progress=False)
+    assert found.verdicts["z1"] == ("active",) and list(found.verdicts) == ["z1", "z2"]
+    cut = Two()
+    cut.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        for weight in (*cut.e2.parameters(), *cut.d2.parameters()):
+            weight.zero_()
+    found = hvae.diagnose(from_pyro(cut.model, cut.guide), x, sizes="quick", progress=False)
+    assert found.verdicts == {"z1": ("active",), "z2": ("collapsed to N(0, I)",)}
 
 
 # -- ways to write it ------------------------------------------------------------------------------------
