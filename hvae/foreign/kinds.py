@@ -382,11 +382,21 @@ def _parameters(law: Distribution) -> tuple[Tensor, ...] | None:
         case Bernoulli() as coins:
             return (coins.logits,)
         case OneHotCategorical() as dice:
-            return (dice.logits,)
+            return (_logits(dice),)
         case LevelsDistribution() as levels:
             location, log_scale = torch.broadcast_tensors(levels.location, levels.log_scale)
             return location, log_scale
     return None
+
+
+def _logits(dice: OneHotCategorical) -> Tensor:
+    """Of its states; where one is certain, its logarithm is 0: torch rounds a probability of 0 up to 1e-7."""
+    inner = dice._categorical
+    probs = vars(inner).get("probs")
+    if probs is None or inner._param is not probs:  # they were computed from logits
+        return inner.logits
+    certain = probs.amax(-1, keepdim=True) == 1
+    return torch.where(certain, probs.clamp_min(torch.finfo(probs.dtype).tiny).log(), inner.logits)
 
 
 def _layout(family: Family, tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, int, tuple[int, ...]]]:

@@ -25,6 +25,8 @@ ROUNDS, SHIFTS = 8, (1, 5, 7, 11)
 """draws of each of the 16 rows for each of four z'; 512 in all"""
 PILOT = 0.1
 """how far z' lies from z at first, as a share of the way to another row's"""
+FURTHEST = 10.0
+"""and at most: the identity holds for any z', but nets far from all data answer large numbers"""
 SPREAD_NATS = 0.7
 """spread of the log-ratio at which its mean is told best"""
 FALSE_ALARM, POWER = 1e-4, 0.95
@@ -117,7 +119,7 @@ def _neighbours(probe: Probe, name: str, law: Law) -> list[Law] | None:
     with torch.random.fork_rng(devices=_gpus(probe)):
         torch.manual_seed(10)
         spread = torch.stack([_ratio(law, each).log() for each in pilot]).std()
-    step = min(1.0, PILOT * SPREAD_NATS / max(float(spread), 1e-6))
+    step = min(FURTHEST, PILOT * SPREAD_NATS / max(float(spread), 1e-6))
     return [_moved(probe, name, smooth, step, shift) for shift in SHIFTS]
 
 
