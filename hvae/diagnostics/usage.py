@@ -12,6 +12,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +52,9 @@ def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     for name, site in evidence.q.items():
         other = {**values, name: swapped_value(sampler, name, site, values)}
         children = [child for child in decoder.variables if name in decoder.parents(child)]
+        if not children:  # the decoder makes nothing of it
+            found[name] = np.zeros(sampler.n_images)
+            continue
         swapped = decoder.factors(children).walk(other, {})
         terms = [per_datum(read(child, swapped[child]), sampler.n_images) for child in children]
         found[name] = sum(terms[1:], start=terms[0])
