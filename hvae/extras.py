@@ -2,6 +2,7 @@
 
     lab     tensorboard  scikit-learn  pooch  zuko     boards, digits, downloads, flow layers
     report  jinja2                                     report.html
+    frames  pandas  xarray                             a diagnosis as a data frame, as a data tree
 
 The core trains, measures and prints verdicts without them. A function that uses one calls `need`, then imports it.
 """
@@ -16,6 +17,8 @@ EXTRAS = {
     "pooch": ("pooch", "lab"),
     "zuko": ("zuko", "lab"),
     "jinja2": ("jinja2", "report"),
+    "pandas": ("pandas", "frames"),
+    "xarray": ("xarray", "frames"),
 }
 """module -> the package that brings it, and the extra that brings the package"""
 
