@@ -93,7 +93,7 @@ def main(sizes: tuple[int, ...] = (1, 1, 2, 2, 4, 4, 8, 8), n_steps: int = 600) 
     images = (torch.tensor(load_digits().images, dtype=torch.float32) / 16 > 0.5).float().unsqueeze(1)
     net, train, test = TopDown(sizes), images[:1500], images[1500:]
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for step in range(n_steps):
+    for _ in range(n_steps):
         optimiser.zero_grad()
         (-net.elbo(train[torch.randint(len(train), (64,))]).mean()).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)

@@ -153,6 +153,9 @@ class HVAE(nn.Module):
     torch.Size([7, 5])
     """
 
+    maps = True
+    """whether a step of training may run under `torch.func.vmap`"""
+
     def __init__(self, decoder: Decoder, posterior: Posterior) -> None:
         super().__init__()
         self.decoder = decoder

@@ -87,7 +87,7 @@ def laws_agree(probe: Probe) -> list[Finding]:
             raise ConfigError(
                 f"{name}: its log_prob is not the distribution that its sample draws from: over own draws the mean of "
                 f"p({name}|z')/p({name}|z) is {1 + mean.value:.3f} +- {mean.error:.3f} where it is 1, and the chi "
-                f"square of single pairs {float(squares.sum()):.0f} where {squares.numel()} is usual and {limit:.0f} the "
+                f"square of single pairs {squares.sum():.0f} where {squares.numel()} is usual and {limit:.0f} the "
                 "limit; an element that sees itself, another order or another temperature in sample do that."
             )
         findings.append(
