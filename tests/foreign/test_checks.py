@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import hvae
 from hvae.errors import ConfigError
-from hvae.foreign import checks, data, evaluating, own_elbo, probe, visit
+from hvae.foreign import checks, data, evaluating, probe, visit
 from hvae.foreign.checks import NOTHING_FOUND, Checked, Finding, check
 from hvae.foreign.own_elbo import likely_cause
 from hvae.foreign.stack import Stack
@@ -492,6 +492,9 @@ def test_an_order_that_changes_is_refused() -> None:
         Planted(hvae.Model(infer, generate, net.encode)).checked()
 
 
-def test_rounding_is_no_difference_and_half_precision_rounds_more() -> None:
-    assert probe.FLOOR_NATS < probe.COARSE[torch.float16][0] < probe.COARSE[torch.bfloat16][0]
-    assert own_elbo.N_DRAWS == 16
+def test_half_precision_and_tf32_round_more() -> None:
+    single, half = {torch.float32, torch.int64}, {torch.float32, torch.float16}
+    assert probe.rounding(single, tf32=False) == (probe.FLOOR_NATS, probe.SHARE)
+    assert probe.rounding(single, tf32=True) == probe.rounding(half, tf32=False) == probe.COARSE[torch.float16]
+    assert probe.rounding({torch.bfloat16, torch.float16}, tf32=False) == probe.COARSE[torch.bfloat16]
+    assert in_half_precision().checked().probe._tolerance == probe.COARSE[torch.bfloat16]
