@@ -1,7 +1,7 @@
-"""What is found out about a model when it is first walked: names, orders, shapes, kinds of distribution, parents.
+"""What is found out about a model when it is first walked: names, orders, shapes and kinds of distribution.
 
-The event of a variable is what does not change between two numbers of rows. Parents are found by changing one value and
-looking which distributions change, so a dependence that no gradient shows counts too.
+The event of a variable is what does not change between two numbers of rows. Parents are found later
+(`hvae.foreign.parents`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae.errors import ConfigError, NotMeasuredError
+from hvae.errors import ConfigError
 from hvae.foreign.data import Shelf, tensors_of
-from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, kind_of, shape_of, widened
+from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, dtype_of, kind_of, shape_of, widened
 from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Landed, Walker, run
+from hvae.foreign.visit import Walker, run
 
-FEW, MANY = 3, 16
-"""rows of the first two walks"""
+FEW, ELSE, MANY = 3, 11, 16
+"""rows of the first two walks, the few also another number"""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ class _Look:
         assert shape is not None
         if shape[:1] != (self.rows,):
             # a law of q without row axis is no prior that may be expanded: it would be one draw for all data
-            raise ConfigError(_no_rows(name, shape, self.rows) if self.rows in shape else _one_for_all(name))
-        kind = kind_of(widened(law), shape[1:], self.rows)
-        noise = _noise(kind, self.rows, seed=len(self.laws), device=self.device)
+            with_k = self.rows in shape or (len(shape) > 0 and shape[0] % self.rows == 0)
+            raise ConfigError(_no_rows(name, shape, self.rows) if with_k else _one_for_all(name))
+        kind = kind_of(widened(law), shape[1:], self.rows, dtype=dtype_of(law))
+        noise = some_noise(kind, self.rows, seed=len(self.laws), device=self.device)
         value = kind.draw(kind.read(widened(law), self.rows), noise)[0]
         filled = isinstance(law, Distribution) and isinstance(elementwise(law), Masked)  # perhaps with NaN
         if value.is_floating_point() and not filled and not value.isfinite().all():
@@ -175,7 +176,7 @@ def look(model: Model, shelf: Shelf) -> Signature:
             first = _both(model, shelf, few, flat)
         except ConfigError:
             if few == FEW:
-                few = FEW + 2  # a prior of three units without rows may have been taken for three rows
+                few = ELSE  # three units may have been taken for three rows
                 continue
             raise
         found = _both(model, shelf, MANY, flat)
@@ -272,8 +273,7 @@ def _signature(
         values = p.observed[name]
         p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, values.dtype)
     p_order = tuple(name for name in p.laws if name in latents)
-    found = Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
-    return _with_parents(model, shelf, found)
+    return Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
 
 
 def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[str, str]], dtype: torch.dtype) -> Kind:
@@ -309,134 +309,23 @@ def _no_rows(name: str, shape: Sequence[int], rows: int) -> str:
     )
 
 
-def walker(signature: Signature, shelf: Shelf, mode: Any, numbers: Tensor, **given: Any) -> Walker:
+def walker(
+    signature: Signature, shelf: Shelf, mode: Any, numbers: Tensor, of: type[Walker] = Walker, **given: Any
+) -> Walker:
     """A walk over the data of some numbers."""
     known = {"given": {}, "noise": {}, "observed": {n: shelf.values(n, numbers) for n in signature.observed}} | given
-    return Walker(
+    return of(
         mode, len(numbers), signature.p_kinds, signature.q_kinds,
         read_code=lambda: shelf.code(numbers), read_context=lambda: shelf.context(numbers), **known,
     )  # fmt: skip
 
 
-SHIFTS = (1, 5, 11)
-
-
-def _with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
-    """Change one value at a time, and see which distributions change: to the last bit."""
-    numbers = torch.arange(MANY, device=shelf.device) % shelf.first
-    noise = {
-        name: _noise(kind, MANY, seed=i, device=shelf.device) for i, (name, kind) in enumerate(found.q_kinds.items())
-    }
-    base = walker(found, shelf, "q", numbers, noise=noise, until=set(found.q_order))
-    run(model.infer, base, "infer")
-    values = {name: landed.value for name, landed in base.q.items()}
-    rows = numbers.repeat(len(SHIFTS))
-    # what cannot be given is drawn, and changed by its noise; what changes with it counts as dependent
-    drawn = {
-        name: noise[name].repeat(len(SHIFTS), 1) for name in values if not _scores(found.q_kinds[name], base.q[name])
-    }
-
-    def seen(walk: str, changed: dict[str, Tensor], at: Tensor, moved: str = "") -> dict[str, list[Tensor]]:
-        """The distributions' parameters, or the log-probabilities of fixed values, over all rows."""
-        until = set(found.q_order) if walk == "q" else {*found.p_order, *found.observed}
-        free = dict(drawn) if walk == "q" else {}
-        if moved in free:
-            free[moved] = torch.cat([noise[moved].roll(shift, 0) for shift in SHIFTS])
-        given = {name: value for name, value in changed.items() if name not in free}
-        walk_of = walker(found, shelf, walk, at, given=given, noise=free, until=until)
-        if walk == "p":
-            walk_of.observed = {n: shelf.values(n, rows) for n in found.observed}
-        what = "walk" if model.is_joint else "infer" if walk == "q" else "generate"
-        run(model.infer if walk == "q" else model.generate, walk_of, what)
-        landed = walk_of.q if walk == "q" else walk_of.p
-        kinds = found.q_kinds if walk == "q" else found.p_kinds
-        fixed = {}
-        for name, place in landed.items():
-            if isinstance(place.law, tuple):
-                fixed[name] = [*place.law]
-            elif name in free:
-                fixed[name] = [place.value, place.terms]
-            elif name in values:
-                fixed[name] = [kinds[name].terms(place.law, kinds[name].shaped(many[name]))]
-            else:
-                fixed[name] = [place.terms]
-        return fixed
-
-    many = {name: value.repeat(len(SHIFTS), 1) for name, value in values.items()}
-    p_parents: dict[str, list[str]] = {name: [] for name in (*found.p_order, "x")}
-    q_parents: dict[str, list[str]] = {name: [] for name in found.q_order}
-    p_base, q_base = seen("p", many, rows), seen("q", many, rows)
-    for name in found.p_order:
-        shifted = torch.cat([values[name].roll(shift, 0) for shift in SHIFTS])
-        after = found.p_order[found.p_order.index(name) + 1 :]
-        later = found.q_order[found.q_order.index(name) + 1 :]
-        if torch.equal(shifted, many[name]):  # q gives all data one value: take p's draws
-            shifted = _prior_draws(model, shelf, found, name, values, numbers).repeat(len(SHIFTS), 1)
-        if torch.equal(shifted, many[name]):  # nothing moves it; whatever comes after may depend on it
-            for child in (*after, "x"):
-                p_parents[child].append(name)
-            for child in later:
-                q_parents[child].append(name)
-            continue
-        changed = {**many, name: shifted}
-        p_now = seen("p", changed, rows)
-        for child in (*after, *found.observed):
-            if (
-                _differs(p_base[child], p_now[child])
-                and name not in p_parents["x" if child in found.observed else child]
-            ):
-                p_parents["x" if child in found.observed else child].append(name)
-        if later:
-            q_now = seen("q", changed, rows, name)
-            for child in later:
-                if _differs(q_base[child], q_now[child]):
-                    q_parents[child].append(name)
-    others = torch.cat([numbers.roll(shift) for shift in SHIFTS])
-    of_others = seen("q", many, others)
-    for child in found.q_order:
-        if _differs(q_base[child], of_others[child]):
-            q_parents[child].insert(0, "x")
-    in_order = {child: tuple(n for n in ("x", *found.q_order) if n in names) for child, names in q_parents.items()}
-    return Signature(
-        found.p_order, found.q_order, found.observed, found.p_kinds, found.q_kinds,
-        {child: tuple(n for n in found.p_order if n in names) for child, names in p_parents.items()}, in_order,
-    )  # fmt: skip
-
-
-def _prior_draws(
-    model: Model, shelf: Shelf, found: Signature, name: str, values: dict[str, Tensor], numbers: Tensor
-) -> Tensor:
-    """Draws of one latent from p, flat; the values themselves where p cannot draw."""
-    walk = walker(found, shelf, "p", numbers, given=values, until={name})
-    run(model.generate, walk, "walk" if model.is_joint else "generate")
-    kind = found.p_kinds[name]
-    try:
-        drawn, _ = kind.draw(walk.p[name].law, _noise(kind, MANY, seed=len(values), device=shelf.device))
-    except NotMeasuredError:
-        return values[name]
-    return kind.flat(drawn)
-
-
-def _scores(kind: Kind, landed: Landed) -> bool:
-    """Whether a distribution scores values that it did not draw; a flow without inverse is told by its own draws."""
-    if isinstance(landed.law, tuple):
-        return True
-    try:
-        kind.terms(landed.law, kind.shaped(landed.value))
-    except NotMeasuredError:
-        return False
-    return True
-
-
-def _noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
+def some_noise(kind: Kind, rows: int, seed: int, device: torch.device | str) -> Tensor:
+    """Noise ``[rows, width]`` of one draw a row."""
     source = torch.Generator(device).manual_seed(seed)
     sampler = torch.randn if kind.family.noise == "normal" else torch.rand
     dtype = kind.dtype if kind.dtype in (torch.float32, torch.float64) else torch.float32
     return sampler(rows, kind.family.noise_width, generator=source, device=device, dtype=dtype)
 
 
-def _differs(one: list[Tensor], other: list[Tensor]) -> bool:
-    return any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(one, other, strict=True))
-
-
-__all__ = ["Law", "Signature", "look", "walker"]
+__all__ = ["Law", "Signature", "look", "some_noise", "walker"]

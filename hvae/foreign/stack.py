@@ -17,6 +17,7 @@ from hvae.families import Family
 from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import Foreign, Kind
 from hvae.foreign.model import Model
+from hvae.foreign.parents import with_parents
 from hvae.foreign.signature import Signature, look
 from hvae.foreign.visit import Landed, Mode, Walker, blocks, run
 from hvae.network import Decoder, Site, Trace
@@ -362,7 +363,7 @@ class Stack(HVAE):
         """Looks at the model, at two numbers of rows. Raises `ConfigError` for what cannot be measured."""
         shelf = Shelf(observed, context, model.encode, whole=whole, rows=most)
         with torch.no_grad():
-            return Stack(Functions(model, shelf, look(model, shelf), most))
+            return Stack(Functions(model, shelf, with_parents(model, shelf, look(model, shelf)), most))
 
     @property
     def numbers(self) -> Tensor:
