@@ -315,6 +315,12 @@ def test_drift_is_found_after_the_last_measurement() -> None:
     assert "other results than before the measurement (x under p" in str(doubt)
 
 
+def test_a_module_that_is_back_in_training_mode_has_not_drifted() -> None:
+    net = Net(nn.Dropout(0.5)).train()
+    checked = Planted(gaussian(net, module=net)).checked()
+    assert net.training and checked.drift() == () and net.training
+
+
 # the mode of a module
 
 
