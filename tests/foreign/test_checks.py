@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import hvae
 from hvae.errors import ConfigError
-from hvae.foreign import checks, data, evaluating, own_elbo, probe, visit
+from hvae.foreign import checks, data, evaluating, probe, visit
 from hvae.foreign.checks import NOTHING_FOUND, Checked, Finding, check
 from hvae.foreign.own_elbo import likely_cause
 from hvae.foreign.stack import Stack
@@ -315,6 +315,12 @@ def test_drift_is_found_after_the_last_measurement() -> None:
     assert "other results than before the measurement (x under p" in str(doubt)
 
 
+def test_a_module_that_is_back_in_training_mode_has_not_drifted() -> None:
+    net = Net(nn.Dropout(0.5)).train()
+    checked = Planted(gaussian(net, module=net)).checked()
+    assert net.training and checked.drift() == () and net.training
+
+
 # the mode of a module
 
 
@@ -492,6 +498,9 @@ def test_an_order_that_changes_is_refused() -> None:
         Planted(hvae.Model(infer, generate, net.encode)).checked()
 
 
-def test_rounding_is_no_difference_and_half_precision_rounds_more() -> None:
-    assert probe.FLOOR_NATS < probe.COARSE[torch.float16][0] < probe.COARSE[torch.bfloat16][0]
-    assert own_elbo.N_DRAWS == 16
+def test_half_precision_and_tf32_round_more() -> None:
+    single, half = {torch.float32, torch.int64}, {torch.float32, torch.float16}
+    assert probe.rounding(single, tf32=False) == (probe.FLOOR_NATS, probe.SHARE)
+    assert probe.rounding(single, tf32=True) == probe.rounding(half, tf32=False) == probe.COARSE[torch.float16]
+    assert probe.rounding({torch.bfloat16, torch.float16}, tf32=False) == probe.COARSE[torch.bfloat16]
+    assert in_half_precision().checked().probe._tolerance == probe.COARSE[torch.bfloat16]
