@@ -96,7 +96,7 @@ def _train(options: Any) -> int:
     config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
     units = "-".join(map(str, config.model.latents))
     label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
-    path = Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
 
     import torch
 

@@ -29,6 +29,7 @@ from typing import Any
 from hvae.errors import ConfigError
 from hvae.extras import WITHOUT_BOARD, has, need, sentence
 from hvae.lab.config import RunConfig
+from hvae.lab.runs.identity import directory_name
 from hvae.lab.runs.run import Failure, Run
 
 PACKAGE = "hvae.experiments"
@@ -107,7 +108,7 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     module = find(name)
     configs: Mapping[str, RunConfig] = module.configs(preset)
     measurements: Mapping[str, Mapping[str, Any]] = getattr(module, "MEASUREMENTS", {}).get(preset, {})
-    paths = {label: Run.directory(means.root, name, label, config) for label, config in configs.items()}
+    paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
     missing = [label for label, config in configs.items() if not _finished(paths[label], config, measurements)]
     failures: list[Failure] = []
     if missing:
@@ -134,6 +135,8 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
     if not failures and hasattr(module, "measure"):
         parts = module.measure(preset, paths, means.data_dir, say)
+        own_names = {paths[label].name: directory_name(label, config) for label, config in configs.items()}
+        parts = {own_names.get(part, part): make for part, make in parts.items()}  # a directory may be renamed
         folder = means.root / name / "measured" / preset
         if older := _measure(folder, parts, means.n_threads, _digest(module)):
             say(

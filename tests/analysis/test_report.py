@@ -284,7 +284,9 @@ def test_one_preset_is_shown_and_the_rest_mentioned(tmp_path: Path) -> None:
     fabricate(tmp_path, {label: demo[label] for label in ("depth-1", "depth-2 bottom-up")})
     study = open_study(tmp_path / "depth")
     assert (study.preset, len(study.runs)) == ("demo", 2)
-    assert study.notes == ("1 other run is in this directory (another preset or older settings) and not shown here.",)
+    assert study.notes == (
+        "1 other run is in this directory (another preset, older settings or a copy) and not shown here.",
+    )
     assert open_study(tmp_path / "depth", preset="cpu").runs[0].config == configs("cpu")["depth-1"]
     with pytest.raises(ConfigError, match="preset 'paper'"):
         open_study(tmp_path / "depth", preset="paper")
