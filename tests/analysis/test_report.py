@@ -248,7 +248,7 @@ def test_terminal_table_of_a_run(tmp_path: Path, n_replicas: int) -> None:
 def test_compare_names_settings_and_pairs_seeds(depth_directory: Path) -> None:
     runs = {run.label: run for run in load_runs(depth_directory)}
     text = compare_text(runs["depth-5 bottom-up"].path, runs["depth-5 ladder+WU"].path)
-    assert "model.order: bottom-up -> top-down" in text
+    assert "  a: --model.order bottom-up\n  b: --model.order top-down\n" in text
     assert "paired by seed" in text
     assert "different quantities" in text
     assert max(map(len, text.splitlines())) <= 100
