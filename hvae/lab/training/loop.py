@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from hvae import rng
 from hvae.data import Dataset
+from hvae.diagnostics.units import active_on_batch
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
 from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relax, trainable
@@ -257,6 +258,7 @@ def summary(evidence: Evidence, *, units: bool) -> dict[str, Tensor]:
             terms[f"active_units/{name}"] = (site.family.per_unit(mean.var(0)) > ACTIVE_VARIANCE).sum()
             if site.family.factorised and evidence.p[name].family.factorised:
                 terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
+        terms |= active_on_batch(evidence)
     return {name: term.detach() for name, term in terms.items()}
 
 
