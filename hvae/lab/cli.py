@@ -112,7 +112,7 @@ def _run(options: Any) -> int:
         n_threads=options.threads,
     )
     names = experiment.members(options.experiment)
-    experiment.check(names, options.preset, means, _say)
+    experiment.check(names, options.preset, means)
     return max(_run_one(name, options.preset, means) for name in names)
 
 

@@ -76,17 +76,14 @@ class Means:
     n_threads: int
 
 
-def check(chosen: Sequence[str], preset: str, means: Means, say: Callable[[str], None]) -> None:
-    """Raise `ConfigError` before anything is trained; once the preset is known, say what is about to start.
+def check(chosen: Sequence[str], preset: str, means: Means) -> None:
+    """Raise `ConfigError` before anything is trained.
 
     Refused are an unknown preset, one that asks for a GPU where none is named, a package that the measurement misses,
     and data that any of several experiments misses. For one experiment, `complete` asks only for data still needed.
     """
     for name in chosen:
         _check_preset(name, preset, means.device)
-    for name in chosen:
-        for line in plan(name, preset, means):
-            say(line)
     if len(chosen) > 1:
         from hvae.lab import completion
 
@@ -95,10 +92,7 @@ def check(chosen: Sequence[str], preset: str, means: Means, say: Callable[[str],
 
 
 def plan(name: str, preset: str, means: Means) -> list[str]:
-    """What `complete` is about to start: how many runs, where, for how long, and how to stop; empty if none is left.
-
-    It is quick, so that it stands there before torch is loaded.
-    """
+    """What `complete` is about to start: how many runs, where, for how long, and how to stop."""
     module = find(name)
     configs: Mapping[str, RunConfig] = module.configs(preset)
     paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
@@ -106,7 +100,9 @@ def plan(name: str, preset: str, means: Means) -> list[str]:
     known = {run.label for run in done}
     left = [config for label, config in configs.items() if label not in known]
     if not left:
-        return []
+        return [
+            f"{name}, preset {preset}: all {len(configs)} runs in {means.root / name} are trained; they are measured."
+        ]
     seeds = sorted({len(config.training.seeds) for config in left})
     n_workers = min(means.n_workers or max(1, n_cores() // means.n_threads), len(left))
     with_whom = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
@@ -157,6 +153,8 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         from hvae.lab import completion, sweep
 
         completion.check([configs[label] for label in missing], means.data_dir, means.device)
+        for line in plan(name, preset, means):
+            say(line)
         budgets = _budgets(measurements)
         runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
         if not has("tensorboard"):

@@ -175,7 +175,7 @@ def test_bottom_up_units_that_code_noise_do_not_count(n_paths: int) -> None:
 
 def test_the_second_draw_is_another_path_of_the_same_data() -> None:
     model = Stack([link(1, 1), link(1, 0.1)], DOWN).bottom_up()
-    found = called(model, images(4000), 1, "second")
+    found = called(model, images(12000), 1, "second")
     assert found.redraw is not None
     second = found.redraw()
     assert torch.equal(found.q["z1"].mean, second["z1"].mean)

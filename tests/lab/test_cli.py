@@ -557,12 +557,13 @@ def test_run_says_at_once_what_it_starts(
     from hvae.lab import completion
 
     class Reached(Exception):
-        """What loads torch and data would begin here."""
+        """Training would begin here."""
 
     def reached(*arguments: object) -> None:
         raise Reached
 
-    monkeypatch.setattr(completion, "check", reached)
+    monkeypatch.setattr(completion, "check", lambda *arguments: None)
+    monkeypatch.setattr(Run, "create_or_open", reached)
     with pytest.raises(Reached):
         main(["run", "depth", "--workers=2"])
     first, second, third = capsys.readouterr().err.splitlines()
