@@ -1,7 +1,7 @@
 """A residual top-down VAE with spatial latents, as VDVAE and NVAE are, and the diagnosis of each of its layers.
 
-Run it with `python examples/vdvae.py`; it takes about a minute. Latents lie at 1x1, 2x2, 4x4 and 8x8. The net is written
-as its author would; the model enters in the eight lines of `as_model`.
+Run it with `python examples/vdvae.py`; it takes about a minute. Latents lie at 1x1, 2x2, 4x4 and 8x8. The net is
+written as its author would; the model enters in the eight lines of `as_model`.
 """
 
 import torch
