@@ -98,11 +98,7 @@ def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | Non
     else:
         chosen, kept, measured, measured_by = page.preset, runs, dict(page.measured), page.measured_by
     if len(runs) == 1 and not measured:
-        (run,) = runs
-        question = f"What does each of the {run.depth} latent layers of this run do?"
-        if run.depth == 1:
-            question = "What does the one latent layer of this run do?"
-        return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions(runs))
+        return single(runs[0])
     kept = [replace(run, beside=measured.pop(run.path.name, {})) for run in _newest_of_each_label(kept)]
     if module is not None and chosen in module.PRESETS:
         order = list(module.configs(chosen))
@@ -133,6 +129,14 @@ def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | Non
         sections=tuple(getattr(module, "sections", tuple)()),
         kept=getattr(module, "KEPT", None),
     )
+
+
+def single(run: LoadedRun) -> Study:
+    """The study of one run."""
+    question = f"What does each of the {run.depth} latent layers of this run do?"
+    if run.depth == 1:
+        question = "What does the one latent layer of this run do?"
+    return Study(run.label, question, "", (run,), {run.label: (run,)}, (), _cautions([run]))
 
 
 def _nothing(directory: Path) -> str:

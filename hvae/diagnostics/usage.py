@@ -52,7 +52,7 @@ def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     for name, site in evidence.q.items():
         other = {**values, name: swapped_value(sampler, name, site, values)}
         children = [child for child in decoder.variables if name in decoder.parents(child)]
-        if not children:  # the decoder makes nothing of it
+        if not children:  # nothing in the decoder moves with it
             found[name] = np.zeros(sampler.n_images)
             continue
         swapped = decoder.factors(children).walk(other, {})

@@ -48,7 +48,7 @@ def fit(
     - ``batches``: tensors ``[B, D]``, or ``[R, B, D]`` with data for each replica, in a list, a DataLoader (of a tuple
       the first entry is x) or an iterator without end; or a function from the step to one.
     - ``n_steps``: the step to train to, counted from the start; ``learning_rate``: a number, or a schedule of the step.
-    - ``n_samples``: K, draws of q per datum; ``relaxation``: of discrete draws; ``then``: further `Stage`s.
+    - ``n_samples``: K, draws of q per datum; ``relaxation``: of discrete draws; ``then``: later stages, of `Stage`.
     - ``seeds``: of the noise, one per model; 0, 1, … unless given.
     - ``trainable``: names of the weights that train, or a function from the step to them; all unless given.
       `HVAE.owners` tells which part of the model a weight belongs to.

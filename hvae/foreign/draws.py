@@ -11,12 +11,14 @@ import hashlib
 import torch
 from torch import Tensor
 from torch.distributions import (
+    Bernoulli,
     Categorical,
     Distribution,
     LowRankMultivariateNormal,
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
+    OneHotCategorical,
     TransformedDistribution,
 )
 
@@ -32,13 +34,24 @@ def noise_kind(distribution: Distribution) -> NoiseKind | None:
             return "normal"
         case TransformedDistribution(base_dist=base) | Pushed(base=base) | Masked(distribution=base):
             return noise_kind(base)
-        case MixtureSameFamily() as mixture:
-            return "normal" if noise_kind(mixture.component_distribution) == "normal" else None
-        case Categorical():
+        case MixtureSameFamily(component_distribution=components):
+            one_each = noise_width(components, False) == _numel(components, False)
+            return noise_kind(components) if one_each else None
+        case Bernoulli() | Categorical() | OneHotCategorical():
             return "uniform"
         case base if type(base).icdf is not Distribution.icdf:
             return "uniform"
     return None
+
+
+def is_smooth(distribution: Distribution) -> bool:
+    """Whether a draw is a smooth function of noise and parameters: no states, and no choice of a component."""
+    match elementwise(distribution):
+        case TransformedDistribution(base_dist=base) | Pushed(base=base) | Masked(distribution=base):
+            return is_smooth(base)
+        case Bernoulli() | Categorical() | OneHotCategorical() | MixtureSameFamily():
+            return False
+    return noise_kind(distribution) is not None
 
 
 def noise_width(distribution: Distribution, per_row: bool) -> int:
@@ -80,6 +93,10 @@ def _mapped(distribution: Distribution, noise: Tensor) -> Tensor:
             product = (distribution.scale_tril @ standard.unsqueeze(-1)).squeeze(-1)
             moved: Tensor = distribution.mean + product
             return moved
+        case Bernoulli(probs=probs):
+            return (_shaped(noise, probs, rows) < probs).to(probs.dtype)
+        case OneHotCategorical(logits=logits):
+            return _one_hot(logits, _shaped(noise, logits, rows))
         case Categorical(probs=probs):
             u = _shaped(noise, probs[..., 0], rows)
             below = probs.cumsum(-1) / probs.sum(-1, keepdim=True)
@@ -96,7 +113,9 @@ def _mixed(mixture: MixtureSameFamily, noise: Tensor) -> Tensor:
     rows, n_events = len(noise), len(mixture.event_shape)
     probs = mixture.mixture_distribution.probs
     n_mixtures = noise.shape[-1] - _numel(mixture, _has_rows(mixture, rows))
-    which = _mapped(Categorical(probs=probs, validate_args=False), torch.special.ndtr(noise[:, :n_mixtures]))
+    first = noise[:, :n_mixtures]
+    uniform = torch.special.ndtr(first) if noise_kind(mixture) == "normal" else first
+    which = _mapped(Categorical(probs=probs, validate_args=False), uniform)
     components = elementwise(mixture.component_distribution)
     place = which.ndim
     like = noise[:, n_mixtures:]
@@ -105,9 +124,16 @@ def _mixed(mixture: MixtureSameFamily, noise: Tensor) -> Tensor:
     event = (*which.shape[1:], *shape[len(shape) - n_events :]) if n_events else which.shape[1:]
     wide = like.reshape(rows, *which.shape[1:], 1, *event[len(which.shape) - 1 :])
     wide = wide.expand(*wide.shape[:place], n_components, *wide.shape[place + 1 :])
-    values = _mapped(components, wide.reshape(rows, -1))
+    values = draw(components, wide.reshape(rows, -1))[0]
     index = which.reshape(*which.shape, 1, *(1,) * n_events)
     return values.gather(place, index.expand(*which.shape, 1, *values.shape[place + 1 :])).squeeze(place)
+
+
+def _one_hot(logits: Tensor, noise: Tensor) -> Tensor:
+    """The state of the largest logit after Gumbel noise ``-log -log u`` is added (Gumbel 1954)."""
+    u = noise.clamp(torch.finfo(noise.dtype).tiny, 1 - torch.finfo(noise.dtype).eps)
+    states: Tensor = (logits - (-u.log()).log()).argmax(-1)
+    return torch.nn.functional.one_hot(states, logits.shape[-1]).to(logits.dtype)
 
 
 def _seeded(distribution: Distribution, noise: Tensor) -> Tensor:

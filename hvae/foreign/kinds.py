@@ -18,9 +18,11 @@ from torch.distributions import (
     Distribution,
     Independent,
     LowRankMultivariateNormal,
+    MixtureSameFamily,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
+    TransformedDistribution,
     constraints,
     kl_divergence,
 )
@@ -29,7 +31,7 @@ from hvae import families
 from hvae.errors import NotMeasuredError
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
-from hvae.foreign.draws import draw, noise_kind, noise_width, score
+from hvae.foreign.draws import draw, is_smooth, noise_kind, noise_width, score
 from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
@@ -230,7 +232,8 @@ class Kind:
         """The value ``[rows, *event]`` that ``noise [rows, width]`` becomes, and its log-probability if only the draw
         knows it."""
         if isinstance(read, Distribution):
-            return draw(read, noise)
+            value, log_prob = draw(read, noise)
+            return value.to(self.dtype), log_prob
         rows = len(noise)
         return self.shaped(self.family.draw(self.join([read], [rows], torch.Size([rows])), noise)), None
 
@@ -277,11 +280,11 @@ def kind_of(
         noise or "uniform",
         noise_width(law, has_rows),
         factorised=factorised,
-        seeded=noise is None,
+        seeded=not is_smooth(law),
         real=_is_real(base),
     )
     return Kind(
-        found, event, dtype or _dtype(base), has_rows, not _discrete(base), _has_mean(base), type(base).__name__,
+        found, event, dtype or dtype_of(law), has_rows, not _discrete(base), _has_mean(base), type(base).__name__,
         event[: len(event) - len(base.event_shape)],
     )  # fmt: skip
 
@@ -336,36 +339,57 @@ def shape_of(law: AnyLaw) -> torch.Size | None:
     return law.shape if isinstance(law, OfFamily) else torch.Size(law.batch_shape + law.event_shape)
 
 
-def _dtype(base: Distribution) -> torch.dtype:
-    """Of a value: that of the floating-point parameters, also of those within; whole numbers for an index."""
-    if type(base) is Categorical:
-        return torch.long
+def dtype_of(law: AnyLaw) -> torch.dtype:
+    """Of a draw, as torch makes it: that of all floating-point parameters together; whole numbers for an index."""
+    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
+    return torch.long if type(base) is Categorical else _promoted(base) or torch.get_default_dtype()
+
+
+def _promoted(base: Distribution) -> torch.dtype | None:
+    found: torch.dtype | None = None
     for value in vars(base).values():
+        inner = _promoted(elementwise(value)) if isinstance(value, Distribution) else None
         if isinstance(value, Tensor) and value.is_floating_point():
-            return value.dtype
-        if isinstance(value, Distribution):
-            inner = elementwise(value)
-            return inner.logits.dtype if isinstance(inner, Categorical) else _dtype(inner)
-    return torch.get_default_dtype()
+            inner = value.dtype
+        if inner is not None:
+            found = inner if found is None else torch.promote_types(found, inner)
+    return found
+
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype in HALF else tensor
 
 
 def widened(law: AnyLaw) -> AnyLaw:
     """The same with half-precision parameters raised to float32."""
-    if isinstance(law, OfFamily | Law):
+    return law if isinstance(law, OfFamily) else _widened(law)
+
+
+def _widened(law: Distribution) -> Distribution:
+    match law:
+        case Independent(base_dist=base, reinterpreted_batch_ndims=n):
+            wide = _widened(base)
+            return law if wide is base else Independent(wide, n, validate_args=False)
+        case Masked(distribution=base, mask=mask, fill=fill):
+            wide = _widened(base)
+            return law if wide is base else Masked(wide, mask, fill)
+        case MixtureSameFamily(mixture_distribution=weights, component_distribution=parts):
+            wide = _widened(parts)
+            if wide is parts and weights.logits.dtype not in HALF:
+                return law
+            weights = Categorical(logits=_wide(weights.logits), validate_args=False)
+            return MixtureSameFamily(weights, wide, validate_args=False)
+    if type(law) is TransformedDistribution:
+        wide = _widened(law.base_dist)
+        return law if wide is law.base_dist else TransformedDistribution(wide, law.transforms, validate_args=False)
+    if not type(law).__module__.startswith("torch.distributions"):
         return law
-    if isinstance(law, Independent):
-        inner = widened(law.base_dist)
-        assert isinstance(inner, Distribution)
-        return (
-            inner if inner is law.base_dist else Independent(inner, law.reinterpreted_batch_ndims, validate_args=False)
-        )
     names = [name for name in law.arg_constraints if isinstance(vars(law).get(name), Tensor)]
-    half = [name for name in names if vars(law)[name].dtype in (torch.float16, torch.bfloat16)]
-    if not half or not type(law).__module__.startswith("torch.distributions"):
+    half = [name for name in names if vars(law)[name].dtype in HALF]
+    if not half:
         return law
     arguments: dict[str, Any] = {name: _wide(vars(law)[name]) for name in names}
     return type(law)(**arguments, validate_args=False)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hvae.diagnosis.saved import find_saved
 from hvae.errors import ConfigError, MissingExtraError
 from hvae.extras import need
 from hvae.lab import experiment
@@ -173,9 +174,12 @@ def _list(options: Any) -> int:
         print()
     root = Path(options.runs_dir)
     runs = find_runs(root) if root.is_dir() else []
-    print(f"Runs in {root}" + ("" if runs else ": none"))
+    saved = find_saved(root) if root.is_dir() else []
+    print(f"Runs in {root}" + ("" if runs or saved else ": none"))
     for run in runs:
         print(f"  {_state(run):<18} {run.path}  {run.label}")
+    for found in saved:
+        print(f"  {found.source:<18} {found.path}  {found.label}")
     return 0
 
 

@@ -311,7 +311,7 @@ def test_whole_numbers_are_scored_as_such() -> None:
         assert not Planted(model_of(law), words).checked().doubts
         drawn = noise(stack.noise_specs(), 2, 5, seed=0, purpose="test")
         weights.append(stack(stack.numbers[:5].unsqueeze(0), drawn).log_weight)
-    assert torch.allclose(*weights, atol=1e-4)
+    assert torch.allclose(weights[0], weights[1], atol=1e-4)
 
 
 def test_values_on_the_edge_of_a_support_are_inside() -> None:
