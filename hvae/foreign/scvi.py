@@ -151,14 +151,14 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     return x, read
 
 
-def _used(net: Any) -> nn.ModuleList:
+def _used(net: Any) -> nn.ModuleDict:
     """The nets that q and p call: where the library size is observed its encoder is never trained, and no part."""
-    parts = [net.z_encoder, net.decoder]
+    names = ["z_encoder", "decoder"]
     if not net.use_observed_lib_size:
-        parts.append(net.l_encoder)
+        names.append("l_encoder")
     if net.batch_representation == "embedding":
-        parts.append(net.embeddings_dict)
-    return nn.ModuleList(parts)
+        names.append("embeddings_dict")
+    return nn.ModuleDict({name: getattr(net, name) for name in names})
 
 
 def _observed(law: Any) -> Distribution:
