@@ -17,7 +17,7 @@ from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, dtype_of, kind_of, shape_of, widened
 from hvae.foreign.laws import Law, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Walker, run
+from hvae.foreign.visit import Walker, not_compiled, run
 
 FEW, ELSE, MANY = 3, 11, 16
 """rows of the first two walks, the few also another number"""
@@ -65,6 +65,7 @@ class _Look:
     device: str = "cpu"
     last: str = ""
 
+    @not_compiled
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
         if not isinstance(name, str):
             raise ConfigError(_together(name, "p" if self.walking_p else "q"))

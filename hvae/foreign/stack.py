@@ -43,7 +43,7 @@ class Scored(Site):
 
     @property
     def log_prob(self) -> LogProb:
-        return self.terms.sum(-1)
+        return self.terms.sum(-1, dtype=torch.float64)
 
     @property
     def unit_log_prob(self) -> UnitLogProb:

@@ -10,7 +10,7 @@ last variable that is asked for.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,18 @@ class Visit(Protocol):
         ``p`` is its distribution; in a joint walk that of the decoder, with ``q`` a function that returns the
         posterior's.
         """
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def not_compiled(function: F) -> F:
+    """``function``, left out of the graphs where a user's function that calls it is compiled.
+
+    What `torch.compiler.disable` does, without the two seconds that its import takes.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
 
 
 class Enough(Exception):
@@ -92,6 +104,7 @@ class Walker:
     handed: list[tuple[str, Tensor, int]] = field(default_factory=list)
 
     @property
+    @not_compiled
     def code(self) -> Tree:
         if self.mode == "p":
             raise ConfigError(
@@ -101,9 +114,11 @@ class Walker:
         return self.read_code()
 
     @property
+    @not_compiled
     def context(self) -> Tree:
         return self.read_context()
 
+    @not_compiled
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
         if name in self.p or name in self.q:
             raise ConfigError(f"{name} is visited twice in one walk; each variable has one distribution.")
@@ -126,8 +141,6 @@ class Walker:
         if not self.until:
             raise Enough
         return value
-
-    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]  # what torch.compiler.disable sets, without its import
 
     def _latent(self, name: str, law: AnyLaw, kind: Kind, into: dict[str, Landed]) -> Tensor:
         read = kind.read(widened(law), self.rows)
