@@ -279,12 +279,20 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
             raise ConfigError(_no_rows(name, shape, MANY))
         if isinstance(law, OfFamily):
             own = event if own.numel() == event.numel() else own
-        if own != event and own.numel() != 1 and not _broadcasts(own, event):
+        if not _fits(own, event, has_rows):
             raise ConfigError(
                 f"the distribution of {name} under {walk} has shape {tuple(own)} for one row, its value "
                 f"{tuple(event)}; both must agree."
             )
     return kind_of(widened(law), event, MANY, has_rows=has_rows, dtype=dtype)
+
+
+def _fits(own: torch.Size, event: torch.Size, has_rows: bool) -> bool:
+    """Whether a distribution scores values of one row, and no others: torch makes all pairs of ``[rows, 1]`` and
+    ``[rows]``."""
+    if has_rows:
+        return len(own) == len(event) and _broadcasts(own, event)
+    return own.numel() == 1 or _broadcasts(own, event)
 
 
 def _broadcasts(own: torch.Size, event: torch.Size) -> bool:
