@@ -64,12 +64,19 @@ def not_compiled(function: F) -> F:
 
 
 class Enough(Exception):
-    """All that was asked for is visited."""
+    """All that was asked for is visited.
+
+    >>> run(lambda visit: visit("z"), lambda name: (_ for _ in ()).throw(Enough), "infer")
+    """
 
 
 @dataclass
 class Landed:
-    """A variable that was visited: the rows of its value, and its distribution as the house reads it."""
+    """A variable that was visited: the rows of its value, and its distribution as the house reads it.
+
+    >>> Landed(torch.zeros(5, 2), (torch.zeros(5, 2), torch.zeros(5, 2)), torch.zeros(5, 2)).terms.sum(-1).shape
+    torch.Size([5])
+    """
 
     value: Tensor
     """flat ``[rows, D]``; of observed variables nothing is kept"""
@@ -80,7 +87,15 @@ class Landed:
 
 @dataclass
 class Walker:
-    """`Visit` for one call on some rows, in one of the three modes."""
+    """`Visit` for one call on some rows, in one of the three modes.
+
+    >>> from hvae.foreign.kinds import kind_of
+    >>> prior = torch.distributions.Normal(torch.zeros(5, 2), 1.0)
+    >>> kinds = {"z": kind_of(prior, torch.Size([2]), rows=5)}
+    >>> walk = Walker("q", 5, kinds, kinds, {}, {"z": torch.zeros(5, 2)}, None, lambda: None, lambda: None, {"z", "x"})
+    >>> walk("z", prior).shape, walk.until
+    (torch.Size([5, 2]), {'x'})
+    """
 
     mode: Mode
     rows: int

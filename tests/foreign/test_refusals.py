@@ -130,6 +130,14 @@ def test_a_negative_scale_is_one_line_with_the_name(where: str) -> None:
     assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
 
 
+def test_a_negative_scale_that_torch_does_not_check() -> None:
+    model = flat(
+        lambda x: Normal(x[:, :D], -torch.ones(len(x), D), validate_args=False), lambda: Normal(torch.zeros(D), 1.0)
+    )
+    with pytest.raises(ConfigError, match=r"^z: the scale of Normal holds -1, where it must satisfy GreaterThan"):
+        stacked(model, {"x": data(P)})
+
+
 @pytest.mark.parametrize("prior", ["scalar", "units", "Independent"])
 @pytest.mark.parametrize("d", [1, 3, 8, 11, 16])
 def test_a_prior_without_row_axis_whatever_its_width(prior: str, d: int) -> None:
