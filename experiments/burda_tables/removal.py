@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hvae.data import Dataset
 from hvae.diagnostics.draws import Sampler
-from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
 from hvae.experiments.burda_tables.removed import Removed
 from hvae.lab.evaluation.replicas import Arrays, Replicas
@@ -46,7 +45,7 @@ def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: i
         )
     sampler = Sampler(model, torch.zeros(1, 1).to(next(model.parameters())), seed)
     for name in model.latents:
-        gone, constant = torch.as_tensor(removed[name]), prior_mean(sampler, name)
+        gone, constant = torch.as_tensor(removed[name]), sampler.prior_means[name]
         for network in (stack.decoder, posterior.network):
             network[name].family = Removed(network[name].family, gone, constant)
     return stack

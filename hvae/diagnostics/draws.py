@@ -20,6 +20,9 @@ from hvae.numerics import FloatArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
+N_PRIOR_DRAWS = 4096
+"""draws behind the prior means"""
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -59,6 +62,21 @@ class Sampler:
         found = torch.empty_like(places)
         found[order] = order[before]
         return found
+
+    @cached_property
+    def prior_means(self) -> Mapping[str, Tensor]:
+        """``E_p z_l [width]`` of every layer whose mean is a value, by one ancestral sampling of the latents."""
+        decoder = self.model.decoder
+        drawn = noise(
+            decoder.noise_specs(), 1, N_PRIOR_DRAWS,
+            seed=self.seed, purpose="prior mean", device=str(self.x.device), dtype=self.x.dtype,
+        )  # fmt: skip
+        sites = decoder.factors([latent for latent in decoder.variables if latent != "x"]).walk({}, drawn)
+        return {
+            name: torch.broadcast_to(site.mean, site.value.shape).flatten(end_dim=-2).mean(0)
+            for name, site in sites.items()
+            if decoder.has_mean(name)
+        }
 
     def noise(self, n_paths: int, purpose: str, specs: NoiseSpecs | None = None) -> Mapping[str, Noise]:
         """Noise of ``n_paths`` draws per image: of ``specs``, or of a visit of the latents."""

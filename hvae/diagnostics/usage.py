@@ -12,18 +12,18 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.draws import Sampler, divergence, per_datum
+from hvae.diagnostics.draws import N_PRIOR_DRAWS, Sampler, divergence, per_datum
 from hvae.evidence import Evidence
 from hvae.families import has_closed_kl
 from hvae.network import Decoder, Site
 from hvae.numerics import FloatArray, log_mean_exp
-from hvae.rng import NoiseSpecs, noise
+from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Value
 
-N_PRIOR_DRAWS = 4096
 N_KL_DRAWS = 4
 
 
@@ -52,6 +52,9 @@ def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
     for name, site in evidence.q.items():
         other = {**values, name: swapped_value(sampler, name, site, values)}
         children = [child for child in decoder.variables if name in decoder.parents(child)]
+        if not children:  # nothing in the decoder moves with it
+            found[name] = np.zeros(sampler.n_images)
+            continue
         swapped = decoder.factors(children).walk(other, {})
         terms = [per_datum(read(child, swapped[child]), sampler.n_images) for child in children]
         found[name] = sum(terms[1:], start=terms[0])
@@ -121,20 +124,8 @@ def clamped_value(sampler: Sampler, name: str, n_paths: int) -> Tensor:
         drawn = latents.walk({"x": x}, sampler.noise(n_paths, "prior draw", latents.noise_specs()))[name].value
         return drawn.expand(n_paths, sampler.n_images, -1)
     if sampler.groups is None:
-        return prior_mean(sampler, name).expand(n_paths, sampler.n_images, -1)
+        return sampler.prior_means[name].expand(n_paths, sampler.n_images, -1)
     n_draws = max(1, N_PRIOR_DRAWS // sampler.n_images)
     site = latents.walk({"x": x}, sampler.noise(n_draws, "prior mean", latents.noise_specs()))[name]
     mean = site.mean.expand(n_draws, sampler.n_images, -1).mean(0)
     return mean.expand(n_paths, sampler.n_images, -1)
-
-
-def prior_mean(sampler: Sampler, name: str) -> Tensor:
-    """``E_p z_l`` by ancestral sampling of its parents: ``[width]``."""
-    specs = sampler.model.decoder.noise_specs()
-    drawn = noise(
-        specs, 1, N_PRIOR_DRAWS,
-        seed=sampler.seed, purpose="prior mean", device=str(sampler.x.device), dtype=sampler.x.dtype,
-    )  # fmt: skip
-    decoder = sampler.model.decoder
-    site = decoder.factors([latent for latent in decoder.variables if latent != "x"]).walk({}, drawn)[name]
-    return torch.broadcast_to(site.mean, site.value.shape).flatten(end_dim=-2).mean(0)

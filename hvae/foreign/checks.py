@@ -10,7 +10,7 @@ Numbers 3 and 5 hold in every walk (`hvae.foreign.probe`). A model that fails is
 remedy (`ConfigError`); what is only doubtful becomes a `Finding`. The first eight take a few hundred rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +58,15 @@ class Checked:
         """The findings that doubt something."""
         return tuple(finding for finding in self.findings if finding.doubtful)
 
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
     def drift(self) -> tuple[Finding, ...]:
-        """Check 1 once more, for after the last measurement: empty if the model is still the same."""
-        with torch.no_grad():
+        """Check 1 once more, for after the last measurement: empty if the model is still the same.
+
+        The module is put in evaluation mode for it, and back.
+        """
+        with torch.no_grad(), evaluating(self.probe.stack.functions.model):
             difference, _ = self.probe.again(seed=REPEATS + 1)
         if difference is None:
             return ()

@@ -46,7 +46,11 @@ def _one_measure(name: str, kinds: tuple[Kind, Kind], landed: tuple[Landed, Land
             f"is no rate. Visit {discrete} in both, as at test time."
         )
     supports = [support_of(_distribution(kind, place)) for kind, place in zip(kinds, landed, strict=True)]
-    if None not in supports and len({_is_simplex(support) for support in supports}) == 2:
+    known = all(
+        isinstance(law, tuple) or support is not None
+        for law, support in zip((q_law.law, p_law.law), supports, strict=True)
+    )
+    if known and len({_is_simplex(support) for support in supports}) == 2:
         raise ConfigError(
             f"{name}: q ({q_name}) and p ({p_name}) are densities over different sets, one of them the simplex; log q "
             "- log p is no rate. Visit distributions of one support in both."
@@ -143,5 +147,6 @@ def _refuse_not_finite(name: str, walk: str, terms: Tensor) -> None:
         value = float(first[~first.isfinite()][0])
         raise ConfigError(
             f"the log-probability of {name} under {walk} is {value} in {int(wrong.sum())} of {len(terms)} rows; look "
-            "at the parameters there: a scale that is 0, negative or overflows, or a probability of 0."
+            "at the parameters there: a scale that is 0, negative or overflows, a probability of 0, or values at the edge "
+            "of its support."
         )

@@ -124,7 +124,7 @@ def likely_cause(terms: Mapping[str, Tensor], noise_nats: float, units: int) -> 
             "out of log_prob, or an own_elbo of several samples (a bound above the ELBO)"
         )
     found.sort()
-    return "; or ".join(said for left, said in found if left < ALIKE * found[0][0])
+    return "; or ".join(said for left, said in found if left <= ALIKE * max(found[0][0], noise_nats))
 
 
 def _said(name: str, size: float, units: int, noise_nats: float) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, Poisson, constraints
 
 from hvae.errors import ConfigError
@@ -123,7 +123,7 @@ def from_scvi(model: Any) -> Model:
         )  # fmt: skip
         visit("x", _observed(outputs["px"]))
 
-    return Model(infer, generate, encode=encode, module=net)
+    return Model(infer, generate, encode=encode, module=_used(net))
 
 
 def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -149,6 +149,16 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     if not net.use_size_factor_key:
         read.pop("size_factor", None)
     return x, read
+
+
+def _used(net: Any) -> nn.ModuleList:
+    """The nets that q and p call: where the library size is observed its encoder is never trained, and no part."""
+    parts = [net.z_encoder, net.decoder]
+    if not net.use_observed_lib_size:
+        parts.append(net.l_encoder)
+    if net.batch_representation == "embedding":
+        parts.append(net.embeddings_dict)
+    return nn.ModuleList(parts)
 
 
 def _observed(law: Any) -> Distribution:

@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints
 from hvae.errors import ConfigError
 from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, dtype_of, kind_of, shape_of, widened
-from hvae.foreign.laws import Law, elementwise
+from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
 from hvae.foreign.visit import Walker, not_compiled, run
 
@@ -112,7 +112,14 @@ class _Look:
             raise ConfigError(_no_rows(name, shape, self.rows) if with_k else _one_for_all(name))
         kind = kind_of(widened(law), shape[1:], self.rows, dtype=dtype_of(law))
         noise = some_noise(kind, self.rows, seed=len(self.laws), device=self.device)
-        return kind.draw(kind.read(widened(law), self.rows), noise)[0]
+        value = kind.draw(kind.read(widened(law), self.rows), noise)[0]
+        filled = isinstance(law, Distribution) and isinstance(elementwise(law), Masked)  # perhaps with NaN
+        if value.is_floating_point() and not filled and not value.isfinite().all():
+            raise ConfigError(
+                f"{name} is not finite as q draws it; look at the parameters of its {kind.name}: a mean or a scale "
+                "that overflows, or a division by 0."
+            )
+        return value
 
 
 def _refuse_delta(name: str, law: AnyLaw) -> None:

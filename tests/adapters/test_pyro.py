@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import hvae
 from hvae.errors import ConfigError
 from hvae.foreign.pyro import from_pyro
 from tests.adapters.weights import EXACT, draws, stack_of
@@ -99,6 +100,19 @@ def test_the_elbo_is_that_of_trace_elbo(trained: Two) -> None:
     assert_mean(ours.numpy() - theirs, 0.0, detect=0.4)
 
 
+def test_verdicts_of_two_layers_and_of_one_cut_off(trained: Two) -> None:
+    x = images(256, seed=2)
+    found = hvae.diagnose(from_pyro(trained.model, trained.guide), x, sizes="quick", progress=False)
+    assert found.verdicts["z1"] == ("active",) and list(found.verdicts) == ["z1", "z2"]
+    cut = Two()
+    cut.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        for weight in (*cut.e2.parameters(), *cut.d2.parameters()):
+            weight.zero_()
+    found = hvae.diagnose(from_pyro(cut.model, cut.guide), x, sizes="quick", progress=False)
+    assert found.verdicts == {"z1": ("active",), "z2": ("collapsed to N(0, I)",)}
+
+
 # -- ways to write it ------------------------------------------------------------------------------------
 
 
@@ -182,11 +196,11 @@ def test_masks_are_masks_of_the_house() -> None:
         assert (trace.nodes["obs"]["log_prob"].sum(-1) - evidence.p["x"].log_prob[k]).abs().max() < EXACT
 
 
-@pytest.mark.parametrize("name", ["Gamma", "Beta", "LogNormal", "StudentT", "Dirichlet", "Geometric"])
+@pytest.mark.parametrize("name", ["Gamma", "Beta", "LogNormal", "StudentT", "Dirichlet", "Exponential"])
 def test_each_element_of_a_distribution_has_its_term(name: str) -> None:
     """Pyro's own classes are those of torch: what is known of these holds."""
     kind = getattr(pyro.distributions, name)
-    arguments = {"StudentT": (3.0,), "Dirichlet": (torch.ones(2),), "Geometric": (0.5,)}.get(name, (1.0, 1.0))
+    arguments = {"StudentT": (3.0,), "Dirichlet": (torch.ones(2),), "Exponential": (1.0,)}.get(name, (1.0, 1.0))
 
     def prior(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import hvae
 from hvae.errors import ConfigError
 from hvae.foreign.pythae import GAUSSIAN, OTHERS, REFUSED, from_pythae
 from tests.adapters.weights import EXACT, assert_same_bound, draws, stack_of
@@ -124,11 +125,41 @@ def test_a_saturated_decoder_has_the_logarithms_of_pythae() -> None:
     assert (theirs - evidence.distortion[0]).abs().max() < EXACT
 
 
-def test_grey_images_are_no_draws_of_bernoulli() -> None:
-    with pytest.raises(ConfigError, match=r"support|0 or 1|Bernoulli"):
-        import hvae
+def test_verdict_and_the_constant_of_its_loss() -> None:
+    """β = 1 and β = 40 on the same images; pythae's loss is the ELBO up to the constant of a Gaussian of variance 1."""
+    x, test = grey(512), grey(128, seed=2)
 
-        hvae.diagnose(from_pythae(made("VAE")), grey(32))
+    def trained_with(beta: float) -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            vae = made("BetaVAE", "mse", beta=beta)
+            optimiser = torch.optim.Adam(vae.parameters(), 5e-3)
+            for step in range(150):
+                out = vae({"data": x[64 * (step % 8) : 64 * (step % 8) + 64]})
+                optimiser.zero_grad()
+                out.loss.backward()
+                optimiser.step()
+        return vae
+
+    vae = trained_with(0.1)
+
+    def own_elbo(x: Tensor) -> Tensor:
+        vae.beta, rows = 1.0, []
+        for one in x.split(1):
+            rows.append(-vae({"data": one}).loss - 10 * math.log(2 * math.pi))
+        return torch.stack(rows)
+
+    found = hvae.diagnose(from_pythae(vae), test, own_elbo=own_elbo, sizes="quick", progress=False)
+    assert found.verdicts == {"z": ("active",)}
+    said = [str(each) for each in (*found.checks, *found.doubts)]
+    assert any("own_elbo agrees" in each for each in said)
+    found = hvae.diagnose(from_pythae(trained_with(40.0)), test, sizes="quick", progress=False)
+    assert found.verdicts == {"z": ("collapsed to N(0, I)",)}
+
+
+def test_grey_images_are_no_draws_of_bernoulli() -> None:
+    with pytest.raises(ConfigError, match=r"outside the support of Bernoulli.*binarise"):
+        hvae.diagnose(from_pythae(made("VAE")), grey(32), progress=False)
 
 
 @pytest.mark.parametrize("name", ["AE", "WAE_MMD", "VQVAE", "RAE_L2", "RAE_GP"])

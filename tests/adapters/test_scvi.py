@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+import hvae
 from hvae.errors import ConfigError
 from hvae.foreign.scvi import Counts, from_scvi, scvi_data
 from hvae.numerics import log_mean_exp
@@ -188,6 +189,34 @@ def test_the_context_holds_what_the_model_uses() -> None:
     assert set(scvi_data(model)[1]) == {"batch"}
     other = cells(seed=5)[:30].copy()
     assert torch.equal(scvi_data(model, other)[0], torch.as_tensor(np.asarray(other.X)).float())
+
+
+def test_verdicts_of_planted_cells() -> None:
+    """Three kinds of cells, whose kind z has to carry; then an encoder that says nothing."""
+    adata, rng = cells(), np.random.default_rng(0)
+    profiles = 20 * rng.gamma(0.5, size=(3, adata.n_vars))
+    adata.X = (1 + rng.poisson(profiles[rng.integers(3, size=adata.n_obs)])).astype(np.float32)
+    model = trained_on(adata, use_observed_lib_size=False)
+    x, context = scvi_data(model)
+    found = hvae.diagnose(from_scvi(model), x, context, sizes="quick", progress=False)
+    assert found.verdicts["z"] == ("active",) and set(found.verdicts) == {"z", "library"}
+    silent = model.module.z_encoder
+    with torch.no_grad():
+        for weight in (*silent.mean_encoder.parameters(), *silent.var_encoder.parameters()):
+            weight.zero_()
+        silent.var_eps = 0.0
+    found = hvae.diagnose(from_scvi(model), x, context, sizes="quick", progress=False)
+    assert found.verdicts["z"] == ("collapsed to N(0, I)",)
+
+
+def test_an_observed_library_size_is_context_of_every_information() -> None:
+    """Its encoder is never trained, and no doubt: it is no part of the model."""
+    model = trained_on(cells())
+    found = hvae.diagnose(from_scvi(model), *scvi_data(model), sizes="quick", progress=False)
+    assert set(found.verdicts) == {"z"}
+    assert not any("batch norm" in str(doubt) for doubt in found.doubts)
+    with pytest.raises(ConfigError, match=r"x, context = hvae.scvi_data.model, adata."):
+        hvae.diagnose(from_scvi(model), model.adata, progress=False)
 
 
 def test_what_is_no_model_of_counts_is_refused_by_name() -> None:

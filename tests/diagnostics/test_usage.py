@@ -103,7 +103,7 @@ def test_model_knockout_is_the_difference_of_two_exact_likelihoods(order: str, n
     observed_by = observed(exact_model(order), x, 512 if (order, name) == ("bottom-up", "z2") else 4)
     found = usage.model_knockout(*observed_by, name, "diagnostics")
     reference = LinearGaussian.of(STACK.decoder())
-    clamp = usage.prior_mean(observed_by[0], name).detach()
+    clamp = observed_by[0].prior_means[name].detach()
     expected = reference.log_px(x) - reference.conditional(["x"], [name]).log_prob(x, clamp)
     if (order, name) == ("bottom-up", "z2"):
         assert_mean(found - expected.numpy(), 0.0, detect=0.05)
@@ -114,9 +114,9 @@ def test_model_knockout_is_the_difference_of_two_exact_likelihoods(order: str, n
 def test_the_clamp_is_the_prior_mean() -> None:
     p, images_ = STACK.p(), sampler(STACK.bottom_up(), images(2, width=2))
     with torch.no_grad():
-        assert usage.prior_mean(images_, "z2").numpy() == pytest.approx(p.block("z2")[0], abs=1e-12)
+        assert images_.prior_means["z2"].numpy() == pytest.approx(p.block("z2")[0], abs=1e-12)
         deviation = np.abs(STACK.down[1].weight[:, 0]) / usage.N_PRIOR_DRAWS**0.5
-        error = np.abs(usage.prior_mean(images_, "z1").numpy() - p.block("z1")[0])
+        error = np.abs(images_.prior_means["z1"].numpy() - p.block("z1")[0])
     assert (error < 5 * deviation).all()
 
 
@@ -185,7 +185,7 @@ def test_model_knockout_with_skips_weighs_the_layers_above(name: str) -> None:
     model, x = HVAE(decoder, reference.exact_posterior("top-down")), images(120, width=3)
     seen, evidence = observed(model, x, 2048)
     found = usage.model_knockout(seen, evidence, name, "diagnostics")
-    clamp = usage.prior_mean(seen, name).detach().numpy()
+    clamp = seen.prior_means[name].detach().numpy()
     expected = reference.log_px(x).numpy() - log_px_with(model, name, clamp, x.numpy())
     if name == "z2":  # q(z1 | z2, x) is exact where z2 is set too
         np.testing.assert_allclose(found, expected, atol=1e-10)

@@ -1,211 +1,338 @@
-"""What a model's distributions cannot give is refused by name, and nothing else breaks; shapes that coincide."""
+"""What the door refuses before anything is measured: one sentence each, with the remedy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
+    Bernoulli,
     Categorical,
-    Cauchy,
     Distribution,
     Independent,
-    Laplace,
     Normal,
-    StudentT,
+    RelaxedOneHotCategorical,
+    constraints,
 )
 
 import hvae
-from hvae.diagnostics import rates
-from hvae.diagnostics.draws import Sampler
-from hvae.diagnostics.information import information
-from hvae.diagnostics.usage import use
 from hvae.errors import ConfigError, NotMeasuredError
-from hvae.foreign import Model, Stack
-from hvae.likelihood import log_likelihood_curve
-from tests.foreign.authors import stacked, weighed
-
-N, P, D = 12, 4, 3
-
-
-def data(*event: int) -> Tensor:
-    return torch.randn(N, *event, generator=torch.Generator().manual_seed(0))
+from hvae.foreign.stack import Stack
+from hvae.rng import noise
+from tests.foreign import planted
+from tests.foreign.planted import D, N, Net, Planted, Z, gaussian, prior
 
 
-def flat(q: Any, p: Any, x: Any = None) -> Model:
-    """z of ``q(code)`` under the prior ``p()``; x of ``x(visit, z)``, by default Gaussian around the sum of z."""
+class Delta(Distribution):
+    """As Pyro has it: all mass on one value."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
+
+    def __init__(self, v: Tensor) -> None:
+        self.v = v
+        super().__init__(v.shape, validate_args=False)
+
+
+def model(
+    q: Callable[[Any], Any] = lambda visit: visit("z", Normal(*visit.code)),
+    p: Callable[[Any], Any] = lambda visit: visit("z", prior()),
+    x: Callable[[Any, Tensor, Net], Any] = lambda visit, z, net: visit("x", Normal(net.decoder(z), 0.5)),
+    encode: Callable[..., Any] | None = None,
+    net: Net | None = None,
+) -> Planted:
+    """A sound model of one latent, of which a part is another."""
+    own = net or Net()
+    return Planted(hvae.Model(q, lambda visit: x(visit, p(visit), own), encode or own.encode))
+
+
+def global_latent() -> Planted:
+    mean = torch.zeros(5)
 
     def infer(visit: Any) -> None:
-        visit("z", q(visit.code))
+        visit("w", Normal(mean, 1.0))
+        visit("z", Normal(*visit.code))
 
     def generate(visit: Any) -> None:
-        z = visit("z", p())
-        law = Normal(z.flatten(1).sum(-1, keepdim=True).expand(-1, P), 1.0) if x is None else x(visit, z)
-        visit("x", law)
+        w, z = visit("w", Normal(torch.zeros(5), 1.0)), visit("z", prior())
+        visit("x", Normal(Net().decoder(z) + w.mean(-1, keepdim=True), 0.5))
 
-    return Model(infer, generate)
-
-
-def everything_else(stack: Stack, *, u: bool = True) -> Any:
-    """Rates, bounds and use."""
-    sampler = Sampler(stack, stack.numbers, seed=0)
-    with torch.no_grad():
-        evidence = sampler.evidence(4, "test")
-        assert all(values.shape[-1] == N for values in rates.rates(evidence, "z").values())
-        assert log_likelihood_curve(stack, stack.numbers, (1, 4), seed=0).bound_datum_nats.shape == (2, N)
-        if u:
-            assert use(sampler, evidence)
-    return sampler
+    net = Net()
+    return Planted(hvae.Model(infer, generate, net.encode))
 
 
-@pytest.mark.parametrize("law", [Cauchy, lambda loc, scale: StudentT(0.9, loc, scale)])
-def test_a_distribution_without_mean(law: Any) -> None:
-    stack = stacked(flat(lambda x: law(x[:, :D], 0.5), lambda: Normal(torch.zeros(D), 1.0)), {"x": data(P)})
-    with pytest.raises(NotMeasuredError, match="no finite mean"):
-        _ = weighed(stack).q["z"].mean
-    sampler = everything_else(stack)
-    carried = information(sampler, epsilon=0.1, max_paths=16, n_bootstrap=20)["z"].about_datum
-    assert 0 <= carried[0] <= carried[2] <= torch.tensor(float(N)).log()
-
-
-def test_a_categorical_index_has_no_mean_and_is_long() -> None:
-    def x(visit: Any, z: Tensor) -> Distribution:
-        assert z.dtype == torch.long and z.shape == (visit.rows,)
-        return Normal(z.unsqueeze(-1).float().expand(-1, P), 1.0)
-
-    model = flat(lambda x: Categorical(logits=x), lambda: Categorical(logits=torch.zeros(P)), x)
-    stack = stacked(model, {"x": data(P)})
-    with pytest.raises(NotMeasuredError, match="Categorical has no"):
-        _ = weighed(stack).q["z"].mean
-    assert not stack.decoder.has_mean("z")
-    everything_else(stack)
-
-
-def test_two_functions_without_sample() -> None:
-    """x of `hvae.law` without ``sample`` is scored; drawing it is refused."""
-    model = flat(
-        lambda x: Normal(x[:, :D], 1.0),
-        lambda: Normal(torch.zeros(D), 1.0),
-        lambda visit, z: hvae.law(lambda x: Normal(z.sum(-1, keepdim=True), 1.0).log_prob(x).sum(-1)),
-    )
-    stack = stacked(model, {"x": data(P)})
-    everything_else(stack, u=False)
-    noise = hvae.noise(stack.decoder.noise_specs(), 1, N, seed=0, purpose="test")
-    with pytest.raises(NotMeasuredError, match=r"^x: hvae.law was given no function that draws"):
-        stack.decoder.walk({}, noise)
-
-
-def test_two_functions_without_sample_are_no_q() -> None:
-    model = flat(lambda x: hvae.law(lambda z: -z.square().sum(-1)), lambda: Normal(torch.zeros(D), 1.0))
-    with pytest.raises(NotMeasuredError, match=r"^z: hvae.law was given no function that draws"):
-        stacked(model, {"x": data(P)})
-
-
-def test_two_functions_as_q() -> None:
-    """Drawn under a seed, scored by the user's own function; its moments are unknown."""
-
-    def q(code: Tensor) -> Distribution:
-        own = Normal(code[:, :D], 0.5)
-        return hvae.law(lambda z: own.log_prob(z).sum(-1), own.sample)
-
-    stack = stacked(flat(q, lambda: Normal(torch.zeros(D), 1.0)), {"x": data(P)})
-    assert torch.equal(weighed(stack).log_weight, weighed(stack).log_weight)
-    everything_else(stack)
-    with pytest.raises(NotMeasuredError, match="Law has no mean"):
-        _ = weighed(stack).q["z"].mean
-
-
-@pytest.mark.parametrize("where", ["infer", "generate"])
-def test_a_negative_scale_is_one_line_with_the_name(where: str) -> None:
-    """torch's own message has thousands of characters and no name."""
-    bad, good = (lambda x: Normal(x[:, :D], -torch.ones(len(x), D))), (lambda x: Normal(x[:, :D], 1.0))
-    model = flat(
-        bad if where == "infer" else good,
-        lambda: Normal(torch.zeros(D), 1.0),
-        lambda visit, z: Normal(z.sum(-1, keepdim=True).expand(-1, P), -1.0),
-    )
-    place = "infer, before its first visit" if where == "infer" else "generate, after z"
-    with pytest.raises(ConfigError, match=rf"^{place}: ValueError: Expected parameter scale") as refusal:
-        stacked(model, {"x": data(P)})
-    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
-
-
-def test_a_negative_scale_that_torch_does_not_check() -> None:
-    model = flat(
-        lambda x: Normal(x[:, :D], -torch.ones(len(x), D), validate_args=False), lambda: Normal(torch.zeros(D), 1.0)
-    )
-    with pytest.raises(ConfigError, match=r"^z: the scale of Normal holds -1, where it must satisfy GreaterThan"):
-        stacked(model, {"x": data(P)})
-
-
-@pytest.mark.parametrize("prior", ["scalar", "units", "Independent"])
-@pytest.mark.parametrize("d", [1, 3, 8, 11, 16])
-def test_a_prior_without_row_axis_whatever_its_width(prior: str, d: int) -> None:
-    """As many units as rows of a first walk, or as data, is no row axis."""
-    priors = {
-        "scalar": lambda: Normal(torch.tensor(0.0), 1.0),
-        "units": lambda: Laplace(torch.zeros(d), 1.0),
-        "Independent": lambda: Independent(Laplace(torch.zeros(d), torch.ones(d)), 1),
-    }
-    x = torch.randn(16, 20, generator=torch.Generator().manual_seed(0))
-    model = flat(
-        lambda code: Normal(code[:, :d], 0.5),
-        priors[prior],
-        lambda visit, z: Normal(z.sum(-1, keepdim=True).expand(-1, 20), 1.0),
-    )
-
-    for n in (3, 8, 11, 16):
-        evidence = weighed(stacked(model, {"x": x[:n]}))
-        z = evidence.q["z"].value
-        assert z.shape == (4, n, d)
-        own = priors[prior]().log_prob(z)
-        own = own if prior == "Independent" else own.sum(-1)
-        torch.testing.assert_close(evidence.p["z"].log_prob.float(), own, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("event", [(), (1,), (5,), (2, 3), (2, 3, 4)])
-@pytest.mark.parametrize("law", [Normal, Laplace])
-def test_events_of_any_shape(event: tuple[int, ...], law: Any) -> None:
-    """Scalars, vectors, maps: of families of the house and of torch, as latents and as data."""
-    x = data(*event)
-
-    def seen(visit: Any, z: Tensor) -> Distribution:
-        assert z.shape == (visit.rows, *event)
-        return law(z, 1.0)
-
-    evidence = weighed(stacked(flat(lambda x: law(x, 0.5), lambda: law(torch.zeros(event), 1.0), seen), {"x": x}))
-    z = evidence.q["z"].value.reshape(4, N, *event)
-    terms = law(z, 1.0).log_prob(x) + law(0.0, 1.0).log_prob(z) - law(x, 0.5).log_prob(z)
-    torch.testing.assert_close(evidence.log_weight.float(), terms.reshape(4, N, -1).sum(-1), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("law", [Normal, Laplace])
-@pytest.mark.parametrize(("own", "event"), [((1,), ()), ((), (1,)), ((P, 1), (P,)), ((1, P), (P,))])
-def test_shapes_that_torch_would_broadcast_to_all_pairs(law: Any, own: tuple[int, ...], event: tuple[int, ...]) -> None:
-    """``[rows, 1]`` against ``[rows]`` gives ``[rows, rows]`` in torch, and a silent sum over all data."""
-    model = flat(
-        lambda x: Normal(torch.zeros(len(x), 1), 1.0),
-        lambda: Normal(torch.zeros(1), 1.0),
-        lambda visit, z: law(torch.zeros(visit.rows, *own), 1.0),
-    )
-    with pytest.raises(ConfigError, match="both must agree"):
-        stacked(model, {"x": data(*event)})
-
-
-def test_one_parameter_for_all_units_of_a_row() -> None:
-    """``[rows, 1]`` against values ``[rows, D]`` is what torch makes of it: the same for each unit."""
-    for law in (Normal, Laplace):
-        model = flat(
-            lambda x: Normal(x[:, :1], 1.0), lambda: Normal(torch.zeros(1), 1.0), lambda visit, z, law=law: law(z, 1.0)
-        )
-        evidence = weighed(stacked(model, {"x": data(P)}))
-        own = law(evidence.q["z"].value, 1.0).log_prob(data(P)).sum(-1)
-        torch.testing.assert_close(evidence.p["x"].log_prob.float(), own, rtol=1e-5, atol=1e-5)
-
-
-def test_two_latents_in_one_visit() -> None:
+def together() -> Planted:
     def infer(visit: Any) -> None:
-        visit(("z1", "z2"), Normal(visit.code, 1.0))
+        mean, scale = visit.code
+        visit(("z1", "z2"), Normal(mean, scale))
 
-    with pytest.raises(ConfigError, match="z1 and z2 are drawn together by q: visit them one after the other"):
-        stacked(Model(infer, lambda visit: None), {"x": data(P)})
+    return model(q=infer)
+
+
+def own_samples(visit: Any) -> None:
+    mean, scale = visit.code
+    visit("z", Normal(mean.expand(5, *mean.shape), scale))
+
+
+def samples_in_p(visit: Any, z: Tensor, net: Net) -> None:
+    visit("x", Normal(net.decoder(z).expand(5, len(z), D), 0.5))
+
+
+def time_major(visit: Any, z: Tensor, net: Net) -> None:
+    visit("x", Normal(net.decoder(z).T, 0.5))
+
+
+def twice(visit: Any) -> None:
+    visit("z", Normal(*visit.code))
+    visit("z", Normal(*visit.code))
+
+
+def twice_in_p(visit: Any, z: Tensor, net: Net) -> None:
+    visit("z", prior())
+
+
+def other_name(visit: Any) -> Any:
+    return visit("u", prior())
+
+
+def never_x(visit: Any, z: Tensor, net: Net) -> None:
+    return None
+
+
+def two_in_q(visit: Any) -> None:
+    visit("z", Normal(*visit.code))
+    visit("u", Normal(*visit.code))
+
+
+def negative_scale(visit: Any, z: Tensor, net: Net) -> None:
+    visit("x", Normal(net.decoder(z), -torch.ones(D)))
+
+
+def unvalidated(visit: Any, z: Tensor, net: Net) -> None:
+    visit("x", Normal(net.decoder(z), -torch.ones(D), validate_args=False))
+
+
+def not_finite(visit: Any) -> None:
+    mean, scale = visit.code
+    visit("z", Normal(mean / 0 * 0, scale, validate_args=False))
+
+
+def not_a_distribution(visit: Any) -> None:
+    visit("z", visit.code)
+
+
+def simplex_and_line() -> Planted:
+    net = Net()
+    q = torch.distributions.Dirichlet
+    return model(
+        q=lambda visit: visit("z", q(net.body(visit.code).exp())),
+        p=lambda visit: visit("z", Normal(torch.zeros(2 * Z), 1.0)),
+        x=lambda visit, z, net: visit("x", Normal(net.decoder(z[:, :Z]), 0.5)),
+        encode=lambda x: x,
+    )
+
+
+def with_weights_elsewhere() -> Planted:
+    net = Net()
+    return Planted(gaussian(net, module=net.to("meta")))
+
+
+def with_context_elsewhere() -> Planted:
+    return Planted(gaussian(Net()), context=torch.zeros(N, 1, device="meta"))
+
+
+def of_another_type() -> Planted:
+    found = planted.sound()
+    assert isinstance(found.x, Tensor)
+    found.x = found.x.double()
+    return found
+
+
+def missing_numbers() -> Planted:
+    found = model(encode=lambda x: Net().encode(x.nan_to_num()))
+    assert isinstance(found.x, Tensor)
+    found.x[3, 2] = torch.nan
+    found.model = hvae.Model(
+        found.model.infer,
+        lambda visit: visit("x", Normal(Net().decoder(visit("z", prior())), 0.5, validate_args=False)),
+        found.model.encode,
+    )
+    return found
+
+
+SENTENCES: dict[str, tuple[Callable[[], Planted], str]] = {
+    "delta": (
+        lambda: model(q=lambda visit: visit("z", Delta(visit.code[0]))),
+        "z has no density under q (Delta): a continuous deterministic code has no rate and no likelihood. A choice "
+        "from a codebook: visit its one-hot index.",
+    ),
+    "delta, its elements independent": (
+        lambda: model(q=lambda visit: visit("z", Independent(Delta(visit.code[0]), 1))),
+        "z has no density under q (Delta)",
+    ),
+    "measures": (
+        planted.relaxed_against_one_hot,
+        "z: q is a density (RelaxedOneHotCategorical), p a mass function (OneHotCategorical); log q - log p is no "
+        "rate. Visit OneHotCategorical in both, as at test time.",
+    ),
+    "sets": (simplex_and_line, "z: q (Dirichlet) and p (Normal) are densities over different sets"),
+    "one for all": (
+        global_latent,
+        "w is one for all data: its distribution under q has no row axis and no datum has an evidence of its own; "
+        "condition on a value of w (write it into generate)",
+    ),
+    "together": (
+        together,
+        "z1 and z2 are drawn together by q: visit them one after the other (q(z1), q(z2|z1)) or as one variable.",
+    ),
+    "own K axis in q": (
+        lambda: model(q=own_samples),
+        "samples are drawn by visit; take your K axis out.",
+    ),
+    "own K axis in p": (
+        lambda: model(x=samples_in_p),
+        "the distribution of x begins with 5, the rows are 3: samples are drawn by visit; take your K axis out.",
+    ),
+    "time first": (lambda: model(x=time_major), "the distribution of x begins with 6, the rows are 3"),
+    "the same noise": (
+        planted.dropout,
+        "net.eval(), or hand it as module=; a gate that belongs to the model is visited",
+    ),
+    "twice in q": (lambda: model(q=twice), "z is visited twice in one walk; each variable has one distribution."),
+    "twice in p": (lambda: model(x=twice_in_p), "z is visited twice in one walk"),
+    "other names": (lambda: model(p=other_name), "generate visits u, which infer does not and the data do not have"),
+    "only in q": (lambda: model(q=two_in_q), "infer visits u, which generate does not; names in both must agree."),
+    "x never": (lambda: model(x=never_x), "generate never visits x, which the data have"),
+    "no latent": (lambda: model(q=lambda visit: None), "generate visits z, which infer does not"),
+    "negative scale": (lambda: model(x=negative_scale), "generate, after z: ValueError: Expected parameter "),
+    "negative scale without validation": (
+        lambda: model(x=unvalidated),
+        "the log-probability of x under p is nan in 16 of 16 rows; look at the parameters there",
+    ),
+    "not finite": (lambda: model(q=not_finite), "z is not finite as q draws it; look at the parameters of its Normal"),
+    "missing numbers": (missing_numbers, "x has missing values (NaN), which no density scores; visit hvae.masked"),
+    "no distribution": (lambda: model(q=not_a_distribution), "z was visited with a tuple"),
+    "the code in p": (planted.code_read_in_p, "visit.code was read while p is walked, and p must not see x"),
+    "grey x": (planted.grey_under_bernoulli, "x has values outside the support of Bernoulli, such as 0."),
+    "another device": (
+        with_weights_elsewhere,
+        "x lies on cpu, the weights of the module on meta; move x, as in x.to('meta'), or the module.",
+    ),
+    "context on another device": (with_context_elsewhere, "the context lies on meta, x on cpu; move it"),
+    "another type": (of_another_type, "encode: RuntimeError: "),
+    "rows of a code": (
+        lambda: model(encode=lambda x: x[:1]),
+        "encode gave a tensor of 1 rows for 5 data; the first axis of all that",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_it_is_refused_in_one_sentence_with_the_remedy(case: str) -> None:
+    of, words = SENTENCES[case]
+    with pytest.raises(ConfigError) as refusal:
+        of().checked()
+    sentence = str(refusal.value)
+    assert words in sentence, sentence
+    assert "\n" not in sentence and len(sentence) < 450
+
+
+def test_what_a_flow_without_inverse_cannot_score_is_named_with_the_remedy() -> None:
+    net = Net()
+
+    def infer(visit: Any) -> None:
+        mean, scale = visit.code
+        visit("z", hvae.pushed(Normal(mean, scale), lambda e: (2 * e, torch.full(e.shape, 2.0).log())))
+
+    stack = Planted(hvae.Model(infer, gaussian(net).generate, net.encode)).stack()
+    x = stack.numbers[:5].unsqueeze(0)
+    with pytest.raises(
+        NotMeasuredError, match=r"z: it cannot score a value that it did not draw .*hand `pull` to hvae"
+    ):
+        stack.infer(x, {}, {"z": torch.zeros(1, 5, Z)})
+    drawn = noise(stack.noise_specs(), 1, 5, seed=0, purpose="test")
+    assert stack(x, drawn).log_weight.isfinite().all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 16])
+@pytest.mark.parametrize("n", [3, 5, 16])
+def test_a_prior_without_rows_is_told_from_rows_whatever_the_numbers(width: int, n: int) -> None:
+    """Units, data and rows of the first looks may all be one number."""
+    down, up = nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+    def infer(visit: Any) -> None:
+        mean, log_scale = down(visit.code).chunk(2, -1)
+        visit("z", Normal(mean, log_scale.exp()))
+
+    def generate(visit: Any) -> None:
+        visit("x", Normal(up(visit("z", Normal(torch.zeros(width), 1.0))), 1.0))
+
+    found = Planted(hvae.Model(infer, generate), torch.randn(n, width))
+    checked = found.checked()
+    assert not checked.doubts
+    stack = checked.probe.stack
+    x = stack.numbers[:2].unsqueeze(0)
+    evidence = stack(x, noise(stack.noise_specs(), 4, 2, seed=0, purpose="test"))
+    z = evidence.q["z"].value
+    assert torch.allclose(evidence.p["z"].log_prob, Normal(0.0, 1.0).log_prob(z).sum(-1), atol=1e-4)
+
+
+def test_time_before_rows_is_refused_also_where_there_are_sixteen_steps() -> None:
+    net = nn.Linear(Z, 16)
+
+    def generate(visit: Any) -> None:
+        z = visit("z", prior())
+        visit("x", Normal(net(z).T.unsqueeze(-1), 1.0))  # [time, rows, 1]
+
+    found = Planted(hvae.Model(lambda visit: visit("z", Normal(visit.code[:, :Z, 0], 1.0)), generate))
+    found.x = torch.randn(20, 16, 1)
+    with pytest.raises(ConfigError, match="the distribution of x begins with 16, the rows are 3"):
+        found.checked()
+
+
+def test_whole_numbers_are_scored_as_such() -> None:
+    """Tokens, of type long, under a categorical distribution and under two functions."""
+    words, table, out = torch.randint(0, 7, (N, 4)), nn.Embedding(7, 2 * Z), nn.Linear(Z, 28)
+
+    def infer(visit: Any) -> None:
+        mean, log_scale = table(visit.code).mean(1).chunk(2, -1)
+        visit("z", Normal(mean, log_scale.exp()))
+
+    def model_of(law: Callable[[Tensor], Any]) -> hvae.Model:
+        return hvae.Model(infer, lambda visit: visit("x", law(out(visit("z", prior())).view(-1, 4, 7))))
+
+    def two_functions(logits: Tensor) -> Any:
+        each = Categorical(logits=logits)
+        return hvae.law(lambda x: each.log_prob(x).sum(-1), each.sample)
+
+    weights = []
+    for law in (lambda logits: Categorical(logits=logits), two_functions):
+        stack = Stack.of(model_of(law), {"x": words})
+        assert not Planted(model_of(law), words).checked().doubts
+        drawn = noise(stack.noise_specs(), 2, 5, seed=0, purpose="test")
+        weights.append(stack(stack.numbers[:5].unsqueeze(0), drawn).log_weight)
+    assert torch.allclose(weights[0], weights[1], atol=1e-4)
+
+
+def test_values_on_the_edge_of_a_support_are_inside() -> None:
+    """A simplex whose sum is 1 in float32 only, and probabilities of 0 and 1."""
+    logits = torch.randn(N, 60) * 5
+    found = Planted(
+        hvae.Model(
+            lambda visit: visit("z", RelaxedOneHotCategorical(torch.tensor(0.7), logits=visit.code)),
+            lambda visit: visit(
+                "x", Normal(visit("z", RelaxedOneHotCategorical(torch.tensor(0.7), logits=torch.zeros(60))), 1.0)
+            ),
+        ),
+        logits,
+    )
+    assert not found.checked().doubts
+    net = Net()
+    black = Planted(
+        hvae.Model(
+            lambda visit: visit("z", Normal(visit.code[:, :Z], 1.0)),
+            lambda visit: visit("x", Bernoulli(logits=net.decoder(visit("z", prior())))),
+        ),
+        torch.zeros(N, D),
+    )
+    assert not black.checked().doubts

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from hvae.diagnostics.draws import Sampler
-from hvae.diagnostics.usage import prior_mean
 from hvae.evidence import HVAE
 from hvae.experiments.burda_tables.removal import removal_arrays, without_units
 from hvae.experiments.burda_tables.removed import Removed
@@ -83,7 +82,7 @@ def test_the_log_weights_are_those_of_a_stack_that_never_had_the_units() -> None
     source = torch.Generator().manual_seed(2)
     noise = {name: torch.randn(5, 7, n, generator=source, dtype=torch.float64) for name, n in (("z1", 4), ("z2", 3))}
     sampler = Sampler(model, torch.zeros(1, 1).double(), 0)
-    constants = {name: prior_mean(sampler, name).detach() for name in model.latents}
+    constants = {name: sampler.prior_means[name].detach() for name in model.latents}
     assert constants["z2"].abs().max() == 0 and constants["z1"].abs().min() > 0.01
     found = without_units(model, GONE, seed=0)(x, noise).log_weight
     expected = by_hand(model, x, noise, constants)
