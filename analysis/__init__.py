@@ -2,16 +2,14 @@
 
 Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
 
-    load      a run directory, or a page's kept arrays -> records. Only these three files know the arrays' keys:
-    layers    ... of what was measured of each layer
-    gap       ... of what bounds log p(x) and splits the ELBO's gap
-    activity  active units in the exact posterior and in q -> the cause of a collapse
+    load      a run directory, a page's kept arrays or a saved `hvae.diagnosis.Diagnosis` -> a `LoadedRun`
     claims    a statement, its measure and its margin -> supported, not supported or undecided
     study     the runs of one experiment, with its question and its claims
     style     palette, sizes and reproducible SVG
     figures/  one file per figure: records -> Figure
     tables/   verdicts and likelihoods: records -> tables, CSV
     report    report.html, and what the terminal shows
+    diagnosed a diagnosis by itself: text with the answer last, a notebook's cell, single figures, one page
     results   a page to keep; `keep` says what of the runs stays with it, `kept` and `packed` how it is written
 
 Legend: R replicas (seeds of one configuration), L latent layers (z1 touches x), D units, K samples.

@@ -58,18 +58,27 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
         directory = directory / "report"
         directory.mkdir(exist_ok=True)
     decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
-    figures, absent = _figures(exhibits(study), study, directory / "figures")
-    gap_figures, _ = _figures(GAP, study, directory / "figures")
     write_tables(study, decisions, directory / "tables")
+    return write_page(study, directory / "report.html", decisions, directory / "figures")
+
+
+def write_page(
+    study: Study, page: Path, decisions: Sequence[Decision] = (), figures_beside: Path | None = None
+) -> Path:
+    """The page alone, and its figures once more as files in a folder where one is given.
+
+    Raises `MissingExtraError` without jinja2.
+    """
+    need("jinja2", "A report needs")
+    figures, absent = _figures(exhibits(study), study, figures_beside)
+    gap_figures, _ = _figures(GAP, study, figures_beside)
     content = _content(study, decisions, figures, absent) | _gap_content(study, gap_figures)
-    content |= {"sections": _sections(study, directory / "figures")}
-    page = _environment().get_template("report.html").render(**content)
-    path = directory / "report.html"
-    write_atomically(path, page.encode())
-    return path
+    content |= {"sections": _sections(study, figures_beside)}
+    write_atomically(page, _environment().get_template("report.html").render(**content).encode())
+    return page
 
 
-def _sections(study: Study, directory: Path) -> list[dict[str, Any]]:
+def _sections(study: Study, directory: Path | None) -> list[dict[str, Any]]:
     """Those with anything to show."""
     found = []
     for section in sections(study):
@@ -139,8 +148,8 @@ def _gap_content(study: Study, figures: Sequence[Shown]) -> dict[str, Any]:
     }
 
 
-def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[list[Shown], list[str]]:
-    """The figures of the page, written to `directory` as well, and a sentence for each that has nothing to show."""
+def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path | None) -> tuple[list[Shown], list[str]]:
+    """The figures of the page, written to a directory as well, and a sentence for each that has nothing to show."""
     from markupsafe import Markup  # comes with jinja2
 
     shown, absent = [], []
@@ -149,15 +158,15 @@ def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path) -> tuple[
         if made is None:
             absent.append(exhibit.absent)
             continue
-        directory.mkdir(exist_ok=True)
-        if exhibit.as_png:
-            content = style.png(made)
+        text = "" if exhibit.as_png else style.svg(made)
+        content = style.png(made) if exhibit.as_png else text.encode()
+        if directory is not None:
+            directory.mkdir(exist_ok=True)
             write_atomically(directory / exhibit.file, content)
+        if exhibit.as_png:
             data = base64.b64encode(content).decode()
             markup = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(exhibit.title, data)
         else:
-            text = style.svg(made)
-            write_atomically(directory / exhibit.file, text.encode())
             markup = Markup(style.with_prefix(text, exhibit.name))  # matplotlib escapes the text in it
         shown.append(Shown(exhibit.name, exhibit.title, exhibit.caption, markup))
     return shown, list(dict.fromkeys(absent))

@@ -5,6 +5,7 @@
     pyro    pyro-ppl                                   hvae.from_pyro
     pythae  pythae                                     hvae.from_pythae
     scvi    scvi-tools                                 hvae.from_scvi
+    frames  pandas  xarray                             a diagnosis as a data frame, as a data tree
 
 The core trains, measures and prints verdicts without them. A function that uses one calls `need`, then imports it.
 """
@@ -22,6 +23,8 @@ EXTRAS = {
     "pyro": ("pyro-ppl", "pyro"),
     "pythae": ("pythae", "pythae"),
     "scvi": ("scvi-tools", "scvi"),
+    "pandas": ("pandas", "frames"),
+    "xarray": ("xarray", "frames"),
 }
 """module -> the package that brings it, and the extra that brings the package"""
 

@@ -5,8 +5,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hvae.diagnosis.arrays import from_arrays
+from hvae.diagnosis.frames import to_dataframe, to_datatree
 from hvae.diagnosis.measured import Measured
 from hvae.diagnosis.saved import Saved, holds_run, save
 
@@ -26,6 +28,55 @@ class Diagnosis(Measured):
     >>> again.verdicts == diagnosis.verdicts, again.source
     (True, 'measured from outside')
     """
+
+    def __str__(self) -> str:
+        """The table at the width of the terminal, the answer last."""
+        return self.to_text()
+
+    def to_text(self, width: int | None = None) -> str:
+        """The table and the answer, at most ``width`` columns wide; by default as wide as the terminal."""
+        from hvae.analysis.diagnosed import text
+
+        return str(text(self, width))
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the table, one figure, the answer."""
+        from hvae.analysis.diagnosed import html
+
+        return str(html(self))
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures that `figure` can draw."""
+        from hvae.analysis.diagnosed import figure_names
+
+        return tuple(figure_names(self))
+
+    def figure(self, name: str) -> Any:
+        """A matplotlib figure. Raises `ConfigError` for one that there is not, or that has nothing to show."""
+        from hvae.analysis.diagnosed import figure
+
+        return figure(self, name)
+
+    def report(self, page: Path | str = "report.html") -> Path:
+        """One self-contained page; returns its path. Raises `MissingExtraError` without jinja2."""
+        from hvae.analysis.diagnosed import report
+
+        return Path(report(self, Path(page)))
+
+    def to_dataframe(self) -> Any:
+        """A tidy `pandas.DataFrame`: replica, layer, quantity, low, middle, high, unit.
+
+        Raises `MissingExtraError` without pandas.
+        """
+        return to_dataframe(self)
+
+    def to_datatree(self) -> Any:
+        """An `xarray.DataTree`, a group for every layer (`hvae.diagnosis.frames`).
+
+        Raises `MissingExtraError` without xarray.
+        """
+        return to_datatree(self)
 
     def save(self, directory: Path | str) -> Path:
         """Write it into a directory, which `read` and `hvae report` read; returns the directory."""

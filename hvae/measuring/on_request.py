@@ -83,7 +83,7 @@ def further(
 def _refused(word: str, reasons: Sequence[str], depends_on: Mapping[str, Setting], layers: Sequence[str]) -> Any:
     """A record without numbers."""
     arrays = {name: np.array(value) for name, value in depends_on.items()} | {"refused": np.array(reasons)}
-    return read(FURTHER[word], arrays, len(reasons), layers)
+    return read(FURTHER[word], arrays, len(reasons), () if word == "gradients" else layers)
 
 
 def _measured(measure: Callable[[Replica], Any], replica: Replica) -> tuple[Any, str]:
