@@ -138,8 +138,10 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     adata = model._validate_anndata(adata)
     loader = model._make_data_loader(adata=adata, indices=indices, shuffle=False)
     batches = [{name: tensor for name, tensor in batch.items() if tensor is not None} for batch in loader]
-    read = {READ[name]: torch.cat([batch[name] for batch in batches]) for name in batches[0] if name in READ}
-    x, net = read.pop("x"), model.module
+    net = model.module
+    device = next(net.parameters()).device
+    read = {READ[name]: torch.cat([batch[name] for batch in batches]).to(device) for name in batches[0] if name in READ}
+    x = read.pop("x")
     if net.gene_likelihood != "normal":
         _check_counts(x, net.gene_likelihood)
     if net.use_observed_lib_size and not net.use_size_factor_key:
