@@ -20,6 +20,7 @@ from hvae.analysis.load import Arrays, LoadedRun, by_label, load_run, load_runs
 from hvae.analysis.papers import Curves, Grid, Number, Paper
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import load_arrays
+from hvae.lab.runs.identity import directory_name
 
 PACKAGE = "hvae.experiments"
 
@@ -99,7 +100,7 @@ def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | Non
         chosen, kept, measured, measured_by = page.preset, runs, dict(page.measured), page.measured_by
     if len(runs) == 1 and not measured:
         return single(runs[0])
-    kept = [replace(run, beside=measured.pop(run.path.name, {})) for run in _newest_of_each_label(kept)]
+    kept = [replace(run, beside=_beside(measured, run)) for run in _newest_of_each_label(kept)]
     if module is not None and chosen in module.PRESETS:
         order = list(module.configs(chosen))
         kept.sort(key=lambda run: order.index(run.label) if run.label in order else len(order))
@@ -107,7 +108,9 @@ def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | Non
     notes = []
     if left:
         what = "run is" if left == 1 else "runs are"
-        notes.append(f"{left} other {what} in this directory (another preset or older settings) and not shown here.")
+        notes.append(
+            f"{left} other {what} in this directory (another preset, older settings or a copy) and not shown here."
+        )
     unfinished = [run.label for run in kept if not run.evaluated]
     if unfinished:
         notes.append(f"Not evaluated yet: {', '.join(unfinished)}.")
@@ -156,6 +159,12 @@ def _measured(folder: Path) -> tuple[dict[str, Arrays], tuple[Mapping[str, Any],
     parts = {file.stem: load_arrays(file, remedy) for file in sorted(folder.glob("*.npz"))}
     records = [folder / f"{part}.json" for part in parts]
     return parts, tuple(entry for file in records if file.exists() for entry in json.loads(file.read_text()))
+
+
+def _beside(measured: dict[str, Arrays], run: LoadedRun) -> Arrays:
+    """The part that bears the run's name, taken out; the directory itself may have been renamed since."""
+    names = (directory_name(run.label, run.config), run.path.name)
+    return next((measured.pop(name) for name in names if name in measured), {})
 
 
 def _cautions(runs: Sequence[LoadedRun]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A residual top-down VAE with spatial latents, as VDVAE and NVAE are, and the diagnosis of each of its layers.
 
-Run it with `python examples/vdvae.py`; it takes about a minute. Latents lie at 1x1, 2x2, 4x4 and 8x8. The net is written
-as its author would; the model enters in the eight lines of `as_model`.
+Run it with `python examples/vdvae.py`; it takes about a minute. Latents lie at 1x1, 2x2, 4x4 and 8x8. The net is
+written as its author would; the model enters in the eight lines of `as_model`.
 """
 
 import torch
@@ -93,7 +93,7 @@ def main(sizes: tuple[int, ...] = (1, 1, 2, 2, 4, 4, 8, 8), n_steps: int = 600) 
     images = (torch.tensor(load_digits().images, dtype=torch.float32) / 16 > 0.5).float().unsqueeze(1)
     net, train, test = TopDown(sizes), images[:1500], images[1500:]
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for step in range(n_steps):
+    for _ in range(n_steps):
         optimiser.zero_grad()
         (-net.elbo(train[torch.randint(len(train), (64,))]).mean()).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)

@@ -14,4 +14,7 @@
 A paper has PAPER, numbers, curves, grids and NEED_GPU as well. Each also runs as a script, as
 `python -m hvae.experiments.depth --preset demo`. In a folder, `__init__`, `claims`, `curves`, `tables`, `figures` and
 `section` import no torch; the other files measure. What two experiments need stands in `shared`.
+
+`times.json` has what a preset took: name -> preset -> minutes of one core, all runs and measurements together. It
+stands by itself, since the files of an experiment are part of the digest of what it measured.
 """

@@ -13,7 +13,7 @@ The instrument measures a model, and knows no configuration:
     gradients  objectives                    what is maximised
     exact  likelihood  diagnostics           exact answers, log p(x), and what is said of each layer
     data                                     from names to tensors
-    fitting  foreign  measuring              training without files, anybody's model, and what is measured of it
+    foreign  fitting  measuring              anybody's model, training without files, and what is measured
 
 The laboratory, `hvae.lab`, makes models, runs and results:
 

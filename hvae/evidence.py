@@ -61,6 +61,8 @@ class Evidence:
     """parents of each latent in the decoder"""
     reweigh: Callable[[], "Evidence"] = field(default=_unknown, repr=False, compare=False)
     """makes `frozen`"""
+    redraw: Callable[[], Trace] | None = field(default=None, repr=False, compare=False)
+    """a second visit of the latents on other noise (`HVAE.redraw`); None where no model stands behind it"""
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -153,6 +155,9 @@ class HVAE(nn.Module):
     torch.Size([7, 5])
     """
 
+    maps = True
+    """whether a step of training may run under `torch.func.vmap`"""
+
     def __init__(self, decoder: Decoder, posterior: Posterior) -> None:
         super().__init__()
         self.decoder = decoder
@@ -212,7 +217,24 @@ class HVAE(nn.Module):
             assert isinstance(frozen, Evidence)
             return frozen
 
-        return replace(evidence, reweigh=reweigh)
+        return replace(evidence, reweigh=reweigh, redraw=self.redraw(x, noise, given))
+
+    def redraw(
+        self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None
+    ) -> Callable[[], Trace]:
+        """Makes a second visit of the latents with the weights of now, every datum on the noise of its neighbour.
+
+        So it is independent of the first one given x, and no more noise is needed.
+        """
+        weights = dict(chain(self.named_parameters(), self.named_buffers()))
+
+        def again() -> Trace:
+            neighbours = {name: values.roll(1, dims=1) for name, values in noise.items()}
+            second = functional_call(self, weights, (x, neighbours, given))
+            assert isinstance(second, Evidence)
+            return second.q
+
+        return again
 
     def visit(
         self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None

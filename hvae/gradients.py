@@ -166,12 +166,13 @@ def score_as_path(log_weight: LogProb) -> PerDatum:
 
 def clamped(model: HVAE, x: Value, noise: Mapping[str, Noise]) -> Evidence:
     """Evidence of constant draws from q: gradients reach the weights alone, the opposite of `frozen`."""
-    return model.weigh(model.infer(x, {}, _values(model, x, noise)), x)
+    evidence = model.weigh(model.infer(x, {}, _values(model, x, noise)), x)
+    return replace(evidence, redraw=model.redraw(x, noise))
 
 
 def awake(model: HVAE, x: Value, noise: Mapping[str, Noise]) -> Evidence:
     """Evidence of the `players` on data, z ~ q(z|x)."""
-    return players(model, x, _values(model, x, noise))
+    return replace(players(model, x, _values(model, x, noise)), redraw=model.redraw(x, noise))
 
 
 def asleep(model: HVAE, noise: Mapping[str, Noise]) -> Evidence:

@@ -64,14 +64,33 @@ class Table:
         return Table(tuple(self.columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows))
 
     def narrowed(self, width: int, expendable: Sequence[str]) -> "Table":
-        """A table that is too wide loses the spread over replicas, then expendable columns until it fits."""
+        """A table that is too wide loses the spread over replicas, then expendable columns until it fits.
+
+        Where that is not enough the first column is cut.
+        """
         table = self
         if table.width > width:
             bare = tuple(tuple(Cell(cell.text.partition(" ± ")[0], cell.kind) for cell in row) for row in self.rows)
             table = Table(self.columns, bare)
         for name in expendable:
             table = table.without(name) if table.width > width else table
-        return table
+        return table.shortened(width)
+
+    def shortened(self, width: int) -> "Table":
+        """The table with the names in its first column cut to what the width leaves them, eight characters at least."""
+        longest = max((len(row[0].text) for row in self.rows), default=0)
+        room = max(longest - max(self.width - width, 0), 8)
+        rows = tuple(
+            (
+                Cell(
+                    f"{first.text[: room - 1]}\N{HORIZONTAL ELLIPSIS}" if len(first.text) > room else first.text,
+                    first.kind,
+                ),
+                *rest,
+            )
+            for first, *rest in self.rows
+        )
+        return Table(self.columns, rows)
 
     @property
     def width(self) -> int:

@@ -46,6 +46,19 @@ ABBREVIATION: Mapping[str, str] = {
     "not measured": "n/a",
 }
 
+LETTER: Mapping[str, str] = {
+    "active": "A",
+    "collapsed": "C",
+    "noise only": "N",
+    "unread": "U",
+    "undecided": "?",
+    "failed": "F",
+    "not measured": "-",
+}
+
+LEVELS = 4
+"""of the overview, from words to letters"""
+
 QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "J",
@@ -133,14 +146,16 @@ def active_text(layer: Layer) -> str:
 
 
 def short(found: Counter[str], level: int = 0) -> str:
-    """A cell of the overview: "active 4/4", or "act 3 und 1"; a higher level is shorter."""
+    """A cell of the overview: "active 4/4", "act 3 und 1", "A3 ?1" or "A3+"; a higher level is shorter."""
     n = sum(found.values())
     (word, count), *others = found.most_common()
     if level == 0 and not others:
         return f"{word} {count}/{n}"
     if level <= 1:
         return " ".join(f"{ABBREVIATION.get(word, word[:3])} {count}" for word, count in found.most_common())
-    return f"{ABBREVIATION.get(word, word)[0].upper()}{count}" + ("+" if others else "")
+    if level == 2:
+        return " ".join(f"{LETTER.get(word, word[:1])}{count}" for word, count in found.most_common())
+    return f"{LETTER.get(word, word[:1])}{count}" + ("+" if others else "")
 
 
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:

@@ -1,13 +1,14 @@
 """The picture of p, q and what is measured: `python docs/pictures/model.py` writes model.svg beside this file."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "hvae"  # the same file each time
-import matplotlib.pyplot as plt
-from matplotlib.patches import Circle, FancyArrowPatch
+import matplotlib.pyplot as plt  # noqa: E402 - once the backend is chosen
+from matplotlib.patches import Circle, FancyArrowPatch  # noqa: E402
 
 P, Q, GREY = "#1b4f8a", "#b3541e", "#555555"
 HEIGHTS = {"z3": 3.0, "z2": 2.0, "z1": 1.0, "x": 0.0}
@@ -36,7 +37,7 @@ def main() -> None:
     for name in names:
         node(axes, left, name, P)
         node(axes, right, name, Q)
-    for above, below in zip(names, names[1:], strict=False):
+    for above, below in pairwise(names):
         arrow(axes, (left, HEIGHTS[above]), (left, HEIGHTS[below]), P)
         arrow(axes, (right, HEIGHTS[below]), (right, HEIGHTS[above]), Q)
     axes.text(left, 3.55, "decoder $p$", ha="center", color=P, fontsize=11)

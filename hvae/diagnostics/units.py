@@ -7,6 +7,8 @@ In a conditional layer that variance inherits: top-down the parent's, bottom-up 
   ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
+`active_on_batch` counts units by these while training, from one batch and without an interval.
+
 A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the data (Lucas et al.
 2019, definition 1): to the prior where that has a closed form per unit, else to the layer's aggregate (moment match).
 """
@@ -15,12 +17,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hvae.diagnostics.draws import per_datum
 from hvae.evidence import Evidence
 from hvae.families import has_unit_kl, unit_kl
 from hvae.network import Site
 from hvae.numerics import FloatArray, bootstrap_means
+from hvae.vocabulary import ACTIVE_VARIANCE
 
 DELTA = 0.01
 EPSILONS = np.logspace(-4, 1, 41)
@@ -35,12 +39,7 @@ def mean_variance(site: Site, n: int) -> tuple[FloatArray, FloatArray]:
 
 def residual(evidence: Evidence, name: str) -> FloatArray:
     """``(mean_q - mean_p) / sd_p`` given the same parent, along the first path: ``[width, n]``."""
-    q, p = evidence.q[name], evidence.p[name]
-    n_axes = len(p.distribution.event_shape)  # categorical units keep their classes on an axis of their own
-    variance = p.distribution.variance.flatten(-n_axes)
-    tiny = torch.finfo(variance.dtype).tiny  # a Bernoulli unit that is settled has no variance left
-    shift = ((q.mean - p.mean) / variance.clamp(min=tiny).sqrt())[:1]
-    return per_datum(shift, evidence.p["x"].value.shape[1])
+    return per_datum(_shift(evidence, name)[:1], evidence.p["x"].value.shape[1])
 
 
 def covariance_interval(a: FloatArray, b: FloatArray, n_units: int, n_bootstrap: int, seed: int) -> FloatArray:
@@ -73,3 +72,49 @@ def collapse_reference(evidence: Evidence, name: str) -> str:
     """ "prior" or "aggregate": the distribution that `collapsed_fraction` measures a layer against."""
     has_prior = evidence.closed_form(name) and has_unit_kl(evidence.q[name].distribution, evidence.p[name].distribution)
     return "prior" if has_prior else "aggregate"
+
+
+NOISE_ERRORS = 2.0
+"""standard errors of the path's noise that the covariance of a batch must exceed"""
+
+
+@torch.no_grad()
+def active_on_batch(evidence: Evidence) -> dict[str, Tensor]:
+    """Number of active units of every layer on this batch, without what a unit inherits: ``<statistic>/<layer>``.
+
+    Where z1 is visited first ``twin_active_units``. The two paths are two of the K draws, or with K = 1 a second visit
+    (`Evidence.redraw`). A batch is small, so the covariance must exceed the threshold by two of the standard errors
+    that the noise of the paths has by itself; else half of the units that code only noise would count. In z1 there is
+    none, and it is Burda's count. Top-down ``residual_active_units``, the variance of `residual`. Layers without one of
+    these have no entry.
+    """
+    counts: dict[str, Tensor] = {}
+    z1_first = tuple(evidence.q) == evidence.latents
+    second = evidence.q
+    if z1_first and len(evidence.distortion) == 1:
+        if evidence.redraw is None:
+            return counts
+        second = evidence.redraw()
+    for name in evidence.latents:
+        q, p = evidence.q[name], evidence.p[name]
+        if not q.family.factorised:
+            continue
+        if z1_first:
+            one, other = (site.mean.expand(*site.value.shape)[at] for site, at in ((q, 0), (second[name], -1)))
+            noise = (one - other).square().mean(0) / 2
+            covariance = ((one - one.mean(0)) * (other - other.mean(0))).sum(0) / (len(one) - 1)
+            limit = ACTIVE_VARIANCE + NOISE_ERRORS * q.family.per_unit(noise) / len(one) ** 0.5
+            counts[f"twin_active_units/{name}"] = (q.family.per_unit(covariance) > limit).sum()
+        elif p.family.exponential:  # the others know no variance
+            shift = _shift(evidence, name).expand(*q.value.shape)[0]
+            counts[f"residual_active_units/{name}"] = (q.family.per_unit(shift.var(0)) > ACTIVE_VARIANCE).sum()
+    return counts
+
+
+def _shift(evidence: Evidence, name: str) -> Tensor:
+    """``(mean_q - mean_p) / sd_p`` given the same parent, along every path."""
+    q, p = evidence.q[name], evidence.p[name]
+    n_axes = len(p.distribution.event_shape)  # categorical units keep their classes on an axis of their own
+    variance = p.distribution.variance.flatten(-n_axes)
+    tiny = torch.finfo(variance.dtype).tiny  # a Bernoulli unit that is settled has no variance left
+    return (q.mean - p.mean) / variance.clamp(min=tiny).sqrt()

@@ -1,5 +1,6 @@
 """Whatever gives data, as a function of the step: x ``[R, 1, B, D]``."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,16 @@ class Batches:
     (torch.Size([2, 1, 5, 3]), torch.Size([2, 1, 4, 3]), [1.0, 1.0, 1.0])
     """
 
-    def __init__(self, source: Source, n_replicas: int, width: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        source: Source,
+        n_replicas: int,
+        width: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        event: Sequence[int] = (),
+    ) -> None:
+        self._event = tuple(event)
         self._n_replicas, self._width, self._device, self._dtype = n_replicas, width, device, dtype
         self._at = _function_of_step(source)
         self.n_batches = _length(source)
@@ -53,6 +63,8 @@ class Batches:
             x = torch.as_tensor(batch)
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(f"{name} is {type(batch).__name__}; give a tensor [B, {self._width}].") from None
+        if len(self._event) > 1 and tuple(x.shape[1:]) == self._event:
+            x = x.flatten(1)
         for_each = x.dim() == 3 and len(x) == self._n_replicas
         if not (x.dim() == 2 or for_each) or x.shape[-1] != self._width or x.shape[-2] == 0:
             raise ConfigError(
@@ -63,6 +75,22 @@ class Batches:
             raise ConfigError(f"{name} holds numbers that are not finite; leave such rows out, or fill them in.")
         x = x.to(device=self._device, dtype=self._dtype)
         return x.unsqueeze(1) if for_each else x.expand(self._n_replicas, 1, *x.shape)
+
+
+def peeked(source: Source) -> tuple[Tensor, Source]:
+    """The first batch ``[B, ...]`` as a tensor, and a source that still has it."""
+    if isinstance(source, Iterator):
+        first = _next(source, 0)
+        source = itertools.chain([first], source)
+    elif isinstance(source, Iterable):
+        first = next(iter(source), None)
+    else:
+        first = source(0)
+    if isinstance(first, tuple | list) and len(first) > 0:
+        first = first[0]
+    if first is None:
+        raise ConfigError("batches is empty; give at least one batch.")
+    return torch.as_tensor(first), source
 
 
 def _function_of_step(source: Source) -> Callable[[int], Any]:

@@ -7,13 +7,15 @@ from torch import nn
 
 from hvae.evidence import HVAE
 from hvae.families import Relaxation
-from hvae.fitting.batches import Batches, Source
+from hvae.fitting.batches import Batches, Source, peeked
 from hvae.fitting.checks import check_seeds, check_stages, check_state, check_trainable, check_update
 from hvae.fitting.record import Also, nothing_more
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
 from hvae.fitting.stream import Fit
 from hvae.fitting.update import Update
+from hvae.foreign.model import Model
+from hvae.foreign.training import Trainable
 from hvae.objectives import Objective
 
 UNKNOWN_PASS = 100
@@ -21,7 +23,7 @@ UNKNOWN_PASS = 100
 
 
 def fit(
-    models: HVAE | Sequence[HVAE],
+    models: HVAE | Model | Sequence[HVAE | Model],
     objective: Objective,
     batches: Source,
     *,
@@ -40,6 +42,9 @@ def fit(
     state: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Train R models of one shape at once, without files: a stream that yields a `Record` after every step.
+
+    ``models`` are `HVAE`, or a user's own `Model` with its ``module``, which trains one replica after another; the data
+    of a batch then have the shape that its functions see.
 
     Step t moves the weights of each replica r by Adam along the gradient of ``objective(batch_t, noise_{r,t})``, the
     mean over the data of the batch, nats per datum. Nothing trains before the stream is gone through. When it ends, or
@@ -83,7 +88,14 @@ def fit(
     >>> record.bound_nats.shape, bool((record.bound_nats > first + 1).all()), list(record.rate_nats)
     (torch.Size([4]), True, ['z1'])
     """
-    replicas = Replicas([models] if isinstance(models, nn.Module) else list(models))
+    given = [models] if isinstance(models, nn.Module | Model) else list(models)
+    event: Sequence[int] = ()
+    if given and all(isinstance(each, Model) for each in given):
+        first_batch, batches = peeked(batches)
+        walked = [Trainable.of_batch(each, first_batch) for each in given if isinstance(each, Model)]
+        replicas, event = Replicas(walked), walked[0].event
+    else:
+        replicas = Replicas(given)  # type: ignore[arg-type]  # which refuses all else
     stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
     seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
     check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
@@ -92,7 +104,7 @@ def fit(
         replicas.weights, (*first.latents, "x"), clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay
     )
     width = first.decoder.family("x").width
-    found = Batches(batches, len(replicas), width, replicas.device, replicas.dtype)
+    found = Batches(batches, len(replicas), width, replicas.device, replicas.dtype, event)
     trained = check_trainable(frozenset(replicas.weights) if trainable is None else trainable, replicas.weights)
     if settling is None:
         settling = range(n_steps, n_steps + (found.n_batches or UNKNOWN_PASS))

@@ -62,7 +62,7 @@ class Fit:
         self.step = 0
         """steps done"""
         self.n_steps, self.seeds = n_steps, tuple(seeds)
-        self.one_by_one = ""
+        self.one_by_one = "" if replicas.models[0].maps else "a hvae.Model is walked by its user's functions"
         """why the replicas train one after another, in a sentence; empty while they train together"""
         self._replicas, self._batches, self._update, self._trainable = replicas, batches, update, trainable
         self._also, self._settling, self._settled = also, settling, False

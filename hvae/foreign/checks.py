@@ -62,8 +62,11 @@ class Checked:
         return iter(self.findings)
 
     def drift(self) -> tuple[Finding, ...]:
-        """Check 1 once more, for after the last measurement: empty if the model is still the same."""
-        with torch.no_grad():
+        """Check 1 once more, for after the last measurement: empty if the model is still the same.
+
+        The module is put in evaluation mode for it, and back.
+        """
+        with torch.no_grad(), evaluating(self.probe.stack.functions.model):
             difference, _ = self.probe.again(seed=REPEATS + 1)
         if difference is None:
             return ()

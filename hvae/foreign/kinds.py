@@ -63,7 +63,13 @@ AnyLaw = Distribution | OfFamily
 
 
 class RowLaws(Distribution):
-    """Distributions of torch over ``[rows, *event]`` as one over ``[K, B, D]``, in blocks of rows."""
+    """Distributions of torch over ``[rows, *event]`` as one over ``[K, B, D]``, in blocks of rows.
+
+    >>> gammas = [torch.distributions.Gamma(torch.ones(rows, 3), 1.0) for rows in (6, 4)]
+    >>> kind = kind_of(gammas[0], torch.Size([3]), rows=6)
+    >>> kind.join(gammas, [6, 4], torch.Size([2, 5])).mean.shape
+    torch.Size([2, 5, 3])
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
     has_rsample = False
@@ -177,7 +183,12 @@ def _rows(distribution: Distribution) -> RowLaws:
 
 @dataclass(frozen=True)
 class Kind:
-    """What all distributions of one variable have in common, found when the model is first walked."""
+    """What all distributions of one variable have in common, found when the model is first walked.
+
+    >>> kind = kind_of(Bernoulli(torch.full((5, 2, 3), 0.5)), torch.Size([2, 3]), rows=5)
+    >>> kind.family, kind.width, kind.shaped(torch.zeros(5, 6)).shape
+    (Bernoulli(), 6, torch.Size([5, 2, 3]))
+    """
 
     family: Family
     event: torch.Size

@@ -86,7 +86,8 @@ def with_parents(model: Model, shelf: Shelf, found: Signature) -> Signature:
                 moved[name] = {child for child in now if _differs(still[child], now[child], block)}
         return moved
 
-    return _told(found, children("p", moves), children("q", ["x", *moves]))
+    same = all(torch.equal(shelf.values(name, rows), shelf.values(name, others)) for name in shelf.observed)
+    return _told(found, children("p", moves), children("q", moves if same else ["x", *moves]))
 
 
 def _told(found: Signature, by_p: Mapping[str, set[str]], by_q: Mapping[str, set[str]]) -> Signature:

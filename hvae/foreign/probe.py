@@ -5,7 +5,7 @@ later walk scores these draws: among other rows, in another order, with the gene
 `encode` has seen other data.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -241,7 +241,22 @@ def _tolerance(probe: Probe) -> tuple[float, float]:
     kinds = [*signature.q_kinds.values(), *signature.p_kinds.values()]
     weights = [weight.dtype for weight in probe.stack.module.parameters()]
     codes = [tensor.dtype for tensor in tensors_of(probe.encoded(probe.all_rows[:2]))]
+    on_gpu = functions.shelf.device.type == "cuda"
+    return rounding({*weights, *codes, *(kind.dtype for kind in kinds)}, tf32=on_gpu and _tf32())
+
+
+def _tf32() -> bool:
+    return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
+def rounding(dtypes: Collection[torch.dtype], *, tf32: bool) -> tuple[float, float]:
+    """Floor and share of what is rounding, for a model in which these types occur.
+
+    >>> rounding({torch.float32, torch.float64}, tf32=False)
+    (0.001, 2e-05)
+    """
     for half in (torch.bfloat16, torch.float16):
-        if half in (*weights, *codes, *(kind.dtype for kind in kinds)):
+        if half in dtypes:
             return COARSE[half]
-    return FLOOR_NATS, SHARE
+    # a GPU's TF32 has the ten bits of float16, and other kernels for other numbers of rows
+    return COARSE[torch.float16] if tf32 else (FLOOR_NATS, SHARE)

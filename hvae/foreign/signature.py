@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from hvae.errors import ConfigError
 from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import AnyLaw, Kind, OfFamily, dtype_of, kind_of, shape_of, widened
 from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.visit import Walker, run
+from hvae.foreign.visit import Walker, not_compiled, run
 
 FEW, ELSE, MANY = 3, 11, 16
 """rows of the first two walks, the few also another number"""
@@ -25,7 +25,17 @@ FEW, ELSE, MANY = 3, 11, 16
 
 @dataclass(frozen=True)
 class Signature:
-    """The variables of a model, and how their distributions look."""
+    """The variables of a model, and how their distributions look.
+
+    >>> from torch.distributions import Normal
+    >>> def infer(visit):
+    ...     visit("z", Normal(visit.code, 1.0))
+    >>> def generate(visit):
+    ...     visit("x", Normal(visit("z", Normal(torch.zeros(2), 1.0)), 1.0))
+    >>> found = look(Model(infer, generate), Shelf({"x": torch.zeros(5, 2)}, None, None))
+    >>> found.q_order, found.observed, found.p_kinds["z"].has_rows
+    (('z',), ('x',), False)
+    """
 
     p_order: tuple[str, ...]
     """latents as `generate` visits them"""
@@ -65,6 +75,7 @@ class _Look:
     device: str = "cpu"
     last: str = ""
 
+    @not_compiled
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
         if not isinstance(name, str):
             raise ConfigError(_together(name, "p" if self.walking_p else "q"))
@@ -77,6 +88,7 @@ class _Look:
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
+        _refuse_parameters(name, law)
         self.laws[name] = law
         if not latent:
             self.observed_names.append(name)
@@ -116,6 +128,21 @@ def _refuse_delta(name: str, law: AnyLaw) -> None:
             f"{name} has no density under q (Delta): a continuous deterministic code has no rate and no likelihood. A "
             "choice from a codebook: visit its one-hot index."
         )
+
+
+def _refuse_parameters(name: str, law: AnyLaw) -> None:
+    """What torch checks too, but not where its validation is off: one call of torch.compile turns it off for good."""
+    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
+    for parameter, constraint in base.arg_constraints.items():
+        values = vars(base).get(parameter)
+        if isinstance(values, Tensor) and not constraints.is_dependent(constraint):
+            valid = constraint.check(values)
+            if not valid.all():
+                bad = values[~valid].flatten()[0].item()
+                raise ConfigError(
+                    f"{name}: the {parameter} of {type(base).__name__} holds {bad:.3g}, where it must satisfy "
+                    f"{constraint}."
+                )
 
 
 def _together(names: object, walk: str) -> str:
@@ -285,12 +312,20 @@ def _kind(name: str, walk: str, law: AnyLaw, event: torch.Size, flat: set[tuple[
             raise ConfigError(_no_rows(name, shape, MANY))
         if isinstance(law, OfFamily):
             own = event if own.numel() == event.numel() else own
-        if own != event and own.numel() != 1 and not _broadcasts(own, event):
+        if not _fits(own, event, has_rows):
             raise ConfigError(
                 f"the distribution of {name} under {walk} has shape {tuple(own)} for one row, its value "
                 f"{tuple(event)}; both must agree."
             )
     return kind_of(widened(law), event, MANY, has_rows=has_rows, dtype=dtype)
+
+
+def _fits(own: torch.Size, event: torch.Size, has_rows: bool) -> bool:
+    """Whether a distribution scores values of one row, and no others: torch makes all pairs of ``[rows, 1]`` and
+    ``[rows]``."""
+    if has_rows:
+        return len(own) == len(event) and _broadcasts(own, event)
+    return own.numel() == 1 or _broadcasts(own, event)
 
 
 def _broadcasts(own: torch.Size, event: torch.Size) -> bool:

@@ -43,7 +43,7 @@ class Scored(Site):
 
     @property
     def log_prob(self) -> LogProb:
-        return self.terms.sum(-1)
+        return self.terms.sum(-1, dtype=torch.float64)
 
     @property
     def unit_log_prob(self) -> UnitLogProb:
@@ -53,7 +53,11 @@ class Scored(Site):
 
 
 class Several(Distribution):
-    """The distributions of several observed variables."""
+    """The distributions of several observed variables.
+
+    >>> Several({"x1": torch.distributions.Normal(torch.zeros(1, 5, 2), 1.0)}, torch.Size([1, 5])).batch_shape
+    torch.Size([1, 5])
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch declares it so
 
@@ -72,7 +76,11 @@ class Several(Distribution):
 
 @dataclass
 class Calls:
-    """Rows of the user's functions that were asked for."""
+    """Rows of the user's functions that were asked for.
+
+    >>> Calls(infer=100, generate=100, joint=50).rows
+    300
+    """
 
     infer: int = 0
     generate: int = 0
@@ -86,7 +94,18 @@ class Calls:
 
 @dataclass
 class Functions:
-    """A model, its data and what was found out about it: how a walk of ``[K, B]`` becomes calls of blocks of rows."""
+    """A model, its data and what was found out about it: how a walk of ``[K, B]`` becomes calls of blocks of rows.
+
+    >>> from torch.distributions import Normal
+    >>> def infer(visit):
+    ...     visit("z", Normal(visit.code, 1.0))
+    >>> def generate(visit):
+    ...     visit("x", Normal(visit("z", Normal(torch.zeros(2), 1.0)), 1.0))
+    >>> stack = Stack.of(Model(infer, generate), {"x": torch.zeros(5, 2)})
+    >>> p, q = stack.functions.walk("q", {"x": stack.numbers.unsqueeze(0)}, {"z": torch.zeros(7, 5, 2)}, ["z"])
+    >>> q["z"].value.shape, stack.functions.calls
+    (torch.Size([7, 5, 2]), Calls(infer=35, generate=0, joint=0))
+    """
 
     model: Model
     shelf: Shelf
@@ -226,7 +245,17 @@ def _rows(value: Tensor, batch: torch.Size) -> Tensor:
 
 
 class ForeignDecoder(Decoder):
-    """p of a user's model: `generate`, or the joint walk with the code withheld."""
+    """p of a user's model: `generate`, or the joint walk with the code withheld.
+
+    >>> from torch.distributions import Normal
+    >>> def infer(visit):
+    ...     visit("z", Normal(visit.code, 1.0))
+    >>> def generate(visit):
+    ...     visit("x", Normal(visit("z", Normal(torch.zeros(2), 1.0)), 1.0))
+    >>> stack = Stack.of(Model(infer, generate), {"x": torch.zeros(5, 2)})
+    >>> stack.decoder.variables, stack.decoder.parents("x")
+    (('z', 'x'), ('z',))
+    """
 
     def __init__(self, functions: Functions) -> None:
         super().__init__()
@@ -308,7 +337,17 @@ class _ForeignFactors(ForeignDecoder):
 
 
 class ForeignPosterior(Posterior):
-    """q of a user's model: `infer`, or the joint walk."""
+    """q of a user's model: `infer`, or the joint walk.
+
+    >>> from torch.distributions import Normal
+    >>> def infer(visit):
+    ...     visit("z", Normal(visit.code, 1.0))
+    >>> def generate(visit):
+    ...     visit("x", Normal(visit("z", Normal(torch.zeros(2), 1.0)), 1.0))
+    >>> stack = Stack.of(Model(infer, generate), {"x": torch.zeros(5, 2)})
+    >>> stack.posterior.order, stack.posterior.parents("z"), stack.posterior.noise_specs()
+    (('z',), ('x',), {'z': ('normal', 2)})
+    """
 
     def __init__(self, functions: Functions) -> None:
         super().__init__()

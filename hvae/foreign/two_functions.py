@@ -23,7 +23,7 @@ from hvae.foreign.laws import Law, summed
 from hvae.foreign.probe import Probe
 
 ROUNDS, SHIFTS = 16, (1, 5, 7, 11)
-"""draws of each of the 16 rows for each of four z'; 1024 in all, and as many of the z'"""
+"""draws of each of the 16 rows for each of four z', 1024 in all, and as many of the z'; in calls of 256 rows"""
 PILOT = 0.1
 """how far z' lies from z at first, as a share of the way to another row's"""
 FURTHEST = 10.0
@@ -63,76 +63,75 @@ class Mean:
 
 
 def laws_agree(probe: Probe) -> list[Finding]:
-    """9: for each distribution of p that is two functions, the mean ratio over its own draws."""
-    findings = []
-    for name, landed in probe.laws["p"].p.items():
-        law = landed.law
-        if not isinstance(law, Law) or not law.can_sample:
-            continue
-        near = _neighbours(probe, name, law)
-        if near is None:
-            continue
-        with torch.random.fork_rng(devices=_gpus(probe)):
-            torch.manual_seed(9)
-            own, theirs = (
-                torch.stack([torch.stack([_log_ratio(law, each, of) for each in near]) for _ in range(ROUNDS)])
-                for of in (0, 1)
-            )
-        mean = Mean.of(own.exp() - 1)
-        both = own.sigmoid() + theirs.sigmoid() - 1
-        # each pair normalised by its own draws, which makes the sum smaller than chi square's rather than larger
-        squares = both.sum(0).square() / both.square().sum(0).clamp(min=1e-30)
-        limit = float(stats.chi2.isf(FALSE_ALARM, squares.numel()))
-        if abs(mean.value) > mean.limit + 1e-4 or float(squares.sum()) > limit:
-            raise ConfigError(
-                f"{name}: its log_prob is not the distribution that its sample draws from: over own draws the mean of "
-                f"p({name}|z')/p({name}|z) is {1 + mean.value:.3f} +- {mean.error:.3f} where it is 1, and the chi "
-                f"square of single pairs {float(squares.sum()):.0f} where {squares.numel()} is usual and {limit:.0f} the "
-                "limit; an element that sees itself, another order or another temperature in sample do that."
-            )
-        findings.append(
-            Finding(
-                f"{name}: log_prob and sample agree: over own draws the mean of p({name}|z')/p({name}|z) is "
-                f"{1 + mean.value:.3f} +- {mean.error:.3f} where it is 1; an error of {mean.seen_from:.2f} would have "
-                "been seen, a missing constant or a mean over elements would not.",
-                name,
-                doubtful=False,
-            )
-        )
-    return findings
+    """9: for each distribution of p that is two functions, the log-ratio of pairs over their own draws."""
+    laws = {name: landed.law for name, landed in probe.laws["p"].p.items()}
+    found = (_agrees(probe, name) for name, law in laws.items() if isinstance(law, Law) and law.can_sample)
+    return [finding for finding in found if finding is not None]
 
 
-def _log_ratio(law: Law, near: Law, of: int) -> Tensor:
-    """``log p(x|z') - log p(x|z)`` of a fresh draw for each row, of z (0) or of z' (1)."""
-    draw = (law, near)[of].sample()
-    return summed(near.log_prob(draw)) - summed(law.log_prob(draw))
-
-
-def _gpus(probe: Probe) -> list[torch.device]:
-    return [probe.numbers.device] if probe.numbers.device.type == "cuda" else []
-
-
-def _neighbours(probe: Probe, name: str, law: Law) -> list[Law] | None:
-    """The same distribution at four z' near z; None where no z moves it."""
-    signature = probe.stack.functions.signature
-    parents = signature.p_parents["x" if name in signature.observed else name]
-    smooth = [parent for parent in parents if signature.q_kinds[parent].continuous]
+def _agrees(probe: Probe, name: str) -> Finding | None:
+    parents = _parents(probe, name)
     if not parents:
         return None
-    if not smooth:
-        return [_moved(probe, name, [*parents], 1.0, shift) for shift in SHIFTS]
-    pilot = [_moved(probe, name, smooth, PILOT, shift) for shift in SHIFTS]
-    with torch.random.fork_rng(devices=_gpus(probe)):
-        torch.manual_seed(10)
-        ratios = torch.stack([torch.stack([_log_ratio(law, each, 0) for each in pilot]) for _ in range(4)])
-    step = min(FURTHEST, PILOT * SPREAD_NATS / max(float(ratios.std(0).max()), 1e-6))
-    return [_moved(probe, name, smooth, step, shift) for shift in SHIFTS]
+    rounds = max(2, min(ROUNDS, probe.stack.functions.most // len(probe.numbers)))
+    device = probe.numbers.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(9)
+        step = _step(probe, name, parents)
+        law = _law(probe, name, rounds)
+        near = [_law(probe, name, rounds, parents, step, shift) for shift in SHIFTS]
+        own = torch.cat([_log_ratio(law, each, law).view(rounds, -1) for each in near], 1)
+        theirs = torch.cat([_log_ratio(law, each, each).view(rounds, -1) for each in near], 1)
+    mean = Mean.of(own.exp() - 1)
+    both = own.sigmoid() + theirs.sigmoid() - 1
+    # each pair normalised by its own draws, which makes the sum smaller than chi square's rather than larger
+    squares = both.sum(0).square() / both.square().sum(0).clamp(min=1e-30)
+    total, usual = float(squares.sum()), squares.numel()
+    limit = float(stats.chi2.isf(FALSE_ALARM, usual))
+    ratio = f"p({name}|z')/p({name}|z) is {1 + mean.value:.3f} +- {mean.error:.3f} where it is 1"
+    if abs(mean.value) > mean.limit + 1e-4 or total > limit:
+        raise ConfigError(
+            f"{name}: its log_prob is not the distribution that its sample draws from: over own draws the mean of "
+            f"{ratio}, and the chi square of {usual} pairs {total:.0f} where {limit:.0f} is the limit; an element that "
+            "sees itself, another order or another temperature in sample do that."
+        )
+    return Finding(
+        f"{name}: log_prob and sample agree: over own draws the mean of {ratio}; an error of {mean.seen_from:.2f} "
+        "would have been seen, a missing constant or a mean over elements would not.",
+        name,
+        doubtful=False,
+    )
 
 
-def _moved(probe: Probe, name: str, parents: list[str], step: float, shift: int) -> Law:
+def _parents(probe: Probe, name: str) -> list[str]:
+    """The latents that move a distribution: the continuous ones, which can be moved a little, where there are any."""
+    signature = probe.stack.functions.signature
+    parents = signature.p_parents["x" if name in signature.observed else name]
+    return [parent for parent in parents if signature.q_kinds[parent].continuous] or [*parents]
+
+
+def _step(probe: Probe, name: str, parents: list[str]) -> float:
+    if not all(probe.stack.functions.signature.q_kinds[parent].continuous for parent in parents):
+        return 1.0
+    law, rounds = _law(probe, name, 4), 4
+    near = [_law(probe, name, rounds, parents, PILOT, shift) for shift in SHIFTS]
+    spread = torch.stack([_log_ratio(law, each, law).view(rounds, -1).std(0).max() for each in near]).max()
+    return min(FURTHEST, PILOT * SPREAD_NATS / max(float(spread), 1e-6))
+
+
+def _law(
+    probe: Probe, name: str, rounds: int, parents: list[str] | None = None, step: float = 0.0, shift: int = 0
+) -> Law:
+    """The distribution for all rows, ``rounds`` times, with parents some way to those of other rows."""
     values = dict(probe.values)
-    for parent in parents:
+    for parent in parents or []:
         values[parent] = values[parent].lerp(values[parent].roll(shift, 0), step)
-    law = probe.walk("p", probe.all_rows, values=values).p[name].law
+    law = probe.walk("p", probe.all_rows.repeat(rounds), values=values).p[name].law
     assert isinstance(law, Law)
     return law
+
+
+def _log_ratio(law: Law, near: Law, of: Law) -> Tensor:
+    """``log p(x|z') - log p(x|z)`` of a fresh draw for each row."""
+    draw = of.sample()
+    return summed(near.log_prob(draw)) - summed(law.log_prob(draw))

@@ -10,7 +10,7 @@ last variable that is asked for.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -51,13 +51,32 @@ class Visit(Protocol):
         """
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def not_compiled(function: F) -> F:
+    """``function``, left out of the graphs where a user's function that calls it is compiled.
+
+    What `torch.compiler.disable` does, without the two seconds that its import takes.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
+
+
 class Enough(Exception):
-    """All that was asked for is visited."""
+    """All that was asked for is visited.
+
+    >>> run(lambda visit: visit("z"), lambda name: (_ for _ in ()).throw(Enough), "infer")
+    """
 
 
 @dataclass
 class Landed:
-    """A variable that was visited: the rows of its value, and its distribution as the house reads it."""
+    """A variable that was visited: the rows of its value, and its distribution as the house reads it.
+
+    >>> Landed(torch.zeros(5, 2), (torch.zeros(5, 2), torch.zeros(5, 2)), torch.zeros(5, 2)).terms.sum(-1).shape
+    torch.Size([5])
+    """
 
     value: Tensor
     """flat ``[rows, D]``; of observed variables nothing is kept"""
@@ -68,7 +87,15 @@ class Landed:
 
 @dataclass
 class Walker:
-    """`Visit` for one call on some rows, in one of the three modes."""
+    """`Visit` for one call on some rows, in one of the three modes.
+
+    >>> from hvae.foreign.kinds import kind_of
+    >>> prior = torch.distributions.Normal(torch.zeros(5, 2), 1.0)
+    >>> kinds = {"z": kind_of(prior, torch.Size([2]), rows=5)}
+    >>> walk = Walker("q", 5, kinds, kinds, {}, {"z": torch.zeros(5, 2)}, None, lambda: None, lambda: None, {"z", "x"})
+    >>> walk("z", prior).shape, walk.until
+    (torch.Size([5, 2]), {'x'})
+    """
 
     mode: Mode
     rows: int
@@ -92,6 +119,7 @@ class Walker:
     handed: list[tuple[str, Tensor, int]] = field(default_factory=list)
 
     @property
+    @not_compiled
     def code(self) -> Tree:
         if self.mode == "p":
             raise ConfigError(
@@ -101,9 +129,11 @@ class Walker:
         return self.read_code()
 
     @property
+    @not_compiled
     def context(self) -> Tree:
         return self.read_context()
 
+    @not_compiled
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
         if name in self.p or name in self.q:
             raise ConfigError(f"{name} is visited twice in one walk; each variable has one distribution.")
@@ -126,8 +156,6 @@ class Walker:
         if not self.until:
             raise Enough
         return value
-
-    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]  # what torch.compiler.disable sets, without its import
 
     def _latent(self, name: str, law: AnyLaw, kind: Kind, into: dict[str, Landed]) -> Tensor:
         read = kind.read(widened(law), self.rows)

@@ -9,23 +9,26 @@ Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the s
 
 import dataclasses
 import os
+import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvae.diagnosis.saved import find_saved
 from hvae.errors import ConfigError, MissingExtraError
 from hvae.extras import need
 from hvae.lab import experiment
 from hvae.lab.config import RunConfig
 from hvae.lab.options import parse
+from hvae.lab.runs.labels import find_place
 from hvae.lab.runs.run import Run, find_runs
 
-WIDTH, INDENT = 80, " " * 21
-"""of what `hvae list` prints"""
+NARROWEST, WIDEST = 80, 120
+"""columns of what is printed"""
+INDENT = " " * 21
+"""of the questions that `hvae list` prints"""
 OWN_EXPERIMENT = "own"
 """the directory of runs that `hvae train` makes"""
 
@@ -33,8 +36,11 @@ OWN_EXPERIMENT = "own"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     before, warnings.formatwarning = warnings.formatwarning, _one_line
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        command, options = parse(sys.argv[1:] if arguments is None else arguments)
+        if not arguments:
+            return _overview()
+        command, options = parse(arguments)
         return COMMANDS[command](options)
     except ConfigError as error:
         return _fail(str(error))
@@ -62,6 +68,36 @@ def _say(line: str) -> None:
 
 def _one_line(message: Warning | str, *details: object, **more: object) -> str:
     return f"hvae: {message}\n"
+
+
+OVERVIEW = """\
+hvae says which stochastic layer of a deep VAE has collapsed, why, and what it
+costs.
+
+  hvae run depth --preset demo     19 stacks on digits, every layer judged
+  hvae train --data.name my.npz    one stack on your own data
+  hvae list                        your runs, experiments and their presets
+  hvae report RUN                  the table and the page of a run, again
+  hvae compare RUN RUN             two runs: what changed, and what it did
+  hvae evaluate RUN --likelihood annealed,gap
+                                   log p(x) from both sides, the gap by layer
+  hvae data list                   data sets that have a name
+  hvae COMMAND --help              more of each, with an example
+
+RUN is a label, as `hvae list` shows it, or a directory.
+"""
+
+
+OVERVIEW_RUNS = 5
+
+
+def _overview() -> int:
+    """What can be done, and the runs that are there."""
+    print(OVERVIEW)
+    from hvae.analysis.listing import runs_text
+
+    print(runs_text(Path("runs"), _width(), grouped=experiment.names().__contains__, most=OVERVIEW_RUNS))
+    return 0
 
 
 # -- what each command does ----------------------------------------------------------------------------
@@ -97,7 +133,7 @@ def _train(options: Any) -> int:
     config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
     units = "-".join(map(str, config.model.latents))
     label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
-    path = Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
 
     import torch
 
@@ -106,14 +142,19 @@ def _train(options: Any) -> int:
     torch.set_num_threads(options.threads)
     completion.check([config], _folder(options.data_dir), options.device)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
-    _say(f"{path} is done already." if run.done else f"Training {len(config.training.seeds)} replicas in {path}")
+    _say(
+        f"{path} is done already."
+        if run.done
+        else f"Training {len(config.training.seeds)} replicas in {path}; Ctrl-C saves, and the same command goes on."
+    )
     completion.complete(run, device=options.device, data_dir=_folder(options.data_dir), progress=True)
     _show(run.path)
     return 0
 
 
 def _evaluate(options: Any) -> int:
-    runs = _runs_at(options.run)
+    place = find_place(options.run, Path(options.runs_dir))
+    runs = _runs_at(place)
 
     import torch
 
@@ -144,7 +185,7 @@ def _evaluate(options: Any) -> int:
             n_measured_further += len(wanted)
     if not todo and not n_measured_further:
         _say(f"{options.run} is measured already; --force measures it again.")
-    _show(Path(options.run))
+    _show(place)
     for sentence in refusals:
         _say(f"hvae: {sentence}")
     all_refused = "importance" not in words and len(refusals) == len(measurements) * len(runs)
@@ -153,40 +194,44 @@ def _evaluate(options: Any) -> int:
 
 def _report(options: Any) -> int:
     need("jinja2", "A report needs")
-    _show(Path(options.directory), options.preset)
+    place = find_place(options.directory, Path(options.runs_dir))
+    _show(place, options.preset)
     if options.to:
         from hvae.analysis.results import write_results
 
-        print(f"Results: {write_results(Path(options.directory), Path(options.to), options.preset)}")
+        print(f"Results: {write_results(place, Path(options.to), options.preset)}")
     return 0
 
 
 def _list(options: Any) -> int:
-    modules = {name: experiment.find(name) for name in experiment.names()}
+    from hvae.analysis.listing import runs_text
+
+    root, width, known = Path(options.runs_dir), _width(), experiment.names()
+    if options.experiment:
+        if not (root / options.experiment).is_dir() or Path(options.experiment).name != options.experiment:
+            folders = [place.name for place in sorted(root.iterdir()) if place.is_dir()] if root.is_dir() else []
+            holds = f"it holds {', '.join(folders)}" if folders else "it holds none"
+            raise ConfigError(f"{root} has no runs of {options.experiment!r}; {holds}.")
+        print(runs_text(root, width, experiment=options.experiment))
+        return 0
+    print(runs_text(root, width, grouped=known.__contains__))
+    modules = {name: experiment.find(name) for name in known}
     for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
-        print(heading)
+        print(f"\n{heading}")
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:
                 print(f"  {name:<18} {', '.join(module.PRESETS)}")
                 print(
-                    textwrap.fill(experiment.question(module), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+                    textwrap.fill(experiment.question(module), width, initial_indent=INDENT, subsequent_indent=INDENT)
                 )
-        print()
-    root = Path(options.runs_dir)
-    runs = find_runs(root) if root.is_dir() else []
-    saved = find_saved(root) if root.is_dir() else []
-    print(f"Runs in {root}" + ("" if runs or saved else ": none"))
-    for run in runs:
-        print(f"  {_state(run):<18} {run.path}  {run.label}")
-    for found in saved:
-        print(f"  {found.source:<18} {found.path}  {found.label}")
     return 0
 
 
 def _compare(options: Any) -> int:
-    from hvae.analysis.terminal import compare_text
+    from hvae.analysis.compare import compare_text
 
-    print(compare_text(Path(options.run_a), Path(options.run_b)))
+    root = Path(options.runs_dir)
+    print(compare_text(find_place(options.run_a, root), find_place(options.run_b, root), _width()))
     return 0
 
 
@@ -203,10 +248,7 @@ def _data(options: Any) -> int:
     if options.name:
         raise ConfigError(f"`hvae data {options.verb}` takes no name, but got {options.name!r}.")
     if options.verb == "list":
-        for entry in data.catalogue(folder):
-            shape = "x".join(map(str, entry.shape))
-            counts = f"{entry.n_train:>6} + {entry.n_test:<6}"
-            print(f"{entry.name:<20} {entry.status:<8} {shape:>7} {counts} {entry.description}")
+        print("\n".join(_data_lines(data.catalogue(folder), _width())))
         return 0
     states = data.verify(folder)
     for path, state in states:
@@ -222,18 +264,42 @@ def _data(options: Any) -> int:
 # -- helpers -------------------------------------------------------------------------------------------
 
 
-def _runs_at(path: str) -> list[Run]:
-    runs = find_runs(Path(path))
+def _runs_at(place: Path) -> list[Run]:
+    runs = find_runs(place)
     if not runs:
-        raise ConfigError(f"{path} holds no run; see `hvae list`.")
+        raise ConfigError(f"{place} holds no run; see `hvae list`.")
     return runs
 
 
 def _state(run: Run) -> str:
     if run.done:
         return "done"
-    rows = run.read_metrics()
-    return f"step {rows[-1]['step']} of {run.config.training.n_steps}" if rows else "not begun"
+    step = run.last_step()
+    return f"step {step} of {run.config.training.n_steps}" if step else "not begun"
+
+
+def _width() -> int:
+    """Columns of the terminal, 80 at the least; 80 too where the output goes elsewhere."""
+    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+
+
+def _data_lines(records: Iterable[Any], width: int) -> list[str]:
+    """Each description once, and below it the names that it holds for."""
+    lines: list[str] = []
+    said = ""
+    for record in records:
+        about, _, values = record.description.rpartition(": ")
+        about, values = (about, values) if about else (values, "")
+        if about != said:
+            lines += [*([""] if said else []), textwrap.fill(about, width)]
+            said = about
+        shape = "x".join(map(str, record.shape))
+        start = f"  {record.name:<18} {record.status:<8} {shape:>6} {record.n_train:>6} + {record.n_test:<6}"
+        indent = " " * (len(start) + 1)
+        lines.append(
+            textwrap.fill(values, width, initial_indent=f"{start} ", subsequent_indent=indent) or start.rstrip()
+        )
+    return lines
 
 
 def _folder(path: str | None) -> Path | None:
@@ -242,15 +308,16 @@ def _folder(path: str | None) -> Path | None:
 
 def _show(directory: Path, preset: str = "") -> None:
     """The verdicts on stdout, and the report in the runs' directory; on a core install a sentence instead."""
-    from hvae.analysis.report import verdict_text, write_experiment_report
+    from hvae.analysis.report import write_experiment_report
+    from hvae.analysis.terminal import verdict_text
 
     try:
         report = write_experiment_report(directory, preset)
     except MissingExtraError as missing:
-        print(verdict_text(directory, preset), flush=True)
+        print(verdict_text(directory, preset, _width()), flush=True)
         _say(f"hvae: {missing}")
         return
-    print(verdict_text(directory, preset))
+    print(verdict_text(directory, preset, _width()))
     print(f"\nReport: {report}", flush=True)
 
 

@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
 import time
 import warnings
@@ -29,6 +30,8 @@ from typing import Any
 from hvae.errors import ConfigError
 from hvae.extras import WITHOUT_BOARD, has, need, sentence
 from hvae.lab.config import RunConfig
+from hvae.lab.runs.clock import duration, n_cores, seconds_left
+from hvae.lab.runs.identity import directory_name
 from hvae.lab.runs.run import Failure, Run
 
 PACKAGE = "hvae.experiments"
@@ -88,6 +91,42 @@ def check(chosen: Sequence[str], preset: str, means: Means) -> None:
         completion.check(configs, means.data_dir, means.device)
 
 
+def plan(name: str, preset: str, means: Means) -> list[str]:
+    """What `complete` is about to start: how many runs, where, for how long, and how to stop."""
+    module = find(name)
+    configs: Mapping[str, RunConfig] = module.configs(preset)
+    paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
+    done = [Run.open(paths[label]) for label, config in configs.items() if _finished(paths[label], config, {})]
+    known = {run.label for run in done}
+    left = [config for label, config in configs.items() if label not in known]
+    if not left:
+        return [
+            f"{name}, preset {preset}: all {len(configs)} runs in {means.root / name} are trained; they are measured."
+        ]
+    seeds = sorted({len(config.training.seeds) for config in left})
+    n_workers = min(means.n_workers or max(1, n_cores() // means.n_threads), len(left))
+    with_whom = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+    seconds = seconds_left(done, left, _core_minutes(name, preset)) / n_workers
+    time_left = f"About {duration(seconds)} with {with_whom}; a line as each run ends."
+    if math.isnan(seconds) or means.device != "cpu":
+        time_left = f"How long it takes was never recorded; with {with_whom} a line as each run ends says what is left."
+    return [
+        f"{name}, preset {preset}: {len(configs)} runs of {' or '.join(map(str, seeds))} seeds in {means.root / name}, "
+        f"{len(done)} done.",
+        time_left,
+        "Ctrl-C saves and stops; the same command goes on from there.",
+    ]
+
+
+def _core_minutes(name: str, preset: str) -> float:
+    """What the preset took where it was timed, in minutes of one core; NaN where it never was."""
+    package = importlib.util.find_spec(PACKAGE)
+    folders = list(package.submodule_search_locations or []) if package else []
+    files = [file for folder in folders if (file := Path(folder) / "times.json").is_file()]
+    known = json.loads(files[0].read_text(encoding="utf-8")) if files else {}
+    return float(known.get(name, {}).get(preset, math.nan))
+
+
 def _check_preset(name: str, preset: str, device: str) -> None:
     module = find(name)
     if preset not in module.PRESETS:
@@ -107,19 +146,19 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     module = find(name)
     configs: Mapping[str, RunConfig] = module.configs(preset)
     measurements: Mapping[str, Mapping[str, Any]] = getattr(module, "MEASUREMENTS", {}).get(preset, {})
-    paths = {label: Run.directory(means.root, name, label, config) for label, config in configs.items()}
+    paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
     missing = [label for label, config in configs.items() if not _finished(paths[label], config, measurements)]
     failures: list[Failure] = []
     if missing:
         from hvae.lab import completion, sweep
 
         completion.check([configs[label] for label in missing], means.data_dir, means.device)
+        for line in plan(name, preset, means):
+            say(line)
         budgets = _budgets(measurements)
         runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
-        done = len(runs) - len(missing)
         if not has("tensorboard"):
             warnings.warn(sentence("tensorboard", WITHOUT_BOARD), stacklevel=2)
-        say(f"{name}, preset {preset}: {len(runs)} runs in {means.root / name}, {done} done; a line as each ends.")
         failures = sweep.sweep(
             runs,
             n_workers=means.n_workers,
@@ -134,6 +173,8 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
         say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
     if not failures and hasattr(module, "measure"):
         parts = module.measure(preset, paths, means.data_dir, say)
+        own_names = {paths[label].name: directory_name(label, config) for label, config in configs.items()}
+        parts = {own_names.get(part, part): make for part, make in parts.items()}  # a directory may be renamed
         folder = means.root / name / "measured" / preset
         if older := _measure(folder, parts, means.n_threads, _digest(module)):
             say(

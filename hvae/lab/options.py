@@ -97,7 +97,8 @@ def _help_of(parser: ArgumentParser) -> str:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     """The command and its options. Raises `ConfigError` for what cannot be read."""
-    parser, commands = build()
+    named = {argument for argument in arguments[:1] if not argument.startswith("-")}
+    parser, commands = build(settings=not named or "train" in named)
     if arguments and arguments[0] in commands:
         commands[arguments[0]].refuse_unknown(arguments[1:])
     try:
@@ -111,8 +112,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     return chosen.command, chosen[chosen.command]
 
 
-def build() -> tuple[Parser, dict[str, Parser]]:
-    """The parser, and the parser of each command by its name."""
+def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
+    """The parser, and the parser of each command by its name; `train` with an option for every setting if asked for."""
     parser = Parser(
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
@@ -160,40 +161,50 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     (printing,) = (action for action in train._actions if "--print_config" in action.option_strings)
     printing.help, printing.metavar = "print all settings as YAML, fit for --config, and exit", ""
     _where_and_how(train, "label", "runs-dir", "data-dir", "device", "threads")
-    _add_settings(train)
+    if settings:  # they are many, and cost a listing most of its time
+        _add_settings(train)
 
     evaluate = command(
         "evaluate",
         "RUN",
         "Measure a trained run, or all runs of a directory, then report: information and rates of every layer, "
         "likelihood (nats).",
-        "hvae evaluate runs/own/my-bottom-up-16-8-4-0123abcd --likelihood annealed,gap",
+        "hvae evaluate 'my first stack' --likelihood annealed,gap",
     )
-    evaluate.add_argument("run", type=str, help="directory of a run, or of several")
+    evaluate.add_argument("run", type=str, help="label of a run, or directory of one or several")
     evaluate.add_argument("--force", action="store_true", help="measure again what is measured already")
     _further(evaluate)
-    _where_and_how(evaluate, "data-dir", "device", "threads")
+    _where_and_how(evaluate, "runs-dir", "data-dir", "device", "threads")
 
     report = command(
         "report", "DIRECTORY", "Draw the report again from what is on disk; needs no torch.", "hvae report runs/depth"
     )
-    report.add_argument("directory", type=str, help="directory of a run or of an experiment")
+    report.add_argument("directory", type=str, help="label of a run, or directory of a run or of an experiment")
     report.add_argument("--preset", type=str, default="", metavar="NAME", help="preset to show (default: the newest)")
     report.add_argument(
         "--to", type=str, default="", metavar="FOLDER", help="also copy tables, figures and page to this folder"
     )
+    _where_and_how(report, "runs-dir")
 
-    lists = command("list", "", "List experiments with their presets, and runs with their state.", "hvae list")
+    lists = command(
+        "list",
+        "[EXPERIMENT]",
+        "List your runs with verdict, date and size, then the experiments with their presets.",
+        "hvae list",
+    )
+    lists.add_argument("experiment", nargs="?", type=str, default="", help="show only its runs, each on a line")
     _where_and_how(lists, "runs-dir")
 
     compare = command(
         "compare",
         "RUN_A RUN_B",
-        "Compare two runs: settings that differ; verdict, information, rate and likelihood (nats).",
-        "hvae compare runs/depth/depth-3-ladder-wu-0123abcd runs/depth/depth-3-bottom-up-89abcdef",
+        "Compare two runs: what the second changes, in a sentence; settings as they are typed; verdict, information, "
+        "rate and likelihood (nats).",
+        "hvae compare 'depth-3 bottom-up' 'depth-3 bottom-up+WU'",
     )
-    compare.add_argument("run_a", type=str, help="directory of a run")
-    compare.add_argument("run_b", type=str, help="directory of another run")
+    compare.add_argument("run_a", type=str, help="label or directory of a run")
+    compare.add_argument("run_b", type=str, help="label or directory of another run")
+    _where_and_how(compare, "runs-dir")
 
     data = command(
         "data",

@@ -88,18 +88,19 @@ def _needed(kind: Any) -> set[str]:
 
 def differences(record: Any) -> dict[str, Any]:
     """The entries from which `read` makes the record again: those without a default, or with another value."""
-    told = {}
+    found = {}
     for knob in dataclasses.fields(record):
         value = getattr(record, knob.name)
         made = knob.default_factory is not dataclasses.MISSING
         if value != (knob.default_factory() if made else knob.default):  # type: ignore[operator]
-            told[knob.name] = _told(value)
-    return told
+            found[knob.name] = told(value)
+    return found
 
 
-def _told(value: Any) -> Any:
+def told(value: Any) -> Any:
+    """A setting as plain values, every record as its `differences`."""
     if isinstance(value, tuple):
-        return tuple(_told(entry) for entry in value)
+        return tuple(told(entry) for entry in value)
     return differences(value) if dataclasses.is_dataclass(value) else value
 
 

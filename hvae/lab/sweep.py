@@ -9,7 +9,6 @@ run to run. A worker ends when its parent does; its work is on disk.
 
 import contextlib
 import faulthandler
-import math
 import multiprocessing
 import os
 import signal
@@ -29,7 +28,8 @@ from tqdm import tqdm
 
 from hvae.errors import ConfigError
 from hvae.lab.completion import complete
-from hvae.lab.config import RunConfig
+from hvae.lab.runs.clock import cost as cost
+from hvae.lab.runs.clock import duration, n_cores
 from hvae.lab.runs.run import Failure, Run
 
 GRACE_SECONDS = 60.0
@@ -61,7 +61,7 @@ def sweep(
     with a line for every run that ends. Returns the failures. An interrupt (SIGINT or SIGTERM) is passed on: workers
     save a checkpoint and stop, then `KeyboardInterrupt` is raised.
     """
-    n_workers = n_workers or (max(1, _n_cores() // n_threads) if device == "cpu" else 1)
+    n_workers = n_workers or (max(1, n_cores() // n_threads) if device == "cpu" else 1)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hvae.lab.sweep", "torch.utils.tensorboard"])  # a missing one is passed over
     job = partial(task, device=device, data_dir=data_dir, progress=False)
@@ -83,25 +83,11 @@ def sweep(
                     failures += [failure] if failure else []
                     seconds = time.monotonic() - worker.started
                     clock.ended(cost(worker.run.config), seconds)
-                    outcome = f"failed: {failure.reason}" if failure else f"done in {_duration(seconds)}"
+                    outcome = f"failed: {failure.reason}" if failure else f"done in {duration(seconds)}"
                     say(clock.line(worker.run.label, outcome, [time.monotonic() - w.started for w in working]))
         finally:
             _stop(working)
     return failures
-
-
-def cost(config: RunConfig) -> float:
-    """Relative time of a run: replicas times steps times work per step. Only ratios mean anything."""
-    widths = sum(config.model.latents) + sum(map(sum, config.model.hidden))
-    work = len(config.model.latents) * config.training.batch_size * widths / 2e4
-    ends = [*(stage.from_step for stage in config.training.then), config.training.n_steps]
-    samples = sum(
-        (end - stage.from_step) * stage.objective.n_samples for stage, end in zip(config.stages, ends, strict=True)
-    )
-    n_steps = config.training.n_steps
-    return (
-        math.sqrt(len(config.training.seeds)) * (n_steps + 500) * (len(config.model.latents) + work * samples / n_steps)
-    )
 
 
 class _Clock:
@@ -124,16 +110,7 @@ class _Clock:
             return line
         left = self.cost_left * self.seconds_ended / self.cost_ended - sum(running_seconds)
         seconds = max(left / min(self.n_workers, self.n_total - self.n_ended), 1.0)
-        return f"{line} ({len(running_seconds)} running, about {_duration(seconds)} left)"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return f"{line} ({len(running_seconds)} running, about {duration(seconds)} left)"
 
 
 def _start(

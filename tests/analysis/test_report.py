@@ -248,7 +248,7 @@ def test_terminal_table_of_a_run(tmp_path: Path, n_replicas: int) -> None:
 def test_compare_names_settings_and_pairs_seeds(depth_directory: Path) -> None:
     runs = {run.label: run for run in load_runs(depth_directory)}
     text = compare_text(runs["depth-5 bottom-up"].path, runs["depth-5 ladder+WU"].path)
-    assert "model.order: bottom-up -> top-down" in text
+    assert "  a: --model.order bottom-up\n  b: --model.order top-down\n" in text
     assert "paired by seed" in text
     assert "different quantities" in text
     assert max(map(len, text.splitlines())) <= 100
@@ -284,7 +284,9 @@ def test_one_preset_is_shown_and_the_rest_mentioned(tmp_path: Path) -> None:
     fabricate(tmp_path, {label: demo[label] for label in ("depth-1", "depth-2 bottom-up")})
     study = open_study(tmp_path / "depth")
     assert (study.preset, len(study.runs)) == ("demo", 2)
-    assert study.notes == ("1 other run is in this directory (another preset or older settings) and not shown here.",)
+    assert study.notes == (
+        "1 other run is in this directory (another preset, older settings or a copy) and not shown here.",
+    )
     assert open_study(tmp_path / "depth", preset="cpu").runs[0].config == configs("cpu")["depth-1"]
     with pytest.raises(ConfigError, match="preset 'paper'"):
         open_study(tmp_path / "depth", preset="paper")

@@ -13,6 +13,7 @@ from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import FloatArray
 from hvae.posterior import Ladder, NetworkPosterior
+from hvae.rng import noise
 from tests.diagnostics.chains import Stack, holds, images, link, root, sampler
 from tests.statistics import assert_mean
 
@@ -123,6 +124,77 @@ def test_units_of_categorical() -> None:
             q, p = found.q["z1"].mean[0], found.p["z1"].mean[0]
             by_hand = ((q - p) / (p * (1 - p)).sqrt()).T.numpy()
             assert units.residual(found, "z1") == pytest.approx(by_hand, abs=1e-4)
+
+
+# -- the count of a batch while training -------------------------------------------------------------
+
+
+def called(model: HVAE, x: torch.Tensor, n_paths: int, purpose: str) -> Evidence:
+    """As in training: `HVAE.redraw` needs a model that was called."""
+    return model(x.unsqueeze(0), noise(model.noise_specs(), n_paths, len(x), seed=0, purpose=purpose, dtype=x.dtype))
+
+
+def counted(model: HVAE, n: int = 64, n_paths: int = 1, width: int = 1, seed: int = 0) -> dict[str, int]:
+    """Every count on a batch of n images, with Burda's."""
+    found = called(model, images(n, width=width, seed=seed), n_paths, f"batch {seed}")
+    counts = {name: int(count) for name, count in units.active_on_batch(found).items()}
+    for name in found.latents:
+        site = found.q[name]
+        burda = site.family.per_unit(site.mean.expand(*site.value.shape)[0].var(0)) > 0.01
+        counts[f"burda/{name}"] = int(burda.sum())
+    return counts
+
+
+def test_in_a_ladder_only_units_that_add_something_count() -> None:
+    """z1 has eight units; all follow z2, and q moves the first two of them with x as well."""
+    follow, moves = torch.ones(8, 1), torch.zeros(8, 1)
+    moves[:2] = 0.5
+    z1 = link(torch.cat([follow, moves], 1).tolist(), [0.2] * 8).conditional("z1", ["z2", "x"])
+    q = BeliefNetwork([link(1, 0.1).conditional("z2", ["x"]), z1])
+    down = [root(1.0), link(follow.tolist(), [0.2] * 8), link([[1.0] * 8], 0.1)]
+    found = counted(HVAE(Stack([link(1, 1)] * 2, down).decoder(), NetworkPosterior(q)))
+    assert found["burda/z1"] == 8
+    assert {name: count for name, count in found.items() if "burda" not in name} == {
+        "residual_active_units/z1": 2, "residual_active_units/z2": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("n_paths", [1, 2])
+def test_bottom_up_units_that_code_noise_do_not_count(n_paths: int) -> None:
+    """z2 copies sixteen units of z1; four of them look at x, and twelve are noise of variance 0.9."""
+    weights = [[0.9]] * 4 + [[0.0]] * 12
+    copy = torch.eye(16).tolist()
+    down = [root([1.0] * 16), link(copy, [1.0] * 16), link([[1.0] * 16], 1.0)]
+    model = Stack([link(weights, [0.3] * 4 + [0.9] * 12), link(copy, [0.1] * 16)], down).bottom_up()
+    found = [counted(model, n=64, n_paths=n_paths, seed=seed) for seed in range(10)]
+    for each in found:
+        assert each["burda/z2"] == 16 and each["burda/z1"] == each["twin_active_units/z1"] == 4
+        assert 4 <= each["twin_active_units/z2"] <= 6
+    assert np.mean([each["twin_active_units/z2"] for each in found]) < 5  # half of the 12 by an unguarded sign
+
+
+def test_the_second_draw_is_another_path_of_the_same_data() -> None:
+    model = Stack([link(1, 1), link(1, 0.1)], DOWN).bottom_up()
+    found = called(model, images(12000), 1, "second")
+    assert found.redraw is not None
+    second = found.redraw()
+    assert torch.equal(found.q["z1"].mean, second["z1"].mean)
+    one, other = ((trace["z1"].value - found.q["z1"].mean).detach() for trace in (found.q, second))
+    assert torch.allclose(one.roll(1, dims=1), other, atol=1e-12)
+    assert_mean((one * other).flatten().numpy(), 0.0, detect=0.1)
+
+
+def test_one_path_without_a_model_has_no_count() -> None:
+    one, two = (evidence(Stack([link(1, 1), link(1, 0.1)], DOWN).bottom_up(), images(40), k) for k in (1, 2))
+    assert units.active_on_batch(one) == {} and len(units.active_on_batch(two)) == 2
+
+
+def test_units_of_every_kind_are_counted_within_their_number() -> None:
+    x = (images(40, width=3) > 0).float()
+    for order, kind in (("bottom-up", "twin"), ("top-down", "residual")):
+        counts = units.active_on_batch(called(categorical(order), x, 1, "kinds"))
+        assert counts.keys() == {f"{kind}_active_units/z1", f"{kind}_active_units/z2"}
+        assert all(0 <= int(count) <= 2 for count in counts.values())
 
 
 # -- (epsilon, delta)-collapse ----------------------------------------------------------------------

@@ -50,13 +50,14 @@ def error_of(model: Model, data: Mapping[str, Tensor], author: Author, context: 
 
 
 def gaussian(value: Tensor, mean: Tensor, scale: Tensor | float) -> Tensor:
-    """log N(value; mean, scale²), summed: the formula."""
-    scale = torch.as_tensor(scale)
+    """log N(value; mean, scale²), summed in float64: the formula."""
+    value, mean, scale = value.double(), mean.double(), torch.as_tensor(scale).double()
     return (-0.5 * ((value - mean) / scale) ** 2 - scale.log() - 0.9189385332046727).sum()
 
 
 def coins(value: Tensor, logits: Tensor) -> Tensor:
-    """log of a Bernoulli mass, summed: the formula."""
+    """log of a Bernoulli mass, summed in float64: the formula."""
+    value, logits = value.double(), logits.double()
     return (
         value * torch.nn.functional.logsigmoid(logits) + (1 - value) * torch.nn.functional.logsigmoid(-logits)
     ).sum()

@@ -222,7 +222,7 @@ SENTENCES: dict[str, tuple[Callable[[], Planted], str]] = {
     "another type": (of_another_type, "encode: RuntimeError: "),
     "rows of a code": (
         lambda: model(encode=lambda x: x[:1]),
-        "encode gave a tensor of 1 rows for 5 data; the first axis of all that",
+        "data; the first axis of all that it returns is the data.",
     ),
 }
 

@@ -58,7 +58,6 @@ def test_every_distribution_is_trained_measured_and_reported(name: str, role: st
 
 
 BAD: list[tuple[list[str], str]] = [
-    ([], "command"),
     (["fly"], "fly"),
     (["train", "--model.latnts=[3]"], "did you mean --model.latents?"),
     (["train", "--training.n_steps=many"], "training.n_steps is 'many'; give a whole number."),
@@ -88,7 +87,11 @@ BAD: list[tuple[list[str], str]] = [
     (["evaluate", "nowhere", "--images=many"], "images"),
     (["evaluate", "nowhere", "--image=3"], "did you mean --images?"),
     (["report", "nowhere"], "nowhere is no directory"),
-    (["compare", "nowhere", "elsewhere"], "nowhere"),
+    (["compare", "nowhere", "elsewhere"], "nowhere is no directory, and no run in runs has this label"),
+    (["compare", "nowhere"], "run_b"),
+    (["compare", "nowhere", "elsewhere", "--runs-dir=gone"], "no run in gone has this label"),
+    (["list", "nowhere"], "runs has no runs of 'nowhere'; it holds none."),
+    (["list", "../up"], "runs has no runs of '../up'"),
     (["data", "fetch"], "fetch"),
     (["data", "get"], "needs a name"),
     (["data", "get", "digitz"], "digitz"),
@@ -228,9 +231,16 @@ def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: 
     one, two = find_runs(tmp_path / "runs")
     capsys.readouterr()
     assert main(["compare", str(one.path), str(two.path)]) == 0
-    assert "training.n_steps" in capsys.readouterr().out
+    compared = capsys.readouterr().out
+    assert compared.startswith("training.n_steps 6 instead of 4: ") and "  a: --training.n_steps 4\n" in compared
     assert main(["list"]) == 0
-    assert capsys.readouterr().out.count("done") == 2
+    listed = capsys.readouterr().out
+    assert (
+        listed.startswith("Your runs in runs, newest first\n  my bottom-up 4-2 (my-bott") and listed.count("kB\n") == 2
+    )
+    assert max(map(len, listed.splitlines())) <= 80
+    assert main(["compare", "my bottom-up 4-2", one.path.name]) == 2
+    assert "2 runs are called 'my bottom-up 4-2'; give the directory of one: " in capsys.readouterr().err
     assert main(["evaluate", str(one.path)]) == 0
     assert "--force" in capsys.readouterr().err
     assert main(["evaluate", str(one.path), "--force"]) == 0
@@ -500,3 +510,113 @@ def test_a_configuration_that_is_not_utf_8_is_one_sentence(
     file.write_bytes(content)
     assert main(["train", "--config", str(file)]) == 2
     assert "is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_hvae_alone_shows_what_it_can_do_and_ones_own_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and list(tmp_path.iterdir()) == []
+    assert max(map(len, out.splitlines())) <= 80 and "Your runs in runs: none yet" in out
+    assert all(f"hvae {command} " in out for command in cli.COMMANDS)
+    Run.create_or_open(tmp_path / "runs", "own", "my stack", RunConfig())
+    assert main([]) == 0
+    assert "  my stack " in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["hvae"])
+    assert main() == 0 and "  my stack " in capsys.readouterr().out
+
+
+def test_a_renamed_run_is_listed_reported_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", *TINY, "--training.seeds=[0]", "--label=mine"]
+    with monkeypatch.context() as quick:
+        quick.setattr(cli, "_show", lambda *arguments: None)
+        assert main(arguments) == 0
+        (run,) = find_runs(tmp_path / "runs")
+        run.path.rename(run.path.with_name("best so far"))
+        (tmp_path / "link").symlink_to(run.path.with_name("best so far"), target_is_directory=True)
+        capsys.readouterr()
+        assert main(arguments) == 0
+        assert "best so far is done already" in capsys.readouterr().err
+        assert main(["evaluate", "mine", "--force"]) == 0 and main(["evaluate", "link"]) == 0
+    assert [place.name for place in (tmp_path / "runs" / "own").iterdir()] == ["best so far"]
+    capsys.readouterr()
+    for text in ("mine", "link", "own"):
+        monkeypatch.setattr("hvae.analysis.report.write_experiment_report", lambda directory, preset: directory)
+        assert main(["report", text]) == 0
+        assert capsys.readouterr().out.startswith("mine\nlayer  units")
+    assert main(["list", "own"]) == 0
+    assert "  mine " in capsys.readouterr().out
+
+
+def test_run_says_at_once_what_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hvae.lab import completion
+
+    class Reached(Exception):
+        """Training would begin here."""
+
+    def reached(*arguments: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(completion, "check", lambda *arguments: None)
+    monkeypatch.setattr(Run, "create_or_open", reached)
+    with pytest.raises(Reached):
+        main(["run", "depth", "--workers=2"])
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert first == "depth, preset demo: 19 runs of 4 seeds in runs/depth, 0 done."
+    assert second == "About 4 min with 2 workers; a line as each run ends."
+    assert third == "Ctrl-C saves and stops; the same command goes on from there."
+    with pytest.raises(Reached):
+        main(["run", "cures", "--workers=1"])
+    assert "How long it takes was never recorded; with 1 worker" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_train_loads_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from hvae.lab.cli import main; from hvae.lab import experiment as e; from pathlib import Path; "
+        "main([]); main(['list']); e.plan('depth', 'demo', e.Means(Path('runs'), None, 'cpu', 1, 1)); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    Run.create_or_open(tmp_path / "runs", "own", "mine", RunConfig())
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "100", "300"])
+def test_the_list_of_data_fits_the_terminal(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hvae import data
+
+    monkeypatch.setenv("COLUMNS", columns)
+    records = [
+        data.Record(name, entry.description, entry.image_shape, entry.n_train, entry.n_test, "present")
+        for name, entry in data.names.CATALOGUE.items()
+    ]
+    monkeypatch.setattr(data, "catalogue", lambda folder: records)
+    assert main(["data", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= min(max(int(columns), 80), 120)
+    assert all(any(line.startswith(f"  {record.name} ") for line in lines) for record in records)
+    assert sum("8x8 handwritten digits" in line for line in lines) == 1
+
+
+def test_the_recorded_times_are_those_of_the_pages() -> None:
+    """Where every session of a page of results was timed, the table has their sum, in minutes of one core."""
+    times = json.loads((REPO / "experiments" / "times.json").read_text())
+    checked = []
+    for name, presets in times.items():
+        page = REPO / "experiments" / "results" / name / "README.md"
+        if "cpu" not in presets or not page.exists():
+            continue
+        parts = re.split(r"^- ", page.read_text().partition("## What made it")[2], flags=re.MULTILINE)[1:]
+        took = [re.search(r"took: ([\d.]+) min", part) for part in parts]
+        if all(took):
+            checked.append(name)
+            assert presets["cpu"] == pytest.approx(sum(float(found[1]) for found in took if found), rel=0.02), name
+    assert len(checked) >= 4

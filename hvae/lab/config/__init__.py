@@ -23,3 +23,4 @@ from hvae.lab.config.objective import ObjectiveConfig as ObjectiveConfig
 from hvae.lab.config.run import RunConfig as RunConfig
 from hvae.lab.config.training import Stage as Stage
 from hvae.lab.config.training import TrainingConfig as TrainingConfig
+from hvae.lab.config.typed import as_typed as as_typed

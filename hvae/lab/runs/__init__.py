@@ -3,3 +3,4 @@
 from hvae.lab.runs.run import Failure as Failure
 from hvae.lab.runs.run import Run as Run
 from hvae.lab.runs.run import find_runs as find_runs
+from hvae.lab.runs.run import survey as survey

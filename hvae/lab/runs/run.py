@@ -2,7 +2,8 @@
 
 `<root>/<experiment>/<slug of the label>-<digest of the configuration>/` holds
 
-    config.json       the complete configuration; the digest of what is trained is the one in the directory's name
+    config.json       the complete configuration
+    digest.txt        the digest of what is trained, as the run was begun
     label.txt         the label as it was given
     provenance.json   one entry per session: commit, versions, command, device
     metrics.jsonl     one row per logged step; unit in every name, lists lead with the replicas
@@ -11,16 +12,17 @@
     evaluation/*.npz  arrays of the finished run
     DONE              trained and evaluated; the SHA-256 of the configuration this is true of
 
-The digest names the run, so the same command is the same run. Files that are replaced are replaced
-whole (`write_atomically`): a killed writer leaves the old file or the new one, never half of one.
+The same command is the same run: it is known by experiment, label and digest, also where its directory was renamed
+(`hvae.lab.runs.identity`). Files that are replaced are replaced whole (`write_atomically`): a killed writer leaves the
+old file or the new one, never half of one.
 """
 
 import contextlib
-import hashlib
 import json
-import math
+import os.path
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +33,13 @@ from numpy.typing import NDArray
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import load_arrays, save_arrays, write_atomically
+from hvae.lab.runs.identity import PIN, check_identity, directory_name, fingerprint, named_digest
+from hvae.lab.runs.identity import slug as slug
+from hvae.lab.runs.metrics import Row as Row
+from hvae.lab.runs.metrics import append_rows, last_step, read_rows, truncate_rows
 from hvae.lab.runs.provenance import session
 
-Row = dict[str, Any]
-"""One row of metrics: "step" is an int, "beta" a float, the rest lists over replicas; NaN where unknown."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def slug(label: str) -> str:
-    """The label as part of a file name: lower case, everything but letters, digits and dots a dash."""
-    return re.sub(r"-?[^a-z0-9.]+", "-", label.lower())[:80].strip("-.") or "run"
 
 
 @dataclass(frozen=True)
@@ -58,19 +56,41 @@ class Run:
         _check_name("experiment", experiment)
         if not label.strip() or not label.isprintable() or ".." in label or "/" in label or "\\" in label:
             raise ConfigError(f"The label {label!r} cannot name a run; use printable text without '/', '\\' and '..'.")
-        return Path(root) / experiment / f"{slug(label)}-{config.digest}"
+        return Path(root) / experiment / directory_name(label, config)
+
+    @staticmethod
+    def locate(root: Path, experiment: str, label: str, config: RunConfig) -> Path:
+        """Where the run lies, also under another name; where there is none, `directory`.
+
+        Raises `ConfigError` where several directories are this run and none has its own name, or where another run
+        has its name.
+        """
+        path = Run.directory(root, experiment, label, config)
+        taken = (path / "config.json").exists()
+        if taken and Run.open(path).config.digest == config.digest:
+            return path
+        found = [run.path for run in _copies(path.parent, config) if run.label == label.strip()]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{' and '.join(map(str, found))} are both the run {label!r}; "
+                f"rename the one to go on with to {path.name}."
+            )
+        if taken and not found:
+            raise ConfigError(f"{path} holds another run than its name says; give that directory another name.")
+        return found[0] if found else path
 
     @staticmethod
     def create_or_open(root: Path, experiment: str, label: str, config: RunConfig) -> "Run":
-        """The directory of this configuration, made if absent. Raises `ConfigError` where it cannot be.
+        """The directory of this run (`locate`), made if absent. Raises `ConfigError` where it cannot be.
 
         A run that exists with another evaluation takes the new one and is no longer done.
         """
-        path = Run.directory(root, experiment, label, config)
+        path = Run.locate(root, experiment, label, config)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / "config.json").exists():
                 write_atomically(path / "label.txt", f"{label}\n".encode())
+                write_atomically(path / PIN, f"{config.digest}\n".encode())
                 write_atomically(path / "config.json", f"{config.to_json()}\n".encode())
         except OSError as error:
             raise ConfigError(
@@ -96,27 +116,18 @@ class Run:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} cannot be read ({error}); restore it or delete the run.") from None
         config = RunConfig.from_json(text, str(file))
-        digest = path.resolve().name.rpartition("-")[2]
-        if config.digest != digest:
-            raise ConfigError(
-                f"{file} was altered: its digest is {config.digest}, the directory says {digest}; "
-                "restore it, or start a new run with the new settings."
-            )
-        done = path / "DONE"
-        if done.exists() and done.read_bytes() not in (b"", _fingerprint(text)):
-            raise ConfigError(
-                f"{file} was altered after the run was done; restore it, or delete DONE to measure again."
-            )
+        check_identity(path, config, text)
         label = path / "label.txt"
-        name = path.resolve().name.rpartition("-")[0]
+        folder = path.resolve()
+        name = folder.name[:-9] if named_digest(folder) else folder.name
         if label.exists():
             name = label.read_text(encoding="utf-8", errors="replace").strip()
         return Run(path, name, config)
 
     @property
     def experiment(self) -> str:
-        """The experiment the run belongs to: the directory above it."""
-        return self.path.resolve().parent.name
+        """The experiment the run belongs to: the directory that it is seen in, which a link may lead out of."""
+        return Path(os.path.abspath(self.path)).parent.name
 
     @property
     def done(self) -> bool:
@@ -125,7 +136,7 @@ class Run:
 
     def mark_done(self) -> None:
         """Say that nothing is left to do."""
-        write_atomically(self.path / "DONE", _fingerprint((self.path / "config.json").read_text(encoding="utf-8")))
+        write_atomically(self.path / "DONE", fingerprint((self.path / "config.json").read_text(encoding="utf-8")))
 
     def unmark_done(self) -> None:
         """Say that something is left to do again."""
@@ -174,33 +185,23 @@ class Run:
 
     def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; what is not finite is written as null."""
-        text = "".join(json.dumps(_without_nan(row), allow_nan=False) + "\n" for row in rows)
-        with open(self.path / "metrics.jsonl", "ab") as file:
-            file.write(text.encode())
+        append_rows(self._metrics, rows)
 
     def read_metrics(self) -> list[Row]:
         """All rows, null read as NaN. A last line that a kill cut short is left out."""
-        file = self.path / "metrics.jsonl"
-        if not file.exists():
-            return []
-        rows: list[Row] = []
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row["step"], int):
-                    raise TypeError("step is no whole number")
-            except (ValueError, KeyError, TypeError) as error:
-                raise ConfigError(
-                    f"{file} is damaged in line {number} ({error}); delete the run and start it again."
-                ) from None
-            rows.append({name: _with_nan(value) for name, value in row.items()})
-        return rows
+        return read_rows(self._metrics)
+
+    def last_step(self) -> int:
+        """The step of the newest row of metrics; 0 where there is none."""
+        return last_step(self._metrics)
 
     def truncate_metrics(self, step: int) -> None:
         """Keep the rows up to `step`, as a run that resumes from a checkpoint at `step` must."""
-        kept = [_without_nan(row) for row in self.read_metrics() if row["step"] <= step]
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
-        write_atomically(self.path / "metrics.jsonl", text.encode())
+        truncate_rows(self._metrics, step)
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
 
     def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write evaluation/<name>.npz; objects are refused."""
@@ -229,17 +230,64 @@ class Failure:
     exit_code: int
 
 
-def find_runs(path: Path) -> list[Run]:
-    """The runs of a run, an experiment's directory or a root of experiments, in natural order of their names."""
+@dataclass(frozen=True)
+class Unsound:
+    """A directory among runs that cannot be read as one."""
+
+    path: Path
+    reason: str
+    """what is wrong and the remedy, in one sentence"""
+
+
+def survey(path: Path) -> list[Run | Unsound]:
+    """What lies at a run, an experiment's directory or a root of experiments, in natural order of the names.
+
+    Only a path that is no directory raises: one that is damaged or foreign never hides the others.
+    """
     path = Path(path)
     if not path.is_dir():
         raise ConfigError(f"{path} is no directory of runs; see `hvae list`.")
-    found = (file.parent for pattern in ("", "*/", "*/*/") for file in path.glob(f"{pattern}config.json"))
-    return [Run.open(run) for run in sorted(found, key=_natural)]
+    marks = ("config.json", PIN, "label.txt", "checkpoints")
+    found = {file.parent for pattern in ("", "*/", "*/*/") for mark in marks for file in path.glob(pattern + mark)}
+    return [_read(run) for run in sorted(found, key=_natural)]
+
+
+def _read(path: Path) -> Run | Unsound:
+    if not (path / "config.json").exists():
+        return Unsound(path, f"{path} has lost its config.json; put back a copy, or move the directory elsewhere.")
+    try:
+        return Run.open(path)
+    except (ConfigError, OSError) as error:
+        if isinstance(error, ConfigError) and any((path / mark).exists() for mark in (PIN, "label.txt", "DONE")):
+            return Unsound(path, str(error))
+        reason = str(error).removeprefix(f"{path / 'config.json'}").strip(" :.").partition("; restore")[0]
+        return Unsound(path, f"{path} is no run of hvae ({reason}); move it out of the directory of runs.")
+
+
+def find_runs(path: Path) -> list[Run]:
+    """The sound runs of `survey`, with a warning for every other. Raises `ConfigError` where none is sound."""
+    found = survey(path)
+    runs = [run for run in found if isinstance(run, Run)]
+    unsound = [entry for entry in found if isinstance(entry, Unsound)]
+    if unsound and not runs:
+        raise ConfigError(unsound[0].reason)
+    for entry in unsound:
+        warnings.warn(entry.reason, stacklevel=2)
+    return runs
+
+
+def _copies(folder: Path, config: RunConfig) -> list[Run]:
+    """The runs of a directory that have this digest. Names that end with another digest are not opened."""
+    if not folder.is_dir():
+        return []
+    named = [place for place in sorted(folder.iterdir()) if named_digest(place) in ("", config.digest)]
+    read = [_read(place) for place in named if (place / "config.json").exists()]
+    return [run for run in read if isinstance(run, Run) and run.config.digest == config.digest]
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", f"{path.resolve().parent.name}/{path.resolve().name}")
+    place = Path(os.path.abspath(path))
+    parts = re.split(r"(\d+)", f"{place.parent.name}/{place.name}")
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
@@ -248,22 +296,3 @@ def _check_name(kind: str, name: str) -> None:
         raise ConfigError(
             f"The {kind} name {name!r} cannot name a file; use letters and digits first, then also '_', '.' and '-'."
         )
-
-
-def _fingerprint(text: str) -> bytes:
-    """SHA-256 of the text of config.json. The digest will not do, since it leaves the evaluation out."""
-    return hashlib.sha256(text.rstrip("\n").encode()).hexdigest().encode()
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_nan(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_nan(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_with_nan(entry) for entry in value]
-    return math.nan if value is None else value

@@ -4,10 +4,14 @@ Scalars: bound, distortion, loss, beta, and per layer the rate and the number of
 per unit over training, samples from the prior, and reconstructions under their originals. The
 record is ``metrics.jsonl``; nothing is read back from event files. Without tensorboard (see
 `hvae.extras`) a board warns once and shows nothing.
+
+``active_units`` here is the count without what a unit inherits (`hvae.diagnostics.units`): in a ladder Burda's
+counts 8 of 8 where 2 move with the image. That one is ``burda_active_units`` here, and ``active_units`` in
+``metrics.jsonl``, where the name is older than this distinction.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,9 @@ from hvae import extras, rng
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.lab.runs.run import Run
+
+BETTER_COUNTS = ("twin_active_units", "residual_active_units")
+"""of active units, without what a unit inherits"""
 
 
 class Board:
@@ -43,9 +50,10 @@ class Board:
         for name, values in row.items():
             if name == "step" or name.startswith("rate_unit_nats/"):
                 continue
+            tag = tag_of(name, row)
             for replica, writer in enumerate(self._writers):
                 value = values if isinstance(values, float) else values[replica]
-                writer.add_scalar(name, value, row["step"])
+                writer.add_scalar(tag, value, row["step"])
 
     def heat_map(self, step: int) -> None:
         """Rate per unit (down, z1 on top, largest first) over training (across): blue -1, white 0, red 1 nat."""
@@ -91,6 +99,16 @@ class Board:
         pixels = values.detach().cpu().nan_to_num().clamp(0, 1).unflatten(-1, image_shape)
         row = torch.cat(list(pixels), dim=-1).numpy()
         self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)
+
+
+def tag_of(name: str, row: Mapping[str, Any]) -> str:
+    """What the board calls an entry of a row: ``active_units`` is the best count that the row has of a layer."""
+    kind, _, layer = name.partition("/")
+    if kind in BETTER_COUNTS:
+        return f"active_units/{layer}"
+    if kind == "active_units" and any(f"{better}/{layer}" in row for better in BETTER_COUNTS):
+        return f"burda_active_units/{layer}"
+    return name
 
 
 def _writers(run: Run, seeds: Sequence[int], first_step: int) -> list[Any]:

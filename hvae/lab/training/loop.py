@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from hvae import rng
 from hvae.data import Dataset
+from hvae.diagnostics.units import active_on_batch
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
 from hvae.fitting import Fit, Health, Record, Stage, fit, put
@@ -196,7 +197,7 @@ def units(evidence: Evidence) -> dict[str, Tensor]:
         terms[f"active_units/{name}"] = (site.family.per_unit(mean.var(0)) > ACTIVE_VARIANCE).sum()
         if site.family.factorised and evidence.p[name].family.factorised:
             terms[f"rate_unit_nats/{name}"] = evidence.unit_rate(name).mean((0, 1))
-    return terms
+    return terms | active_on_batch(evidence)
 
 
 def row_of(record: Record, config: RunConfig) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from hvae.lab.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig,
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training import loop as training
+from hvae.lab.training.board import tag_of
 from hvae.lab.training.interrupts import Interrupted
 from hvae.lab.training.loop import batch, load_trained, train
 from hvae.schedules import Constant, LinearWarmup, StepDecay
@@ -516,14 +517,18 @@ def test_tensorboard_shows_what_was_recorded(tmp_path: Path) -> None:
 
     run = trained(tmp_path, config(seeds=(3, 5)))
     rows = run.read_metrics()
-    scalars = {name for name in rows[0] if name != "step" and not name.startswith("rate_unit_nats/")}
+    scalars = {name for name in rows[0] if name != "step" and not name.startswith(("rate_unit_nats/", "twin_"))}
+    scalars |= {"burda_active_units/z1", "burda_active_units/z2"}
     assert {"bound_nats", "distortion_nats", "rate_nats/z2", "active_units/z1", "beta"} <= scalars
     for replica, seed in enumerate((3, 5)):
         (file,) = (run.path / "tensorboard" / f"seed-{seed}").iterdir()
         events = EventAccumulator(str(file)).Reload()
         assert set(events.Tags()["scalars"]) == scalars
         for name in scalars:
-            expected = [row[name] if name == "beta" else row[name][replica] for row in rows]
+            source = {"active_units": "twin_active_units", "burda_active_units": "active_units"}
+            kind, _, layer = name.partition("/")
+            key = f"{source[kind]}/{layer}" if kind in source else name
+            expected = [row[key] if key == "beta" else row[key][replica] for row in rows]
             assert [event.step for event in events.Scalars(name)] == [4, 8, 12]
             np.testing.assert_allclose([event.value for event in events.Scalars(name)], expected, rtol=1e-6)
         sizes = {tag: (events.Images(tag)[0].height, events.Images(tag)[0].width) for tag in events.Tags()["images"]}
@@ -533,6 +538,32 @@ def test_tensorboard_shows_what_was_recorded(tmp_path: Path) -> None:
             "test images": (4 * 4, 8 * 16),
             "reconstructions": (4 * 4, 8 * 16),
         }
+
+
+def test_the_board_shows_the_count_without_what_a_unit_inherits() -> None:
+    row = {"active_units/z1": [8], "active_units/z2": [1], "residual_active_units/z1": [2], "rate_nats/z1": [1.0]}
+    assert [tag_of(name, row) for name in row] == [
+        "burda_active_units/z1", "active_units/z2", "active_units/z1", "rate_nats/z1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("order", "objective"),
+    [("top-down", ObjectiveConfig()), ("bottom-up", ObjectiveConfig()), ("bottom-up", ObjectiveConfig(n_samples=3)),
+     ("bottom-up", ObjectiveConfig(name="wake-sleep"))],
+)  # fmt: skip
+def test_every_row_has_burdas_count_and_the_one_without_what_is_inherited(
+    tmp_path: Path, order: str, objective: ObjectiveConfig
+) -> None:
+    """The name on disk keeps its meaning: `active_units` is Burda's."""
+    run = trained(tmp_path, config(replace(MODEL, order=order), objective, n_steps=4))  # type: ignore[arg-type]
+    (row,) = run.read_metrics()
+    better = "residual" if order == "top-down" else "twin"
+    for name, n_units in (("z1", 3), ("z2", 2)):
+        for key in (f"active_units/{name}", f"{better}_active_units/{name}"):
+            assert all(isinstance(count, int) and 0 <= count <= n_units for count in row[key])
+    if order == "bottom-up":
+        assert row["active_units/z1"] == row["twin_active_units/z1"]
 
 
 def test_batch_norm_constants_are_those_of_one_pass_over_the_training_data(tmp_path: Path) -> None:

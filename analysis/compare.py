@@ -1,0 +1,206 @@
+"""Two runs side by side on the terminal: the sentence that answers, settings that differ, numbers, verdicts."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hvae.analysis.claims import t_interval, welch_interval
+from hvae.analysis.load import Array, LoadedRun, load_runs
+from hvae.analysis.tables.table import Cell, Column, Table, number, span
+from hvae.analysis.tables.text import PAGE, typed, wrapped
+from hvae.analysis.tables.verdict import QUANTITIES, counts, kind_counts
+from hvae.diagnosis import OUTSIDE
+from hvae.errors import ConfigError
+from hvae.lab.config import as_typed
+from hvae.vocabulary import FAILED
+
+Settings = dict[str, tuple[str, str]]
+"""option -> its value in a and in b, as typed"""
+
+MOST_CHANGES = 2
+"""with more settings that differ, the sentence names the runs by their labels"""
+BRIEF = 24
+"""characters of a value that the sentence can hold"""
+
+
+def compare_text(run_a: Path, run_b: Path, width: int = PAGE) -> str:
+    """What b changes against a: in a sentence, then setting by setting and number by number."""
+    wrap = partial(wrapped, width=width)
+    a, b = (_the_run(path) for path in (run_a, run_b))
+    settings = differing(a, b)
+    lines = [wrap(answer(a, b)), ""]
+    for letter, run in (("a", a), ("b", b)):
+        named = ", ".join(filter(None, (f"{run.label} ({run.path.name})", run.early)))
+        lines.append(wrap(named, f"{letter}: ", indent=3))
+    outside = [letter for letter, run in (("a", a), ("b", b)) if run.config is None]
+    if outside:
+        lines += ["", wrap(f"The settings of {' and '.join(outside)} are not known: {OUTSIDE}.")]
+    else:
+        lines += ["", "Settings that differ, as they are typed" if settings else "The settings are the same."]
+    for option, values in settings.items():
+        lines += [typed(f"{option} {v}", f"  {x}: ", 7, width=width) for x, v in zip("ab", values, strict=True)]
+    if a.yardstick != b.yardstick:
+        lines += ["", wrap(f"ELBO and L_K are left out, since they do not compare: {a.yardstick} | {b.yardstick}.")]
+    table = _table(a, b)
+    if table.rows:
+        how = "paired by seed" if a.seeds == b.seeds else "unpaired, Welch"
+        lines += ["", table.to_text(), ""]
+        lines.append(wrap(f"a, b: mean over replicas; interval: Student's t, {how}."))
+    lines += ["", "Verdicts"]
+    for index in range(max(a.depth, b.depth)):
+        words = [
+            " ".join(f"{w} {c}/{run.n_replicas}" for w, c in counts(run.layers[index], run.epsilon_index).most_common())
+            if index < run.depth
+            else "no such layer"
+            for run in (a, b)
+        ]
+        lines.append(wrap(f"a: {words[0]} | b: {words[1]}", f"  z{index + 1}  ", indent=6))
+    if a.order != b.order:
+        lines.append(
+            wrap(
+                "The inference orders differ, so J, I and rate of a layer are different quantities in a and b: "
+                "I(x; z) where z1 is visited first, I(x; z | layers above) top-down; J is the information "
+                "from all that q of the layer sees."
+            )
+        )
+    return "\n".join(lines)
+
+
+def differing(a: LoadedRun, b: LoadedRun) -> Settings:
+    """The settings in which two runs differ; none where they are not known."""
+    if a.config is None or b.config is None:
+        return {}
+    first, second = as_typed(a.config), as_typed(b.config)
+    return {option: (first[option], second[option]) for option in first if first[option] != second[option]}
+
+
+# -- the sentence --------------------------------------------------------------------------------------
+
+
+def answer(a: LoadedRun, b: LoadedRun) -> str:
+    """ "warm-up: z3 active in 4 of 4 instead of 0 of 4; the likelihoods cannot be told apart with 4 seeds." """
+    unmeasured = [letter for letter, run in (("a", a), ("b", b)) if not run.evaluated]
+    if unmeasured:
+        verb = "is" if len(unmeasured) == 1 else "are"
+        return f"{change(a, b)}: {' and '.join(unmeasured)} {verb} not measured yet; `hvae evaluate` measures a run."
+    return f"{change(a, b)}: {_layers(a, b)}; {_likelihood(a, b)}."
+
+
+def change(a: LoadedRun, b: LoadedRun) -> str:
+    """What b has that a has not, in words: "warm-up", "batch norm and training.n_steps 600 instead of 300"."""
+    if a.config is None or b.config is None:
+        return f"{b.label} instead of {a.label}"
+    settings = {option: values for option, values in differing(a, b).items() if not option.startswith("--evaluation")}
+    if not settings:
+        return "the same settings"
+    if len(settings) > MOST_CHANGES:
+        return f"{b.label} instead of {a.label}" if a.label != b.label else f"b against a ({len(settings)} settings)"
+    return " and ".join(_change(option.removeprefix("--"), old, new) for option, (old, new) in settings.items())
+
+
+def _change(knob: str, old: str, new: str) -> str:
+    switches = {
+        "objective.beta": ("warmup_steps", "warm-up"),
+        "model.batch_norm": ("true", "batch norm"),
+    }
+    mark, word = switches.get(knob, ("", ""))
+    if mark and (mark in old) != (mark in new):
+        return word if mark in new else f"without {word}"
+    if knob == "model.order":
+        return f"{new} instead of {old}"
+    if max(len(old), len(new)) > BRIEF:
+        return f"another {knob}"
+    return f"{knob} {new} instead of {old}"
+
+
+def _layers(a: LoadedRun, b: LoadedRun) -> str:
+    """Where the counts of verdicts differ; layers that say the same are named together."""
+    said: dict[str, list[int]] = {}
+    for index, (first, second) in enumerate(zip(a.layers, b.layers, strict=False), start=1):
+        text = _moved(kind_counts(first, a.epsilon_index), kind_counts(second, b.epsilon_index))
+        if text:
+            said.setdefault(text, []).append(index)
+    parts = [f"{span(layers)} {text}" for text, layers in said.items()] or ["every layer has the same verdicts"]
+    deeper = range(min(a.depth, b.depth) + 1, max(a.depth, b.depth) + 1)
+    parts += [f"{span(list(deeper))} only in {'a' if a.depth > b.depth else 'b'}"] if deeper else []
+    return ", ".join(parts)
+
+
+def _moved(first: Counter[str], second: Counter[str]) -> str:
+    """ "active in 4 of 4 instead of 0 of 4"; empty where the counts are the same."""
+    n_first, n_second = (sum(found.values()) - found[FAILED] for found in (first, second))
+    words = [word for word in ("active", *second, *first) if first[word] != second[word]]
+    if not words:
+        return ""
+    word = words[0] if words[0] == "active" else max(words, key=lambda word: second[word] - first[word])
+    adjective = {"noise only": "coding noise only", "unread": "coded but unread"}.get(word, word)
+    return f"{adjective} in {second[word]} of {n_second} instead of {first[word]} of {n_first}"
+
+
+def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
+    if a.yardstick != b.yardstick:
+        return "the likelihoods do not compare, as data or distribution of x differ"
+    if a.likelihood is None or b.likelihood is None:
+        return "the likelihoods were not measured"
+    k_a, k_b = (int(run.likelihood.n_samples[-1]) for run in (a, b) if run.likelihood is not None)
+    if k_a != k_b:
+        return f"the likelihoods do not compare, as L_{k_a} and L_{k_b} are different bounds"
+    (low, middle, high), n = _difference(a.likelihood.best[:, 1], b.likelihood.best[:, 1], a, b)
+    if n < 2:
+        return "one seed cannot tell the likelihoods apart" if n else "no seed has both likelihoods"
+    if low <= 0 <= high:
+        return f"the likelihoods cannot be told apart with {n} seeds"
+    direction, ends = ("higher", (low, high)) if low > 0 else ("lower", (-high, -low))
+    nats = f"{number(abs(middle))} nats [{number(ends[0])}, {number(ends[1])}]"
+    return f"L_{k_a} is {direction} by {nats} with {n} seeds"
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+def _table(a: LoadedRun, b: LoadedRun) -> Table:
+    rows = []
+    if a.yardstick == b.yardstick and a.likelihood is not None and b.likelihood is not None:
+        rows.append(_row("ELBO", a.likelihood.elbo_nats[:, 1], b.likelihood.elbo_nats[:, 1], a, b))
+        k_a, k_b = int(a.likelihood.n_samples[-1]), int(b.likelihood.n_samples[-1])
+        heading = f"L_{k_a}" if k_a == k_b else f"L_{k_a} | L_{k_b}"
+        rows.append(_row(heading, a.likelihood.best[:, 1], b.likelihood.best[:, 1], a, b))
+    for layer_a, layer_b in zip(a.layers, b.layers, strict=False):
+        for heading, key, _ in QUANTITIES[:4]:
+            first, second = (layer.interval(key)[:, 1] for layer in (layer_a, layer_b))
+            rows.append(_row(f"{layer_a.name} {heading}", first, second, a, b))
+        rows.append(_row(f"{layer_a.name} active", layer_a.active_units(), layer_b.active_units(), a, b, unit="units"))
+    columns = (
+        Column("", numeric=False),
+        Column("unit", numeric=False),
+        Column("a"),
+        Column("b"),
+        Column("b - a [95 % interval]"),
+    )
+    dash = "\N{EN DASH}"
+    return Table(columns, tuple(row for row in rows if row[2].text != dash or row[3].text != dash))
+
+
+def _row(name: str, first: Array, second: Array, a: LoadedRun, b: LoadedRun, unit: str = "nats") -> tuple[Cell, ...]:
+    (low, middle, high), _ = _difference(first, second, a, b)
+    means = (number(t_interval(values[np.isfinite(values)])[1]) for values in (first, second))
+    text = number(middle) if np.isinf(low) or np.isnan(low) else f"{number(middle)} [{number(low)}, {number(high)}]"
+    return (Cell(name), Cell(unit), *(Cell(mean) for mean in means), Cell(text))
+
+
+def _difference(first: Array, second: Array, a: LoadedRun, b: LoadedRun) -> tuple[tuple[float, float, float], int]:
+    """The interval of second minus first, and the fewest replicas that it rests on."""
+    if a.seeds == b.seeds:
+        difference = (second - first)[np.isfinite(second - first)]
+        return t_interval(difference), len(difference)
+    one, other = (values[np.isfinite(values)] for values in (second, first))
+    return welch_interval(one, other), min(len(one), len(other))
+
+
+def _the_run(path: Path) -> LoadedRun:
+    runs = load_runs(path)
+    if len(runs) != 1:
+        raise ConfigError(f"{path} holds {len(runs)} runs; give one run directory.")
+    return runs[0]
