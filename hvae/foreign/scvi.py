@@ -67,7 +67,10 @@ class Counts(Distribution):
 
 
 def from_scvi(model: Any) -> Model:
-    """A trained `scvi.model.SCVI` or `LinearSCVI`, ready for `hvae.diagnose`; `scvi_data` gives its x and context.
+    """A trained `scvi.model.SCVI` or `LinearSCVI`, ready for `hvae.diagnose`.
+
+    Its data are an AnnData with the fields of the model's own, as in ``hvae.diagnose(hvae.from_scvi(model), adata)``, or
+    the tensors of `scvi_data`.
 
     Raises ConfigError for other models of scvi-tools and for minified data, MissingExtraError where scvi-tools is not
     installed.
@@ -123,7 +126,10 @@ def from_scvi(model: Any) -> Model:
         )  # fmt: skip
         visit("x", _observed(outputs["px"]))
 
-    return Model(infer, generate, encode=encode, module=_used(net))
+    def read(cells: Any) -> tuple[Any, Any]:
+        return scvi_data(model, cells) if hasattr(cells, "obs") else (cells, None)
+
+    return Model(infer, generate, encode=encode, module=_used(net), read=read)
 
 
 def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
