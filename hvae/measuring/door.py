@@ -95,6 +95,8 @@ def diagnose(
     if isinstance(sizes, str) and sizes not in LEVELS:
         raise ConfigError(f"sizes is {sizes!r}; give one of {', '.join(LEVELS)}, or a hvae.Sizes.")
     most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
+    if context is None and isinstance(models[0], Model) and models[0].read is not None:
+        x, context = models[0].read(x)
     data = Data.of(x, context, most=min(MOST, most), seed=seed, like=_dtype(models))
     with ExitStack() as stack, torch.no_grad():
         for each in models:
