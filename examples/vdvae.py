@@ -88,17 +88,26 @@ def as_model(net: TopDown) -> hvae.Model:
     return hvae.Model.joint(walk, encode=net.upward, module=net)
 
 
-def main(sizes: tuple[int, ...] = (1, 1, 2, 2, 4, 4, 8, 8), n_steps: int = 600) -> "hvae.Diagnosis":
-    torch.manual_seed(0)
-    images = (torch.tensor(load_digits().images, dtype=torch.float32) / 16 > 0.5).float().unsqueeze(1)
-    net, train, test = TopDown(sizes), images[:1500], images[1500:]
+def digits() -> Tensor:
+    """The 8x8 digits of scikit-learn in black and white, ``[1797, 1, 8, 8]``, in their own order."""
+    return (torch.tensor(load_digits().images, dtype=torch.float32) / 16 > 0.5).float().unsqueeze(1)
+
+
+def trained(net: TopDown, images: Tensor, n_steps: int) -> TopDown:
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(n_steps):
         optimiser.zero_grad()
-        (-net.elbo(train[torch.randint(len(train), (64,))]).mean()).backward()
+        (-net.elbo(images[torch.randint(len(images), (64,))]).mean()).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimiser.step()
-    diagnosis = hvae.diagnose(as_model(net), test, own_elbo=net.elbo, label=f"{len(sizes)} layers")
+    return net
+
+
+def main(sizes: tuple[int, ...] = (1, 1, 2, 2, 4, 4, 8, 8), n_steps: int = 600) -> "hvae.Diagnosis":
+    torch.manual_seed(0)
+    images = digits()
+    net = trained(TopDown(sizes), images[:1500], n_steps)
+    diagnosis = hvae.diagnose(as_model(net), images[1500:], own_elbo=net.elbo, label=f"{len(sizes)} layers")
     print(diagnosis)
     return diagnosis
 

@@ -66,7 +66,7 @@ class Update:
                 value.grad = None  # Adam passes it by: its moments and its count of steps stay
                 continue
             per_replica = (-1,) + (1,) * (value.dim() - 1)
-            clipped = gradient.contiguous() * scale.view(per_replica)  # fused Adam misreads other strides
+            clipped = gradient.contiguous() * scale.view(per_replica).to(gradient)  # fused Adam misreads other strides
             value.grad = torch.where(alive.view(per_replica), clipped, torch.zeros_like(clipped))
             moment = self.optimiser.state[value].get("exp_avg")
             if moment is not None:

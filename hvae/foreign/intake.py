@@ -51,7 +51,7 @@ class Data:
             digest.update(name.encode())
             digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         shapes = " and ".join("x".join(map(str, values.shape)) for values in self.observed.values())
-        return f"data {digest.hexdigest()[:8]} of shape {shapes}"
+        return f"{digest.hexdigest()[:8]} of shape {shapes}"
 
     @staticmethod
     def of(x: Any, context: Any = None, *, most: int = MOST, seed: int = 0, like: torch.dtype | None = None) -> "Data":

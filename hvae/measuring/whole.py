@@ -143,4 +143,4 @@ def _pictures(model: HVAE, x: Tensor, sizes: Sizes, shape: Sequence[int]) -> Pic
 def _digest(x: Tensor) -> str:
     """A name for data that have none: equal data have equal names."""
     digest = hashlib.sha256(x.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:8]
-    return f"data {digest} of shape {'x'.join(map(str, x.shape))}"
+    return f"{digest} of shape {'x'.join(map(str, x.shape))}"
