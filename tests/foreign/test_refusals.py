@@ -105,7 +105,7 @@ def two_in_q(visit: Any) -> None:
 
 
 def negative_scale(visit: Any, z: Tensor, net: Net) -> None:
-    visit("x", Normal(net.decoder(z), -torch.ones(D)))
+    visit("x", Normal(net.decoder(z), -torch.ones(D), validate_args=True))
 
 
 def unvalidated(visit: Any, z: Tensor, net: Net) -> None:
