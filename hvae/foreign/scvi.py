@@ -69,8 +69,8 @@ class Counts(Distribution):
 def from_scvi(model: Any) -> Model:
     """A trained `scvi.model.SCVI` or `LinearSCVI`, ready for `hvae.diagnose`.
 
-    Its data are an AnnData with the fields of the model's own, as in ``hvae.diagnose(hvae.from_scvi(model), adata)``, or
-    the tensors of `scvi_data`.
+    Its data are an AnnData with the columns of the model's own, as in ``hvae.diagnose(hvae.from_scvi(model), adata)``,
+    or the tensors of `scvi_data`.
 
     Raises ConfigError for other models of scvi-tools and for minified data, MissingExtraError where scvi-tools is not
     installed.

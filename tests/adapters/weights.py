@@ -14,8 +14,8 @@ from hvae.numerics import log_mean_exp
 from hvae.rng import noise
 from tests.statistics import assert_mean
 
-EXACT = 1e-3
-"""the largest difference of a log-weight in float32, nats: the least that the protocol of the door promises"""
+EXACT = 1e-4
+"""the largest difference of a log-weight in float32, nats; what is seen is 3e-5"""
 
 
 def stack_of(model: Model, x: Tensor | dict[str, Tensor], context: Any = None) -> Stack:
