@@ -13,6 +13,7 @@ from torch.distributions import (
     Laplace,
     Normal,
     StudentT,
+    Uniform,
 )
 
 import hvae
@@ -204,3 +205,20 @@ def test_two_latents_in_one_visit() -> None:
 
     with pytest.raises(ConfigError, match="z1 and z2 are drawn together by q: visit them one after the other"):
         stacked(Model(infer, lambda visit: None), {"x": data(P)})
+
+
+def test_supports_that_differ_between_data() -> None:
+    """A value of another datum has density 0 here, where torch would raise; the user's distribution still validates."""
+    apart = 10.0 * torch.arange(N).unsqueeze(-1).expand(-1, P)
+    made = []
+
+    def q(x: Tensor) -> Distribution:
+        made.append(Uniform(x[:, :1], x[:, :1] + 1))
+        return made[-1]
+
+    stack = stacked(flat(q, lambda: Normal(torch.zeros(1), 100.0)), {"x": apart})
+    carried = information(everything_else(stack), epsilon=0.1, max_paths=16, n_bootstrap=20)["z"].about_datum
+    assert abs(carried[1] - torch.tensor(float(N)).log()) < 1e-6
+    assert "_validate_args" not in vars(made[-1])
+    with pytest.raises(ValueError, match="to be within the support"):
+        made[-1].log_prob(torch.full((1,), -1.0))
