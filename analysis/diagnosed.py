@@ -104,7 +104,7 @@ def _legend(diagnosis: Diagnosis) -> str:
 
 def answer(diagnosis: Diagnosis) -> list[str]:
     """Which layers do what, and how sure that is; then the likelihood; then the doubt."""
-    return [*_layers(diagnosis), *_likelihood(diagnosis), *_doubt(diagnosis)]
+    return [*_layers(diagnosis), *_likelihood(diagnosis), *_checked(diagnosis), *_doubt(diagnosis)]
 
 
 def _layers(diagnosis: Diagnosis) -> list[str]:
@@ -156,6 +156,12 @@ def _likelihood(diagnosis: Diagnosis) -> list[str]:
         f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {mean_text(curve.best[:, 1])} nats; "
         f"the ELBO is {mean_text(curve.elbo_nats[:, 1])} (mean over {curve.n_images} data{spread})."
     ]
+
+
+def _checked(diagnosis: Diagnosis) -> list[str]:
+    """What the checks at the door compared and found right, the model's own ELBO first; all is in `.checks`."""
+    own = [sentence for sentence in diagnosis.checks if sentence.startswith("own_elbo")]
+    return [f"Checked: {sentence}" for sentence in own]
 
 
 def _doubt(diagnosis: Diagnosis) -> list[str]:

@@ -246,14 +246,14 @@ def load_run(run: Source) -> LoadedRun:
 
 def outline(config: RunConfig) -> Outline:
     """What a configuration says of a run before it is measured."""
-    model, data = config.model, config.data
+    model = config.model
     return Outline(
         seeds=config.training.seeds,
         units={f"z{index}": units for index, units in enumerate(model.latents, start=1)},
         order=model.order,
         bottom_up=model.order not in MERGING,
         epsilon_nats=config.evaluation.epsilon_nats,
-        yardstick=f"{data.name} (seed {data.seed}, {model.observation} x)",
+        yardstick=config.yardstick,
     )
 
 

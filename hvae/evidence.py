@@ -196,6 +196,10 @@ class HVAE(nn.Module):
         """Labels ``[n]``, equal where data ``x [n, ·]`` share a context; None for a model without context."""
         return None
 
+    def shown(self, x: Tensor) -> Tensor:
+        """Data ``x [n, ·]`` as numbers ``[n, D]`` that stand beside the mean of p(x | z)."""
+        return x
+
     def infer(self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None) -> Trace:
         """Visit the latents by q, given x ``[1, B, D]`` and any latents that are fixed."""
         return self.posterior.walk(self.decoder, {**(given or {}), "x": x}, noise)

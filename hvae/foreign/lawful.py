@@ -147,6 +147,6 @@ def _refuse_not_finite(name: str, walk: str, terms: Tensor) -> None:
         value = float(first[~first.isfinite()][0])
         raise ConfigError(
             f"the log-probability of {name} under {walk} is {value} in {int(wrong.sum())} of {len(terms)} rows; look "
-            "at the parameters there: a scale that is 0, negative or overflows, a probability of 0, or values at the edge "
-            "of its support."
+            "at the parameters there: a scale that is 0, negative or overflows, a probability of 0, or values at the "
+            "edge of its support."
         )

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from hvae.foreign.data import Encode
+from hvae.foreign.data import Encode, Tree
 from hvae.foreign.visit import Visit
 
 Walk = Callable[[Visit], object]
+Read = Callable[[Any], tuple[Any, Tree]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Model:
     In each, ``visit(name, distribution)`` returns the variable's value ``[rows, *event]``. What `generate` visits and
     `infer` does not is observed: "x", or the names of a dict x. ``encode(x)``, with a context ``encode(x, context)``,
     runs once per datum; `infer` reads what it returned as ``visit.code`` (x itself without `encode`). ``module`` is put
-    in evaluation mode while the model is measured; give it, since batch norm and dropout are told by it.
+    in evaluation mode while the model is measured; give it, since batch norm and dropout are told by it. ``read(data)``
+    answers x and the context of data of another kind, as an AnnData, where `hvae.diagnose` is given no context.
 
     >>> import torch, hvae
     >>> from torch import nn
@@ -37,6 +40,7 @@ class Model:
     generate: Walk
     encode: Encode | None = None
     module: nn.Module | None = None
+    read: Read | None = None
 
     @property
     def is_joint(self) -> bool:

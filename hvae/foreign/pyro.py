@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-import torch
 from torch import nn
 from torch.distributions import Distribution, Independent
 
@@ -90,8 +89,9 @@ class _Site:
         if message["is_observed"] and self._is_condition(fn, message["value"]):
             return
         self._refuse(name, fn, message)
+        visited = name
         if message["is_observed"]:
-            name = self._observed(name, message["value"])
+            visited = self._observed(name, message["value"])
         elif self.in_guide:
             self.latents.add(name)
         elif name not in self.latents:
@@ -99,7 +99,7 @@ class _Site:
                 f"{name} is latent in the model, and the guide has no site of that name; give it one (a latent that is "
                 "summed out by enumeration has no draws to measure)."
             )
-        message["value"] = self.visit(name, _plain(self._with_rows(name, fn, message), message["mask"]))
+        message["value"] = self.visit(visited, _plain(name, self._with_rows(name, fn, message), message["mask"]))
         message["done"] = True
 
     def _refuse(self, name: str, fn: Any, message: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def _innermost(fn: Any) -> Any:
     return fn
 
 
-def _plain(fn: Any, mask: Any) -> Distribution:
+def _plain(name: str, fn: Any, mask: Any) -> Distribution:
     """The distribution with the masks of Pyro as masks of the house."""
     masks = [] if mask is None else [mask]
     while type(fn).__name__ == "MaskedDistribution":
@@ -233,8 +233,10 @@ def _plain(fn: Any, mask: Any) -> Distribution:
         fn = fn.base_dist
     found = _of_torch(fn)
     for one in masks:
-        if isinstance(one, bool):
-            one = torch.full(found.batch_shape, one)
+        if one is False:
+            raise ConfigError(f"{name} is masked altogether (mask=False), so nothing scores it; leave the site out.")
+        if one is True:
+            continue
         found = masked(found, one.expand(found.batch_shape))
     return found
 
@@ -243,8 +245,8 @@ def _of_torch(law: Distribution) -> Distribution:
     """The distribution of torch that one of Pyro is: only of these is it known that each element has its own term."""
     if isinstance(law, Independent):
         return Independent(_of_torch(law.base_dist), law.reinterpreted_batch_ndims, validate_args=False)
-    own = type(law)
-    kind = next(kind for kind in own.__mro__ if kind.__module__.startswith("torch.distributions"))
+    own: Any = type(law)
+    kind: Any = next(kind for kind in own.__mro__ if kind.__module__.startswith("torch.distributions"))
     if kind is own or kind is Distribution or kind.log_prob is not own.log_prob:
         return law
     found = copy(law)

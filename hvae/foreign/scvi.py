@@ -67,7 +67,10 @@ class Counts(Distribution):
 
 
 def from_scvi(model: Any) -> Model:
-    """A trained `scvi.model.SCVI` or `LinearSCVI`, ready for `hvae.diagnose`; `scvi_data` gives its x and context.
+    """A trained `scvi.model.SCVI` or `LinearSCVI`, ready for `hvae.diagnose`.
+
+    Its data are an AnnData with the fields of the model's own, as in ``hvae.diagnose(hvae.from_scvi(model), adata)``, or
+    the tensors of `scvi_data`.
 
     Raises ConfigError for other models of scvi-tools and for minified data, MissingExtraError where scvi-tools is not
     installed.
@@ -123,7 +126,10 @@ def from_scvi(model: Any) -> Model:
         )  # fmt: skip
         visit("x", _observed(outputs["px"]))
 
-    return Model(infer, generate, encode=encode, module=_used(net))
+    def read(cells: Any) -> tuple[Any, Any]:
+        return scvi_data(model, cells) if hasattr(cells, "obs") else (cells, None)
+
+    return Model(infer, generate, encode=encode, module=_used(net), read=read)
 
 
 def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -138,8 +144,10 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     adata = model._validate_anndata(adata)
     loader = model._make_data_loader(adata=adata, indices=indices, shuffle=False)
     batches = [{name: tensor for name, tensor in batch.items() if tensor is not None} for batch in loader]
-    read = {READ[name]: torch.cat([batch[name] for batch in batches]) for name in batches[0] if name in READ}
-    x, net = read.pop("x"), model.module
+    net = model.module
+    device = next(net.parameters()).device
+    read = {READ[name]: torch.cat([batch[name] for batch in batches]).to(device) for name in batches[0] if name in READ}
+    x = read.pop("x")
     if net.gene_likelihood != "normal":
         _check_counts(x, net.gene_likelihood)
     if net.use_observed_lib_size and not net.use_size_factor_key:
@@ -151,14 +159,14 @@ def scvi_data(model: Any, adata: Any = None, indices: Sequence[int] | None = Non
     return x, read
 
 
-def _used(net: Any) -> nn.ModuleList:
+def _used(net: Any) -> nn.ModuleDict:
     """The nets that q and p call: where the library size is observed its encoder is never trained, and no part."""
-    parts = [net.z_encoder, net.decoder]
+    names = ["z_encoder", "decoder"]
     if not net.use_observed_lib_size:
-        parts.append(net.l_encoder)
+        names.append("l_encoder")
     if net.batch_representation == "embedding":
-        parts.append(net.embeddings_dict)
-    return nn.ModuleList(parts)
+        names.append("embeddings_dict")
+    return nn.ModuleDict({name: getattr(net, name) for name in names})
 
 
 def _observed(law: Any) -> Distribution:

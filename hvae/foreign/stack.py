@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.families import Family
 from hvae.foreign.data import Shelf, tensors_of
@@ -64,6 +65,10 @@ class Several(Distribution):
     def __init__(self, parts: Mapping[str, Distribution], batch: torch.Size) -> None:
         self.parts = dict(parts)
         super().__init__(batch, torch.Size([1]), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        raise NotMeasuredError("x has several parts, which have no mean in common")
 
     def closed_kl(self, other: Distribution) -> LogProb | None:
         """The sum of the parts' divergences, where each has one."""
@@ -409,6 +414,12 @@ class Stack(HVAE):
         """The numbers of the data ``[n, 1]``, which stand for x."""
         shelf = self.functions.shelf
         return torch.arange(shelf.first, device=shelf.device, dtype=self.functions.signature.dtype).unsqueeze(-1)
+
+    def shown(self, x: Tensor) -> Tensor:
+        if len(self.functions.signature.observed) > 1:
+            raise NotMeasuredError("x has several parts, which make no picture")
+        values = self.functions.shelf.values(self.functions.signature.observed[0], x.squeeze(-1).long())
+        return values.flatten(1)
 
     def groups(self, x: Tensor) -> Tensor | None:
         context = self.functions.shelf.context(x.squeeze(-1).long())

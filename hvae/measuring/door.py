@@ -33,13 +33,13 @@ Level = Literal["quick", "usual", "thorough"]
 LEVELS: Mapping[str, Sizes] = {
     "quick": Sizes(
         n_images=128, max_paths=64, n_mixture=1, n_paths=16, n_paths_use=8, n_paths_knockout=4,
-        n_likelihood=128, n_samples=100, n_pictures=0,
+        n_likelihood=128, n_samples=100,
     ),
     "usual": Sizes(
         n_images=512, max_paths=256, n_mixture=2, n_paths=32, n_paths_use=8, n_paths_knockout=8,
-        n_likelihood=512, n_samples=100, n_pictures=0,
+        n_likelihood=512, n_samples=100,
     ),
-    "thorough": Sizes(n_pictures=0),
+    "thorough": Sizes(),
 }  # fmt: skip
 """how much is measured, by name"""
 BYTES = 2**28
@@ -95,6 +95,8 @@ def diagnose(
     if isinstance(sizes, str) and sizes not in LEVELS:
         raise ConfigError(f"sizes is {sizes!r}; give one of {', '.join(LEVELS)}, or a hvae.Sizes.")
     most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
+    if context is None and isinstance(models[0], Model) and models[0].read is not None:
+        x, context = models[0].read(x)
     data = Data.of(x, context, most=min(MOST, most), seed=seed, like=_dtype(models))
     with ExitStack() as stack, torch.no_grad():
         for each in models:
@@ -109,7 +111,7 @@ def diagnose(
         chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
         with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
             found = measure(
-                opened, numbers, chosen, yardstick=data.name, order=_order(opened[0]), label=label, words=further,
+                opened, numbers, chosen, shape=_picture(data), yardstick=data.name, order=_order(opened[0]), label=label, words=further,
                 budget=budget, tick=bar.update,
             )  # fmt: skip
     checks: list[str] = []
@@ -123,6 +125,13 @@ def diagnose(
 
 def _nothing(visit: object) -> None:
     """Stands for functions that are not called."""
+
+
+def _picture(data: Data) -> tuple[int, ...]:
+    """Height and width of x as an image of one channel; (D,) where it is none."""
+    shapes = [tuple(side for side in values.shape[1:] if side != 1) for values in data.observed.values()]
+    numbers = next(iter(data.observed.values()))
+    return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 2 else (numbers[0].numel(),)
 
 
 def _refuse_others(models: Sequence[object]) -> None:

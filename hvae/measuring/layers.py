@@ -86,10 +86,11 @@ def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[st
     if terms and "kl_prior_nats" not in terms:
         parents = evidence.prior_parents[name]
         late = [parent for parent in parents if list(evidence.q).index(parent) > list(evidence.q).index(name)]
-        why = f"p({name}|{', '.join(parents)}) depends on {', '.join(late)}, which q visits after {name}" if late else (
-            f"the distributions of {name} have no divergence in closed form"
-        )  # fmt: skip
-        guard.refuse(["kl_prior_nats"], [name], f"{why[0].upper()}{why[1:]}.")
+        why = f"The distributions of {name} have no divergence in closed form."
+        if late:
+            prior = f"p({name}|{', '.join(parents)})"
+            why = f"The prior {prior} depends on {', '.join(late)}, which q visits after {name}."
+        guard.refuse(["kl_prior_nats"], [name], why)
     return {key: _interval(values, sizes) for key, values in terms.items()}
 
 

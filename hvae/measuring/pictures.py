@@ -27,7 +27,7 @@ def draw_pictures(model: HVAE, x: Tensor, shape: Sequence[int], seed: int, n_sam
         resampled[name] = _array(model.decoder.walk(kept, fresh)["x"].mean.transpose(0, 1))
     return Pictures(
         shape=np.array(shape),
-        x=_array(x),
+        x=_array(model.shown(x)),
         reconstruction=_array(evidence.p["x"].mean[0]),
         samples=_array(model.decoder.walk({}, drawn)["x"].mean[0]),
         resampled=resampled,

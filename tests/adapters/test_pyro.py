@@ -314,11 +314,13 @@ def test_a_guide_is_refused_by_the_name_of_its_site(name: str) -> None:
         (lambda z, x: (observed(z, x), observed(z, x, "b")), "^b and obs observe the same x"),
         (lambda z, x: observed(z, torch.zeros(len(z), D)), "^obs observes a tensor that is no part of x"),
         (lambda z, x: (pyro.factor("f", z.sum(-1)), observed(z, x)), "^f is a factor"),
+        (lambda z, x: pyro.sample("a", pyro.distributions.Normal(x.new_zeros(D), 1.0).to_event(1).mask(False), obs=x),
+         "^a is masked altogether"),
         (lambda z, x: (pyro.sample("w", pyro.distributions.Normal(z, 1.0).to_event(1)), observed(z, x)),
          "^w is latent in the model, and the guide has no site"),
         (lambda z, x: (pyro.sample("c", pyro.distributions.Delta(z).to_event(1)), observed(z, x)), "^c has no density"),
     ],
-    ids=["reads x", "flipped", "a part", "twice", "a constant", "factor", "not in the guide", "Delta"],
+    ids=["reads x", "flipped", "a part", "twice", "a constant", "factor", "masked", "not in the guide", "Delta"],
 )  # fmt: skip
 def test_a_model_is_refused_by_the_name_of_its_site(observe: Callable[[Tensor, Tensor], Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

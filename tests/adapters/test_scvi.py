@@ -214,9 +214,11 @@ def test_an_observed_library_size_is_context_of_every_information() -> None:
     model = trained_on(cells())
     found = hvae.diagnose(from_scvi(model), *scvi_data(model), sizes="quick", progress=False)
     assert set(found.verdicts) == {"z"}
-    assert not any("batch norm" in str(doubt) for doubt in found.doubts)
+    assert not any("l_encoder" in str(doubt) for doubt in found.doubts)
+    of_cells = hvae.diagnose(from_scvi(model), model.adata, sizes="quick", progress=False)
+    assert of_cells.layers[0].intervals["rate_nats"].tolist() == found.layers[0].intervals["rate_nats"].tolist()
     with pytest.raises(ConfigError, match=r"x, context = hvae.scvi_data.model, adata."):
-        hvae.diagnose(from_scvi(model), model.adata, progress=False)
+        hvae.diagnose(from_scvi(model), model.adata.X, progress=False)
 
 
 def test_what_is_no_model_of_counts_is_refused_by_name() -> None:

@@ -94,7 +94,7 @@ def test_bounds_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
     assert "the likelihoods do not compare, as data or distribution of x differ" in answer(a, b)
     assert a.likelihood is not None
     fewer = dataclasses.replace(a.likelihood, n_samples=np.array([1, 10, 100, 50]))
-    assert "as L_1000 and L_50 are different bounds" in answer(a, dataclasses.replace(a, likelihood=fewer))
+    assert "as L_1000 and L_50 are different bounds" in answer(a, a.with_measured(likelihood=fewer))
     one = dataclasses.replace(PLAIN, training=TrainingConfig(seeds=(7,)))
     single = map(load_run, fabricate(tmp_path, {"one": one, "two": one}, experiment="few"))
     assert "one seed cannot tell the likelihoods apart" in answer(*single)

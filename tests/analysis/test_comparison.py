@@ -70,8 +70,7 @@ def test_bounds_on_other_data_or_other_seeds_have_no_gain(study: Study) -> None:
     rows = {row.run.label: row for row in compared(crossed)}
     assert np.isnan(rows["grey, variance fixed"].gain_nats).all() and np.isfinite(rows["warm-up"].gain_nats).all()
     (plain, warm) = (by_label(study.runs)[label] for label in ("plain", "warm-up"))
-    config = dataclasses.replace(warm.config, training=dataclasses.replace(warm.config.training, seeds=(7, 8, 9)))
-    moved = dataclasses.replace(warm, config=config, seeds=(7, 8, 9))
+    moved = warm.with_measured(seeds=(7, 8, 9))
     others = dataclasses.replace(study, runs=(plain, moved))
     assert np.isnan(next(row for row in compared(others) if row.baseline).gain_nats).all()
 

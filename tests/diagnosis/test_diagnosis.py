@@ -147,7 +147,7 @@ def test_equal_models_have_equal_numbers_and_what_was_refused_says_why(diagnosis
     for layer in diagnosis.layers:
         for values in (*layer.intervals.values(), *layer.unit_intervals.values()):
             np.testing.assert_array_equal(values[0], values[2])
-    assert diagnosis.not_measured["kl_prior_nats", "z1"] == "P(z1|z2) depends on z2, which q visits after z1."
+    assert diagnosis.not_measured["kl_prior_nats", "z1"] == "The prior p(z1|z2) depends on z2, which q visits after z1."
     assert "needs the objective that training followed" in diagnosis.not_measured["gradients", ""]
 
 

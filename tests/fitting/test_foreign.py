@@ -45,9 +45,7 @@ def test_it_is_a_loop_written_by_hand() -> None:
         optimiser = torch.optim.Adam(vae.parameters(), lr=0.01)
         for step in range(30):
             x = data[step % 3]
-            noise = rng.noise({"z": ("normal", 2)}, 2, 20, seed=seed, purpose="train", step=step, dtype=torch.float64)[
-                "z"
-            ]
+            drawn = rng.noise({"z": ("normal", 2)}, 2, 20, seed=seed, purpose="train", step=step, dtype=torch.float64)
             mean, log_scale = vae.encoder(x).chunk(2, dim=-1)
             z = mean + log_scale.exp() * drawn["z"]
             log_q = Normal(mean, log_scale.exp()).log_prob(z).sum(-1)

@@ -105,7 +105,7 @@ def two_in_q(visit: Any) -> None:
 
 
 def negative_scale(visit: Any, z: Tensor, net: Net) -> None:
-    visit("x", Normal(net.decoder(z), -torch.ones(D)))
+    visit("x", Normal(net.decoder(z), -torch.ones(D), validate_args=True))
 
 
 def unvalidated(visit: Any, z: Tensor, net: Net) -> None:
@@ -222,7 +222,7 @@ SENTENCES: dict[str, tuple[Callable[[], Planted], str]] = {
     "another type": (of_another_type, "encode: RuntimeError: "),
     "rows of a code": (
         lambda: model(encode=lambda x: x[:1]),
-        "encode gave a tensor of 1 rows for 11 data; the first axis of all that",
+        "data; the first axis of all that it returns is the data.",
     ),
 }
 

@@ -90,6 +90,11 @@ class RunConfig:
                 raise ConfigError(f"training.then[{index}].{error}") from None
 
     @property
+    def yardstick(self) -> str:
+        """Data and distribution of x: bounds on log p(x) compare within one only."""
+        return f"{self.data.name} (seed {self.data.seed}, {self.model.observation} x)"
+
+    @property
     def _discrete(self) -> set[str]:
         """The discrete families of the encoder."""
         return set(DISCRETE) & set(self.model.distributions_upward)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from hvae.data import Dataset
 from hvae.diagnosis import Diagnosis, Sizes
 from hvae.diagnosis.arrays import to_arrays
-from hvae.lab.config import EvaluationConfig, RunConfig
+from hvae.lab.config import EvaluationConfig
 from hvae.lab.evaluation.replicas import Replicas
 from hvae.lab.runs.run import Run
 from hvae.measuring import measure
@@ -17,11 +17,6 @@ from hvae.measuring import measure
 def sizes_of(config: EvaluationConfig) -> Sizes:
     """What is measured, as a run's configuration says; the rest has its default."""
     return Sizes(**dataclasses.asdict(config))
-
-
-def yardstick(config: RunConfig) -> str:
-    """Data and distribution of x: bounds on log p(x) compare within one only."""
-    return f"{config.data.name} (seed {config.data.seed}, {config.model.observation} x)"
 
 
 def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
@@ -48,7 +43,7 @@ def diagnosed(run: Run, replicas: Replicas, data: Dataset, tick: Callable[[], ob
         seeds=config.training.seeds,
         like=replicas.models[0],
         order=config.model.order,
-        yardstick=yardstick(config),
+        yardstick=config.yardstick,
         shape=data.image_shape,
         label=run.label,
         source="",

@@ -75,7 +75,10 @@ def test_diagnostics_of_a_trained_run(run: Run) -> None:
     assert {key: int(found[f"sizes/{key}"]) for key in ("n_images", "max_paths", "n_paths_use")} == {
         "n_images": 64, "max_paths": 32, "n_paths_use": 32
     }  # fmt: skip
-    assert found["not_measured/kl_prior_nats/z1"].tolist() == ["P(z1|z2) depends on z2, which q visits after z1."] * 2
+    assert (
+        found["not_measured/kl_prior_nats/z1"].tolist()
+        == ["The prior p(z1|z2) depends on z2, which q visits after z1."] * 2
+    )
 
 
 def test_likelihood_of_a_trained_run(run: Run) -> None:
