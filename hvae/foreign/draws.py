@@ -7,6 +7,8 @@ smooth.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch.distributions import (
     Normal,
     OneHotCategorical,
     TransformedDistribution,
+    constraints,
 )
 
 from hvae.errors import NotMeasuredError
@@ -166,10 +169,61 @@ def _shaped(noise: Tensor, like: Tensor | Distribution, rows: int) -> Tensor:
 
 def score(distribution: Distribution, value: Tensor) -> Tensor:
     """``log p(value) [rows]``, summed in float64; refused where it cannot be had."""
+    return summed(log_prob(distribution, value))
+
+
+BOUNDED = (
+    constraints.interval, constraints.half_open_interval, constraints.greater_than, constraints.greater_than_eq,
+    constraints.less_than,
+)  # fmt: skip
+"""supports that may differ between data, outside of which torch raises or answers with a number"""
+
+
+def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
+    """Terms of ``log p(value)`` as torch has them, ``[rows, ...]`` for independent elements; -inf outside the support.
+
+    So a value that another datum has drawn is scored too. Raises `NotMeasuredError` where only own draws are scored.
+    """
+    base = elementwise(distribution)
     try:
-        return summed(distribution.log_prob(value))
+        with _unchecked(base):
+            terms: Tensor = base.log_prob(value)
     except NotImplementedError as error:
         raise NotMeasuredError(
-            f"{type(elementwise(distribution)).__name__} cannot score a value that it did not draw (a transform "
-            "without inverse); give the transform an inverse, or use hvae.pushed with `pull`"
+            f"{type(base).__name__} cannot score a value that it did not draw (a transform without inverse); give the "
+            "transform an inverse, or use hvae.pushed with `pull`"
         ) from error
+    try:
+        support = base.support
+    except (NotImplementedError, AttributeError):
+        return terms
+    bounds: object = support
+    while isinstance(bounds, constraints.independent):
+        bounds = bounds.base_constraint
+    if support is None or not isinstance(bounds, BOUNDED):
+        return terms
+    return torch.where(support.check(value), terms, -torch.inf)
+
+
+@contextmanager
+def _unchecked(distribution: Distribution) -> Iterator[None]:
+    """torch's validation of values off, in all parts."""
+    parts = list(_parts(distribution))
+    before = [vars(part).get("_validate_args") for part in parts]
+    for part in parts:
+        part._validate_args = False
+    try:
+        yield
+    finally:
+        for part, was in zip(parts, before, strict=True):
+            if was is None:
+                del part._validate_args
+            else:
+                part._validate_args = was
+
+
+def _parts(distribution: Distribution) -> Iterator[Distribution]:
+    yield distribution
+    for part in vars(distribution).values():
+        if isinstance(part, Distribution):
+            yield from _parts(part)

@@ -31,7 +31,7 @@ from hvae import families
 from hvae.errors import NotMeasuredError
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
-from hvae.foreign.draws import draw, is_smooth, noise_kind, noise_width, score
+from hvae.foreign.draws import draw, is_smooth, log_prob, noise_kind, noise_width, score
 from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
@@ -224,8 +224,7 @@ class Kind:
         """``[rows, D]`` per unit where the units are independent, else ``[rows, 1]``."""
         if not self.family.factorised:
             return score(law, value).unsqueeze(-1)
-        found: Tensor = elementwise(law).log_prob(value)
-        return found.double().reshape(len(value), -1)
+        return log_prob(law, value).double().reshape(len(value), -1)
 
     def read(self, law: AnyLaw, rows: int) -> tuple[Tensor, ...] | Distribution:
         """The parameters ``[rows, ...]`` that the house's family takes, or the distribution itself."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from hvae.errors import ConfigError
 from hvae.foreign.data import Shelf, tensors_of
@@ -88,7 +88,6 @@ class _Look:
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
-        _refuse_parameters(name, law)
         self.laws[name] = law
         if not latent:
             self.observed_names.append(name)
@@ -128,21 +127,6 @@ def _refuse_delta(name: str, law: AnyLaw) -> None:
             f"{name} has no density under q (Delta): a continuous deterministic code has no rate and no likelihood. A "
             "choice from a codebook: visit its one-hot index."
         )
-
-
-def _refuse_parameters(name: str, law: AnyLaw) -> None:
-    """What torch checks too, but not where its validation is off: one call of torch.compile turns it off for good."""
-    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
-    for parameter, constraint in base.arg_constraints.items():
-        values = vars(base).get(parameter)
-        if isinstance(values, Tensor) and not constraints.is_dependent(constraint):
-            valid = constraint.check(values)
-            if not valid.all():
-                bad = values[~valid].flatten()[0].item()
-                raise ConfigError(
-                    f"{name}: the {parameter} of {type(base).__name__} holds {bad:.3g}, where it must satisfy "
-                    f"{constraint}."
-                )
 
 
 def _together(names: object, walk: str) -> str:

@@ -46,6 +46,8 @@ def test_drawn_data_are_encoded_when_asked_for_and_forgotten() -> None:
     assert encode.seen == [N, 2]
     shelf.forget()
     assert shelf.n == N and torch.equal(shelf.code(torch.arange(N))["code"], 11 * X) and encode.seen == [N, 2]
+    numbers = shelf.add({"x": torch.full((1, 2), 5.0)}, like[:1])
+    assert torch.equal(shelf.code(numbers)["code"], 5 + 10 * X[like[:1]]) and encode.seen == [N, 2, 1]
 
 
 def test_a_code_is_a_copy() -> None:

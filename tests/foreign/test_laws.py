@@ -39,7 +39,7 @@ def test_a_push_forward_has_the_density_of_the_change_of_variables(inverse: bool
     if inverse:
         torch.testing.assert_close(score(flow, z).float(), own, rtol=1e-5, atol=1e-5)
     else:
-        with pytest.raises(NotMeasuredError, match="hand `pull` to hvae.pushed"):
+        with pytest.raises(NotMeasuredError, match=r"hand `pull` to hvae.pushed"):
             score(flow, z)
 
 
@@ -76,7 +76,7 @@ def test_a_mask_of_fewer_axes_covers_whole_elements() -> None:
 
 
 def test_a_mask_over_dependent_elements_is_refused() -> None:
-    with pytest.raises(ValueError, match="a mask of shape .* stands over elements that depend on each other"):
+    with pytest.raises(ValueError, match=r"a mask of shape .* stands over elements that depend on each other"):
         hvae.masked(MultivariateNormal(torch.zeros(3, 3), torch.eye(3)), MASK)
 
 
