@@ -70,6 +70,7 @@ test-all: $(STAMP)
 test-adapters: export OMP_NUM_THREADS = 1
 test-adapters: $(ADAPT)
 	$(OTHERS)/bin/python -m pytest -q tests/adapters
+	$(OTHERS)/bin/python docs/execute.py --check docs/pyro.md docs/scvi.md
 
 smoke: $(STAMP)
 	$(VENV)/bin/hvae run papers --preset smoke
@@ -80,7 +81,9 @@ check: $(STAMP)
 
 # The source folder is the repository, so that relative links lead where they lead on GitHub. Every page is read anew (-E):
 # else a second build would pass over the warning that failed the first.
+docs: export OMP_NUM_THREADS = 1
 docs: $(SITE)
+	$(VENV)/bin/python docs/execute.py --check docs/own-vae.md docs/vdvae.md docs/dead-layer.md
 	$(VENV)/bin/sphinx-build -q -E -W --keep-going -c docs -b html . docs/_build/html
 	@echo "docs/_build/html/index.html"
 

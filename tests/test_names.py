@@ -80,7 +80,9 @@ def test_training(project: Path) -> None:
 @pytest.mark.slow
 def test_the_readmes_example(project: Path) -> None:
     """With fewer steps: the number of steps is the only thing that is changed in it."""
-    (example,) = re.findall(r"```python\n(.*?)```", (REPO / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (REPO / "docs" / "laboratory.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     shorter, n_found = re.subn(r"n_steps=[\d_]+", "n_steps=5", example)
     assert n_found == 1
     (project / "example.py").write_text(textwrap.dedent(shorter))

@@ -24,7 +24,19 @@ from hvae.shapes import Noise, Value
 
 @dataclass
 class OnBatches(Functions):
-    """The functions of a model, on whatever data a walk is given as x ``[K, B, D]``, the event in one axis."""
+    """The functions of a model, on whatever data a walk is given as x ``[K, B, D]``, the event in one axis.
+
+    >>> from torch.distributions import Normal
+    >>> def infer(visit):
+    ...     visit("z", Normal(visit.code, 1.0))
+    >>> def generate(visit):
+    ...     visit("x", Normal(visit("z", Normal(torch.zeros(2), 1.0)), 1.0))
+    >>> model = Model(infer, generate, module=torch.nn.Linear(2, 2))
+    >>> functions = Trainable.of_batch(model, torch.zeros(5, 2)).functions
+    >>> p, q = functions.walk("q", {"x": torch.zeros(1, 5, 2)}, {"z": torch.zeros(3, 5, 2)}, ["z"])
+    >>> q["z"].value.shape
+    torch.Size([3, 5, 2])
+    """
 
     def walk(
         self,
@@ -51,6 +63,7 @@ class OnBatches(Functions):
 class Trainable(Stack):
     """A user's model as `hvae.fit` trains it, called with x ``[1, B, D]``.
 
+    >>> from torch import nn
     >>> from torch.distributions import Normal
     >>> net = nn.Linear(2, 2)
     >>> def infer(visit):

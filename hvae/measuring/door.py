@@ -111,9 +111,17 @@ def diagnose(
         chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
         with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
             found = measure(
-                opened, numbers, chosen, shape=_picture(data), yardstick=data.name, order=_order(opened[0]), label=label, words=further,
-                budget=budget, tick=bar.update,
-            )  # fmt: skip
+                opened,
+                numbers,
+                chosen,
+                order=_order(opened[0]),
+                yardstick=data.name,
+                shape=_picture(data),
+                label=label,
+                words=further,
+                budget=budget,
+                tick=bar.update,
+            )
     checks: list[str] = []
     for place, found_at_door in enumerate(checked):
         said = () if found_at_door is None else (*found_at_door.findings, *found_at_door.drift())

@@ -3,10 +3,7 @@
 Nets are those of `examples/vdvae.py`. Every planted layer has a cause that is known by construction.
 """
 
-import importlib.util
 import inspect
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,17 +15,9 @@ import hvae
 from hvae.foreign.stack import Stack
 from hvae.measuring import door
 from hvae.vocabulary import COLLAPSED, CONSTANT, UNREAD
+from tests.foreign.examples import example
 
 SIZES = (1,) * 3 + (2,) * 4 + (4,) * 6 + (8,) * 7
-
-
-def example(name: str) -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 vdvae = example("vdvae")
