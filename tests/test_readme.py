@@ -27,7 +27,7 @@ def test_the_example_trains_a_stack_and_prints_its_layers(
 def test_the_front_page_diagnoses_a_model_of_ones_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lines are at most fifteen, and print what stands below them but for the numbers, as that model was trained."""
+    """Its lines are at most fifteen, and print what stands below them but for the numbers."""
     text = README.read_text(encoding="utf-8")
     ((example, shown),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, flags=re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip() and not line.startswith("#")]) <= 15

@@ -8,21 +8,16 @@ before anything is scored.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import (
     Bernoulli,
-    Categorical,
     Distribution,
-    Independent,
     LowRankMultivariateNormal,
-    MixtureSameFamily,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
-    TransformedDistribution,
     constraints,
     kl_divergence,
 )
@@ -32,34 +27,21 @@ from hvae.errors import NotMeasuredError
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian, GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
 from hvae.foreign.draws import draw, is_smooth, log_prob, noise_kind, noise_width, score
-from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
+from hvae.foreign.laws import elementwise, summed
+from hvae.foreign.reading import (
+    AnyLaw,
+    OfFamily,
+    build,
+    dtype_of,
+    has_mean,
+    is_discrete,
+    is_real,
+    layout,
+    parameters,
+    wide,
+)
 from hvae.rng import NoiseKind
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
-
-
-@dataclass(frozen=True)
-class OfFamily:
-    """A distribution of a family of the house, by the outputs ``[rows, n_outputs]`` that the family reads.
-
-    >>> OfFamily(DiagonalGaussian(2), outputs=torch.zeros(5, 4)).shape
-    torch.Size([5, 2])
-    """
-
-    family: Family
-    outputs: Tensor
-
-    @property
-    def shape(self) -> torch.Size:
-        """``[rows, D]``."""
-        return torch.Size((*self.outputs.shape[:-1], self.family.width))
-
-    @property
-    def distribution(self) -> Distribution:
-        """What the family makes of the outputs."""
-        return self.family.distribution(self.outputs)
-
-
-AnyLaw = Distribution | OfFamily
 
 
 class RowLaws(Distribution):
@@ -216,9 +198,7 @@ class Kind:
 
     def flat(self, value: Tensor) -> Tensor:
         """``[rows, *event]`` as ``[rows, D]``, a float of at least 32 bits."""
-        return (
-            _wide(value.reshape(len(value), -1)) if value.is_floating_point() else value.reshape(len(value), -1) * 1.0
-        )
+        return wide(value.reshape(len(value), -1)) if value.is_floating_point() else value.reshape(len(value), -1) * 1.0
 
     def terms(self, law: Distribution, value: Tensor) -> Tensor:
         """``[rows, D]`` per unit where the units are independent, else ``[rows, 1]``."""
@@ -230,12 +210,12 @@ class Kind:
         """The parameters ``[rows, ...]`` that the house's family takes, or the distribution itself."""
         if isinstance(law, OfFamily):
             return (law.outputs.expand(rows, -1),)
-        own = _parameters(law)
+        own = parameters(law)
         if own is None or isinstance(self.family, Foreign):
             return law
         return tuple(
-            _wide(tensor).expand(rows, *self.event, *tensor.shape[tensor.ndim - extra :]).reshape(rows, *ahead)
-            for tensor, extra, ahead in _layout(self.family, own)
+            wide(tensor).expand(rows, *self.event, *tensor.shape[tensor.ndim - extra :]).reshape(rows, *ahead)
+            for tensor, extra, ahead in layout(self.family, own)
         )
 
     def draw(self, read: tuple[Tensor, ...] | Distribution, noise: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -257,7 +237,7 @@ class Kind:
             torch.cat(blocks).reshape(*batch, *blocks[0].shape[1:])
             for blocks in zip(*(part for part in parts if isinstance(part, tuple)), strict=True)
         ]
-        return self.family.distribution(tensors[0]) if self.by_outputs else _build(self.family, tensors)
+        return self.family.distribution(tensors[0]) if self.by_outputs else build(self.family, tensors)
 
 
 def kind_of(
@@ -291,166 +271,9 @@ def kind_of(
         noise_width(law, has_rows),
         factorised=factorised,
         seeded=not is_smooth(law),
-        real=_is_real(base),
+        real=is_real(base),
     )
     return Kind(
-        found, event, dtype or dtype_of(law), has_rows, not _discrete(base), _has_mean(base), type(base).__name__,
+        found, event, dtype or dtype_of(law), has_rows, not is_discrete(base), has_mean(base), type(base).__name__,
         event[: len(event) - len(base.event_shape)],
     )  # fmt: skip
-
-
-def support_of(law: AnyLaw) -> constraints.Constraint | None:
-    """Where its values lie; None where that is not known."""
-    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
-    try:
-        return base.support
-    except (NotImplementedError, AttributeError):
-        return None
-
-
-def _is_real(base: Distribution) -> bool:
-    support = support_of(base)
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real
-
-
-def _has_mean(base: Distribution) -> bool:
-    if isinstance(base, Categorical | Law | Pushed):
-        return False
-    try:
-        return bool(base.mean.isfinite().all())
-    except (NotImplementedError, AttributeError, TypeError):
-        return False
-
-
-def measure_of(law: AnyLaw) -> str | None:
-    """ "density" or "mass"; None of two functions, which do not tell."""
-    if isinstance(law, OfFamily):
-        return "density" if law.family.noise == "normal" else "mass"
-    base = elementwise(law)
-    if isinstance(base, Law):
-        return None
-    return "mass" if _discrete(base) else "density"
-
-
-def _discrete(base: Distribution) -> bool:
-    match base:
-        case Masked(distribution=within) | Pushed(base=within):
-            return _discrete(elementwise(within))
-    support = support_of(base)
-    return isinstance(base, LevelsDistribution) or bool(getattr(support, "is_discrete", False))
-
-
-def shape_of(law: AnyLaw) -> torch.Size | None:
-    """``[rows, *event]``, or ``[*event]`` of a prior; None for two functions, whose draws alone tell it."""
-    if isinstance(law, Law):
-        return None
-    return law.shape if isinstance(law, OfFamily) else torch.Size(law.batch_shape + law.event_shape)
-
-
-def dtype_of(law: AnyLaw) -> torch.dtype:
-    """Of a draw, as torch makes it: that of all floating-point parameters together; whole numbers for an index."""
-    base = elementwise(law.distribution if isinstance(law, OfFamily) else law)
-    return torch.long if type(base) is Categorical else _promoted(base) or torch.get_default_dtype()
-
-
-def _promoted(base: Distribution) -> torch.dtype | None:
-    found: torch.dtype | None = None
-    for value in vars(base).values():
-        inner = _promoted(elementwise(value)) if isinstance(value, Distribution) else None
-        if isinstance(value, Tensor) and value.is_floating_point():
-            inner = value.dtype
-        if inner is not None:
-            found = inner if found is None else torch.promote_types(found, inner)
-    return found
-
-
-HALF = (torch.float16, torch.bfloat16)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in HALF else tensor
-
-
-def widened(law: AnyLaw) -> AnyLaw:
-    """The same with half-precision parameters raised to float32."""
-    return law if isinstance(law, OfFamily) else _widened(law)
-
-
-def _widened(law: Distribution) -> Distribution:
-    match law:
-        case Independent(base_dist=base, reinterpreted_batch_ndims=n):
-            wide = _widened(base)
-            return law if wide is base else Independent(wide, n, validate_args=False)
-        case Masked(distribution=base, mask=mask, fill=fill):
-            wide = _widened(base)
-            return law if wide is base else Masked(wide, mask, fill)
-        case MixtureSameFamily(mixture_distribution=weights, component_distribution=parts):
-            wide = _widened(parts)
-            if wide is parts and weights.logits.dtype not in HALF:
-                return law
-            weights = Categorical(logits=_wide(weights.logits), validate_args=False)
-            return MixtureSameFamily(weights, wide, validate_args=False)
-    if type(law) is TransformedDistribution:
-        wide = _widened(law.base_dist)
-        return law if wide is law.base_dist else TransformedDistribution(wide, law.transforms, validate_args=False)
-    if not type(law).__module__.startswith("torch.distributions"):
-        return law
-    names = [name for name in law.arg_constraints if isinstance(vars(law).get(name), Tensor)]
-    half = [name for name in names if vars(law)[name].dtype in HALF]
-    if not half:
-        return law
-    arguments: dict[str, Any] = {name: _wide(vars(law)[name]) for name in names}
-    return type(law)(**arguments, validate_args=False)
-
-
-def _parameters(law: Distribution) -> tuple[Tensor, ...] | None:
-    match elementwise(law):
-        case DiagonalNormal() as normal:
-            return normal.mean, normal.log_variance.expand_as(normal.mean)
-        case Normal() as normal:
-            return normal.mean, 2 * _wide(normal.stddev).log()
-        case MultivariateNormal() | LowRankMultivariateNormal() as full:
-            return full.mean, full.scale_tril
-        case Bernoulli() as coins:
-            return (coins.logits,)
-        case OneHotCategorical() as dice:
-            return (_logits(dice),)
-        case LevelsDistribution() as levels:
-            location, log_scale = torch.broadcast_tensors(levels.location, levels.log_scale)
-            return location, log_scale
-    return None
-
-
-def _logits(dice: OneHotCategorical) -> Tensor:
-    """Of its states; where one is certain, its logarithm is 0: torch rounds a probability of 0 up to 1e-7."""
-    inner = dice._categorical
-    probs = vars(inner).get("probs")
-    if probs is None or inner._param is not probs:  # they were computed from logits
-        return inner.logits
-    certain = probs.amax(-1, keepdim=True) == 1
-    return torch.where(certain, probs.clamp_min(torch.finfo(probs.dtype).tiny).log(), inner.logits)
-
-
-def _layout(family: Family, tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, int, tuple[int, ...]]]:
-    """Each parameter, its axes beyond the event, and its shape for one row."""
-    d = family.width
-    if isinstance(family, FullGaussian):
-        return [(tensors[0], 0, (d,)), (tensors[1], 1, (d, d))]
-    if isinstance(family, families.Categorical):
-        return [(tensors[0], 0, (family.units, family.n_classes))]
-    return [(tensor, 0, (d,)) for tensor in tensors]
-
-
-def _build(family: Family, tensors: list[Tensor]) -> Distribution:
-    match family:
-        case DiagonalGaussian():
-            return DiagonalNormal(*tensors)
-        case FullGaussian():
-            return MultivariateNormal(tensors[0], scale_tril=tensors[1], validate_args=False)
-        case DiscretisedLogistic(n_levels=n_levels):
-            return LevelsDistribution(tensors[0], tensors[1], n_levels)
-        case families.Categorical():
-            return family.distribution(tensors[0].flatten(-2))
-    return family.distribution(tensors[0])

@@ -11,9 +11,10 @@ from torch.distributions import Distribution, constraints
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.families.logistic import LevelsDistribution
 from hvae.foreign.finding import Finding
-from hvae.foreign.kinds import Kind, measure_of, support_of
+from hvae.foreign.kinds import Kind
 from hvae.foreign.laws import Masked, elementwise
 from hvae.foreign.probe import Probe
+from hvae.foreign.reading import measure_of, support_of
 from hvae.foreign.visit import Landed
 
 

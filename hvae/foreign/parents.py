@@ -14,8 +14,9 @@ from torch.distributions import Distribution
 
 from hvae.errors import NotMeasuredError
 from hvae.foreign.data import Shelf
-from hvae.foreign.kinds import AnyLaw, Kind, widened
+from hvae.foreign.kinds import Kind
 from hvae.foreign.model import Model
+from hvae.foreign.reading import AnyLaw, widened
 from hvae.foreign.signature import MANY, Signature, some_noise, walker
 from hvae.foreign.visit import Landed, Walker, run
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from hvae.errors import ConfigError
 from hvae.foreign.data import Shelf
+from hvae.foreign.functions import ROWS, Functions
+from hvae.foreign.looking import look
 from hvae.foreign.model import Model
 from hvae.foreign.parents import with_parents
-from hvae.foreign.signature import look
-from hvae.foreign.stack import ROWS, Functions, Stack
+from hvae.foreign.stack import Stack
 from hvae.foreign.visit import Mode
 from hvae.network import Site
 from hvae.shapes import Noise, Value

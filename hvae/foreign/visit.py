@@ -18,7 +18,8 @@ from torch.distributions import Distribution
 
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Tree, version_of
-from hvae.foreign.kinds import AnyLaw, Kind, widened
+from hvae.foreign.kinds import Kind
+from hvae.foreign.reading import AnyLaw, widened
 
 Mode = Literal["q", "p", "both"]
 

@@ -23,9 +23,10 @@ from hvae.evidence import HVAE
 from hvae.foreign.checks import check
 from hvae.foreign.data import tensors_of
 from hvae.foreign.evaluating import evaluating
+from hvae.foreign.functions import ROWS
 from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
-from hvae.foreign.stack import ROWS, Stack
+from hvae.foreign.stack import Stack
 from hvae.measuring.whole import measure
 
 Level = Literal["quick", "usual", "thorough"]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
-from hvae.foreign.kinds import OfFamily
 from hvae.foreign.model import Model
+from hvae.foreign.reading import OfFamily
 from hvae.network import BeliefNetwork
 from hvae.posterior import Ladder, NetworkPosterior, alone, shared
 

@@ -7,8 +7,9 @@ from torch.distributions import Distribution, OneHotCategorical
 
 import hvae
 from hvae.foreign.draws import is_smooth, noise_kind
-from hvae.foreign.kinds import Kind, kind_of, shape_of, widened
+from hvae.foreign.kinds import Kind, kind_of
 from hvae.foreign.laws import summed
+from hvae.foreign.reading import shape_of, widened
 from tests.foreign.zoo import MAPPED, ROWS, SEEDED, Zoo
 from tests.statistics import assert_mean
 
