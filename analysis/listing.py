@@ -181,7 +181,8 @@ def _moment(run: Listed) -> datetime:
     try:
         return max(datetime.fromisoformat(str(session["time"])).astimezone(UTC) for session in run.read_provenance())
     except (ConfigError, ValueError, KeyError, TypeError, OSError, AttributeError):
-        return datetime.fromtimestamp(run.path.stat().st_mtime, UTC)
+        file = run.path / ("diagnosis.json" if isinstance(run, Saved) else "config.json")
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
 def _n_bytes(path: Path) -> int:

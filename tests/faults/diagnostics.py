@@ -83,8 +83,8 @@ FAULTS = (
         "the mixture over all images leaves out the draw's own",
         Change(
             "hvae.diagnostics.nested:_nested",
-            "torch.logaddexp(others, image_with) - math.log(n)",
-            "others - math.log(n - 1)",
+            "torch.logaddexp(rest_of_all, image_with) - log_n",
+            "rest_of_all - math.log(n - 1)",
         ),
         (f"{INFORMATION}::test_raw_bounds_lie_on_their_sides_and_close_in",),
     ),
@@ -145,14 +145,14 @@ FAULTS = (
     Fault(
         "residual-without-the-parent",
         "the active-unit statistic of a ladder inherits the parent's variance",
-        Change("hvae.diagnostics.units:residual", "q.mean - p.mean", "q.mean"),
+        Change("hvae.diagnostics.units:_shift", "q.mean - p.mean", "q.mean"),
         ("tests/diagnostics/test_units.py::test_top_down_burda_inherits_and_the_residual_does_not",),
     ),
     # usage and verdict
     Fault(
         "read-from-the-same-datum",
         "what the decoder reads is compared with a draw for the same datum",
-        Change("hvae.diagnostics.usage:use", "site.value.roll(1, dims=1)", "site.value.roll(1, dims=0)"),
+        Change("hvae.diagnostics.draws:Sampler.neighbours", "places.roll(1)", "places"),
         ("tests/diagnostics/test_usage.py::test_reading_of_each_layer",),
     ),
     Fault(

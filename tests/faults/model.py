@@ -245,7 +245,7 @@ FAULTS = (
     Fault(
         "closed-form-bottom-up",
         "the closed-form KL is allowed where the prior's parent was drawn from the layer itself",
-        Change("hvae.evidence:Evidence._parents_first", "order[: order.index(name)]", "order"),
+        Change("hvae.evidence:Evidence.parents_first", "order[: order.index(name)]", "order"),
         ("tests/test_evidence.py::test_closed_forms_equal_the_mean_of_sampled_rates_exactly_where_they_are_allowed",),
     ),
     Fault(

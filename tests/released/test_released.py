@@ -65,7 +65,7 @@ def test_a_stopped_one_goes_on_to_the_same_numbers(own: Path) -> None:
     found = run.read_metrics()
     assert found[:2] == expected[:2]
     for mine, theirs in zip(found, expected, strict=True):
-        assert mine.keys() == theirs.keys()
+        assert mine.keys() >= theirs.keys()  # a later hvae may write more, never less
         for key in theirs:
             np.testing.assert_allclose(mine[key], theirs[key], **ACROSS_MACHINES, err_msg=f"{key}, step {mine['step']}")
     with np.load(HERE / "ladder-diagnostics.npz") as theirs, np.load(run.path / "evaluation/diagnostics.npz") as mine:
