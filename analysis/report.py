@@ -120,6 +120,10 @@ def _content(
         "meanings": {word: text for word, text in MEANING.items() if word in seen},
         "quantities": QUANTITIES,
         "summary": summary(study),
+        "checks": [sentence for run in study.runs for sentence in run.diagnosis.checks],
+        "doubts": [str(doubt) for run in study.runs for doubt in run.diagnosis.notes],
+        "not_measured": _not_measured(study),
+        "rules": " or ".join(map(str, sorted({run.diagnosis.rule for run in study.runs}))),
         "figures": figures,
         "absent": absent,
         "likelihoods": likelihoods(study.runs),
@@ -133,6 +137,20 @@ def _content(
         "measured_sessions": sessions([[record] for record in study.measured_by]),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _not_measured(study: Study) -> list[str]:
+    """ "z1, z2: J, I. q cannot score a value that it did not draw": one line for each reason."""
+    headings = {quantity: heading for heading, quantity, _ in QUANTITIES}
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for run in study.runs:
+        for (quantity, layer), reason in run.diagnosis.not_measured.items():
+            if layer and quantity in headings:
+                layers, quantities = reasons.setdefault(reason, ({}, {}))
+                layers[layer] = quantities[headings[quantity]] = None
+    return [
+        f"{', '.join(layers)}: {', '.join(quantities)}. {reason}" for reason, (layers, quantities) in reasons.items()
+    ]
 
 
 def _gap_content(study: Study, figures: Sequence[Shown]) -> dict[str, Any]:
