@@ -157,5 +157,7 @@ def _length(observed: Mapping[str, Tensor]) -> int:
 
 
 def _float(values: Tensor, like: torch.dtype | None) -> Tensor:
-    """Floats as the model's are: numpy's default is float64, that of nets float32."""
-    return values.to(like) if like is not None and values.is_floating_point() and values.dtype != like else values
+    """Floats as the model's are, of 32 bits at least: numpy's default is float64, that of nets float32."""
+    if like is None or not values.is_floating_point():
+        return values
+    return values.to(torch.promote_types(like, torch.float32))

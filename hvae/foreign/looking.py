@@ -13,7 +13,7 @@ from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import Kind, kind_of
 from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.reading import AnyLaw, OfFamily, dtype_of, shape_of, widened
+from hvae.foreign.reading import AnyLaw, OfFamily, dtype_of, measure_of, shape_of, widened
 from hvae.foreign.signature import ELSE, FEW, MANY, Signature, some_noise
 from hvae.foreign.visit import not_compiled, run
 
@@ -244,7 +244,10 @@ def _signature(
         p_kinds[name] = _kind(name, "p", p.laws[name], event, flat, value.dtype)
     for name in p.observed_names:
         values = p.observed[name]
-        p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, values.dtype)
+        dtype = values.dtype
+        if not dtype.is_floating_point and measure_of(p.laws[name]) == "density":
+            dtype = dtype_of(p.laws[name])  # whole numbers under a density: its draws are none
+        p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, dtype)
     p_order = tuple(name for name in p.laws if name in latents)
     return Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
 

@@ -172,7 +172,9 @@ def _opened(model: Model | HVAE, data: Data, max_rows: int | None) -> HVAE:
         if x is None or data.context is not None or x.ndim != 2:
             raise ConfigError("a hvae.HVAE is measured on one x of shape [n, D], without a context; use a hvae.Model.")
         return model
-    opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS)
+    dtype = _dtype([model])
+    seen_as = dtype if dtype in (torch.float16, torch.bfloat16) else None
+    opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS, seen_as=seen_as)
     if max_rows is None:
         opened.functions.most = opened.functions.shelf.rows = _rows(opened)
     return opened
