@@ -160,7 +160,10 @@ def _halved(site: Site) -> Distribution:
     if site.family.exponential:
         return site.family.distribution(site.family.natural(site.distribution)[0] / 2)
     if not isinstance(site.distribution, DistributionOfOutputs):
-        raise NotMeasuredError("a latent's distribution has no wider copy of its own kind, which the proposals need")
+        raise NotMeasuredError(
+            "The gap takes draws from a wider copy of each latent's distribution, and Gaussian, Bernoulli and one-hot "
+            "latents have one, others none; split the gap of a model of such latents."
+        )
     return site.family.distribution(site.distribution.outputs / 2)
 
 
