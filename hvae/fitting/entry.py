@@ -3,12 +3,18 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from hvae.evidence import HVAE
 from hvae.families import Relaxation
 from hvae.fitting.batches import Batches, Source, peeked
-from hvae.fitting.checks import check_seeds, check_stages, check_state, check_trainable, check_update
+from hvae.fitting.checks import (
+    check_given,
+    check_seeds,
+    check_stages,
+    check_state,
+    check_trainable,
+    check_update,
+    given_models,
+)
 from hvae.fitting.record import Also, nothing_more
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
@@ -88,11 +94,13 @@ def fit(
     >>> record.bound_nats.shape, bool((record.bound_nats > first + 1).all()), list(record.rate_nats)
     (torch.Size([4]), True, ['z1'])
     """
-    given = [models] if isinstance(models, nn.Module | Model) else list(models)
+    check_given(then=then, seeds=seeds, settling=settling, trainable=trainable, also=also, state=state)
+    given = given_models(models)
     event: Sequence[int] = ()
     if given and all(isinstance(each, Model) for each in given):
-        first_batch, batches = peeked(batches)
-        walked = [Trainable.of_batch(each, first_batch) for each in given if isinstance(each, Model)]
+        users = [each for each in given if isinstance(each, Model)]
+        first_batch, batches = peeked(batches, users[0].module)
+        walked = [Trainable.of_batch(each, first_batch) for each in users]
         replicas, event = Replicas(walked), walked[0].event
     else:
         replicas = Replicas(given)  # type: ignore[arg-type]  # which refuses all else

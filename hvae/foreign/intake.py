@@ -61,6 +61,8 @@ class Data:
         n = _length(observed)
         other = None if context is None else _tree(context)
         if other is not None:
+            if not tensors_of(other):
+                raise ConfigError("the context is empty; give one row a datum, or leave it out.")
             wrong = [length for length in rows_of(other) if length != n]
             if wrong:
                 raise ConfigError(f"the context has {wrong[0]} rows and x has {n}; give one row a datum.")
@@ -120,13 +122,16 @@ def _batched(item: Any) -> Any:
 
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
-        found = values.detach()
+        found = _dense(values.detach(), name)
     else:
         if hasattr(values, "toarray"):  # a sparse matrix
             values = values.toarray()
         if hasattr(values, "to_numpy"):  # a data frame
             values = values.to_numpy()
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(_RAGGED.format(f"{name} is a {type(values).__name__}")) from error
         if array.dtype.kind not in "fiub":
             raise ConfigError(
                 f"{name} is a {type(values).__name__} of {array.dtype}; give numbers: a tensor, an array, a dict of "
@@ -135,7 +140,22 @@ def _tensor(values: Any, name: str) -> Tensor:
         found = torch.from_numpy(np.ascontiguousarray(array))
     if found.ndim == 0:
         raise ConfigError(f"{name} is one number; its first axis is the data.")
+    if len(found) and not found.numel():
+        raise ConfigError(f"{name} has the shape {tuple(found.shape)}, no number a datum; give at least one.")
     return found
+
+
+_RAGGED = "{} whose rows cannot be one array; pad them to one length, and hand the mask to hvae.masked."
+
+
+def _dense(values: Tensor, name: str) -> Tensor:
+    if values.is_nested:
+        raise ConfigError(_RAGGED.format(f"{name} is a nested tensor"))
+    if values.is_meta or values.is_complex():
+        raise ConfigError(
+            f"{name} is of {values.dtype} on {values.device}; give real numbers, on a device that has them."
+        )
+    return values if values.layout == torch.strided else values.to_dense()
 
 
 def _tree(context: Any) -> Tree:

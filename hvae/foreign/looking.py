@@ -50,6 +50,11 @@ class _Look:
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
+        if latent and name == "x":
+            raise ConfigError(
+                "x is visited as a latent, but it is the name of what is observed; give the latent another name, and "
+                "visit x in generate alone."
+            )
         self.laws[name] = law
         if not latent:
             self.observed_names.append(name)
@@ -64,7 +69,11 @@ class _Look:
     def _draw(self, name: str, law: AnyLaw) -> Tensor:
         shape = shape_of(law)
         if isinstance(law, Law):
-            return law.sample()
+            drawn: object = law.sample()
+            if not isinstance(drawn, Tensor) or drawn.shape[:1] != (self.rows,):
+                gave = f"shape {tuple(drawn.shape)}" if isinstance(drawn, Tensor) else type(drawn).__name__
+                raise ConfigError(f"sample of {name} gave {gave}, the rows are {self.rows}: return one row a datum.")
+            return drawn
         _refuse_delta(name, law)
         assert shape is not None
         if shape[:1] != (self.rows,):

@@ -83,9 +83,13 @@ def _own(stack: Stack, own_elbo: Callable[..., Tensor], numbers: Tensor) -> tupl
                     f"own_elbo gave {shape} for {len(numbers)} data; return one ELBO a datum, in nats, without the "
                     "mean over data."
                 )
+            if value.is_meta or value.is_complex():
+                raise ConfigError(
+                    f"own_elbo gave {value.dtype} on {value.device}; return real numbers, on the device of x."
+                )
             if not value.isfinite().all():
                 raise ConfigError(f"own_elbo is not finite for {int((~value.isfinite()).sum())} of {len(value)} data.")
-            calls.append(value.detach().double())
+            calls.append(value.detach().to(shelf.device).double())
             if len(calls) == 2 and torch.equal(*calls):
                 return calls[0], torch.zeros_like(calls[0])
     values = torch.stack(calls)

@@ -27,6 +27,7 @@ from hvae.foreign.functions import ROWS
 from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.stack import Stack
+from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
 from hvae.measuring.whole import measure
 
 Level = Literal["quick", "usual", "thorough"]
@@ -57,7 +58,7 @@ def diagnose(
     parents: Mapping[str, Sequence[str]] | None = None,
     sizes: Sizes | Level | None = None,
     budget_seconds: float | None = None,
-    further: Sequence[str] = (),
+    further: Sequence[str] | str | None = (),
     budget: Budget | None = None,
     label: str = "",
     seed: int = 0,
@@ -91,10 +92,12 @@ def diagnose(
     >>> list(found.verdicts), found.source
     (['z'], 'measured from outside')
     """
-    models = [model] if isinstance(model, Model | HVAE) else list(model)
-    _refuse_others(models)
-    if isinstance(sizes, str) and sizes not in LEVELS:
-        raise ConfigError(f"sizes is {sizes!r}; give one of {', '.join(LEVELS)}, or a hvae.Sizes.")
+    words = words_of(further)
+    check_asked(
+        sizes=sizes, levels=LEVELS, budget_seconds=budget_seconds, budget=budget, label=label, seed=seed,
+        max_rows=max_rows, own_elbo=own_elbo, parents=parents,
+    )  # fmt: skip
+    models = models_of(model)
     most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
     if context is None and isinstance(models[0], Model) and models[0].read is not None:
         x, context = models[0].read(x)
@@ -103,6 +106,7 @@ def diagnose(
         for each in models:
             stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
         opened = [_opened(each, data, max_rows) for each in models]
+        check_replicas(opened)
         checked = [
             check(each, own_elbo=own_elbo if place == 0 else None, parents=parents) if isinstance(each, Stack) else None
             for place, each in enumerate(opened)
@@ -119,7 +123,7 @@ def diagnose(
                 yardstick=data.name,
                 shape=_picture(data),
                 label=label,
-                words=further,
+                words=words,
                 budget=budget,
                 tick=bar.update,
             )
@@ -143,19 +147,6 @@ def _picture(data: Data) -> tuple[int, ...]:
     return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 2 else (numbers[0].numel(),)
 
 
-def _refuse_others(models: Sequence[object]) -> None:
-    if not models:
-        raise ConfigError("there is no model to diagnose; give a hvae.Model, or a list of replicas.")
-    for each in models:
-        if not isinstance(each, Model | HVAE):
-            raise ConfigError(
-                f"diagnose was given a {type(each).__name__}; make a hvae.Model(infer, generate, encode=…) of it, two "
-                "functions that visit its variables."
-            )
-    if len({isinstance(each, Model) for each in models}) > 1:
-        raise ConfigError("the replicas are of two sorts, hvae.Model and hvae.HVAE; give models of one architecture.")
-
-
 def _dtype(models: Sequence[Model | HVAE]) -> torch.dtype:
     """Of the parameters; torch's default without a module."""
     modules: list[nn.Module | None] = [each.module if isinstance(each, Model) else each for each in models]
@@ -171,6 +162,9 @@ def _opened(model: Model | HVAE, data: Data, max_rows: int | None) -> HVAE:
         x = data.observed.get("x")
         if x is None or data.context is not None or x.ndim != 2:
             raise ConfigError("a hvae.HVAE is measured on one x of shape [n, D], without a context; use a hvae.Model.")
+        if x.shape[1] != model.decoder.family("x").width:
+            width = model.decoder.family("x").width
+            raise ConfigError(f"x has {x.shape[1]} numbers a datum, x of the model {width}; give [n, {width}].")
         return model
     dtype = _dtype([model])
     seen_as = dtype if dtype in (torch.float16, torch.bfloat16) else None
@@ -200,8 +194,6 @@ def _chosen(sizes: Sizes | Level | None, seconds: float | None, model: HVAE, x: 
         return replace(sizes, seed=seed)
     if seconds is None:
         return replace(LEVELS[sizes or "usual"], seed=seed)
-    if not seconds > 0:
-        raise ConfigError(f"budget_seconds is {seconds:g}; give more than 0.")
     some = x[:64]
     drawn = rng.noise(
         model.noise_specs(), 2, len(some), seed=seed, purpose="trial", device=str(x.device), dtype=x.dtype
