@@ -107,7 +107,7 @@ def test_all_data_are_looked_at_not_the_first_rows() -> None:
     for place, wrong in itertools.product(range(0, 48, 5), (255.0, float("nan"), float("inf"))):
         bad = x.clone()
         bad[place, 1] = wrong
-        with pytest.raises(hvae.ConfigError, match=r"outside the support|not finite|missing values"):
+        with pytest.raises(hvae.ConfigError, match=r"outside the support|not finite|missing values|invalid values"):
             hvae.diagnose(hvae.Model(infer, generate), bad, sizes=SIZES, progress=False)
 
 
