@@ -49,8 +49,9 @@ class Sizes:
         for knob in fields(self):
             value, least = getattr(self, knob.name), _LEAST.get(knob.name, 2)
             real = knob.name == "epsilon_nats"
+            kind: type = Real if real else Integral
             wanted = "a number" if real else "a whole number"
-            if not isinstance(value, Real if real else Integral) or isinstance(value, bool):
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise ConfigError(f"{knob.name} is {value!r}; give {wanted}, at least {least}.")
             if not value >= least:
                 raise ConfigError(f"{knob.name} is {value}; give at least {least}.")

@@ -74,5 +74,5 @@ def test_log_prob_of_independent_elements_is_summed() -> None:
 
 @pytest.mark.parametrize("drawn", [lambda rows: 1.0, lambda rows: torch.zeros(1, 2), lambda rows: torch.tensor(1.0)])
 def test_sample_is_one_row_a_datum(drawn: Callable[[int], Any]) -> None:
-    with pytest.raises(ConfigError, match="sample of z gave .* one row a datum"):
+    with pytest.raises(ConfigError, match=r"sample of z gave .* one row a datum"):
         stack(lambda d: -d.sum(-1), drawn)
