@@ -49,9 +49,8 @@ class Sizes:
         for knob in fields(self):
             value, least = getattr(self, knob.name), _LEAST.get(knob.name, 2)
             real = knob.name == "epsilon_nats"
-            kind: type = Real if real else Integral
             wanted = "a number" if real else "a whole number"
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not _is(value, Real if real else Integral):
                 raise ConfigError(f"{knob.name} is {value!r}; give {wanted}, at least {least}.")
             if not value >= least:
                 raise ConfigError(f"{knob.name} is {value}; give at least {least}.")
@@ -63,6 +62,10 @@ _LEAST = {
     "n_mixture": 1, "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
     "epsilon_nats": 0,
 }  # fmt: skip
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Budget:
         for field in fields(self):
             value, least = getattr(self, field.name), LEAST.get(field.name, 1)
             numbers = value if isinstance(value, tuple) else (value,)
-            if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers):
+            if not all(_is(number, Integral) for number in numbers):
                 raise ConfigError(f"The budget's --{field.name} is {value!r}; give whole numbers, at least {least}.")
             if any(number < least for number in numbers):
                 raise ConfigError(f"The budget's --{field.name} is {value}; give at least {least}.")

@@ -98,6 +98,22 @@ def test_rows_of_many_lengths() -> None:
         diagnose(uncalled(), torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]))
 
 
+@pytest.mark.parametrize(
+    ("items", "sentence"),
+    [([torch.zeros(1), torch.zeros(2)], "pad them"), (["a", "b"], "an item of the data set is a str")],
+)
+def test_items_of_a_data_set(items: list[Any], sentence: str) -> None:
+    class Items(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return len(items)
+
+        def __getitem__(self, place: int) -> Any:
+            return items[place]
+
+    with pytest.raises(ConfigError, match=sentence):
+        diagnose(uncalled(), Items())
+
+
 def test_a_sparse_tensor_is_that_tensor() -> None:
     sparse, dense = diagnose(model(), X.to_sparse()), diagnose(model(), X)
     assert sparse.likelihood is not None and dense.likelihood is not None
