@@ -33,7 +33,7 @@ def check_given(*, then: Any, seeds: Any, settling: Any, trainable: Any, also: A
     if not isinstance(then, list | tuple) or not all(isinstance(stage, Stage) for stage in then):
         raise ConfigError(f"then is {_short(then)}; give a list of hvae.Stage.")
     for name, numbers in {"seeds": seeds, "settling": settling}.items():
-        wrong = isinstance(numbers, str | Mapping) or not isinstance(numbers, Iterable)
+        wrong = isinstance(numbers, str | Mapping) or not isinstance(numbers, Collection)
         if numbers is not None and (wrong or not all(_is(number, Integral) for number in numbers)):
             raise ConfigError(f"{name} is {_short(numbers)}; give a list of whole numbers.")
     if not (trainable is None or callable(trainable)):
@@ -45,7 +45,7 @@ def check_given(*, then: Any, seeds: Any, settling: Any, trainable: Any, also: A
 
 
 def _check_names(names: Any) -> None:
-    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
         raise ConfigError(
             f"trainable gives {_short(names)}; give a set of names from model.named_parameters(), or a function from "
             "the step to one."

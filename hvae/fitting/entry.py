@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.families import Relaxation
 from hvae.fitting.batches import Batches, Source, peeked
@@ -103,7 +104,7 @@ def fit(
         walked = [Trainable.of_batch(each, first_batch) for each in users]
         replicas, event = Replicas(walked), walked[0].event
     else:
-        replicas = Replicas(given)  # type: ignore[arg-type]  # which refuses all else
+        replicas = Replicas(given)  # which refuses all else
     stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
     seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
     check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
@@ -119,7 +120,10 @@ def fit(
     made = Fit(replicas, stages, found, seeds, update, trained, also, n_steps, settling)
     if state is not None:
         check_state(state, replicas)
-        made.load(state)
+        try:
+            made.load(state)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ConfigError(f"state lacks what Fit.state gives ({error}); give that.") from error
     if made.step < n_steps:
         found.look(made.step)
     return made

@@ -104,8 +104,8 @@ def _stream(x: Any, notes: list[str]) -> tuple[dict[str, Tensor], bool]:
     if not found:
         raise ConfigError("the loader gives no data; give at least two.")
     if isinstance(found[0], Mapping):
-        return {str(name): torch.cat([_tensor(part[name], name) for part in found]) for name in found[0]}, False
-    return {"x": torch.cat([_tensor(part, "x") for part in found])}, True
+        return {str(name): _joined([_tensor(part[name], name) for part in found]) for name in found[0]}, False
+    return {"x": _joined([_tensor(part, "x") for part in found])}, True
 
 
 def _items(x: Any) -> Iterable[Any]:
@@ -114,10 +114,24 @@ def _items(x: Any) -> Iterable[Any]:
 
 def _batched(item: Any) -> Any:
     if isinstance(item, Mapping):
-        return {name: torch.as_tensor(value).unsqueeze(0) for name, value in item.items()}
+        return {name: _one(value) for name, value in item.items()}
     if isinstance(item, Sequence) and not isinstance(item, str):
-        return [torch.as_tensor(item[0]).unsqueeze(0), *item[1:]]
-    return torch.as_tensor(item).unsqueeze(0)
+        return [_one(item[0]), *item[1:]]
+    return _one(item)
+
+
+def _one(item: Any) -> Tensor:
+    try:
+        return torch.as_tensor(item).unsqueeze(0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"an item of the data set is a {type(item).__name__}; let it give a tensor.") from error
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    try:
+        return torch.cat([*parts])
+    except RuntimeError as error:
+        raise ConfigError(_RAGGED.format("x is a stream")) from error
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -1,4 +1,7 @@
-"""What `diagnose` is asked for, looked at before any model: one sentence for what cannot be, before an hour is spent."""
+"""What `diagnose` is asked for, looked at before any model.
+
+What cannot be is one sentence then, not a loss after an hour's measurement.
+"""
 
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
