@@ -122,8 +122,8 @@ def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
     if joint:
         return f"{name} is visited without q, so it is observed, but the data have {names}; give it q, or its data."
     return (
-        f"generate visits {name}, which infer does not and the data do not have (they have {names}); names in infer "
-        "and generate must agree, and a gate or a noise that belongs to the model is visited in both."
+        f"generate visits {name}, which infer does not and the data do not have (they have {names}); names in "
+        "infer and generate must agree; what is drawn in generate alone, such as a switch, is visited in infer too."
     )
 
 

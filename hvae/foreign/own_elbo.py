@@ -140,9 +140,9 @@ def _said(name: str, size: float, units: int, noise_nats: float) -> str:
     if name == "rate":
         inside = f", or z held {1 / weight:.2g} draws and the likelihood their mean" if 0.02 < weight < 0.7 else ""
         return f"they differ by a multiple of the rate, as if yours had beta = {weight:.2g}{inside}"
-    if abs(weight * units - 1) < 0.1:
+    if units > 2 and weight > 0 and abs(math.log(weight * units)) < 0.35:
         return f"your likelihood is a mean over the {units} elements of x in place of a sum"
-    if abs(weight / units - 1) < 0.1:
+    if units > 2 and weight > 0 and abs(math.log(weight / units)) < 0.35:
         return f"the likelihood in generate is a mean over the {units} elements of x in place of a sum"
     return (
         f"they differ by a multiple of the distortion, as if your likelihood had the weight {weight:.3g}, or one scale "

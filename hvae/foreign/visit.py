@@ -248,6 +248,8 @@ def run(function: Callable[[Any], object], walker: Any, what: str) -> None:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "NoneType" in first and walker.context is None:
+            first += " (visit.context is None: give it, as in diagnose(model, x, context))"
         place = f"{what}, after {walker.last}" if walker.last else f"{what}, before its first visit"
         raise ConfigError(f"{place}: {type(error).__name__}: {first[:200]}") from error
 

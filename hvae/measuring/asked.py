@@ -92,7 +92,8 @@ def check_asked(
         raise ConfigError(f"seed is {seed!r}; give a whole number, at least 0.")
     if not (max_rows is None or (_is(max_rows, Integral) and max_rows >= 1)):
         raise ConfigError(f"max_rows is {max_rows!r}; give a whole number of 1 or more, or leave it out.")
-    if not (own_elbo is None or callable(own_elbo)):
+    several = isinstance(own_elbo, list | tuple) and all(map(callable, own_elbo))
+    if not (own_elbo is None or callable(own_elbo) or several):
         raise ConfigError(f"own_elbo is {own_elbo!r}; give a function of x that returns one ELBO a datum, in nats.")
     if parents is not None:
         _check_parents(parents)

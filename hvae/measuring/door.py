@@ -18,6 +18,7 @@ from hvae import rng
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.measured import Doubt
 from hvae.diagnosis.sizes import Budget, Sizes
+from hvae.diagnostics.draws import FEWEST_SHARING
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.checks import check
@@ -54,7 +55,7 @@ def diagnose(
     x: Any,
     context: Any = None,
     *,
-    own_elbo: Callable[..., Tensor] | None = None,
+    own_elbo: Callable[..., Tensor] | Sequence[Callable[..., Tensor]] | None = None,
     parents: Mapping[str, Sequence[str]] | None = None,
     sizes: Sizes | Level | None = None,
     budget_seconds: float | None = None,
@@ -72,9 +73,10 @@ def diagnose(
     (labels, covariates; a tensor or a tree of them) every information and every swap is conditional on it.
 
     ``own_elbo(x)``, or ``own_elbo(x, context)``, is the model's own ELBO ``[n]`` in nats: it is compared, datum by
-    datum. ``parents`` narrow what each variable depends on. ``sizes`` say how much is measured, "quick", "usual" or
-    "thorough", or a `Sizes`; ``budget_seconds`` takes the largest of these that fits. ``further`` names what else is
-    measured: "annealed", "gap", "exact". ``max_rows`` bounds the rows of one call of the model's functions.
+    datum; of several models give a list of them. ``parents`` narrow what each variable depends on. ``sizes`` say how
+    much is measured, "quick", "usual" or "thorough", or a `Sizes`; ``budget_seconds`` takes the largest that fits.
+    ``further`` names what else is measured, at its own cost: "annealed", "gap", "exact"; with ``budget_seconds`` by a
+    small ``budget``. ``max_rows`` bounds the rows of one call of the model's functions.
 
     Raises `ConfigError`, with the remedy, for a model that the checks at the door refuse; nothing is measured then.
 
@@ -107,12 +109,17 @@ def diagnose(
             stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
         opened = [_opened(each, data, max_rows) for each in models]
         check_replicas(opened)
+        elbos: list[Any] = (
+            [*own_elbo] if isinstance(own_elbo, list | tuple) else [own_elbo, *[None] * (len(models) - 1)]
+        )
+        if len(elbos) != len(models):
+            raise ConfigError(f"own_elbo has {len(elbos)} functions for {len(models)} models; give one for each.")
         checked = [
-            check(each, own_elbo=own_elbo if place == 0 else None, parents=parents) if isinstance(each, Stack) else None
-            for place, each in enumerate(opened)
+            check(each, own_elbo=own, parents=parents) if isinstance(each, Stack) else None
+            for each, own in zip(opened, elbos, strict=True)
         ]
-        notes = [Doubt(note, "x") for note in data.notes]
-        numbers = opened[0].numbers if isinstance(opened[0], Stack) else data.observed["x"]
+        notes = [Doubt(note, "x") for note in (*data.notes, *_too_few(opened[0], numbers_of(opened[0], data)))]
+        numbers = numbers_of(opened[0], data)
         chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
         with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
             found = measure(
@@ -124,7 +131,7 @@ def diagnose(
                 shape=_picture(data),
                 label=label,
                 words=words,
-                budget=budget,
+                budget=SMALL if budget is None and budget_seconds is not None else budget,
                 tick=bar.update,
             )
     checks: list[str] = []
@@ -132,12 +139,39 @@ def diagnose(
         said = () if found_at_door is None else (*found_at_door.findings, *found_at_door.drift())
         seed_of = place if len(models) > 1 else None
         notes += [Doubt(f.sentence, f.variable or "the model", seed_of) for f in said if f.doubtful]
-        checks += [finding.sentence for finding in said if not finding.doubtful]
+        whose = f"seed {place}: " if len(models) > 1 else ""
+        checks += [f"{whose}{finding.sentence}" for finding in said if not finding.doubtful]
     return replace(found, notes=tuple(notes), checks=tuple(dict.fromkeys(checks)))
 
 
 def _nothing(visit: object) -> None:
     """Stands for functions that are not called."""
+
+
+SMALL = Budget(images=16, temperatures=20, chains=16, leapfrog=2, draws=2, samples=200)
+"""of what is measured further, where seconds are short"""
+
+
+def numbers_of(model: HVAE, data: Data) -> Tensor:
+    """What stands for x in the house's arrays."""
+    return model.numbers if isinstance(model, Stack) else data.observed["x"]
+
+
+def _too_few(model: HVAE, x: Tensor) -> list[str]:
+    """Doubts of few data: in all, and in one context."""
+    said = []
+    if len(x) < FEWEST_SHARING:
+        said.append(f"There are {len(x)} data; a verdict needs {FEWEST_SHARING} or more, and one of collapse about 72.")
+    groups = model.groups(x)
+    if groups is not None:
+        counts = torch.bincount(groups)[groups]
+        alone = int((counts < FEWEST_SHARING).sum())
+        if alone:
+            said.append(
+                f"{alone} of {len(x)} data share their context with fewer than {FEWEST_SHARING - 1} others; for them J "
+                "and I have no lower end but 0. Give more data, or a context that more of them share."
+            )
+    return said
 
 
 def _picture(data: Data) -> tuple[int, ...]:
