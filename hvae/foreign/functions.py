@@ -94,6 +94,7 @@ class Functions:
     """A model, its data and what was found out about it: how a walk of ``[K, B]`` becomes calls of blocks of rows.
 
     >>> from torch.distributions import Normal
+    >>> from hvae.foreign.stack import Stack
     >>> def infer(visit):
     ...     visit("z", Normal(visit.code, 1.0))
     >>> def generate(visit):

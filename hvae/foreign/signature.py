@@ -24,6 +24,9 @@ class Signature:
     """The variables of a model, and how their distributions look.
 
     >>> from torch.distributions import Normal
+    >>> from hvae.foreign.data import Shelf
+    >>> from hvae.foreign.looking import look
+    >>> from hvae.foreign.model import Model
     >>> def infer(visit):
     ...     visit("z", Normal(visit.code, 1.0))
     >>> def generate(visit):

@@ -54,9 +54,8 @@ class OnBatches(Functions):
             )
         x = given["x"]
         kind = self.signature.p_kinds["x"]
-        self.shelf = Shelf(
-            {"x": kind.shaped(x.flatten(0, 1))}, None, self.model.encode, rows=max(1, x.shape[:2].numel())
-        )
+        data = kind.shaped(x.flatten(0, 1)).to(self.shelf.observed["x"].dtype)  # tokens are whole numbers
+        self.shelf = Shelf({"x": data}, None, self.model.encode, rows=max(1, x.shape[:2].numel()))
         numbers = torch.arange(self.shelf.n, device=x.device, dtype=self.signature.dtype).reshape(*x.shape[:2], 1)
         return super().walk(mode, {**given, "x": numbers}, noise, until, contexts_of)
 
