@@ -104,7 +104,8 @@ def _legend(diagnosis: Diagnosis) -> str:
 
 def answer(diagnosis: Diagnosis) -> list[str]:
     """Which layers do what, and how sure that is; then the likelihood; then the doubt."""
-    return [*_layers(diagnosis), *_likelihood(diagnosis), *_checked(diagnosis), *_doubt(diagnosis)]
+    further = (*_annealed(diagnosis), *_gap(diagnosis))
+    return [*_layers(diagnosis), *_likelihood(diagnosis), *further, *_checked(diagnosis), *_doubt(diagnosis)]
 
 
 def _layers(diagnosis: Diagnosis) -> list[str]:
@@ -149,18 +150,56 @@ def _names(names: Sequence[str]) -> str:
 
 def _likelihood(diagnosis: Diagnosis) -> list[str]:
     curve = diagnosis.likelihood
-    if curve is None or not np.isfinite(curve.best[:, 1]).any():
+    if curve is None:
         return []
+    lost = int((~np.isfinite(curve.best[diagnosis.alive, 1])).sum())
+    if lost and not np.isfinite(curve.best[:, 1]).any():
+        return ["The likelihood is not finite: some data have probability 0, or the model gives no number for them."]
+    left_out = (
+        f" It is not finite in {lost} of {diagnosis.n_replicas} replicas, which the mean leaves out." if lost else ""
+    )
     spread = "; ± half of the 95 % t-interval over replicas" if diagnosis.n_replicas > 1 else ""
     return [
         f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {mean_text(curve.best[:, 1])} nats; "
-        f"the ELBO is {mean_text(curve.elbo_nats[:, 1])} (mean over {curve.n_images} data{spread})."
+        f"the ELBO is {mean_text(curve.elbo_nats[:, 1])} (mean over {curve.n_images} data{spread}).{left_out}"
+    ]
+
+
+def _annealed(diagnosis: Diagnosis) -> list[str]:
+    """The annealed bound, and how far apart both bounds are on data that the model made."""
+    found = diagnosis.annealed
+    if found is None:
+        return []
+    if not np.isfinite(found.log_px_nats[:, 1]).any():
+        return [f"Annealing: {next(filter(None, found.refused), 'no finite number')}"]
+    return [
+        f"Annealed, log p(x) is at least {mean_text(found.log_px_nats[:, 1])} nats on {found.images.n} data. On data "
+        f"that the model made, the bounds from above and below are {mean_text(found.sandwich_nats[:, 1])} nats apart."
+    ]
+
+
+def _gap(diagnosis: Diagnosis) -> list[str]:
+    """log p(x) - ELBO by layer; a star where the share is not trusted."""
+    found = diagnosis.gap
+    if found is None:
+        return []
+    if not np.isfinite(found.total_nats[:, 1]).any():
+        return [f"The gap: {next(filter(None, found.refused), 'no finite number')}"]
+    shares = [
+        f"{name} {mean_text(layer.gap_nats[:, 1])}{'' if np.all(layer.trusted[diagnosis.alive]) else '*'}"
+        for name, layer in found.layers.items()
+    ]
+    star = "; * not trusted, see `.doubts`" if any(share.endswith("*") for share in shares) else ""
+    least = "" if set(found.log_px_direction) == {"exact"} else "at least "
+    return [
+        f"The gap log p(x) - ELBO is {least}{mean_text(found.total_nats[:, 1])} nats on {found.images.n} data: "
+        f"{', '.join(shares)}{star}."
     ]
 
 
 def _checked(diagnosis: Diagnosis) -> list[str]:
     """What the checks at the door compared and found right, the model's own ELBO first; all is in `.checks`."""
-    own = [sentence for sentence in diagnosis.checks if sentence.startswith("own_elbo")]
+    own = [sentence for sentence in diagnosis.checks if "own_elbo agrees" in sentence][:1]
     return [f"Checked: {sentence}" for sentence in own]
 
 
@@ -224,5 +263,6 @@ def figure(diagnosis: Diagnosis, name: str) -> Figure:
 
 
 def report(diagnosis: Diagnosis, page: Path) -> Path:
-    """One self-contained page. Raises `MissingExtraError` without jinja2."""
+    """One self-contained page, in a folder that is made. Raises `MissingExtraError` without jinja2."""
+    page.parent.mkdir(parents=True, exist_ok=True)
     return write_page(single(of_diagnosis(diagnosis)), page)

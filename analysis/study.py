@@ -163,7 +163,7 @@ def _measured(folder: Path) -> tuple[dict[str, Arrays], tuple[Mapping[str, Any],
 
 def _beside(measured: dict[str, Arrays], run: LoadedRun) -> Arrays:
     """The part that bears the run's name, taken out; the directory itself may have been renamed since."""
-    names = (directory_name(run.label, run.config), run.path.name)
+    names = (*(() if run.config is None else (directory_name(run.label, run.config),)), run.path.name)
     return next((measured.pop(name) for name in names if name in measured), {})
 
 

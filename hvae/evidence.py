@@ -251,6 +251,9 @@ class HVAE(nn.Module):
         """Other data ``[K, B, D]`` in the contexts of ``x``: drawn by the decoder, with the latents in ``given``."""
         return self.decoder.walk(given, noise)["x"].value
 
+    def forget(self) -> None:
+        """Let go of data that `redrawn` made, where a model keeps them."""
+
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""
         return self._evidence(self._scored(q, x), q)

@@ -13,7 +13,7 @@ from hvae.diagnosis.measured import Measured
 from hvae.diagnosis.saved import Saved, holds_run, save
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis(Measured):
     """What was measured of R replicas of one model. `hvae.measuring.measure` makes it.
 
@@ -32,6 +32,10 @@ class Diagnosis(Measured):
     def __str__(self) -> str:
         """The table at the width of the terminal, the answer last."""
         return self.to_text()
+
+    def __repr__(self) -> str:
+        said = "; ".join(f"{name} {', '.join(dict.fromkeys(words))}" for name, words in self.verdicts.items())
+        return f"<Diagnosis of {self.n_replicas} replica{'' if self.n_replicas == 1 else 's'}: {said}>"
 
     def to_text(self, width: int | None = None) -> str:
         """The table and the answer, at most ``width`` columns wide; by default as wide as the terminal."""

@@ -172,7 +172,7 @@ class Measured(ABC):
         return tuple(self._doubts())
 
     def _doubts(self) -> Iterator[Doubt]:
-        yield from self.notes
+        yield from (note for note in self.notes if note.what != "x")
         for seed, good, step, culprit in zip(self.seeds, self.alive, self.died_at, self.culprit, strict=True):
             if not good:
                 at = f" at step {step}" if step >= 0 else ""
@@ -181,6 +181,7 @@ class Measured(ABC):
             for seed, text in zip(self.seeds, texts, strict=True):
                 if text:
                     yield Doubt(text, what, seed)
+        yield from (note for note in self.notes if note.what == "x")
 
     def _texts(self) -> Iterator[tuple[str, Texts]]:
         for layer in self.layers:

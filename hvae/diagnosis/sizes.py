@@ -1,6 +1,7 @@
 """How much is measured: fixed numbers, recorded beside what was measured with them."""
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 from hvae.errors import ConfigError
 
@@ -47,6 +48,10 @@ class Sizes:
     def __post_init__(self) -> None:
         for knob in fields(self):
             value, least = getattr(self, knob.name), _LEAST.get(knob.name, 2)
+            real = knob.name == "epsilon_nats"
+            wanted = "a number" if real else "a whole number"
+            if not _is(value, Real if real else Integral):
+                raise ConfigError(f"{knob.name} is {value!r}; give {wanted}, at least {least}.")
             if not value >= least:
                 raise ConfigError(f"{knob.name} is {value}; give at least {least}.")
         if not 0 < self.epsilon_nats < float("inf"):
@@ -57,6 +62,10 @@ _LEAST = {
     "n_mixture": 1, "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
     "epsilon_nats": 0,
 }  # fmt: skip
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,10 @@ class Budget:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), LEAST.get(field.name, 1)
-            if any(number < least for number in (value if isinstance(value, tuple) else (value,))):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(_is(number, Integral) for number in numbers):
+                raise ConfigError(f"The budget's --{field.name} is {value!r}; give whole numbers, at least {least}.")
+            if any(number < least for number in numbers):
                 raise ConfigError(f"The budget's --{field.name} is {value}; give at least {least}.")
 
 

@@ -23,6 +23,7 @@ from torch.distributions import Distribution
 from hvae import rng
 from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
 from hvae.diagnostics.rest import Rest
+from hvae.errors import NotMeasuredError
 from hvae.families.general import DistributionOfOutputs
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
@@ -158,7 +159,11 @@ def _halved(site: Site) -> Distribution:
     """The site's distribution with half the logits; of autoregressive units, with half the outputs of their net."""
     if site.family.exponential:
         return site.family.distribution(site.family.natural(site.distribution)[0] / 2)
-    assert isinstance(site.distribution, DistributionOfOutputs)
+    if not isinstance(site.distribution, DistributionOfOutputs):
+        raise NotMeasuredError(
+            "The gap takes draws from a wider copy of each latent's distribution, and Gaussian, Bernoulli and one-hot "
+            "latents have one, others none; split the gap of a model of such latents."
+        )
     return site.family.distribution(site.distribution.outputs / 2)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.draws import per_datum
+from hvae.errors import NotMeasuredError
 from hvae.evidence import Evidence
 from hvae.families import has_unit_kl, unit_kl
 from hvae.network import Site
@@ -60,6 +61,8 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
     site, n = evidence.q[name], evidence.p["x"].value.shape[1]
     if collapse_reference(evidence, name) == "prior":
         terms = evidence.unit_kl(name)
+    elif not site.family.exponential:
+        raise NotMeasuredError(f"The distributions of {name} have no divergence from prior or aggregate, unit by unit.")
     else:
         terms = unit_kl(site.distribution, site.family.match(site.distribution))
     expected = per_datum(terms, n)  # [D, n]

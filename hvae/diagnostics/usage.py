@@ -69,11 +69,16 @@ def swapped_value(sampler: Sampler, name: str, site: Site, values: Mapping[str, 
         return other
     decoder, posterior = sampler.model.decoder, sampler.model.posterior
     before = posterior.order[: posterior.order.index(name)]
-    kept = {latent: values[latent] for latent in before}
+    kept = {latent: values[latent].expand(-1, sampler.n_images, -1)[:, alone] for latent in before}
     n_paths = site.value.shape[0]
-    drawn = sampler.model.redrawn(sampler.x.unsqueeze(0), kept, sampler.noise(n_paths, "swap", decoder.noise_specs()))
-    redrawn = sampler.model.infer(drawn, sampler.noise(n_paths, "swap"), kept)[name].value
-    return torch.where(alone.unsqueeze(-1), redrawn, other)
+    of_p, of_q = sampler.noise(n_paths, "swap", decoder.noise_specs()), sampler.noise(n_paths, "swap")
+    x = sampler.x[alone].unsqueeze(0)
+    drawn = sampler.model.redrawn(x, kept, {variable: numbers[:, alone] for variable, numbers in of_p.items()})
+    code = sampler.model.infer(drawn, {latent: numbers[:, alone] for latent, numbers in of_q.items()}, kept)[name]
+    other = other.clone()
+    other[:, alone] = code.value
+    sampler.model.forget()
+    return other
 
 
 def encoder_knockout(sampler: Sampler, evidence: Evidence, name: str) -> FloatArray:

@@ -1,11 +1,11 @@
 """Whatever gives data, as a function of the step: x ``[R, 1, B, D]``."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvae.errors import ConfigError
 
@@ -57,12 +57,7 @@ class Batches:
         return self._read(self._at(step), f"the batch of step {step}", first=False)
 
     def _read(self, batch: Any, name: str, *, first: bool) -> Tensor:
-        if isinstance(batch, tuple | list) and len(batch) > 0:
-            batch = batch[0]  # what comes after x, such as labels, is not trained on
-        try:
-            x = torch.as_tensor(batch)
-        except (TypeError, ValueError, RuntimeError):
-            raise ConfigError(f"{name} is {type(batch).__name__}; give a tensor [B, {self._width}].") from None
+        x = _tensor(batch, name, f"[B, {self._width}]")
         if len(self._event) > 1 and tuple(x.shape[1:]) == self._event:
             x = x.flatten(1)
         for_each = x.dim() == 3 and len(x) == self._n_replicas
@@ -71,26 +66,51 @@ class Batches:
                 f"{name} is {list(x.shape)}, but x of the models has {self._width} numbers; give [B, {self._width}] "
                 f"with one row or more, or [{self._n_replicas}, B, {self._width}] with data for each replica."
             )
-        if (first or x.device.type == "cpu") and not torch.isfinite(x).all():
-            raise ConfigError(f"{name} holds numbers that are not finite; leave such rows out, or fill them in.")
+        if first or x.device.type == "cpu":
+            _check_finite(x, name)
         x = x.to(device=self._device, dtype=self._dtype)
         return x.unsqueeze(1) if for_each else x.expand(self._n_replicas, 1, *x.shape)
 
 
-def peeked(source: Source) -> tuple[Tensor, Source]:
-    """The first batch ``[B, ...]`` as a tensor, and a source that still has it."""
+def peeked(source: Source, module: nn.Module | None = None) -> tuple[Tensor, Source]:
+    """The first batch ``[B, ...]`` as `Batches` reads it, and a source that still has it.
+
+    It lies on the device of ``module``, floats in the dtype of its weights. Whole numbers stay so, which may be tokens.
+    """
+    name = "the first batch"
     if isinstance(source, Iterator):
         first = _next(source, 0)
         source = itertools.chain([first], source)
-    elif isinstance(source, Iterable):
-        first = next(iter(source), None)
     else:
-        first = source(0)
-    if isinstance(first, tuple | list) and len(first) > 0:
-        first = first[0]
-    if first is None:
-        raise ConfigError("batches is empty; give at least one batch.")
-    return torch.as_tensor(first), source
+        first = _function_of_step(source)(0)
+    x = _tensor(first, name, "[B, ...]")
+    if x.dim() < 2 or not x.numel():
+        raise ConfigError(f"{name} is {list(x.shape)}; give [B, ...] with one row or more, and its numbers after it.")
+    _check_finite(x, name)
+    weight = next((w for w in module.parameters() if w.is_floating_point()), None) if module is not None else None
+    if weight is None:
+        return x, source
+    return x.to(weight.device, weight.dtype if x.is_floating_point() else x.dtype), source
+
+
+def _tensor(batch: Any, name: str, shape: str) -> Tensor:
+    """A batch as a tensor, or the first of several."""
+    if batch is None:
+        raise ConfigError(f"{name} is None; give a tensor {shape}.")
+    if isinstance(batch, tuple | list) and len(batch) > 0:
+        batch = batch[0]  # what comes after x, such as labels, is not trained on
+    try:
+        x = torch.as_tensor(batch)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"{name} is {type(batch).__name__}; give a tensor {shape}.") from None
+    if x.is_nested or x.is_meta or x.is_complex():
+        raise ConfigError(f"{name} is nested, complex or without numbers; give a tensor {shape} of real numbers.")
+    return x if x.layout == torch.strided else x.to_dense()
+
+
+def _check_finite(x: Tensor, name: str) -> None:
+    if not torch.isfinite(x).all():
+        raise ConfigError(f"{name} holds numbers that are not finite; leave such rows out, or fill them in.")
 
 
 def _function_of_step(source: Source) -> Callable[[int], Any]:
@@ -100,12 +120,22 @@ def _function_of_step(source: Source) -> Callable[[int], Any]:
         if not source:
             raise ConfigError("batches is empty; give at least one batch.")
         return lambda step: source[step % len(source)]
-    if isinstance(source, Iterable):
+    if isinstance(source, Iterable) and not isinstance(source, str | Mapping):
         stream = iter(source) if isinstance(source, Iterator) else _again_and_again(source)
         return lambda step: _next(stream, step)
     if callable(source):
-        return source
+        return lambda step: _called(source, step)
     raise ConfigError(f"batches is {type(source).__name__}; give batches to go through, or a function of the step.")
+
+
+def _called(source: Callable[[int], Any], step: int) -> Any:
+    try:
+        return source(step)
+    except ConfigError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(f"batches of step {step}: {type(error).__name__}: {first[:200]}") from error
 
 
 def _again_and_again(source: Iterable[Any]) -> Iterator[Any]:

@@ -1,12 +1,63 @@
 """What `fit` refuses before anything is trained, one sentence each."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
+
+from torch import nn
 
 from hvae.errors import ConfigError
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
+from hvae.foreign.model import Model
+
+
+def given_models(models: Any) -> list[Any]:
+    """One model or several, in a list; `Replicas` looks at each.
+
+    >>> len(given_models([nn.Linear(2, 2), nn.Linear(2, 2)]))
+    2
+    """
+    if isinstance(models, nn.Module | Model):
+        return [models]
+    if isinstance(models, str | Mapping) or not isinstance(models, Iterable):
+        raise ConfigError(
+            f"models is {type(models).__name__}; give an hvae.HVAE or a hvae.Model, or a list of them, as replicas."
+        )
+    return list(models)
+
+
+def check_given(*, then: Any, seeds: Any, settling: Any, trainable: Any, also: Any, state: Any) -> None:
+    """Refuse arguments of `fit` of another type than it takes."""
+    if not isinstance(then, list | tuple) or not all(isinstance(stage, Stage) for stage in then):
+        raise ConfigError(f"then is {_short(then)}; give a list of hvae.Stage.")
+    for name, numbers in {"seeds": seeds, "settling": settling}.items():
+        wrong = isinstance(numbers, str | Mapping) or not isinstance(numbers, Collection)
+        if numbers is not None and (wrong or not all(_is(number, Integral) for number in numbers)):
+            raise ConfigError(f"{name} is {_short(numbers)}; give a list of whole numbers.")
+    if not (trainable is None or callable(trainable)):
+        _check_names(trainable)
+    if not callable(also):
+        raise ConfigError(f"also is {_short(also)}; give a function of the evidence and the step.")
+    if not (state is None or isinstance(state, Mapping)):
+        raise ConfigError(f"state is {_short(state)}; give what Fit.state gave.")
+
+
+def _check_names(names: Any) -> None:
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"trainable gives {_short(names)}; give a set of names from model.named_parameters(), or a function from "
+            "the step to one."
+        )
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def check_stages(stages: Sequence[Stage], n_steps: int) -> Sequence[Stage]:
@@ -40,7 +91,7 @@ def check_update(**numbers: float) -> None:
     }
     for name, value in numbers.items():
         fits, wanted = ranges[name]
-        if not fits(value):
+        if not _is(value, Real) or not fits(value):
             raise ConfigError(f"{name} is {value}; give {wanted}.")
 
 
@@ -49,6 +100,7 @@ def check_trainable(
 ) -> Callable[[int], Collection[str]]:
     """A function of the step. Refuses names that no weight has; of a function, those of the first step."""
     named = trainable(0) if callable(trainable) else trainable
+    _check_names(named)
     unknown = sorted(set(named) - set(weights))
     if unknown or isinstance(named, str):
         raise ConfigError(
@@ -66,7 +118,10 @@ def check_trainable(
 def check_state(state: Mapping[str, Any], replicas: Replicas) -> None:
     """Refuse a state of other models."""
     for kind, tensors in {"parameters": replicas.weights, "buffers": replicas.buffers}.items():
-        found = {name: list(value.shape) for name, value in state.get(kind, {}).items()}
+        held = state.get(kind, {})
+        if not isinstance(held, Mapping):
+            raise ConfigError(f"the {kind} of state are {_short(held)}; give what Fit.state gave.")
+        found = {name: list(getattr(value, "shape", ())) for name, value in held.items()}
         here = {name: list(value.shape) for name, value in tensors.items()}
         for name in (*here, *found):
             if found.get(name) != here.get(name):

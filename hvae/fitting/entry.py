@@ -3,12 +3,19 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
+from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.families import Relaxation
 from hvae.fitting.batches import Batches, Source, peeked
-from hvae.fitting.checks import check_seeds, check_stages, check_state, check_trainable, check_update
+from hvae.fitting.checks import (
+    check_given,
+    check_seeds,
+    check_stages,
+    check_state,
+    check_trainable,
+    check_update,
+    given_models,
+)
 from hvae.fitting.record import Also, nothing_more
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
@@ -88,14 +95,16 @@ def fit(
     >>> record.bound_nats.shape, bool((record.bound_nats > first + 1).all()), list(record.rate_nats)
     (torch.Size([4]), True, ['z1'])
     """
-    given = [models] if isinstance(models, nn.Module | Model) else list(models)
+    check_given(then=then, seeds=seeds, settling=settling, trainable=trainable, also=also, state=state)
+    given = given_models(models)
     event: Sequence[int] = ()
     if given and all(isinstance(each, Model) for each in given):
-        first_batch, batches = peeked(batches)
-        walked = [Trainable.of_batch(each, first_batch) for each in given if isinstance(each, Model)]
+        users = [each for each in given if isinstance(each, Model)]
+        first_batch, batches = peeked(batches, users[0].module)
+        walked = [Trainable.of_batch(each, first_batch) for each in users]
         replicas, event = Replicas(walked), walked[0].event
     else:
-        replicas = Replicas(given)  # type: ignore[arg-type]  # which refuses all else
+        replicas = Replicas(given)  # which refuses all else
     stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
     seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
     check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
@@ -111,7 +120,10 @@ def fit(
     made = Fit(replicas, stages, found, seeds, update, trained, also, n_steps, settling)
     if state is not None:
         check_state(state, replicas)
-        made.load(state)
+        try:
+            made.load(state)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ConfigError(f"state lacks what Fit.state gives ({error}); give that.") from error
     if made.step < n_steps:
         found.look(made.step)
     return made

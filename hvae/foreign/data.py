@@ -15,6 +15,7 @@ from torch.distributions import Distribution, Independent
 from torch.utils import _pytree as pytree
 
 from hvae.errors import ConfigError, NotMeasuredError
+from hvae.foreign.reading import given, rebuilt
 
 Tree = Any
 """a tensor, or tuples, lists and dicts of tensors; distributions count as their parameters"""
@@ -130,16 +131,14 @@ def _taken_apart(distribution: Distribution) -> dict[str, Tensor]:
     base = distribution.base_dist if isinstance(distribution, Independent) else distribution
     if isinstance(base, Independent):
         return _taken_apart(base)
-    stored = vars(base)
-    names = [name for name in base.arg_constraints if isinstance(stored.get(name), Tensor)]
-    if not names or not type(base).__module__.startswith("torch.distributions"):
+    stored = given(base)
+    if not stored or not type(base).__module__.startswith("torch.distributions"):
         raise ConfigError(
             f"encode gave a {type(base).__name__}, whose rows cannot be told; return its parameters as tensors."
         )
     batch = len(base.batch_shape)
     found = {}
-    for name in names:
-        tensor = stored[name]
+    for name, tensor in stored.items():
         own = tensor.ndim - batch if tensor.ndim > batch else 0
         found[name] = (
             tensor.expand(*base.batch_shape, *tensor.shape[tensor.ndim - own :])
@@ -155,7 +154,7 @@ def _put_together(distribution: Distribution, parameters: Mapping[str, Any]) -> 
         return Independent(inner, distribution.reinterpreted_batch_ndims, validate_args=False) if inner else None
     if any(not isinstance(value, Tensor) for value in parameters.values()):
         return None
-    return type(distribution)(**parameters, validate_args=False)
+    return rebuilt(distribution, parameters)
 
 
 class Shelf:
@@ -168,8 +167,10 @@ class Shelf:
 
     def __init__(
         self, observed: Mapping[str, Tensor], context: Tree, encode: Encode | None, *, whole: bool = True,
-        rows: int = 4096,
+        rows: int = 4096, seen_as: torch.dtype | None = None,
     ) -> None:  # fmt: skip
+        self.seen_as = seen_as
+        """what `encode` sees of floats: the half precision of its net, in which nothing is scored"""
         self.observed = dict(observed)
         self.context_tree = context
         self._encode, self._whole, self.rows = encode, whole, rows
@@ -185,6 +186,8 @@ class Shelf:
     def x(self, numbers: Tensor) -> Tree:
         """The observation as `encode` takes it: a tensor, or a dict of them."""
         found = {name: values.index_select(0, numbers) for name, values in self.observed.items()}
+        if self.seen_as is not None:
+            found = {name: v.to(self.seen_as) if v.is_floating_point() else v for name, v in found.items()}
         return found["x"] if self._whole else found
 
     def values(self, name: str, numbers: Tensor) -> Tensor:
@@ -214,16 +217,16 @@ class Shelf:
     def encoded(self, numbers: Tensor) -> Tree:
         """What `encode` makes of some data; refused where it is not one row a datum."""
         assert self._encode is not None
-        given = (self.x(numbers), *(() if self.context_tree is None else (self.context(numbers),)))
-        before = snapshot(given)
+        handed = (self.x(numbers), *(() if self.context_tree is None else (self.context(numbers),)))
+        before = snapshot(handed)
         try:
-            code = self._encode(*given)
+            code = self._encode(*handed)
         except (ConfigError, NotMeasuredError):
             raise
         except Exception as error:
             first = next(iter(str(error).strip().splitlines()), "")
             raise ConfigError(f"encode: {type(error).__name__}: {first[:200]}") from error
-        for what, one, changed in zip(("x", "context"), given, before.changed(given), strict=False):
+        for what, one, changed in zip(("x", "context"), handed, before.changed(handed), strict=False):
             if changed:
                 raise ConfigError(in_place("encode", what, one))
         wrong = [length for length in rows_of(code) if length != len(numbers)]
@@ -244,7 +247,11 @@ class Shelf:
         if self.context_tree is not None:
             self.context_tree = joined([self.context_tree, take(self.context_tree, like)])
         for name in self.observed:
-            self.observed[name] = torch.cat([self.observed[name], drawn[name].to(self.observed[name].dtype)])
+            own, new = self.observed[name], drawn[name]
+            if not torch.equal(new.to(own.dtype).to(new.dtype), new):  # whole numbers that are too few, or fractions
+                own = own.to(torch.promote_types(torch.promote_types(own.dtype, new.dtype), torch.int64 if not
+                             new.is_floating_point() else own.dtype))  # fmt: skip
+            self.observed[name] = torch.cat([own, new.to(own.dtype)])
         self.n += len(like)
         return numbers
 

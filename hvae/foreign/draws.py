@@ -25,7 +25,7 @@ from torch.distributions import (
     constraints,
 )
 
-from hvae.errors import NotMeasuredError
+from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
 from hvae.rng import NoiseKind
 
@@ -193,6 +193,7 @@ def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
             f"{type(base).__name__} cannot score a value that it did not draw (a transform without inverse); give the "
             "transform an inverse, or use hvae.pushed with `pull`"
         ) from error
+    _one_a_row(terms, len(value))
     try:
         support = base.support
     except (NotImplementedError, AttributeError):
@@ -203,6 +204,26 @@ def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
     if support is None or not isinstance(bounds, BOUNDED):
         return terms
     return torch.where(support.check(value), terms, -torch.inf)
+
+
+class UnfitTerms(ConfigError):
+    """What `log_prob` gave is not one number a row; `hvae.foreign.visit.run` says of which variable.
+
+    >>> log_prob(Law(lambda value: value.sum(), None), torch.zeros(5, 2))
+    Traceback (most recent call last):
+    ...
+    hvae.foreign.draws.UnfitTerms: gave shape (), the rows are 5: return one number a row, without a mean or a sum \
+over the rows.
+    """
+
+
+def _one_a_row(terms: object, rows: int) -> None:
+    fits = isinstance(terms, Tensor) and terms.ndim > 0 and len(terms) == rows
+    if not fits or (isinstance(terms, Tensor) and terms.is_complex()):
+        gave = f"shape {tuple(terms.shape)}" if isinstance(terms, Tensor) else type(terms).__name__
+        raise UnfitTerms(
+            f"gave {gave}, the rows are {rows}: return one number a row, without a mean or a sum over the rows."
+        )
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Data:
         n = _length(observed)
         other = None if context is None else _tree(context)
         if other is not None:
+            if not tensors_of(other):
+                raise ConfigError("the context is empty; give one row a datum, or leave it out.")
             wrong = [length for length in rows_of(other) if length != n]
             if wrong:
                 raise ConfigError(f"the context has {wrong[0]} rows and x has {n}; give one row a datum.")
@@ -102,8 +104,8 @@ def _stream(x: Any, notes: list[str]) -> tuple[dict[str, Tensor], bool]:
     if not found:
         raise ConfigError("the loader gives no data; give at least two.")
     if isinstance(found[0], Mapping):
-        return {str(name): torch.cat([_tensor(part[name], name) for part in found]) for name in found[0]}, False
-    return {"x": torch.cat([_tensor(part, "x") for part in found])}, True
+        return {str(name): _joined([_tensor(part[name], name) for part in found]) for name in found[0]}, False
+    return {"x": _joined([_tensor(part, "x") for part in found])}, True
 
 
 def _items(x: Any) -> Iterable[Any]:
@@ -112,21 +114,38 @@ def _items(x: Any) -> Iterable[Any]:
 
 def _batched(item: Any) -> Any:
     if isinstance(item, Mapping):
-        return {name: torch.as_tensor(value).unsqueeze(0) for name, value in item.items()}
+        return {name: _one(value) for name, value in item.items()}
     if isinstance(item, Sequence) and not isinstance(item, str):
-        return [torch.as_tensor(item[0]).unsqueeze(0), *item[1:]]
-    return torch.as_tensor(item).unsqueeze(0)
+        return [_one(item[0]), *item[1:]]
+    return _one(item)
+
+
+def _one(item: Any) -> Tensor:
+    try:
+        return torch.as_tensor(item).unsqueeze(0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"an item of the data set is a {type(item).__name__}; let it give a tensor.") from error
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    try:
+        return torch.cat([*parts])
+    except RuntimeError as error:
+        raise ConfigError(_RAGGED.format("x is a stream")) from error
 
 
 def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
-        found = values.detach()
+        found = _dense(values.detach(), name)
     else:
         if hasattr(values, "toarray"):  # a sparse matrix
             values = values.toarray()
         if hasattr(values, "to_numpy"):  # a data frame
             values = values.to_numpy()
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(_RAGGED.format(f"{name} is a {type(values).__name__}")) from error
         if array.dtype.kind not in "fiub":
             raise ConfigError(
                 f"{name} is a {type(values).__name__} of {array.dtype}; give numbers: a tensor, an array, a dict of "
@@ -135,7 +154,22 @@ def _tensor(values: Any, name: str) -> Tensor:
         found = torch.from_numpy(np.ascontiguousarray(array))
     if found.ndim == 0:
         raise ConfigError(f"{name} is one number; its first axis is the data.")
+    if len(found) and not found.numel():
+        raise ConfigError(f"{name} has the shape {tuple(found.shape)}, no number a datum; give at least one.")
     return found
+
+
+_RAGGED = "{} whose rows cannot be one array; pad them to one length, and hand the mask to hvae.masked."
+
+
+def _dense(values: Tensor, name: str) -> Tensor:
+    if values.is_nested:
+        raise ConfigError(_RAGGED.format(f"{name} is a nested tensor"))
+    if values.is_meta or values.is_complex():
+        raise ConfigError(
+            f"{name} is of {values.dtype} on {values.device}; give real numbers, on a device that has them."
+        )
+    return values if values.layout == torch.strided else values.to_dense()
 
 
 def _tree(context: Any) -> Tree:
@@ -157,5 +191,7 @@ def _length(observed: Mapping[str, Tensor]) -> int:
 
 
 def _float(values: Tensor, like: torch.dtype | None) -> Tensor:
-    """Floats as the model's are: numpy's default is float64, that of nets float32."""
-    return values.to(like) if like is not None and values.is_floating_point() and values.dtype != like else values
+    """Floats as the model's are, of 32 bits at least: numpy's default is float64, that of nets float32."""
+    if like is None or not values.is_floating_point():
+        return values
+    return values.to(torch.promote_types(like, torch.float32))

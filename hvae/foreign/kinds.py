@@ -37,6 +37,7 @@ from hvae.foreign.reading import (
     is_discrete,
     is_real,
     layout,
+    over_rows,
     parameters,
     wide,
 )
@@ -144,6 +145,9 @@ class Foreign(GeneralFamily):
         parts = [draw(law, part)[0] for law, part in zip(laws.laws, rows.split(laws.sizes), strict=True)]
         return torch.cat([laws.kind.flat(part) for part in parts]).reshape(*laws.batch_shape, -1)
 
+    def noise_of(self, distribution: Distribution, value: Value) -> Noise:
+        raise NotMeasuredError(f"a draw of {_rows(distribution).kind.name} does not tell the noise that it was made of")
+
     def log_prob(self, distribution: Distribution, value: Value) -> LogProb:
         return _rows(distribution).terms(value).sum(-1)
 
@@ -212,7 +216,7 @@ class Kind:
             return (law.outputs.expand(rows, -1),)
         own = parameters(law)
         if own is None or isinstance(self.family, Foreign):
-            return law
+            return over_rows(law, rows, self.batch)
         return tuple(
             wide(tensor).expand(rows, *self.event, *tensor.shape[tensor.ndim - extra :]).reshape(rows, *ahead)
             for tensor, extra, ahead in layout(self.family, own)
@@ -263,17 +267,19 @@ def kind_of(
             own = families.Categorical(event[:-1].numel(), event[-1])
         case LevelsDistribution():
             own = DiscretisedLogistic(width, n_levels=base.n_levels)
+    batch = event[: len(event) - len(base.event_shape)]
+    law = over_rows(law, rows, batch)
     noise = noise_kind(law)
     factorised = len(base.event_shape) == 0 and type(base).__module__.startswith("torch.distributions")
     found = own or Foreign(
         width,
         noise or "uniform",
-        noise_width(law, has_rows),
+        noise_width(law, (law.batch_shape + law.event_shape)[:1] == (rows,)),
         factorised=factorised,
         seeded=not is_smooth(law),
         real=is_real(base),
     )
     return Kind(
         found, event, dtype or dtype_of(law), has_rows, not is_discrete(base), has_mean(base), type(base).__name__,
-        event[: len(event) - len(base.event_shape)],
+        batch,
     )  # fmt: skip

@@ -30,6 +30,7 @@ def lawful(probe: Probe) -> list[Finding]:
         values = probe.laws["p"].observed
         assert values is not None
         _observable(name, signature.p_kinds[name], p[name], values[name])
+        _all_observable(name, signature.p_kinds[name], p[name], probe.stack.functions.shelf.observed[name])
     for walk, landeds in (("q", q), ("p", p)):
         for name, landed in landeds.items():
             _refuse_not_finite(name, walk, landed.terms)
@@ -139,6 +140,35 @@ def _observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> None:
             f"{name} has values outside the support of {kind.name}, such as {value:.4g}, so log p({name}) is of no "
             f"distribution of {name}; prepare {name} (binarise, scale, round), or visit a distribution of such values."
         )
+
+
+def _all_observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> None:
+    """All data, not those of the probe alone, by a support that is the same for each of them."""
+    law = elementwise(_distribution(kind, landed))
+    if isinstance(law, Masked):
+        return
+    shaped = values if isinstance(landed.law, Distribution) else values.reshape(len(values), *kind.event)
+    if shaped.is_floating_point() and not shaped.isfinite().all():
+        raise ConfigError(
+            f"{name} has {int((~shaped.isfinite()).sum())} numbers that are not finite; leave such data out, fill them "
+            "in, or visit hvae.masked(distribution, mask, fill=float('nan')), with the mask in the context."
+        )
+    support = bounds = support_of(law)
+    while isinstance(bounds, constraints.independent):
+        bounds = bounds.base_constraint
+    if isinstance(law, LevelsDistribution) or support is None or _is_simplex(support):
+        return
+    if any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in vars(bounds).values()):
+        return  # each datum has its own
+    for part in shaped.split(4096):
+        inside = support.check(part)
+        if not inside.all():
+            wrong = part[~inside.reshape(*inside.shape, *(1,) * (part.ndim - inside.ndim)).expand(part.shape)]
+            raise ConfigError(
+                f"{name} has values outside the support of {kind.name}, such as {float(wrong.flatten()[0]):.4g}, so "
+                f"log p({name}) is of no distribution of {name}; prepare {name} (binarise, scale, round), or visit a "
+                "distribution of such values."
+            )
 
 
 def _refuse_not_finite(name: str, walk: str, terms: Tensor) -> None:

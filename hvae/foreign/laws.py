@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 
-from hvae.errors import NotMeasuredError
+from hvae.errors import ConfigError, NotMeasuredError
 
 LogProbOf = Callable[[Tensor], Tensor]
 Push = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -32,6 +32,9 @@ class Law(Distribution):
     has_rsample = False
 
     def __init__(self, log_prob: LogProbOf, sample: Callable[[], Tensor] | None) -> None:
+        _callable("law", log_prob=log_prob)
+        if sample is not None:
+            _callable("law", sample=sample)
         self._log_prob, self._sample = log_prob, sample
         super().__init__(validate_args=False)
 
@@ -79,6 +82,10 @@ class Pushed(Distribution):
     has_rsample = False
 
     def __init__(self, base: Distribution, push: Push, pull: Push | None) -> None:
+        _distribution("pushed", base)
+        _callable("pushed", push=push)
+        if pull is not None:
+            _callable("pushed", pull=pull)
         self.base, self.push, self._pull = base, push, pull
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
@@ -134,6 +141,11 @@ class Masked(Distribution):
     has_rsample = False
 
     def __init__(self, distribution: Distribution, mask: Tensor, fill: float) -> None:
+        _distribution("masked", distribution)
+        if not isinstance(mask, Tensor):
+            raise ConfigError(
+                f"the mask of hvae.masked is a {type(mask).__name__}; give a tensor of booleans [rows, ...]."
+            )
         self.distribution = elementwise(distribution)
         self.mask, self.fill = mask.bool(), fill
         n_axes = self.mask.ndim
@@ -141,6 +153,12 @@ class Masked(Distribution):
             raise ValueError(
                 f"a mask of shape {tuple(mask.shape)} stands over elements that depend on each other: the distribution "
                 f"has independent ones {tuple(self.distribution.batch_shape)}; give a mask of fewer axes."
+            )
+        own = self.distribution.batch_shape[:n_axes]
+        if any(a != b and 1 not in (a, b) for a, b in zip(self.mask.shape, own, strict=True)):
+            raise ConfigError(
+                f"a mask of shape {tuple(mask.shape)} does not cover the first axes {tuple(own)} of its distribution; "
+                "give it one row a datum, and the elements in the order of the value."
             )
         super().__init__(distribution.batch_shape, distribution.event_shape, validate_args=False)
 
@@ -189,6 +207,20 @@ def masked(distribution: Distribution, mask: Tensor, fill: float = 0.0) -> Maske
     -0.9189
     """
     return Masked(distribution, mask, fill)
+
+
+def _callable(law: str, **functions: object) -> None:
+    for name, function in functions.items():
+        if not callable(function):
+            raise ConfigError(f"{name} of hvae.{law} is {function!r}; give a function.")
+
+
+def _distribution(law: str, given: object) -> None:
+    if not isinstance(given, Distribution):
+        raise ConfigError(
+            f"hvae.{law} was given a {type(given).__name__}; its first argument is a distribution of "
+            "torch.distributions."
+        )
 
 
 def elementwise(distribution: Distribution) -> Distribution:

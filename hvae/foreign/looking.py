@@ -13,7 +13,7 @@ from hvae.foreign.data import Shelf, tensors_of
 from hvae.foreign.kinds import Kind, kind_of
 from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
-from hvae.foreign.reading import AnyLaw, OfFamily, dtype_of, shape_of, widened
+from hvae.foreign.reading import AnyLaw, OfFamily, dtype_of, measure_of, shape_of, widened
 from hvae.foreign.signature import ELSE, FEW, MANY, Signature, some_noise
 from hvae.foreign.visit import not_compiled, run
 
@@ -50,6 +50,11 @@ class _Look:
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
             )
+        if latent and name == "x":
+            raise ConfigError(
+                "x is visited as a latent, but it is the name of what is observed; give the latent another name, and "
+                "visit x in generate alone."
+            )
         self.laws[name] = law
         if not latent:
             self.observed_names.append(name)
@@ -64,7 +69,11 @@ class _Look:
     def _draw(self, name: str, law: AnyLaw) -> Tensor:
         shape = shape_of(law)
         if isinstance(law, Law):
-            return law.sample()
+            drawn: object = law.sample()
+            if not isinstance(drawn, Tensor) or drawn.shape[:1] != (self.rows,):
+                gave = f"shape {tuple(drawn.shape)}" if isinstance(drawn, Tensor) else type(drawn).__name__
+                raise ConfigError(f"sample of {name} gave {gave}, the rows are {self.rows}: return one row a datum.")
+            return drawn
         _refuse_delta(name, law)
         assert shape is not None
         if shape[:1] != (self.rows,):
@@ -113,8 +122,8 @@ def _unknown(name: str, observed: Mapping[str, Tensor], *, joint: bool) -> str:
     if joint:
         return f"{name} is visited without q, so it is observed, but the data have {names}; give it q, or its data."
     return (
-        f"generate visits {name}, which infer does not and the data do not have (they have {names}); names in infer "
-        "and generate must agree, and a gate or a noise that belongs to the model is visited in both."
+        f"generate visits {name}, which infer does not and the data do not have (they have {names}); names in "
+        "infer and generate must agree; what is drawn in generate alone, such as a switch, is visited in infer too."
     )
 
 
@@ -244,7 +253,10 @@ def _signature(
         p_kinds[name] = _kind(name, "p", p.laws[name], event, flat, value.dtype)
     for name in p.observed_names:
         values = p.observed[name]
-        p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, values.dtype)
+        dtype = values.dtype
+        if not dtype.is_floating_point and measure_of(p.laws[name]) == "density":
+            dtype = dtype_of(p.laws[name])  # whole numbers under a density: its draws are none
+        p_kinds[name] = _kind(name, "p", p.laws[name], values.shape[1:], flat, dtype)
     p_order = tuple(name for name in p.laws if name in latents)
     return Signature(p_order, latents, tuple(p.observed_names), p_kinds, q_kinds, {}, {})
 

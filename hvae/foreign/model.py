@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from hvae.errors import ConfigError
 from hvae.foreign.data import Encode, Tree
 from hvae.foreign.visit import Visit
 
@@ -41,6 +42,18 @@ class Model:
     encode: Encode | None = None
     module: nn.Module | None = None
     read: Read | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("infer", "generate", "encode", "read"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name in ("infer", "generate")):
+                what = "visit" if name in ("infer", "generate") else "the data"
+                raise ConfigError(f"{name} of a hvae.Model is {value!r}; give a function of {what}.")
+        if not (self.module is None or isinstance(self.module, nn.Module)):
+            raise ConfigError(
+                f"module of a hvae.Model is a {type(self.module).__name__}; give one torch.nn.Module, as in "
+                "nn.ModuleList([encoder, decoder])."
+            )
 
     @property
     def is_joint(self) -> bool:

@@ -83,9 +83,13 @@ def _own(stack: Stack, own_elbo: Callable[..., Tensor], numbers: Tensor) -> tupl
                     f"own_elbo gave {shape} for {len(numbers)} data; return one ELBO a datum, in nats, without the "
                     "mean over data."
                 )
+            if value.is_meta or value.is_complex():
+                raise ConfigError(
+                    f"own_elbo gave {value.dtype} on {value.device}; return real numbers, on the device of x."
+                )
             if not value.isfinite().all():
                 raise ConfigError(f"own_elbo is not finite for {int((~value.isfinite()).sum())} of {len(value)} data.")
-            calls.append(value.detach().double())
+            calls.append(value.detach().to(shelf.device).double())
             if len(calls) == 2 and torch.equal(*calls):
                 return calls[0], torch.zeros_like(calls[0])
     values = torch.stack(calls)
@@ -136,9 +140,9 @@ def _said(name: str, size: float, units: int, noise_nats: float) -> str:
     if name == "rate":
         inside = f", or z held {1 / weight:.2g} draws and the likelihood their mean" if 0.02 < weight < 0.7 else ""
         return f"they differ by a multiple of the rate, as if yours had beta = {weight:.2g}{inside}"
-    if abs(weight * units - 1) < 0.1:
+    if units > 2 and weight > 0 and abs(math.log(weight * units)) < 0.35:
         return f"your likelihood is a mean over the {units} elements of x in place of a sum"
-    if abs(weight / units - 1) < 0.1:
+    if units > 2 and weight > 0 and abs(math.log(weight / units)) < 0.35:
         return f"the likelihood in generate is a mean over the {units} elements of x in place of a sum"
     return (
         f"they differ by a multiple of the distortion, as if your likelihood had the weight {weight:.3g}, or one scale "

@@ -1,5 +1,7 @@
 """What is read off a distribution of a user's function: shape, type, support, and parameters that the house knows."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +122,46 @@ def _promoted(base: Distribution) -> torch.dtype | None:
 HALF = (torch.float16, torch.bfloat16)
 
 
+def over_rows(law: Distribution, rows: int, batch: tuple[int, ...]) -> Distribution:
+    """The same with a row axis and an axis for each independent element: a prior without rows draws for each row."""
+    base, target = elementwise(law), torch.Size([rows, *batch])
+    if isinstance(base, Law | Pushed | Masked) or base.batch_shape == target:
+        return law
+    try:
+        expanded: Distribution = base.expand(target)
+        return expanded
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # a user's own class may not expand
+        return law
+
+
+def given(base: Distribution) -> dict[str, Tensor]:
+    """The parameters that a distribution of torch was made of; not those that were worked out from them since."""
+    names = [name for name in base.arg_constraints if isinstance(vars(base).get(name), Tensor)]
+    for first, others in (
+        ("logits", ("probs",)), ("scale_tril", ("covariance_matrix", "precision_matrix")),
+    ):  # fmt: skip
+        if first in names:
+            names = [name for name in names if name not in others]
+    if isinstance(base, MultivariateNormal):  # whatever it was made of, this is its root
+        return {"loc": base.loc, "scale_tril": base.scale_tril}
+    return {name: vars(base)[name] for name in names}
+
+
+def rebuilt(base: Distribution, tensors: Mapping[str, Tensor]) -> Distribution:
+    """A distribution of the same class with other parameters, and with what it has beside tensors."""
+    names = inspect.signature(type(base).__init__).parameters
+    others = {
+        name: vars(base)[stored]
+        for name in names
+        for stored in (name, f"_{name}")
+        if name not in tensors and stored in vars(base) and name not in ("self", "validate_args", "logits", "probs")
+        and not isinstance(vars(base)[stored], Tensor)
+    }  # fmt: skip
+    arguments: dict[str, Any] = {**tensors, **others, "validate_args": False}
+    made: Distribution = type(base)(**arguments)
+    return made
+
+
 def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
@@ -148,12 +190,10 @@ def _widened(law: Distribution) -> Distribution:
         return law if inner is law.base_dist else TransformedDistribution(inner, law.transforms, validate_args=False)
     if not type(law).__module__.startswith("torch.distributions"):
         return law
-    names = [name for name in law.arg_constraints if isinstance(vars(law).get(name), Tensor)]
-    half = [name for name in names if vars(law)[name].dtype in HALF]
-    if not half:
+    tensors = given(law)
+    if all(tensor.dtype not in HALF for tensor in tensors.values()):
         return law
-    arguments: dict[str, Any] = {name: wide(vars(law)[name]) for name in names}
-    return type(law)(**arguments, validate_args=False)
+    return rebuilt(law, {name: wide(tensor) for name, tensor in tensors.items()})
 
 
 def parameters(law: Distribution) -> tuple[Tensor, ...] | None:

@@ -176,10 +176,16 @@ class Stack(HVAE):
 
     @staticmethod
     def of(
-        model: Model, observed: Mapping[str, Tensor], context: object = None, *, whole: bool = True, most: int = ROWS
+        model: Model,
+        observed: Mapping[str, Tensor],
+        context: object = None,
+        *,
+        whole: bool = True,
+        most: int = ROWS,
+        seen_as: torch.dtype | None = None,
     ) -> "Stack":
         """Looks at the model, at two numbers of rows. Raises `ConfigError` for what cannot be measured."""
-        shelf = Shelf(observed, context, model.encode, whole=whole, rows=most)
+        shelf = Shelf(observed, context, model.encode, whole=whole, rows=most, seen_as=seen_as)
         with torch.no_grad():
             return Stack(Functions(model, shelf, with_parents(model, shelf, look(model, shelf)), most))
 
@@ -188,6 +194,9 @@ class Stack(HVAE):
         """The numbers of the data ``[n, 1]``, which stand for x."""
         shelf = self.functions.shelf
         return torch.arange(shelf.first, device=shelf.device, dtype=self.functions.signature.dtype).unsqueeze(-1)
+
+    def forget(self) -> None:
+        self.functions.shelf.forget()
 
     def shown(self, x: Tensor) -> Tensor:
         if len(self.functions.signature.observed) > 1:

@@ -92,11 +92,25 @@ class Trainable(Stack):
         """Looks at the model on a batch ``[B, *event]``. Raises `ConfigError` for what cannot be trained."""
         if model.module is None or not any(True for _ in model.module.parameters()):
             raise ConfigError("a hvae.Model is trained by the weights of its module; give it, as in module=net.")
-        with torch.no_grad():
-            shelf = Shelf({"x": x}, None, model.encode)
-            return Trainable(OnBatches(model, shelf, with_parents(model, shelf, look(model, shelf)), ROWS))
+        try:
+            return _looked_at(model, x)
+        except ConfigError:
+            weight = next((w for w in model.module.parameters() if w.is_floating_point()), None)
+            if x.is_floating_point() or weight is None:
+                raise
+            try:  # whole numbers, of which the nets take floats
+                return _looked_at(model, x.to(weight.dtype))
+            except ConfigError:
+                pass
+            raise
 
     @property
     def event(self) -> torch.Size:
         """The shape of one datum."""
         return self.functions.signature.p_kinds["x"].event
+
+
+def _looked_at(model: Model, x: Tensor) -> Trainable:
+    with torch.no_grad():
+        shelf = Shelf({"x": x}, None, model.encode)
+        return Trainable(OnBatches(model, shelf, with_parents(model, shelf, look(model, shelf)), ROWS))

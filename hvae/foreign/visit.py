@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Tree, version_of
+from hvae.foreign.draws import UnfitTerms
 from hvae.foreign.kinds import Kind
 from hvae.foreign.reading import AnyLaw, widened
 
@@ -239,12 +240,16 @@ def run(function: Callable[[Any], object], walker: Any, what: str) -> None:
         function(walker)
     except Enough:
         pass
+    except UnfitTerms as refusal:
+        raise ConfigError(f"log_prob of {walker.last} {refusal}") from refusal
     except (ConfigError, NotMeasuredError) as refusal:
         if isinstance(refusal, NotMeasuredError):
             raise NotMeasuredError(f"{walker.last}: {refusal}") from refusal
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "NoneType" in first and walker.context is None:
+            first += " (visit.context is None: give it, as in diagnose(model, x, context))"
         place = f"{what}, after {walker.last}" if walker.last else f"{what}, before its first visit"
         raise ConfigError(f"{place}: {type(error).__name__}: {first[:200]}") from error
 

@@ -18,6 +18,7 @@ from hvae import rng
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.measured import Doubt
 from hvae.diagnosis.sizes import Budget, Sizes
+from hvae.diagnostics.draws import FEWEST_SHARING
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.checks import check
@@ -27,6 +28,7 @@ from hvae.foreign.functions import ROWS
 from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.stack import Stack
+from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
 from hvae.measuring.whole import measure
 
 Level = Literal["quick", "usual", "thorough"]
@@ -53,11 +55,11 @@ def diagnose(
     x: Any,
     context: Any = None,
     *,
-    own_elbo: Callable[..., Tensor] | None = None,
+    own_elbo: Callable[..., Tensor] | Sequence[Callable[..., Tensor]] | None = None,
     parents: Mapping[str, Sequence[str]] | None = None,
     sizes: Sizes | Level | None = None,
     budget_seconds: float | None = None,
-    further: Sequence[str] = (),
+    further: Sequence[str] | str | None = (),
     budget: Budget | None = None,
     label: str = "",
     seed: int = 0,
@@ -71,9 +73,10 @@ def diagnose(
     (labels, covariates; a tensor or a tree of them) every information and every swap is conditional on it.
 
     ``own_elbo(x)``, or ``own_elbo(x, context)``, is the model's own ELBO ``[n]`` in nats: it is compared, datum by
-    datum. ``parents`` narrow what each variable depends on. ``sizes`` say how much is measured, "quick", "usual" or
-    "thorough", or a `Sizes`; ``budget_seconds`` takes the largest of these that fits. ``further`` names what else is
-    measured: "annealed", "gap", "exact". ``max_rows`` bounds the rows of one call of the model's functions.
+    datum; of several models give a list of them. ``parents`` narrow what each variable depends on. ``sizes`` say how
+    much is measured, "quick", "usual" or "thorough", or a `Sizes`; ``budget_seconds`` takes the largest that fits.
+    ``further`` names what else is measured, at its own cost: "annealed", "gap", "exact"; with ``budget_seconds`` by a
+    small ``budget``. ``max_rows`` bounds the rows of one call of the model's functions.
 
     Raises `ConfigError`, with the remedy, for a model that the checks at the door refuse; nothing is measured then.
 
@@ -91,10 +94,12 @@ def diagnose(
     >>> list(found.verdicts), found.source
     (['z'], 'measured from outside')
     """
-    models = [model] if isinstance(model, Model | HVAE) else list(model)
-    _refuse_others(models)
-    if isinstance(sizes, str) and sizes not in LEVELS:
-        raise ConfigError(f"sizes is {sizes!r}; give one of {', '.join(LEVELS)}, or a hvae.Sizes.")
+    words = words_of(further)
+    check_asked(
+        sizes=sizes, levels=LEVELS, budget_seconds=budget_seconds, budget=budget, label=label, seed=seed,
+        max_rows=max_rows, own_elbo=own_elbo, parents=parents,
+    )  # fmt: skip
+    models = models_of(model)
     most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
     if context is None and isinstance(models[0], Model) and models[0].read is not None:
         x, context = models[0].read(x)
@@ -103,12 +108,18 @@ def diagnose(
         for each in models:
             stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
         opened = [_opened(each, data, max_rows) for each in models]
+        check_replicas(opened)
+        elbos: list[Any] = (
+            [*own_elbo] if isinstance(own_elbo, list | tuple) else [own_elbo, *[None] * (len(models) - 1)]
+        )
+        if len(elbos) != len(models):
+            raise ConfigError(f"own_elbo has {len(elbos)} functions for {len(models)} models; give one for each.")
         checked = [
-            check(each, own_elbo=own_elbo if place == 0 else None, parents=parents) if isinstance(each, Stack) else None
-            for place, each in enumerate(opened)
+            check(each, own_elbo=own, parents=parents) if isinstance(each, Stack) else None
+            for each, own in zip(opened, elbos, strict=True)
         ]
-        notes = [Doubt(note, "x") for note in data.notes]
-        numbers = opened[0].numbers if isinstance(opened[0], Stack) else data.observed["x"]
+        notes = [Doubt(note, "x") for note in (*data.notes, *_too_few(opened[0], numbers_of(opened[0], data)))]
+        numbers = numbers_of(opened[0], data)
         chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
         with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
             found = measure(
@@ -119,8 +130,8 @@ def diagnose(
                 yardstick=data.name,
                 shape=_picture(data),
                 label=label,
-                words=further,
-                budget=budget,
+                words=words,
+                budget=SMALL if budget is None and budget_seconds is not None else budget,
                 tick=bar.update,
             )
     checks: list[str] = []
@@ -128,7 +139,8 @@ def diagnose(
         said = () if found_at_door is None else (*found_at_door.findings, *found_at_door.drift())
         seed_of = place if len(models) > 1 else None
         notes += [Doubt(f.sentence, f.variable or "the model", seed_of) for f in said if f.doubtful]
-        checks += [finding.sentence for finding in said if not finding.doubtful]
+        whose = f"seed {place}: " if len(models) > 1 else ""
+        checks += [f"{whose}{finding.sentence}" for finding in said if not finding.doubtful]
     return replace(found, notes=tuple(notes), checks=tuple(dict.fromkeys(checks)))
 
 
@@ -136,24 +148,37 @@ def _nothing(visit: object) -> None:
     """Stands for functions that are not called."""
 
 
+SMALL = Budget(images=16, temperatures=20, chains=16, leapfrog=2, draws=2, samples=200)
+"""of what is measured further, where seconds are short"""
+
+
+def numbers_of(model: HVAE, data: Data) -> Tensor:
+    """What stands for x in the house's arrays."""
+    return model.numbers if isinstance(model, Stack) else data.observed["x"]
+
+
+def _too_few(model: HVAE, x: Tensor) -> list[str]:
+    """Doubts of few data: in all, and in one context."""
+    said = []
+    if len(x) < FEWEST_SHARING:
+        said.append(f"There are {len(x)} data; a verdict needs {FEWEST_SHARING} or more, and one of collapse about 72.")
+    groups = model.groups(x)
+    if groups is not None:
+        counts = torch.bincount(groups)[groups]
+        alone = int((counts < FEWEST_SHARING).sum())
+        if alone:
+            said.append(
+                f"{alone} of {len(x)} data share their context with fewer than {FEWEST_SHARING - 1} others; for them J "
+                "and I have no lower end but 0. Give more data, or a context that more of them share."
+            )
+    return said
+
+
 def _picture(data: Data) -> tuple[int, ...]:
     """Height and width of x as an image of one channel; (D,) where it is none."""
     shapes = [tuple(side for side in values.shape[1:] if side != 1) for values in data.observed.values()]
     numbers = next(iter(data.observed.values()))
     return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 2 else (numbers[0].numel(),)
-
-
-def _refuse_others(models: Sequence[object]) -> None:
-    if not models:
-        raise ConfigError("there is no model to diagnose; give a hvae.Model, or a list of replicas.")
-    for each in models:
-        if not isinstance(each, Model | HVAE):
-            raise ConfigError(
-                f"diagnose was given a {type(each).__name__}; make a hvae.Model(infer, generate, encode=…) of it, two "
-                "functions that visit its variables."
-            )
-    if len({isinstance(each, Model) for each in models}) > 1:
-        raise ConfigError("the replicas are of two sorts, hvae.Model and hvae.HVAE; give models of one architecture.")
 
 
 def _dtype(models: Sequence[Model | HVAE]) -> torch.dtype:
@@ -171,8 +196,13 @@ def _opened(model: Model | HVAE, data: Data, max_rows: int | None) -> HVAE:
         x = data.observed.get("x")
         if x is None or data.context is not None or x.ndim != 2:
             raise ConfigError("a hvae.HVAE is measured on one x of shape [n, D], without a context; use a hvae.Model.")
+        if x.shape[1] != model.decoder.family("x").width:
+            width = model.decoder.family("x").width
+            raise ConfigError(f"x has {x.shape[1]} numbers a datum, x of the model {width}; give [n, {width}].")
         return model
-    opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS)
+    dtype = _dtype([model])
+    seen_as = dtype if dtype in (torch.float16, torch.bfloat16) else None
+    opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS, seen_as=seen_as)
     if max_rows is None:
         opened.functions.most = opened.functions.shelf.rows = _rows(opened)
     return opened
@@ -198,8 +228,6 @@ def _chosen(sizes: Sizes | Level | None, seconds: float | None, model: HVAE, x: 
         return replace(sizes, seed=seed)
     if seconds is None:
         return replace(LEVELS[sizes or "usual"], seed=seed)
-    if not seconds > 0:
-        raise ConfigError(f"budget_seconds is {seconds:g}; give more than 0.")
     some = x[:64]
     drawn = rng.noise(
         model.noise_specs(), 2, len(some), seed=seed, purpose="trial", device=str(x.device), dtype=x.dtype

@@ -38,6 +38,11 @@ ONE = Constant(1.0)
 NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
 
+def scheduled(beta: Schedule | float) -> Schedule:
+    """A number as the schedule that stays there."""
+    return Constant(float(beta)) if isinstance(beta, int | float) else beta
+
+
 class Bound(Objective):
     """Evidence ``[K, B]`` and the step -> the loss.
 
@@ -78,12 +83,13 @@ class Elbo(Bound):
     True
     """
 
-    beta: Schedule = ONE
+    beta: Schedule | float = ONE
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
     free_nats: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
     unit_free_nats: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", scheduled(self.beta))
         for name, free in self.free_nats.items():
             if free > 0 and self.unit_free_nats.get(name, 0.0) > 0:
                 raise ValueError(f"{name} has free nats as a layer and for each unit; give one of them.")
@@ -95,7 +101,7 @@ class Elbo(Bound):
         return ObjectiveTraits("score", "the objective is Elbo", free_nats=free, unit_free_nats=units)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
-        f = tempered(evidence, self.beta(step), self.layer_beta, self.beta_power)
+        f = tempered(evidence, scheduled(self.beta)(step), self.layer_beta, self.beta_power)
         return -estimate(f, mean, discrete_log_q(evidence)).mean()
 
     def beta_power(self, evidence: Evidence, name: str) -> LogProb:
@@ -119,9 +125,12 @@ class Iwae(Bound):
     True
     """
 
-    beta: Schedule = ONE
+    beta: Schedule | float = ONE
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
     baseline: Baseline = leave_one_out
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", scheduled(self.beta))
 
     @property
     def traits(self) -> ObjectiveTraits:
@@ -130,7 +139,7 @@ class Iwae(Bound):
         return ObjectiveTraits("score", name, for_discrete=vimco, for_relaxed=not vimco)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
-        f = tempered(evidence, self.beta(step), self.layer_beta)
+        f = tempered(evidence, scheduled(self.beta)(step), self.layer_beta)
         return -estimate(f, log_mean, discrete_log_q(evidence), self.baseline).mean()
 
 
@@ -148,10 +157,11 @@ class Tvo(Bound):
     """
 
     partition: tuple[float, ...]
-    beta: Schedule = ONE
+    beta: Schedule | float = ONE
     layer_beta: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", scheduled(self.beta))
         ends = (*self.partition[1:], 1.0)
         if self.partition[:1] != (0.0,) or any(a >= b for a, b in zip(self.partition, ends, strict=True)):
             raise ValueError(f"partition is {list(self.partition)}; give 0 and then rising numbers below 1.")
@@ -161,7 +171,7 @@ class Tvo(Bound):
         return ObjectiveTraits("score", "the objective is Tvo", for_relaxed=False)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
-        f = tempered(evidence, self.beta(step), self.layer_beta)
+        f = tempered(evidence, scheduled(self.beta)(step), self.layer_beta)
         return -estimate(f, thermodynamic(self.partition), discrete_log_q(evidence)).mean()
 
 
@@ -187,7 +197,7 @@ class Covariance(Bound):
         return _other_gradient("covariance", self)
 
     def __call__(self, evidence: Evidence, step: int) -> Scalar:
-        f = tempered(evidence, self.tvo.beta(step), self.tvo.layer_beta)
+        f = tempered(evidence, scheduled(self.tvo.beta)(step), self.tvo.layer_beta)
         if len(f) < 2:
             raise ValueError("the covariance gradient needs at least 2 samples; got 1.")
         return -covariance(f, total(evidence.q), self.tvo.partition).mean()
@@ -263,7 +273,7 @@ class DoublyReparametrised(Bound):
         factors = {name: self.iwae.layer_beta.get(name, 1.0) for name in evidence.latents}
         if len(set(factors.values())) > 1:
             raise ValueError(f"layer_beta is {factors}; give one factor for all layers, or take Iwae itself.")
-        beta = self.iwae.beta(step)
+        beta = scheduled(self.iwae.beta)(step)
         score = score_as_path(tempered(evidence.frozen, beta, self.iwae.layer_beta))
         return self.iwae(stick(evidence), step) + beta * factors[evidence.latents[0]] * score.mean()
 
