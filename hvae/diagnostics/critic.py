@@ -47,7 +47,7 @@ class Used:
     """What the decoder uses of one layer.
 
     >>> used = Used(np.array([0.5, 1.5]), cap=math.log(65), alternatives="other images")
-    >>> used.terms.mean(), used.at_cap
+    >>> float(used.terms.mean()), used.at_cap
     (1.0, False)
     """
 
@@ -64,6 +64,7 @@ class Used:
         return bool(self.terms.mean() > 0.9 * self.cap)
 
 
+@torch.no_grad()
 def decoder_use(
     sampler: Sampler, evidence: Evidence, others: Tensor, *, n_alternatives: int = N_ALTERNATIVES,
     n_walks: int = N_WALKS,
@@ -77,7 +78,7 @@ def decoder_use(
     >>> sampler = Sampler(stack.model, stack.x[:4], seed=0)
     >>> found = decoder_use(sampler, sampler.evidence(1, "use"), stack.x[4:], n_alternatives=8, n_walks=2)
     >>> list(found), found["z1"].terms.shape
-    (['z1', 'z2'], (4,))
+    (['z1', 'z2', 'z3'], (4,))
     """
     if len(others) == 0:
         raise NotMeasuredError("there are no images beside the measured ones, whose codes would be the alternatives")

@@ -1,8 +1,8 @@
 """V_l, the decoder's own likelihood as critic: planted layers whose use is known.
 
 Closed forms: in the linear ladders q is exact, so V_l lies between 0 and KL_l = I(x; z_l | z_{l+1}), written beside
-each. The references share no code with the library: a handful of lines of numpy draw the data, and the numbers are those of
-logarithms. A mean of n terms between -1 and log 65 has a standard error of at most 4.2 / (2 √n).
+each. The references share no code with the library: a handful of lines of numpy draw the data, and the numbers are
+those of logarithms. A mean of n terms between -1 and log 65 has a standard error of at most 4.2 / (2 √n).
 """
 
 import math
@@ -189,9 +189,8 @@ def test_xor_with_a_skip() -> None:
     x = torch.tensor(source.integers(0, 2, (2 * N, 1))).double()
 
     def walk(visit: Any) -> None:
-        z2 = visit(
-            "z2", p=Bernoulli(logits=torch.zeros(visit.rows, 1)), q=lambda: Bernoulli(logits=torch.zeros(visit.rows, 1))
-        )
+        fair = Bernoulli(logits=torch.zeros(visit.rows, 1))
+        z2 = visit("z2", p=fair, q=lambda: fair)
         other = lambda: Bernoulli(logits=40 * ((visit.code - z2).abs() - 0.5))  # noqa: E731 - as q takes it
         z1 = visit("z1", p=fair, q=other)
         visit("x", p=Bernoulli(logits=8 * ((z1 - z2).abs() - 0.5)))
