@@ -72,7 +72,11 @@ def _one_line(message: Warning | str, *details: object, **more: object) -> str:
 
 OVERVIEW = """\
 hvae says which stochastic layer of a deep VAE has collapsed, why, and what it
-costs.
+costs. A model that you trained is measured from Python:
+
+  hvae.diagnose(hvae.Model(infer, generate, encode=...), x)   see the README
+
+and these commands train and measure stacks of hvae's own:
 
   hvae run depth --preset demo     19 stacks on digits, every layer judged
   hvae train --data.name my.npz    one stack on your own data
