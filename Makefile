@@ -17,7 +17,7 @@ EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-setti
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (3 to 4 minutes on 2 cores)"
 	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
-	@echo "make test      install, run the tests (5 to 7 minutes on 2 cores)"
+	@echo "make test      install, run the tests (about 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
 	@echo "make test-adapters  install Pyro, pythae and scvi-tools into $(OTHERS), run the tests that need them (4 minutes)"
 	@echo "make check     install, lint and check the types"
