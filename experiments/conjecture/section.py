@@ -67,7 +67,8 @@ SECTION = Section(
     "has logits linear in the parent. The data are all of its x, weighed by its p(x), so nothing is drawn. β* is the "
     "β threshold, at which z2 empties. Teachers that need z2, and their decoders, let every unit of z1 write its own "
     "pixels. So z2 is worth KL(p(x) ‖ prod p(x_g)) nats, and 1 ≤ λ ≤ β* under an encoder ≤ β* under exact inference ≤ "
-    "units of z1. A trained stack proves every threshold shown.",
+    "units of z1. Every β* shown is the larger of λ and the best A / R of the trained stacks: β* is surely no smaller. "
+    "Proofs: docs/theorem.md.",
     lambda study: {**conjecture_tables(study.measured), **nonlinear_tables(study.measured)},
     lambda study: {**conjecture_csv(study.measured), **nonlinear_csv(study.measured)},
     FIGURES,

@@ -164,7 +164,8 @@ def cases(measured: Measured) -> list[tuple[str, Arrays]]:
 
 def relative(rows: Arrays, values: Array) -> Array:
     """Each β on the scale of its teacher: 0 at β = 1, 1 at the threshold under exact inference."""
-    return np.log(values) / np.log(rows["exact_beta"])  # type: ignore[no-any-return]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a threshold of 1 has no scale
+        return np.log(values) / np.log(rows["exact_beta"])  # type: ignore[no-any-return]
 
 
 def lowered(rows: Arrays) -> dict[str, tuple[Array, Array]]:
@@ -181,7 +182,7 @@ def _thresholds(measured: Measured) -> Table:
         Column("worth of z2", "nats"),
         Column("λ"),
         Column("inference", numeric=False),
-        Column("β*", "proved"),
+        Column("β*", "at least"),
         Column("log β* − log β* exact"),
         Column("nothing found from", "β"),
         Column("late gain", "nats, at most"),

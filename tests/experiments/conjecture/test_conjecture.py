@@ -58,8 +58,6 @@ def measured() -> dict[str, dict[str, np.ndarray]]:
             (6, 3, 2), conjecture.GAUSSIAN_SIZES, 2, (-1.0, 0.0, 0.5, 1.5), brief, 1, say
         ),
     }  # fmt: skip
-    for part in ("threshold", "linear-threshold"):  # a few steps may prove nothing
-        found[part]["threshold_beta"] = np.nan_to_num(found[part]["threshold_beta"], nan=1.0)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hvae.exact import known_stacks as examples
 from hvae.experiments.conjecture import grouped, linear
 from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind
 from hvae.experiments.conjecture.enumeration import Enumeration, bernoulli_states
-from hvae.experiments.conjecture.thresholds import Job, Needing, Search, Solution, needing
+from hvae.experiments.conjecture.thresholds import Job, Needing, Search, Solution, at_least, needing, threshold_rows
 
 WIDTHS, SIZES = (6, 3, 2), (3.0, 8.0)
 EXACT = {"atol": 1e-10, "rtol": 0}
@@ -144,10 +145,66 @@ def test_the_search_finds_the_threshold_of_a_known_value() -> None:
     assert places == [(0, 1.0), (0, 2.5), (1, 1.0), (1, 4.0)]
     assert search.best(0, 2.5).value(2.5) == pytest.approx(0.25**2)
     assert search.best(1, 4.0).value(4.0) == 0
-    assert search.thresholds == pytest.approx([2.75, 2.0])
+    assert search.proved == pytest.approx([2.75, 2.0])
     for _ in range(12):
         search.closer()
-    assert search.thresholds == pytest.approx([3.0, 3.0], abs=1e-3)
+    assert search.proved == pytest.approx([3.0, 3.0], abs=1e-3)
+
+
+def test_a_threshold_is_at_least_lambda_and_all_that_is_proved() -> None:
+    assert at_least(1.2, [1.1]) == 1.2
+    assert at_least(1.2, [1.3, 1.1]) == 1.3
+    assert at_least(1.2, [float("nan"), -float("inf")]) == 1.2
+    assert at_least(1.2, [float("nan"), 1.3]) == 1.3
+
+
+def test_no_reported_threshold_violates_a_bound() -> None:
+    """Searches that prove too little, nothing, or more under an encoder than under exact inference."""
+
+    def reaches(*largest: float) -> Callable[[Sequence[Job]], list[Solution]]:
+        """A z2 of rate 1, or none, that gains as much as each teacher's number."""
+        return lambda jobs: [Solution(largest[job.teacher], 1.0, 0.0, None, {}) for job in jobs]
+
+    teachers = [Needing({"teacher": n}, 1.0, local, 0.0, None) for n, local in enumerate((1.2, 1.0, 1.5))]
+    trains = {
+        "exact": reaches(1.15, 1.3, -1.0),
+        "factorised": reaches(1.1, 1.4, -1.0),
+        "autoregressive": reaches(1.19, 0.9, 1.6),
+    }
+    rows = threshold_rows(teachers, trains, (0.0, 0.5, 1.5), 1, 1, lambda _: None)
+    found = {
+        name: [rows["threshold_beta"][(rows["inference"] == name) & (rows["teacher"] == n)].tolist() for n in range(3)]
+        for name in trains
+    }
+    assert {name: [set(values) for values in own] for name, own in found.items()} == {
+        "exact": [{1.2}, {1.4}, {1.6}],
+        "factorised": [{1.2}, {1.4}, {1.5}],
+        "autoregressive": [{1.2}, {1.0}, {1.6}],
+    }
+    within_the_bounds(rows, 3)
+    honest = rows["power"] == 0.5
+    np.testing.assert_allclose(rows["beta"][honest], rows["exact_beta"][honest] ** 0.5)
+
+
+def within_the_bounds(rows: dict[str, np.ndarray], n_units: int) -> None:
+    """1 <= λ <= β* under an encoder <= β* under exact inference <= G, and no proof above its own β*."""
+    reported = rows["threshold_beta"]
+    exact = {n: reported[(rows["inference"] == "exact") & (rows["teacher"] == n)].min() for n in set(rows["teacher"])}
+    assert rows["local_beta"].min() >= 1 - 1e-9
+    assert (rows["local_beta"] <= reported).all()
+    assert not (rows["proved_beta"] > reported).any()
+    assert (reported <= [exact[n] for n in rows["teacher"]]).all()
+    assert (rows["exact_beta"] <= [exact[n] for n in rows["teacher"]]).all()
+    assert reported.max() <= n_units
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_and_none_of_trained_stacks_does(kind: str) -> None:
+    encoders = [EncoderKind("factorised", "linear"), EncoderKind("factorised", "table")]
+    rows = grouped.grouped_rows(
+        WIDTHS, {kind: [(6.0, 8.0)]}, 1, encoders, (0.0, 0.5), Budget(30, 0.1, 2), 1, lambda _: None
+    )
+    within_the_bounds(rows, 3)
 
 
 @pytest.mark.parametrize("inference", ["exact", "factorised"])
@@ -250,7 +307,8 @@ def test_gaussian_rows_are_bounded_by_the_worth_and_by_each_other() -> None:
     honest = rows["power"] == 0
     assert rows["value_nats"][exact & honest] == pytest.approx(rows["worth_nats"][0], abs=2e-3)
     assert rows["value_nats"][encoder & honest] < rows["value_nats"][exact & honest] - 5e-3
-    proved = np.log(rows["threshold_beta"] / rows["local_beta"])
+    within_the_bounds(rows, 3)
+    proved = np.log(rows["proved_beta"] / rows["local_beta"])
     assert -0.06 < proved.min() and proved.max() < 1e-6
     beyond = rows["power"] == 1.5
     assert rows["top_nats"][beyond].max() < 1e-3 and abs(rows["value_nats"][beyond]).max() < 0.02
