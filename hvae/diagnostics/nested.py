@@ -34,7 +34,7 @@ from torch import Tensor
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
 from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
 from hvae.families import kl
-from hvae.network import Site
+from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
@@ -49,12 +49,13 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
     divergence = {} if others is None else _from_prior(sampler)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
     intervals, first = intervals.shared(n_looks, 2), intervals
+    paths = _Paths(sampler)
     found: dict[str, Information] = {}
     for name in sampler.model.latents:
         n_paths = min(FIRST_PATHS, max_paths)
         seen = sampler.model.posterior.parents(name)
         if seen == ("x",):
-            site = sampler.paths(n_paths, "information")[name]
+            site = paths(n_paths, "information")[name]
             terms = _known(site, others)
             on_images = float(terms.mean())
             upper = terms if others is None else _from_above(terms, others, site)
@@ -63,7 +64,7 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             continue
         most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
         while True:
-            bounds = _nested(sampler.paths(n_paths, f"information {n_paths}")[name], others)
+            bounds = _nested(paths(n_paths, f"information {n_paths}")[name], others)
             above = [bounds.parent_upper, *divergence.get(name, ())]
             if bounds.divergence is not None:
                 above.append(bounds.divergence)
@@ -78,6 +79,29 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
             n_paths *= 2
         found[name] = Information(datum, parent, n_paths, math.nan)
     return found
+
+
+KEPT = 2**24
+"""numbers of paths that are kept for the layers to come: bounds the memory, 64 MB in float32"""
+
+
+class _Paths:
+    """Paths by number and purpose, drawn once for all layers as long as they fit into `KEPT`."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._kept: dict[str, Trace] = {}
+        self._room = KEPT
+
+    def __call__(self, n_paths: int, purpose: str) -> Trace:
+        if purpose in self._kept:
+            return self._kept[purpose]
+        trace = self._sampler.paths(n_paths, purpose)
+        size = sum(3 * site.value.numel() for site in trace.values())  # a value and about two parameters
+        if size <= self._room:
+            self._kept[purpose] = trace
+            self._room -= size
+        return trace
 
 
 def _from_prior(sampler: Sampler) -> dict[str, tuple[FloatArray]]:

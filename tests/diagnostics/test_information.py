@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.distributions import Normal
 
+import hvae
 from hvae.diagnostics import nested as module
 from hvae.diagnostics.bounds import Intervals
-from hvae.diagnostics.draws import controlled
+from hvae.diagnostics.draws import Sampler, controlled
 from hvae.diagnostics.information import Information, information
 from hvae.evidence import HVAE
 from hvae.exact import DiscreteChain
 from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.families import Bernoulli, Categorical, Family
+from hvae.foreign.stack import Stack as OfFunctions
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import bootstrap_interval
 from hvae.posterior import NetworkPosterior
@@ -360,3 +363,23 @@ def test_upper_layers_that_tell_all_images_apart_leave_the_question_open() -> No
     assert holds(few, truth)
     more = information(sampler(wide, x[:32]), epsilon=EPSILON, max_paths=16, n_bootstrap=200, extra=x[32:])["z1"]
     assert more.n_paths > 32 and more.about_datum[0] > few[0]
+
+
+def test_paths_are_drawn_once_for_all_layers() -> None:
+    """Six layers, none of them sure: as many visits as one layer takes, 16 + 32 + 64 an image, and 16 for z1."""
+
+    def infer(visit: hvae.Visit) -> None:
+        h = visit.code
+        for place in range(1, 7):
+            h = visit(f"z{place}", Normal(0.5 * h, 1.0))
+
+    def generate(visit: hvae.Visit) -> None:
+        h = torch.zeros(visit.rows, 1)
+        for place in range(6, 0, -1):
+            h = visit(f"z{place}", Normal(0.5 * h, 1.0))
+        visit("x", Normal(h, 1.0))
+
+    stack = OfFunctions.of(hvae.Model(infer, generate), {"x": torch.randn(40, 1)})
+    with torch.no_grad():
+        information(Sampler(stack, stack.numbers, seed=0), epsilon=0.05, max_paths=64, n_bootstrap=50)
+    assert stack.functions.calls.infer <= 40 * (16 + 16 + 32 + 64)
