@@ -102,7 +102,7 @@ FAULTS = (
     Fault(
         "frozen-decoder-moves",
         "a decoder beside which encoders are refitted moves with them",
-        Change("hvae.experiments.orders.refit:refit", "owner != DECODER", "owner"),
+        Change("hvae.experiments.orders.refit:refit", "owner != DECODER", "owner != ''"),
         (
             "tests/experiments/orders/test_frozen_decoder.py::test_only_encoders_move_as_in_a_plain_loop_and_replicas_as_if_alone[mean-field]",
         ),
