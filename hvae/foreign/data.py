@@ -249,8 +249,7 @@ class Shelf:
         for name in self.observed:
             own, new = self.observed[name], drawn[name]
             if not torch.equal(new.to(own.dtype).to(new.dtype), new):  # whole numbers that are too few, or fractions
-                own = own.to(torch.promote_types(torch.promote_types(own.dtype, new.dtype), torch.int64 if not
-                             new.is_floating_point() else own.dtype))  # fmt: skip
+                own = own.to(torch.promote_types(own.dtype, new.dtype if new.is_floating_point() else torch.int64))
             self.observed[name] = torch.cat([own, new.to(own.dtype)])
         self.n += len(like)
         return numbers

@@ -26,7 +26,7 @@ from torch.distributions import (
 )
 
 from hvae.errors import ConfigError, NotMeasuredError
-from hvae.foreign.laws import Law, Masked, Pushed, elementwise, summed
+from hvae.foreign.laws import Law, Masked, Pushed, elementwise, innermost, summed
 from hvae.rng import NoiseKind
 
 
@@ -198,10 +198,7 @@ def log_prob(distribution: Distribution, value: Tensor) -> Tensor:
         support = base.support
     except (NotImplementedError, AttributeError):
         return terms
-    bounds: object = support
-    while isinstance(bounds, constraints.independent):
-        bounds = bounds.base_constraint
-    if support is None or not isinstance(bounds, BOUNDED):
+    if support is None or not isinstance(innermost(support), BOUNDED):
         return terms
     return torch.where(support.check(value), terms, -torch.inf)
 

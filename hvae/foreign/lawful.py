@@ -12,7 +12,7 @@ from hvae.errors import ConfigError, NotMeasuredError
 from hvae.families.logistic import LevelsDistribution
 from hvae.foreign.finding import Finding
 from hvae.foreign.kinds import Kind
-from hvae.foreign.laws import Masked, elementwise
+from hvae.foreign.laws import Masked, elementwise, innermost
 from hvae.foreign.probe import Probe
 from hvae.foreign.reading import measure_of, support_of
 from hvae.foreign.visit import Landed
@@ -98,9 +98,7 @@ def _measure(kind: Kind, landed: Landed) -> str | None:
 
 
 def _is_simplex(support: constraints.Constraint | None) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.simplex
+    return innermost(support) is constraints.simplex
 
 
 def _outside(kind: Kind, landed: Landed, flat: Tensor) -> float | None:
@@ -122,7 +120,7 @@ def _outside(kind: Kind, landed: Landed, flat: Tensor) -> float | None:
             inside = support.check(value)
     if inside.all():
         return None
-    wrong = value[~inside.reshape(*inside.shape, *(1,) * (value.ndim - inside.ndim)).expand(value.shape)]
+    wrong = _where_not(inside, value)
     # of a row that is wrong as a whole, the entry that is the least like a whole number
     return float(wrong[(wrong - wrong.round()).abs().argmax()])
 
@@ -136,10 +134,7 @@ def _observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> None:
         )
     value = _outside(kind, landed, values.reshape(len(values), -1))
     if value is not None:
-        raise ConfigError(
-            f"{name} has values outside the support of {kind.name}, such as {value:.4g}, so log p({name}) is of no "
-            f"distribution of {name}; prepare {name} (binarise, scale, round), or visit a distribution of such values."
-        )
+        _refuse_outside(name, kind, value)
 
 
 def _all_observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> None:
@@ -153,22 +148,27 @@ def _all_observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> No
             f"{name} has {int((~shaped.isfinite()).sum())} numbers that are not finite; leave such data out, fill them "
             "in, or visit hvae.masked(distribution, mask, fill=float('nan')), with the mask in the context."
         )
-    support = bounds = support_of(law)
-    while isinstance(bounds, constraints.independent):
-        bounds = bounds.base_constraint
+    support = support_of(law)
     if isinstance(law, LevelsDistribution) or support is None or _is_simplex(support):
         return
-    if any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in vars(bounds).values()):
+    if any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in vars(innermost(support)).values()):
         return  # each datum has its own
     for part in shaped.split(4096):
         inside = support.check(part)
         if not inside.all():
-            wrong = part[~inside.reshape(*inside.shape, *(1,) * (part.ndim - inside.ndim)).expand(part.shape)]
-            raise ConfigError(
-                f"{name} has values outside the support of {kind.name}, such as {float(wrong.flatten()[0]):.4g}, so "
-                f"log p({name}) is of no distribution of {name}; prepare {name} (binarise, scale, round), or visit a "
-                "distribution of such values."
-            )
+            _refuse_outside(name, kind, float(_where_not(inside, part)[0]))
+
+
+def _where_not(inside: Tensor, value: Tensor) -> Tensor:
+    """The numbers of ``value`` that are not inside; an event that is wrong is wrong as a whole."""
+    return value[~inside.reshape(*inside.shape, *(1,) * (value.ndim - inside.ndim)).expand(value.shape)]
+
+
+def _refuse_outside(name: str, kind: Kind, value: float) -> None:
+    raise ConfigError(
+        f"{name} has values outside the support of {kind.name}, such as {value:.4g}, so log p({name}) is of no "
+        f"distribution of {name}; prepare {name} (binarise, scale, round), or visit a distribution of such values."
+    )
 
 
 def _refuse_not_finite(name: str, walk: str, terms: Tensor) -> None:

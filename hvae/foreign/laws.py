@@ -230,6 +230,13 @@ def elementwise(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def innermost(support: constraints.Constraint | None) -> constraints.Constraint | None:
+    """A support without `constraints.independent`: what holds for each element."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
 def summed(terms: Tensor) -> Tensor:
     """Terms ``[rows, ...]`` summed in float64 for each row."""
     return terms.double().flatten(1).sum(1) if terms.ndim > 1 else terms.double()

@@ -24,7 +24,7 @@ from torch.distributions import (
 from hvae import families
 from hvae.families import DiagonalGaussian, DiagonalNormal, Family, FullGaussian
 from hvae.families.logistic import DiscretisedLogistic, LevelsDistribution
-from hvae.foreign.laws import Law, Masked, Pushed, elementwise
+from hvae.foreign.laws import Law, Masked, Pushed, elementwise, innermost
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,7 @@ def support_of(law: AnyLaw) -> constraints.Constraint | None:
 
 
 def is_real(base: Distribution) -> bool:
-    support = support_of(base)
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real
+    return innermost(support_of(base)) is constraints.real
 
 
 def has_mean(base: Distribution) -> bool:

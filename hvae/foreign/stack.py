@@ -59,14 +59,11 @@ class ForeignDecoder(Decoder):
         return name != "x"
 
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
-        return self._walk(given, noise, self.variables)
-
-    def _walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise], until: Collection[str]) -> Trace:
         for name in self.variables:
-            if name in until and name not in given and name not in noise:
+            if name not in given and name not in noise:
                 raise KeyError(name)
-        p, _ = self.functions.walk("p", given, noise, until)
-        return {name: p[name] for name in self.variables if name in p}
+        p, _ = self.functions.walk("p", given, noise, self.variables)
+        return {name: p[name] for name in self.variables}
 
     def factors(self, names: Collection[str]) -> Decoder:
         return _ForeignFactors(self, names)
@@ -77,6 +74,7 @@ class _ForeignFactors(ForeignDecoder):
 
     def __init__(self, whole: ForeignDecoder, names: Collection[str]) -> None:
         super().__init__(whole.functions)
+        self.whole = whole
         self.names = tuple(name for name in whole.variables if name in names)
 
     @property
@@ -86,33 +84,17 @@ class _ForeignFactors(ForeignDecoder):
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         if not self.names:
             return {}
-        whole = (*self.functions.signature.p_order, "x")
         needed = [parent for name in self.names for parent in self.parents(name) if parent not in self.names]
         for name in needed:
             if name not in given:
                 raise KeyError(name)
-        order = {name: place for place, name in enumerate(whole)}
-        last = max(order[name] for name in self.names)
-        filled = {**self._placeholders({**noise, **given}, [n for n in whole[:last] if n not in self.names]), **noise}
+        before = self.whole.variables[: self.whole.variables.index(self.names[-1])]
+        others = [name for name in before if name not in self.names]
+        filled = {**self.whole._placeholders({**noise, **given}, others), **noise}
         if "x" in self.names and "x" not in given and "x" not in noise:
             raise KeyError("x")
         p, _ = self.functions.walk("p", given, filled, self.names)
         return {name: p[name] for name in self.names}
-
-    def noise_specs(self) -> NoiseSpecs:
-        return {name: (self.family(name).noise, self.family(name).noise_width) for name in self.names}
-
-    def _placeholders(self, values: Mapping[str, Value], names: Collection[str]) -> dict[str, Noise]:
-        missing = [name for name in names if name not in values and name != "x"]
-        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values.values())) or (1, 1)
-        middle = {"normal": 0.0, "uniform": 0.5}
-        return {
-            name: torch.full(
-                (*batch, self.family(name).noise_width), middle[self.family(name).noise],
-                dtype=self.functions.signature.dtype, device=self.functions.shelf.device,
-            )
-            for name in missing
-        }  # fmt: skip
 
 
 class ForeignPosterior(Posterior):

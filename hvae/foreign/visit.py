@@ -20,7 +20,7 @@ from hvae.errors import ConfigError, NotMeasuredError
 from hvae.foreign.data import Tree, version_of
 from hvae.foreign.draws import UnfitTerms
 from hvae.foreign.kinds import Kind
-from hvae.foreign.reading import AnyLaw, widened
+from hvae.foreign.reading import AnyLaw, wide, widened
 
 Mode = Literal["q", "p", "both"]
 
@@ -197,8 +197,8 @@ class Walker:
     ) -> Landed:
         read = kind.read(widened(law), self.rows) if read is None else read
         if isinstance(read, Distribution):
-            version, wide = version_of(value), _wide_value(value)
-            terms = kind.terms(read, wide)
+            version = version_of(value)
+            terms = kind.terms(read, wide(value))
             if version_of(value) != version:
                 raise ConfigError(_changed(self.last))
             return Landed(flat, read, terms)
@@ -228,10 +228,6 @@ def _changed(name: str) -> str:
         f"the value of {name} was changed in place after it was visited, so that its density is that of another "
         "value; write the change without an underscore, as in z = 2 * z."
     )
-
-
-def _wide_value(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def run(function: Callable[[Any], object], walker: Any, what: str) -> None:

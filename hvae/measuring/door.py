@@ -27,6 +27,7 @@ from hvae.foreign.evaluating import evaluating
 from hvae.foreign.functions import ROWS
 from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
+from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
 from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
 from hvae.measuring.whole import measure
@@ -100,6 +101,9 @@ def diagnose(
         max_rows=max_rows, own_elbo=own_elbo, parents=parents,
     )  # fmt: skip
     models = models_of(model)
+    elbos: list[Any] = [*own_elbo] if isinstance(own_elbo, list | tuple) else [own_elbo, *[None] * (len(models) - 1)]
+    if len(elbos) != len(models):
+        raise ConfigError(f"own_elbo has {len(elbos)} functions for {len(models)} models; give one for each.")
     most = _most(sizes) if isinstance(sizes, Sizes) else max(map(_most, LEVELS.values()))
     if context is None and isinstance(models[0], Model) and models[0].read is not None:
         x, context = models[0].read(x)
@@ -109,17 +113,12 @@ def diagnose(
             stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
         opened = [_opened(each, data, max_rows) for each in models]
         check_replicas(opened)
-        elbos: list[Any] = (
-            [*own_elbo] if isinstance(own_elbo, list | tuple) else [own_elbo, *[None] * (len(models) - 1)]
-        )
-        if len(elbos) != len(models):
-            raise ConfigError(f"own_elbo has {len(elbos)} functions for {len(models)} models; give one for each.")
         checked = [
             check(each, own_elbo=own, parents=parents) if isinstance(each, Stack) else None
             for each, own in zip(opened, elbos, strict=True)
         ]
-        notes = [Doubt(note, "x") for note in (*data.notes, *_too_few(opened[0], numbers_of(opened[0], data)))]
-        numbers = numbers_of(opened[0], data)
+        numbers = opened[0].numbers if isinstance(opened[0], Stack) else data.observed["x"]
+        notes = [Doubt(note, "x") for note in (*data.notes, *_too_few(opened[0], numbers))]
         chosen = _chosen(sizes, budget_seconds, opened[0], numbers, seed)
         with tqdm(total=2 * len(models), desc=label or "diagnosed", disable=None if progress else True) as bar:
             found = measure(
@@ -150,11 +149,6 @@ def _nothing(visit: object) -> None:
 
 SMALL = Budget(images=16, temperatures=20, chains=16, leapfrog=2, draws=2, samples=200)
 """of what is measured further, where seconds are short"""
-
-
-def numbers_of(model: HVAE, data: Data) -> Tensor:
-    """What stands for x in the house's arrays."""
-    return model.numbers if isinstance(model, Stack) else data.observed["x"]
 
 
 def _too_few(model: HVAE, x: Tensor) -> list[str]:
@@ -201,7 +195,7 @@ def _opened(model: Model | HVAE, data: Data, max_rows: int | None) -> HVAE:
             raise ConfigError(f"x has {x.shape[1]} numbers a datum, x of the model {width}; give [n, {width}].")
         return model
     dtype = _dtype([model])
-    seen_as = dtype if dtype in (torch.float16, torch.bfloat16) else None
+    seen_as = dtype if dtype in HALF else None
     opened = Stack.of(model, data.observed, data.context, whole=data.whole, most=max_rows or ROWS, seen_as=seen_as)
     if max_rows is None:
         opened.functions.most = opened.functions.shelf.rows = _rows(opened)
