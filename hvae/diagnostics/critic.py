@@ -19,7 +19,7 @@ mean likelihood counts. Any critic is allowed, so path and t are chosen: for eac
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from hvae.diagnostics.draws import Sampler
 from hvae.errors import NotMeasuredError
-from hvae.evidence import Evidence
+from hvae.evidence import HVAE, Evidence
 from hvae.network import Trace
 from hvae.numerics import FloatArray, log_mean_exp
 from hvae.rng import NoiseSpecs, noise, permutation
@@ -66,12 +66,15 @@ class Used:
 
 @torch.no_grad()
 def decoder_use(
-    sampler: Sampler, evidence: Evidence, others: Tensor, *, n_alternatives: int = N_ALTERNATIVES,
-    n_walks: int = N_WALKS,
+    sampler: Sampler, evidence: Evidence, others: Tensor | None = None, *, names: Collection[str] | None = None,
+    n_alternatives: int = N_ALTERNATIVES, n_walks: int = N_WALKS,
 ) -> dict[str, Used]:  # fmt: skip
-    """V_l of every layer, on the first path of ``evidence``; ``others [m, D]`` are images that are not measured.
+    """V_l of every layer, or of those among ``names``, on the first path of ``evidence``.
 
-    With a context the alternatives of (b) come from images that share it; a datum that shares it with none keeps (a).
+    ``others [m, D]`` are images that are not measured. Without them each measured one has the rest for alternatives.
+
+    With a context the alternatives of (b) come from images that share it. A datum that shares it with none has images
+    that the decoder draws in that context.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
@@ -80,18 +83,23 @@ def decoder_use(
     >>> list(found), found["z1"].terms.shape
     (['z1', 'z2', 'z3'], (4,))
     """
-    if len(others) == 0:
-        raise NotMeasuredError("there are no images beside the measured ones, whose codes would be the alternatives")
+    pool = sampler.x if others is None or not len(others) else others
+    own = pool is sampler.x
+    n_alternatives = min(n_alternatives, len(pool) - own)
+    if n_alternatives < 1:
+        raise NotMeasuredError("There is one datum alone, so there are no alternatives to its code.")
     draws = {name: site.value[:1].expand(1, sampler.n_images, -1) for name, site in evidence.q.items()}
-    drawn = _of_others(sampler, draws, others, n_alternatives)
+    partners = _Partners.of(sampler, pool, n_alternatives, own)
+    drawn = _of_others(sampler, draws, pool, partners)
     found = {}
-    for name in evidence.latents:
-        tried = {"other images": _terms(sampler, draws, name, drawn[name], n_walks)}
+    for name in evidence.latents if names is None else [name for name in evidence.latents if name in names]:
+        tried = {"other images": _terms(sampler, draws, name, drawn[name], n_walks, partners.count)}
         if not sampler.model.bottom_up:
             prior = _from_prior(sampler, evidence, name, n_alternatives)
             tried["prior"] = _terms(sampler, draws, name, prior, n_walks)
         which = min(tried, key=lambda kind: tried[kind].mean())
-        found[name] = Used(tried[which], math.log(n_alternatives + 1), which)
+        cap = math.log(n_alternatives + 1) if partners.count is None else float(partners.count.log1p().mean())
+        found[name] = Used(tried[which], cap, which)
     return found
 
 
@@ -104,41 +112,93 @@ def _from_prior(sampler: Sampler, evidence: Evidence, name: str, n: int) -> Valu
     return family.draw(site.distribution, sampler.noise(n, "alternatives of p", specs)[name])
 
 
-def _of_others(sampler: Sampler, draws: Mapping[str, Value], others: Tensor, n: int) -> dict[str, Value]:
-    """Draws ``[N, B, D]`` of every layer for other images, with the layers that q visits before it as they were."""
-    model, places = sampler.model, _partners(sampler, others, n)
-    if model.bottom_up:
-        trace = model.infer(others.unsqueeze(0), _noise(sampler, model.noise_specs(), 1, len(others), "other images"))
-        return {name: site.value.expand(1, len(others), -1)[0][places] for name, site in trace.items()}
-    x = others[places]  # [N, B, D]
-    trace = model.infer(x, {}, dict(draws))
-    noises = _noise(sampler, model.noise_specs(), n, sampler.n_images, "alternatives of q")
-    return {name: site.family.draw(site.distribution, noises[name]) for name, site in trace.items()}
+@dataclass(frozen=True)
+class _Partners:
+    """The other images of each datum: a run of neighbours, never the datum itself, none twice."""
+
+    places: Tensor
+    """``[N, B]``"""
+    count: Tensor | None
+    """``[B]`` how many of the N are of the same context, where there is one; the first so many"""
+    alone: Tensor | None
+    """``[B]`` bool, data that share their context with no other"""
+
+    @staticmethod
+    def of(sampler: Sampler, pool: Tensor, n: int, own: bool) -> "_Partners":
+        n_images, device = sampler.n_images, sampler.x.device
+        run, each = torch.arange(n, device=device).unsqueeze(1), torch.arange(n_images, device=device)
+        groups = sampler.groups if own else sampler.model.groups(torch.cat([sampler.x, pool]))
+        if groups is None and own:
+            return _Partners((each + 1 + run) % n_images, None, None)
+        order = permutation(len(pool), seed=sampler.seed, purpose="partners", device=str(device))
+        if groups is None:
+            return _Partners(order[(each * 7919 + run) % len(pool)], None, None)
+        places, count = torch.zeros(n, n_images, dtype=torch.long, device=device), []
+        of_pool = (groups if own else groups[n_images:])[order]
+        for place in range(n_images):
+            same = order[of_pool == groups[place]]
+            same = same[same != place] if own else same
+            count.append(min(n, len(same)))
+            if len(same):
+                places[:, place] = same[(run.squeeze(1) + place * 7919) % len(same)]
+        counts = torch.tensor(count, dtype=torch.float64, device=device)
+        alone = counts == 0
+        return _Partners(places, torch.where(alone, n, counts), alone if alone.any() else None)
 
 
-def _partners(sampler: Sampler, others: Tensor, n: int) -> Tensor:
-    """Places ``[N, B]`` among the others: a run of neighbours from a random start, within the same context."""
-    groups = sampler.model.groups(torch.cat([sampler.x, others]))
-    n_images = sampler.n_images
-    device = sampler.x.device
-    order = permutation(len(others), seed=sampler.seed, purpose="partners", device=str(device))
-    if groups is None:
-        start = torch.arange(n_images, device=device) * 7919
-        return order[(start.unsqueeze(0) + torch.arange(n, device=device).unsqueeze(1)) % len(others)]
-    found = torch.empty(n, n_images, dtype=torch.long, device=device)
-    of_others = groups[n_images:]
-    for place in range(n_images):
-        same = (of_others == groups[place]).nonzero().squeeze(-1)
-        if not len(same):
-            raise NotMeasuredError("a datum shares its context with no other, so there are no alternatives of its code")
-        found[:, place] = same[(torch.arange(n, device=device) + place * 7919) % len(same)]
+def _of_others(sampler: Sampler, draws: Mapping[str, Value], pool: Tensor, partners: _Partners) -> dict[str, Value]:
+    """Draws ``[N, B, D]`` of every layer for other images, with the layers that q visits before it as they were.
+
+    A datum that shares its context with no other has images that the decoder draws in that context.
+    """
+    model, n = sampler.model, len(partners.places)
+    specs = model.noise_specs()
+    if model.bottom_up and partners.alone is None:
+        trace = model.infer(pool.unsqueeze(0), _noise(sampler, specs, 1, len(pool), "other images"))
+        return {name: site.value.expand(1, len(pool), -1)[0][partners.places] for name, site in trace.items()}
+    kept = {} if model.bottom_up else dict(draws)
+    noises = _noise(sampler, specs, n, sampler.n_images, "alternatives of q")
+    found = _drawn(model, pool[partners.places], kept, noises)
+    if partners.alone is not None:
+        alone = partners.alone
+        kept = {name: values[:, alone] for name, values in draws.items()}
+        for name in model.posterior.order:  # the layers that q visits before it are kept, and those only
+            before = {} if model.bottom_up else _before(model, kept, name)
+            of_p = _noise(sampler, model.decoder.noise_specs(), n, sampler.n_images, "images of p")
+            x = model.redrawn(sampler.x[alone].unsqueeze(0), before, {v: e[:, alone] for v, e in of_p.items()})
+            code = _drawn(model, x, before, {v: e[:, alone] for v, e in noises.items()})[name]
+            found[name] = found[name].clone()
+            found[name][:, alone] = code
+            model.forget()
     return found
 
 
-def _terms(sampler: Sampler, draws: Mapping[str, Value], name: str, other: Value, n_walks: int) -> FloatArray:
-    """``[n]``: the best critic of each half, chosen on the other half."""
+def _before(model: HVAE, values: Mapping[str, Value], name: str) -> dict[str, Value]:
+    order = model.posterior.order
+    return {latent: values[latent] for latent in order[: order.index(name)]}
+
+
+def _drawn(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[str, Noise]) -> dict[str, Value]:
+    """A draw of every layer at the layers that ``kept`` has; the kept ones are drawn anew, not returned."""
+    if not kept:
+        return {name: site.value for name, site in model.infer(x, noises).items()}
+    trace = model.infer(x, {name: noises[name] for name in noises if name not in kept}, kept)
+    return {
+        name: site.family.draw(site.distribution, noises[name]) if name in kept else site.value
+        for name, site in trace.items()
+    }
+
+
+def _terms(
+    sampler: Sampler, draws: Mapping[str, Value], name: str, other: Value, n_walks: int, count: Tensor | None = None
+) -> FloatArray:
+    """``[n]``: the best critic of each half, chosen on the other half; of the alternatives the first ``count [n]``."""
     critics = _critics(sampler, draws, name, torch.cat([draws[name], other]), n_walks)
-    tried = np.stack([_ratio(log_c, t) for log_c in critics for t in TEMPERS])  # [critic, n]
+    broken = ~critics[0][0].isfinite()
+    if broken.any():
+        n_broken, n = int(broken.sum()), sampler.n_images
+        raise NotMeasuredError(f"The decoder's likelihood is not finite for {n_broken} of {n} data: no verdict.")
+    tried = np.stack([_ratio(log_c, t, count) for log_c in critics for t in TEMPERS])  # [critic, n]
     halves = np.arange(sampler.n_images) % 2
     terms = np.empty(sampler.n_images)
     for half in (0, 1):
@@ -147,10 +207,12 @@ def _terms(sampler: Sampler, draws: Mapping[str, Value], name: str, other: Value
     return terms
 
 
-def _ratio(log_c: LogProb, t: float) -> FloatArray:
+def _ratio(log_c: LogProb, t: float, count: Tensor | None) -> FloatArray:
     """``log c_0^t - log mean c^t`` for each image; the first row is its own."""
-    scaled = t * log_c
-    found: FloatArray = (scaled[0] - log_mean_exp(scaled, 0)).cpu().numpy()
+    scaled = t * log_c if t else torch.zeros_like(log_c)
+    n = torch.full_like(scaled[0], len(scaled) - 1) if count is None else count
+    beyond = torch.arange(len(scaled), device=scaled.device).unsqueeze(1) > n
+    found: FloatArray = (scaled[0] - scaled.masked_fill(beyond, -math.inf).logsumexp(0) + n.log1p()).cpu().numpy()
     return found
 
 
@@ -168,7 +230,7 @@ def _critics(sampler: Sampler, draws: Mapping[str, Value], name: str, values: Va
         for latent, (kind, width) in specs.items()
     }
     found = [_log_likelihood(sampler, above, name, values, halfway)]
-    if below:
+    if below and n_walks:
         drawn = sampler.noise(n_walks, "walks below", specs)
         walks = [
             _log_likelihood(sampler, above, name, values, {latent: drawn[latent][w : w + 1] for latent in below})
