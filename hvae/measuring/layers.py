@@ -18,6 +18,7 @@ from hvae.diagnostics import rates, units, usage
 from hvae.diagnostics.bounds import Information
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
+from hvae.diagnostics.knockouts import Knockouts
 from hvae.diagnostics.verdict import verdict
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
@@ -27,6 +28,8 @@ from hvae.vocabulary import UNDECIDED
 FROM_PARENT, ABOUT_X, USE, STANDARD = "parent_information_nats", "information_nats", "reading_nats", "kl_standard_nats"
 """J, I, U and the divergence from N(0, I), by their names in a file: what a verdict rests on"""
 RATES = ["rate_nats", STANDARD, "kl_prior_nats", "rate_unit_nats", "kl_standard_unit_nats"]
+LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
+"""bounds on log p(x) of the whole decoder and of the one with a layer clamped"""
 OF_UNITS = ["burda_variance", "twin_covariance", "residual_variance"]
 
 
@@ -56,7 +59,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     evidence(sizes.n_paths)
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
-    knocked = evidence(sizes.n_paths_knockout)
+    knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
     layers = []
     for name in names:
         found = _rates(evidence(sizes.n_paths), name, sizes, guard)
@@ -64,13 +67,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
             found |= {FROM_PARENT: informations[name].from_parent, ABOUT_X: informations[name].about_datum}
         if name in read:
             found[USE] = _interval(read[name], sizes)
-        for key, knockout in (
-            ("knockout_encoder_nats", partial(usage.encoder_knockout, sampler, knocked, name)),
-            ("knockout_model_nats", partial(usage.model_knockout, sampler, knocked, name, "diagnostics")),
-        ):
-            lost = guard.measured([key], [name], knockout)
-            if lost is not None:
-                found[key] = _interval(lost, sizes)
+        found |= _knocked_out(knockouts, name, sizes, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, sizes, guard))
         found |= of_units or {}
         layers.append(_layer(model, evidence(sizes.n_paths), name, found, informations.get(name), sizes, guard))
@@ -79,6 +76,22 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
 
 def _interval(terms: FloatArray, sizes: Sizes) -> FloatArray:
     return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed)
+
+
+def _knocked_out(knockouts: Knockouts, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+    """What is lost without the layer in q, and in the decoder; the likelihoods with and without it there."""
+    of_model, found = "knockout_model_nats", {}
+    lost = guard.measured(["knockout_encoder_nats"], [name], lambda: knockouts.encoder(name))
+    if lost is not None:
+        found["knockout_encoder_nats"] = _interval(lost, sizes)
+    bounds = guard.measured([of_model, *LIKELIHOODS], [name], lambda: knockouts.model(name))
+    if bounds is not None:
+        for key, bound in zip(LIKELIHOODS, (bounds.whole, bounds.clamped), strict=True):
+            found[key] = _interval(bound.log_px, sizes)
+        loss = guard.measured([of_model], [name], bounds.loss)
+        if loss is not None:
+            found[of_model] = bounds.widened(_interval(loss, sizes))
+    return found
 
 
 def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
