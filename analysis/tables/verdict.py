@@ -122,8 +122,8 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "model k.o.",
         "knockout_model_nats",
-        "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer. It is a "
-        "difference of two L_32 bounds",
+        "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer, and q sees "
+        "nothing of it; wider by what the two bounds may miss, and refused where that is above 0.25 nats",
     ),
 )
 """Heading, recorded quantity, meaning."""

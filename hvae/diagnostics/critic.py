@@ -16,30 +16,41 @@ is no estimate of I(x; z_l | z_{>l}), does not add up over layers, and at the ca
 
 The layers below z_l are set to the middle of their distributions, one after another, or drawn by `N_WALKS` walks whose
 mean likelihood counts. Any critic is allowed, so path and t are chosen: for each half of the images by the other half.
+
+Far from x a layer has fewer alternatives and walks, so that all layers together cost a time that grows with their
+number and not with its square. Walks are asked for only where the middle path leaves the question "more than epsilon?"
+open. Images are taken `IMAGES` at a time, each block with a key of its own, so memory does not grow with their number.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvae.diagnostics.alternatives import IMAGES, Block, Partners, codes_of, from_prior, of_others
 from hvae.diagnostics.draws import Sampler
 from hvae.errors import NotMeasuredError
-from hvae.evidence import HVAE, Evidence
-from hvae.network import Trace
+from hvae.evidence import Evidence
+from hvae.network import Decoder, Trace
 from hvae.numerics import FloatArray, log_mean_exp
-from hvae.rng import NoiseSpecs, noise, permutation
+from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, Value
 
 N_ALTERNATIVES = 64
 N_WALKS = 16
+FEWEST_ALTERNATIVES, FEWEST_WALKS = 16, 2
+VISITS, WALKED_VISITS = 1024, 2048
+"""layers below z_l that all its alternatives may visit on the middle path, and on walks"""
 TEMPERS = (*(2.0**-power for power in range(21)), 0.0)
 """t; at 0 the critic says nothing, and V is 0"""
-PAIRS = 2**14
-"""rows of the decoder that are asked for at once: bounds the memory"""
+NUMBERS = 2**22
+"""numbers of x that the decoder is asked for at once: bounds the memory"""
+SURELY = 4.0
+"""standard errors above epsilon where no walks are asked for: so far that the second look costs no coverage"""
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,13 @@ class Used:
 @torch.no_grad()
 def decoder_use(
     sampler: Sampler, evidence: Evidence, others: Tensor | None = None, *, names: Collection[str] | None = None,
-    n_alternatives: int = N_ALTERNATIVES, n_walks: int = N_WALKS,
+    n_alternatives: int = N_ALTERNATIVES, n_walks: int = N_WALKS, epsilon: float = math.inf,
 ) -> dict[str, Used]:  # fmt: skip
     """V_l of every layer, or of those among ``names``, on the first path of ``evidence``.
 
     ``others [m, D]`` are images that are not measured. Without them each measured one has the rest for alternatives.
+    A layer with d layers below has ``max(16, min(n_alternatives, 1024 // d))`` alternatives. Walks are left out where
+    V_l is surely above ``epsilon`` without them.
 
     With a context the alternatives of (b) come from images that share it. A datum that shares it with none has images
     that the decoder draws in that context.
@@ -88,119 +101,83 @@ def decoder_use(
     n_alternatives = min(n_alternatives, len(pool) - own)
     if n_alternatives < 1:
         raise NotMeasuredError("There is one datum alone, so there are no alternatives to its code.")
-    draws = {name: site.value[:1].expand(1, sampler.n_images, -1) for name, site in evidence.q.items()}
-    partners = _Partners.of(sampler, pool, n_alternatives, own)
-    drawn = _of_others(sampler, draws, pool, partners)
-    found = {}
-    for name in evidence.latents if names is None else [name for name in evidence.latents if name in names]:
-        tried = {"other images": _terms(sampler, draws, name, drawn[name], n_walks, partners.count)}
-        if not sampler.model.bottom_up:
-            prior = _from_prior(sampler, evidence, name, n_alternatives)
-            tried["prior"] = _terms(sampler, draws, name, prior, n_walks)
-        which = min(tried, key=lambda kind: tried[kind].mean())
-        cap = math.log(n_alternatives + 1) if partners.count is None else float(partners.count.log1p().mean())
-        found[name] = Used(tried[which], cap, which)
-    return found
+    decoder = sampler.model.decoder
+    numbers = {z: alternatives(decoder, z, n_alternatives) for z in evidence.latents if names is None or z in names}
+    if not numbers:
+        return {}
+    partners = Partners.of(sampler, pool, max(numbers.values()), own)
+    critics = partial(_critics, sampler, evidence, pool, partners, numbers)
+    kinds = ("other images",) if sampler.model.bottom_up else ("other images", "prior")
+    tried = {key: [log_c] for key, log_c in critics({name: kinds for name in numbers}, 0).items()}
+    terms = {key: _terms(found, partners.counts(key)) for key, found in tried.items()}
+    while True:
+        left = {name: min(kinds, key=lambda kind, name=name: terms[name, kind].mean()) for name in numbers}
+        walked = {
+            name: (kind,)
+            for name, kind in left.items()
+            if len(tried[name, kind]) == 1 and _below(decoder, name) and not _surely(terms[name, kind], epsilon)
+        }
+        if not walked or not n_walks:
+            break
+        for key, log_c in critics(walked, n_walks).items():
+            tried[key].append(log_c)
+            terms[key] = _terms(tried[key], partners.counts(key))
+    caps = {name: math.log(numbers[name] + 1) for name in numbers}
+    if partners.count is not None:
+        caps = {name: float(partners.count.clamp(max=n).log1p().mean()) for name, n in numbers.items()}
+    return {name: Used(terms[name, kind], caps[name], kind) for name, kind in left.items()}
 
 
-def _from_prior(sampler: Sampler, evidence: Evidence, name: str, n: int) -> Value:
-    """Draws ``[N, B, D]`` of p(z_l | z_{>l}) at the layers above as they were drawn."""
-    values = {other: site.value[:1] for other, site in evidence.p.items() if other != "x"}
-    site = sampler.model.decoder.factors([name]).walk({**values, "x": sampler.x.unsqueeze(0)}, {})[name]
-    family = site.family
-    specs: NoiseSpecs = {name: (family.noise, family.noise_width)}
-    return family.draw(site.distribution, sampler.noise(n, "alternatives of p", specs)[name])
+def alternatives(decoder: Decoder, name: str, n: int = N_ALTERNATIVES) -> int:
+    """N_l: how many alternatives of a layer are tried, of ``n`` at most."""
+    return min(n, max(FEWEST_ALTERNATIVES, VISITS // max(1, len(_below(decoder, name)))))
 
 
-@dataclass(frozen=True)
-class _Partners:
-    """The other images of each datum: a run of neighbours, never the datum itself, none twice."""
-
-    places: Tensor
-    """``[N, B]``"""
-    count: Tensor | None
-    """``[B]`` how many of the N are of the same context, where there is one; the first so many"""
-    alone: Tensor | None
-    """``[B]`` bool, data that share their context with no other"""
-
-    @staticmethod
-    def of(sampler: Sampler, pool: Tensor, n: int, own: bool) -> "_Partners":
-        n_images, device = sampler.n_images, sampler.x.device
-        run, each = torch.arange(n, device=device).unsqueeze(1), torch.arange(n_images, device=device)
-        groups = sampler.groups if own else sampler.model.groups(torch.cat([sampler.x, pool]))
-        if groups is None and own:
-            return _Partners((each + 1 + run) % n_images, None, None)
-        order = permutation(len(pool), seed=sampler.seed, purpose="partners", device=str(device))
-        if groups is None:
-            return _Partners(order[(each * 7919 + run) % len(pool)], None, None)
-        places, count = torch.zeros(n, n_images, dtype=torch.long, device=device), []
-        of_pool = (groups if own else groups[n_images:])[order]
-        for place in range(n_images):
-            same = order[of_pool == groups[place]]
-            same = same[same != place] if own else same
-            count.append(min(n, len(same)))
-            if len(same):
-                places[:, place] = same[(run.squeeze(1) + place * 7919) % len(same)]
-        counts = torch.tensor(count, dtype=torch.float64, device=device)
-        alone = counts == 0
-        return _Partners(places, torch.where(alone, n, counts), alone if alone.any() else None)
+def _below(decoder: Decoder, name: str) -> list[str]:
+    latents = [latent for latent in decoder.variables if latent != "x"]
+    return latents[latents.index(name) + 1 :]
 
 
-def _of_others(sampler: Sampler, draws: Mapping[str, Value], pool: Tensor, partners: _Partners) -> dict[str, Value]:
-    """Draws ``[N, B, D]`` of every layer for other images, with the layers that q visits before it as they were.
-
-    A datum that shares its context with no other has images that the decoder draws in that context.
-    """
-    model, n = sampler.model, len(partners.places)
-    specs = model.noise_specs()
-    if model.bottom_up and partners.alone is None:
-        trace = model.infer(pool.unsqueeze(0), _noise(sampler, specs, 1, len(pool), "other images"))
-        return {name: site.value.expand(1, len(pool), -1)[0][partners.places] for name, site in trace.items()}
-    kept = {} if model.bottom_up else dict(draws)
-    noises = _noise(sampler, specs, n, sampler.n_images, "alternatives of q")
-    found = _drawn(model, pool[partners.places], kept, noises)
-    if partners.alone is not None:
-        alone = partners.alone
-        kept = {name: values[:, alone] for name, values in draws.items()}
-        for name in model.posterior.order:  # the layers that q visits before it are kept, and those only
-            before = {} if model.bottom_up else _before(model, kept, name)
-            of_p = _noise(sampler, model.decoder.noise_specs(), n, sampler.n_images, "images of p")
-            x = model.redrawn(sampler.x[alone].unsqueeze(0), before, {v: e[:, alone] for v, e in of_p.items()})
-            code = _drawn(model, x, before, {v: e[:, alone] for v, e in noises.items()})[name]
-            found[name] = found[name].clone()
-            found[name][:, alone] = code
-            model.forget()
-    return found
+def _surely(terms: FloatArray, epsilon: float) -> bool:
+    return len(terms) > 1 and bool(terms.mean() - SURELY * terms.std(ddof=1) / len(terms) ** 0.5 > epsilon)
 
 
-def _before(model: HVAE, values: Mapping[str, Value], name: str) -> dict[str, Value]:
-    order = model.posterior.order
-    return {latent: values[latent] for latent in order[: order.index(name)]}
+def _critics(
+    sampler: Sampler, evidence: Evidence, pool: Tensor, partners: Partners, numbers: Mapping[str, int],
+    asked: Mapping[str, tuple[str, ...]], n_walks: int,
+) -> dict[tuple[str, str], LogProb]:  # fmt: skip
+    """``[N_l + 1, n]`` of each layer and kind of alternatives: by the middle path, or by walks if there are any."""
+    parts: dict[tuple[str, str], list[LogProb]] = {(name, kind): [] for name in asked for kind in asked[name]}
+    values = {name: site.value[:1].expand(1, sampler.n_images, -1) for name, site in evidence.q.items()}
+    codes = codes_of(sampler, pool) if sampler.model.bottom_up and partners.alone is None else None
+    for number, images in enumerate(torch.arange(sampler.n_images).split(IMAGES)):
+        draws = {name: value[:, images] for name, value in values.items()}
+        block = Block(sampler.model, sampler.x[images], sampler.seed, number, draws)
+        for kind in sorted({kind for kinds in asked.values() for kind in kinds}):
+            names = [name for name in asked if kind in asked[name]]
+            here = partners.at(images)
+            if kind == "prior":
+                others: Iterable[tuple[str, Value]] = from_prior(block, {name: numbers[name] for name in names})
+            elif codes is not None:
+                others = ((name, codes[name][here.places]) for name in names)
+            else:
+                others = ((name, values) for name, values in of_others(block, pool, here).items() if name in names)
+            for name, other in others:
+                found = _critic(block, name, torch.cat([draws[name], other[: numbers[name]]]), n_walks)
+                parts[name, kind].append(found)
+    return {key: torch.cat(found, 1) for key, found in parts.items()}
 
 
-def _drawn(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[str, Noise]) -> dict[str, Value]:
-    """A draw of every layer at the layers that ``kept`` has; the kept ones are drawn anew, not returned."""
-    if not kept:
-        return {name: site.value for name, site in model.infer(x, noises).items()}
-    trace = model.infer(x, {name: noises[name] for name in noises if name not in kept}, kept)
-    return {
-        name: site.family.draw(site.distribution, noises[name]) if name in kept else site.value
-        for name, site in trace.items()
-    }
-
-
-def _terms(
-    sampler: Sampler, draws: Mapping[str, Value], name: str, other: Value, n_walks: int, count: Tensor | None = None
-) -> FloatArray:
+def _terms(critics: list[LogProb], count: Tensor | None = None) -> FloatArray:
     """``[n]``: the best critic of each half, chosen on the other half; of the alternatives the first ``count [n]``."""
-    critics = _critics(sampler, draws, name, torch.cat([draws[name], other]), n_walks)
     broken = ~critics[0][0].isfinite()
     if broken.any():
-        n_broken, n = int(broken.sum()), sampler.n_images
-        raise NotMeasuredError(f"The decoder's likelihood is not finite for {n_broken} of {n} data: no verdict.")
+        raise NotMeasuredError(
+            f"The decoder's likelihood is not finite for {int(broken.sum())} of {len(broken)} data: no verdict."
+        )
     tried = np.stack([_ratio(log_c, t, count) for log_c in critics for t in TEMPERS])  # [critic, n]
-    halves = np.arange(sampler.n_images) % 2
-    terms = np.empty(sampler.n_images)
+    n = tried.shape[1]
+    halves, terms = np.arange(n) % 2, np.empty(n)
     for half in (0, 1):
         chosen = tried[:, halves != half].mean(1).argmax() if (halves != half).any() else len(TEMPERS) - 1
         terms[halves == half] = tried[chosen, halves == half]
@@ -210,47 +187,39 @@ def _terms(
 def _ratio(log_c: LogProb, t: float, count: Tensor | None) -> FloatArray:
     """``log c_0^t - log mean c^t`` for each image; the first row is its own."""
     scaled = t * log_c if t else torch.zeros_like(log_c)
-    n = torch.full_like(scaled[0], len(scaled) - 1) if count is None else count
+    n = torch.full_like(scaled[0], len(scaled) - 1) if count is None else count.clamp(max=len(scaled) - 1)
     beyond = torch.arange(len(scaled), device=scaled.device).unsqueeze(1) > n
     found: FloatArray = (scaled[0] - scaled.masked_fill(beyond, -math.inf).logsumexp(0) + n.log1p()).cpu().numpy()
     return found
 
 
-def _critics(sampler: Sampler, draws: Mapping[str, Value], name: str, values: Value, n_walks: int) -> list[LogProb]:
-    """Log-likelihoods ``[N + 1, n]`` of the images: at the middle of the layers below, and by walks through them."""
-    decoder = sampler.model.decoder
-    latents = [latent for latent in decoder.variables if latent != "x"]
-    below = latents[latents.index(name) + 1 :]
+def _critic(block: Block, name: str, values: Value, n_walks: int) -> LogProb:
+    """Log-likelihoods ``[N_l + 1, B]``: at the middle of the layers below, or the mean over walks through them."""
+    decoder, below, like = block.model.decoder, _below(block.model.decoder, name), block.x
     specs: NoiseSpecs = {latent: (decoder.family(latent).noise, decoder.family(latent).noise_width) for latent in below}
-    above = {latent: draws[latent] for latent in latents[: latents.index(name)]}
-    middle = {"normal": 0.0, "uniform": 0.5}
-    like = sampler.x
-    halfway = {
-        latent: torch.full((1, sampler.n_images, width), middle[kind], dtype=like.dtype, device=like.device)
-        for latent, (kind, width) in specs.items()
-    }
-    found = [_log_likelihood(sampler, above, name, values, halfway)]
-    if below and n_walks:
-        drawn = sampler.noise(n_walks, "walks below", specs)
-        walks = [
-            _log_likelihood(sampler, above, name, values, {latent: drawn[latent][w : w + 1] for latent in below})
-            for w in range(n_walks)
-        ]
-        found.append(log_mean_exp(torch.stack(walks), 0))
-    return found
+    given = {z: draw for z, draw in block.draws.items() if z not in (*below, name)} | {"x": like.unsqueeze(0)}
+    if not n_walks:
+        middle = {"normal": 0.0, "uniform": 0.5}
+        halfway = {
+            latent: torch.full((1, len(like), width), middle[kind], dtype=like.dtype, device=like.device)
+            for latent, (kind, width) in specs.items()
+        }
+        return _log_likelihood(decoder, given, name, values, halfway)
+    n = max(FEWEST_WALKS, min(n_walks, WALKED_VISITS // (len(values) * max(1, len(below)))))
+    drawn = block.noise(specs, n, "walks below")
+    walks = [
+        _log_likelihood(decoder, given, name, values, {latent: drawn[latent][w : w + 1] for latent in below})
+        for w in range(n)
+    ]
+    return log_mean_exp(torch.stack(walks), 0)
 
 
 def _log_likelihood(
-    sampler: Sampler, above: Mapping[str, Value], name: str, values: Value, below: Mapping[str, Noise]
+    decoder: Decoder, given: Mapping[str, Value], name: str, values: Value, below: Mapping[str, Noise]
 ) -> LogProb:
-    """``log p(x | z_l, z_{>l}, the layers below by their noise)``, ``[N + 1, n]`` in float64, some rows at a time."""
-    parts = []
-    for some in values.split(max(1, PAIRS // sampler.n_images)):
-        trace: Trace = sampler.model.decoder.walk({**above, name: some, "x": sampler.x.unsqueeze(0)}, below)
-        parts.append(trace["x"].log_prob.double().expand(len(some), sampler.n_images))
+    """``log p(x | z_l, z_{>l}, the layers below by their noise)``, ``[N_l + 1, B]``, float64, some rows at a time."""
+    n_images, parts = values.shape[1], []
+    for some in values.split(max(1, NUMBERS // (n_images * decoder.family("x").width))):
+        trace: Trace = decoder.walk({**given, name: some}, below)
+        parts.append(trace["x"].log_prob.double().expand(len(some), n_images))
     return torch.cat(parts)
-
-
-def _noise(sampler: Sampler, specs: NoiseSpecs, n: int, n_data: int, purpose: str) -> Mapping[str, Noise]:
-    x = sampler.x
-    return noise(specs, n, n_data, seed=sampler.seed, purpose=purpose, device=str(x.device), dtype=x.dtype)

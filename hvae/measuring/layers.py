@@ -20,6 +20,7 @@ from hvae.diagnostics.bounds import Information, ordered
 from hvae.diagnostics.critic import N_WALKS, decoder_use
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
+from hvae.diagnostics.knockouts import Knockouts
 from hvae.diagnostics.verdict import Found
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
@@ -34,6 +35,8 @@ STATED = {
 }  # fmt: skip
 """V, J, I, U and M, by their names in a file: what a verdict rests on"""
 RATES = ["rate_nats", "kl_standard_nats", "rate_unit_nats", "kl_standard_unit_nats"]
+LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
+"""bounds on log p(x) of the whole decoder and of the one with a layer clamped"""
 OF_UNITS = ["burda_variance", "twin_covariance", "residual_variance"]
 FIRST_IMAGES = 128
 """images of V_l; more where these leave the threshold open"""
@@ -74,7 +77,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     decoded = _used(model, x, sizes, rest, guard, moved) if sound else {}
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
-    knocked = evidence(sizes.n_paths_knockout)
+    knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
     layers = []
     for name in names:
         found = _rates(evidence(sizes.n_paths), name, sizes, guard)
@@ -86,13 +89,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
             found[USED] = decoded[name].interval
         if name in read:
             found[USE] = _interval(read[name], sizes)
-        for key, knockout in (
-            ("knockout_encoder_nats", partial(usage.encoder_knockout, sampler, knocked, name)),
-            ("knockout_model_nats", partial(usage.model_knockout, sampler, knocked, name, "diagnostics")),
-        ):
-            lost = guard.measured([key], [name], knockout)
-            if lost is not None:
-                found[key] = _interval(lost, sizes)
+        found |= _knocked_out(knockouts, name, sizes, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, sizes, guard))
         found |= of_units or {}
         statement = Found(
@@ -135,7 +132,7 @@ def _used(
         sampler = Sampler(model, x[:n], sizes.seed)
         use = partial(
             decoder_use, sampler, sampler.evidence(1, "use"), others, names=names, n_walks=n_walks,
-            n_alternatives=sizes.n_alternatives,
+            n_alternatives=sizes.n_alternatives, epsilon=sizes.epsilon_nats,
         )  # fmt: skip
         for name, layer in (guard.measured([USED], names, use) or {}).items():
             found[name] = _Decoded(_interval(layer.terms, sizes, level=0.975), layer.cap)
@@ -165,6 +162,22 @@ def _divergences(sampler: Sampler, evidence: Evidence, name: str, guard: Guard) 
 
 def _interval(terms: FloatArray, sizes: Sizes, level: float = 0.95) -> FloatArray:
     return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed, level=level)
+
+
+def _knocked_out(knockouts: Knockouts, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+    """What is lost without the layer in q, and in the decoder; the likelihoods with and without it there."""
+    of_model, found = "knockout_model_nats", {}
+    lost = guard.measured(["knockout_encoder_nats"], [name], lambda: knockouts.encoder(name))
+    if lost is not None:
+        found["knockout_encoder_nats"] = _interval(lost, sizes)
+    bounds = guard.measured([of_model, *LIKELIHOODS], [name], lambda: knockouts.model(name))
+    if bounds is not None:
+        for key, bound in zip(LIKELIHOODS, (bounds.whole, bounds.clamped), strict=True):
+            found[key] = _interval(bound.log_px, sizes)
+        loss = guard.measured([of_model], [name], bounds.loss)
+        if loss is not None:
+            found[of_model] = bounds.widened(_interval(loss, sizes))
+    return found
 
 
 def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:

@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal
 
+from hvae.diagnostics import alternatives as module
+from hvae.diagnostics import critic
 from hvae.diagnostics.critic import Used, decoder_use
 from hvae.diagnostics.draws import Sampler
+from hvae.evidence import HVAE
 from hvae.foreign.model import Model
 from hvae.foreign.stack import Stack
+from hvae.network import walked
+from tests.diagnostics.chains import Stack as Chain
+from tests.diagnostics.chains import link, root
 
 N = 400
 Walk = Callable[[Any], None]
@@ -197,3 +203,64 @@ def test_xor_with_a_skip() -> None:
 
     found = means(used(Model.joint(walk), x))
     assert found["z1"] == pytest.approx(0.675, abs=0.05) and abs(found["z2"]) < 0.05
+
+
+# Growth: what all layers together ask of the decoder, and what an image's numbers depend on
+
+
+def chain(depth: int) -> HVAE:
+    """A ladder that does nothing but to be deep."""
+    up = [link(0.5, 1.0) for _ in range(depth)]
+    return Chain(up, [root(1.0), *(link(0.5, 1.0) for _ in range(depth))]).ladder()
+
+
+def visits(depth: int, monkeypatch: pytest.MonkeyPatch, **knobs: Any) -> int:
+    """Rows of a conditional of the decoder that V of all layers asks for."""
+    model, count = chain(depth), 0
+    decoder = type(model.decoder)
+
+    def counted(self: Any, given: Any, noises: Any) -> Any:
+        nonlocal count
+        trace = walked(self, given, noises)
+        count += sum(site.distribution.batch_shape[:-1].numel() for site in trace.values())
+        return trace
+
+    x = drawn(66, 1, seed=0)
+    sampler = Sampler(model, x[:2], 0)
+    with torch.no_grad(), monkeypatch.context() as patch:
+        evidence = sampler.evidence(1, "use")
+        patch.setattr(decoder, "walk", counted)
+        decoder_use(sampler, evidence, x[2:], **knobs)
+    return count
+
+
+def test_all_layers_together_take_a_time_that_grows_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exponent is 1.25 at most, where 64 alternatives and 16 walks a layer make it about 2."""
+    few, many = (visits(depth, monkeypatch) for depth in (12, 36))
+    assert math.log(many / few) / math.log(3) < 1.25
+    decoder = chain(70).decoder
+    assert [critic.alternatives(decoder, name) for name in ("z1", "z17", "z34", "z70")] == [64, 64, 31, 16]
+
+
+def test_walks_are_taken_where_the_middle_path_leaves_the_question_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere, nowhere = (visits(3, monkeypatch, epsilon=epsilon) for epsilon in (math.inf, -math.inf))
+    assert everywhere > 5 * nowhere
+
+
+def test_an_image_has_the_same_alternatives_whatever_images_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(critic, "IMAGES", 4)
+    monkeypatch.setattr(module, "IMAGES", 4)
+    for model in (chain(2), Chain([link(0.5, 1.0)] * 2, [root(1.0), *[link(0.5, 1.0)] * 2]).bottom_up()):
+        x, found = drawn(30, 1, seed=0), []
+        for n in (6, 9):
+            sampler = Sampler(model, x[:n], 0)
+            draws = {name: torch.arange(1.0, n + 1).reshape(1, n, 1) for name in model.latents}
+            with torch.no_grad():
+                evidence = sampler.model.weigh(sampler.model.infer(x[:n].unsqueeze(0), {}, draws), x[:n].unsqueeze(0))
+                partners = module.Partners.of(sampler, x[20:], 5, own=False)
+                kinds = ("other images",) if model.bottom_up else ("other images", "prior")
+                asked = {name: kinds for name in model.latents}
+                numbers = dict.fromkeys(model.latents, 5)
+                found.append(critic._critics(sampler, evidence, x[20:], partners, numbers, asked, 3))
+        for key, log_c in found[0].items():
+            torch.testing.assert_close(log_c, found[1][key][:, :6], rtol=0, atol=1e-12)

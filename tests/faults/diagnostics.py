@@ -158,7 +158,7 @@ FAULTS = (
     Fault(
         "knock-out-off-by-one",
         "the knock-out of a layer leaves the layer itself in",
-        Change("hvae.diagnostics.usage:encoder_knockout", "order.index(name)", "order.index(name) + 1"),
+        Change("hvae.diagnostics.knockouts:Knockouts._stopped", "order.index(name)", "order.index(name) + 1"),
         ("tests/diagnostics/test_usage.py::test_encoder_knockout_is_the_difference_of_two_exact_bounds",),
     ),
     Fault(
@@ -225,13 +225,13 @@ FAULTS = (
     Fault(
         "reading-of-one-child",
         "with generative skips only one child of a layer is asked whether it reads it",
-        Change("hvae.diagnostics.usage:use", "sum(terms[1:], start=terms[0])", "terms[-1]"),
+        Change("hvae.diagnostics.usage:use", "found[name] + per_datum", "per_datum"),
         ("tests/diagnostics/test_usage.py::test_reading_with_skips_is_the_sum_over_children",),
     ),
     Fault(
         "knock-out-forgets-skips",
         "with a layer set, those above it are no more weighed, though x hangs from them by skips",
-        Change("hvae.diagnostics.usage:_read", "found[1:]", "found[1:][: 0 if without == 'z1' else None]"),
+        Change("hvae.diagnostics.knockouts:_read", "found[1:]", "found[1:][: 0 if without == 'z1' else None]"),
         ("tests/diagnostics/test_usage.py::test_model_knockout_with_skips_weighs_the_layers_above",),
     ),
     Fault(

@@ -11,6 +11,7 @@ import torch
 from hvae.diagnostics import rates, usage
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
+from hvae.diagnostics.knockouts import Knockouts
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.stack import Stack
@@ -73,9 +74,10 @@ def test_weights_and_rates_are_the_same(knobs: str) -> None:
 def measured(sampler: Sampler) -> dict[str, Any]:
     """What walks with given layers, other images' layers, pairs of all data, and many draws."""
     evidence, found = sampler.evidence(3, "test"), {}
+    knockouts = Knockouts(sampler, evidence)
     for name in sampler.model.latents:
-        found[f"{name} knocked out of q"] = usage.encoder_knockout(sampler, evidence, name)
-        found[f"{name} knocked out"] = usage.model_knockout(sampler, evidence, name, "test")
+        found[f"{name} knocked out of q"] = knockouts.encoder(name)
+        found[f"{name} knocked out"] = knockouts.model(name).clamped.log_px
     found |= {f"{name} used": values for name, values in usage.use(sampler, evidence).items()}
     for name, carried in information(sampler, epsilon=0.1, max_paths=16, n_bootstrap=20).items():
         found |= {f"{name} about x": carried.about_datum, f"{name} about its parents": carried.from_parent}

@@ -91,7 +91,7 @@ def test_a_prior_without_rows_draws_for_each_row() -> None:
 
         model = hvae.Model(infer, lambda visit, g=generate: g(visit))
         lost.append(hvae.diagnose(model, x, sizes=SIZES, progress=False, max_rows=8).layers[0])
-    for quantity in ("knockout_encoder_nats", "knockout_model_nats", "reading_nats"):
+    for quantity in ("knockout_encoder_nats", "knockout_whole_nats", "knockout_clamped_nats", "reading_nats"):
         assert lost[0].interval(quantity).tolist() == lost[1].interval(quantity).tolist()
 
 

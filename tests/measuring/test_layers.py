@@ -8,6 +8,7 @@ import torch
 
 from hvae.data import Dataset, load
 from hvae.diagnostics import usage
+from hvae.diagnostics.knockouts import Knockouts
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.exact.known_stacks import linear_stack
@@ -20,7 +21,7 @@ from tests.diagnostics.chains import Stack, images, link, root
 SIZES = Sizes(n_images=64, max_paths=32, n_bootstrap=50)
 INTERVALS = (
     "rate_nats", "kl_standard_nats", "parent_information_nats", "information_nats", "reading_nats",
-    "knockout_encoder_nats", "knockout_model_nats",
+    "knockout_encoder_nats", "knockout_whole_nats", "knockout_clamped_nats",
 )  # fmt: skip
 UNIT_INTERVALS = ("rate_unit_nats", "kl_standard_unit_nats", "burda_variance")
 
@@ -60,6 +61,7 @@ def test_every_family_is_measured_in_the_orders_it_allows(order: str, kinds: tup
     for layer, kind, units in zip(found, kinds, (4, 3, 2), strict=False):
         for key in INTERVALS:
             assert np.isfinite(layer.interval(key)).all(), key
+        assert ("knockout_model_nats" in layer.intervals) != ("knockout_model_nats" in layer.not_measured)
         extra = "twin_covariance" if order not in MERGING or len(kinds) == 1 else "residual_variance"
         for key in (*UNIT_INTERVALS, extra):
             if kind == "full-gaussian":
@@ -107,7 +109,7 @@ def test_what_is_refused_is_nan_with_its_reason_and_all_else_stands(monkeypatch:
     model, x = healthy(), images(128)
     whole = measure_layers(model, x, Sizes(n_bootstrap=50, max_paths=64))
     monkeypatch.setattr(layers, "information", refuse)
-    monkeypatch.setattr(usage, "encoder_knockout", refuse)
+    monkeypatch.setattr(Knockouts, "encoder", refuse)
     found = measure_layers(model, x, Sizes(n_bootstrap=50, max_paths=64))
     lost = ("information_nats", "parent_information_nats", "knockout_encoder_nats")
     for before, layer in zip(whole, found, strict=True):
@@ -153,4 +155,5 @@ def test_the_paths_of_use_and_knockouts_are_sizes_of_their_own() -> None:
     )
     for one, other in zip(base, fewer, strict=True):
         same = {key for key in one.intervals if np.array_equal(one.interval(key), other.interval(key))}
-        assert set(one.intervals) - same == {"reading_nats", "knockout_encoder_nats", "knockout_model_nats"}
+        of_paths = {"reading_nats", "knockout_encoder_nats", "knockout_model_nats", *layers.LIKELIHOODS}
+        assert {"reading_nats", "knockout_encoder_nats"} <= set(one.intervals) - same <= of_paths

@@ -27,7 +27,7 @@ CONFIG = RunConfig(
 )
 INTERVALS = (
     "rate_nats", "kl_standard_nats", "parent_information_nats", "information_nats", "reading_nats",
-    "knockout_encoder_nats", "knockout_model_nats",
+    "knockout_encoder_nats", "knockout_whole_nats", "knockout_clamped_nats",
 )  # fmt: skip
 UNIT_INTERVALS = ("rate_unit_nats", "kl_standard_unit_nats", "burda_variance")
 
