@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.exact import LinearGaussian, NoReferenceError
-from hvae.families import DiagonalGaussian
+from hvae.exact import DiscreteChain, LinearGaussian, NoReferenceError
+from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.posterior import NetworkPosterior
@@ -84,6 +84,24 @@ def blocks(made: Layers) -> tuple[list[range], mpmath.matrix, mpmath.matrix]:
                 covariance[row, column] = sum(w[j][k] * covariance[row, c] for k, c in enumerate(above))
                 covariance[row, column] += mpmath.exp(mpmath.mpf(float(log_variance[i]))) if i == j else 0
     return places, mean, covariance
+
+
+def discrete_truth(made: Layers, x: Tensor) -> list[float]:
+    """log p(x) `[B]` of a stack of Bernoulli units whose logits are linear in the units above: the sum of all paths."""
+    with mpmath.workdps(DIGITS):
+        above: dict[tuple[int, ...], mpmath.mpf] = {(): mpmath.mpf(1)}
+        for weight, bias, _ in made:
+            found = {state: mpmath.mpf(0) for state in itertools.product((0, 1), repeat=len(bias))}
+            for parent, chance in above.items():
+                logits = [
+                    mpmath.mpf(b) + mpmath.fdot(row, parent)
+                    for row, b in zip(weight.tolist(), bias.tolist(), strict=True)
+                ]
+                on = [[1 / (1 + mpmath.exp(logit)), 1 / (1 + mpmath.exp(-logit))] for logit in logits]
+                for state in found:
+                    found[state] += chance * mpmath.fprod(each[v] for each, v in zip(on, state, strict=True))
+            above = found
+        return [float(mpmath.log(above[tuple(map(int, row))])) for row in x.tolist()]
 
 
 def part(covariance: mpmath.matrix, rows: Sequence[int], columns: Sequence[int]) -> mpmath.matrix:
@@ -198,3 +216,23 @@ def test_informations_and_layer_gaps_are_right_or_refused(widths: tuple[int, ...
             error = (gaps.layers[name] - torch.tensor(terms, dtype=torch.float64)).abs()
             assert (error <= 2 * SHARE * (1 + gaps.total)).all(), (weight, bias, deviation, name, error)
     assert min(answered.values()) >= 10, answered
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weight", [*SCALES, 20.0, 1e12])
+def test_log_px_of_bernoulli_units_is_right(weight: float, dtype: torch.dtype) -> None:
+    """Every x, with logits up to 1e12, of which the twin holds e^-1e12."""
+    x = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)), dtype=torch.float64)
+    for seed, bias in enumerate((*SCALES, 20.0)):
+        made = layers((3, 2, 2), weight, bias, 1.0, seed)
+        conditionals = []
+        for place, (w, b, _) in enumerate(made):
+            net: nn.Module = Root(b.to(dtype), learned=False)
+            if place:
+                net = nn.Linear(w.shape[1], w.shape[0], dtype=dtype)
+                net.load_state_dict({"weight": w.to(dtype), "bias": b.to(dtype)})
+            names = ("z2", "z1", "x")
+            conditionals.append(Conditional(names[place], names[:place][-1:], net, Bernoulli(len(b))))
+        found = DiscreteChain.of(BeliefNetwork(conditionals)).log_px(x).detach()
+        expected = torch.tensor(discrete_truth(made, x), dtype=torch.float64)
+        assert ((found - expected).abs() <= 1e-12 * (1 + expected.abs())).all(), (bias, found - expected)
