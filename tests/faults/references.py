@@ -107,6 +107,12 @@ FAULTS = (
     ),
     # discrete chains
     Fault(
+        "softplus-cut-off",
+        "the chance of a unit that is all but sure is taken for 1 above a logit of 20",
+        Change("hvae.exact.discrete_visits:log_table", "F.logsigmoid(-told)", "(-F.softplus(told))"),
+        ("tests/exact/test_extremes.py::test_log_px_of_bernoulli_units_is_right",),
+    ),
+    Fault(
         "discrete-kl-swapped",
         "a layer's gap is KL(p ‖ q)",
         Change(
