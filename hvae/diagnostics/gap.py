@@ -161,10 +161,10 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: M
 
 
 def exact_marginal(reference: Reference, x: Tensor) -> Marginal:
-    """log p(x) of a reference."""
-    log_px = _array(reference.log_px(x))
+    """log p(x) of a reference; how far it may lie off is its bias."""
+    log_px, error = _array(reference.log_px(x)), _array(reference.log_px_error(x))
     zero, undefined = np.zeros_like(log_px), np.full_like(log_px, np.nan)
-    return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), zero, "exact")
+    return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), error, "exact")
 
 
 def annealed_marginal(annealed: Annealed) -> Marginal:

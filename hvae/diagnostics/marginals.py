@@ -51,7 +51,8 @@ class Marginal:
     """such as ``log p(x, z1)``"""
     estimate: Estimate
     halving_datum_nats: FloatArray
-    """``[B]``, L_K less the mean of the L_{K/2} of both halves of the draws; inf for a single draw"""
+    """``[B]``, L_K less the mean of the L_{K/2} of both halves of the draws; inf for a single draw. Of an exact value
+    what half of its nodes move it"""
     proposal: str
     refuted: str = ""
     """a proposal that passed the same rules, and that this one refutes"""
@@ -63,7 +64,7 @@ class Marginal:
         Both estimate `var(w) / (2 K mean(w)^2)`, the leading term; halving sees more of a heavy tail.
         """
         if self.estimate.direction == "exact":
-            return np.zeros_like(self.estimate.log_px)
+            return self.halving_datum_nats
         delta = (1 / self.estimate.ess - 1 / self.estimate.n_samples) / 2
         return np.maximum(np.maximum(delta, self.halving_datum_nats), 0.0)
 

@@ -107,5 +107,9 @@ class Reference(ABC):
         """log p(x) `[B]` of `x [B, D]`."""
 
     @abstractmethod
+    def log_px_error(self, x: Tensor) -> PerDatum:
+        """How far `log_px` may lie off `[B]`, nats: 0 where arithmetic is closed and was checked."""
+
+    @abstractmethod
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
         """Every exact answer about ``posterior`` on `x [B, D]`. Raises `NoReferenceError` with the reason."""

@@ -91,6 +91,11 @@ class DiscreteChain(Reference):
             marginal = self._marginals(self._tables())[self.latents[0]]
             return (marginal + self._log_likelihood(x)).logsumexp(-1)
 
+    def log_px_error(self, x: Tensor) -> PerDatum:
+        """0 `[B]`: no term cancels."""
+        self._check(x)
+        return x.new_zeros(len(x), dtype=torch.float64)
+
     def log_marginal(self, name: str) -> Tensor:
         """log p(z_l) `[S_l]`."""
         with self._gradient():

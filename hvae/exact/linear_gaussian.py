@@ -68,6 +68,10 @@ class LinearGaussian(JointGaussian, Reference):
         """log p(x) `[...]` of `x [..., D]`."""
         return self.log_prob({"x": self._observed(x)})
 
+    def log_px_error(self, x: Tensor) -> Tensor:
+        """0 `[...]`: what float64 cannot resolve is refused."""
+        return torch.zeros(self._observed(x).shape[:-1], dtype=torch.float64)
+
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
         """ELBO, rates and layer gaps of any posterior of Gaussians with affine means and constant variances.
 
