@@ -20,11 +20,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hvae.exact.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics, settled
 from hvae.exact.discrete_information import DiscreteInformation, discrete_information
-from hvae.exact.discrete_visits import CELLS, Visits, enumerable, in_double, like_weights, log_table, parameters
+from hvae.exact.discrete_visits import (
+    CELLS,
+    Visits,
+    all_states,
+    enumerable,
+    in_double,
+    like_weights,
+    log_table,
+    parameters,
+)
 from hvae.families import Bernoulli, Categorical
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
@@ -78,12 +86,7 @@ class DiscreteChain(Reference):
 
     def states(self, name: str) -> Tensor:
         """All states `[S_l, width]` of a latent, the first unit changing fastest."""
-        n_units, n_classes = enumerable(self.decoder[name].family)
-        place = torch.tensor([n_classes**unit for unit in range(n_units)])
-        digits = torch.arange(n_classes**n_units).unsqueeze(-1) // place % n_classes
-        if self.decoder[name].family.width > n_units:  # one-hot
-            digits = F.one_hot(digits, n_classes).flatten(-2)
-        return digits.to(like_weights(self.decoder, torch.zeros(())).device, torch.float64)
+        return all_states(self.decoder[name].family).to(like_weights(self.decoder, torch.zeros(())).device)
 
     def log_px(self, x: Tensor) -> PerDatum:
         """log p(x) `[B]` of ``x [B, D]``."""

@@ -51,6 +51,25 @@ def enumerable(family: Family) -> tuple[int, int]:
             raise NoReferenceError(f"a {type(family).__name__} layer has no states to enumerate.")
 
 
+def has_states(family: Family) -> bool:
+    """Whether a family can be enumerated."""
+    try:
+        enumerable(family)
+    except NoReferenceError:
+        return False
+    return True
+
+
+def all_states(family: Family) -> Tensor:
+    """All states `[S, width]` of a discrete family, float64, the first unit changing fastest."""
+    n_units, n_classes = enumerable(family)
+    place = torch.tensor([n_classes**unit for unit in range(n_units)])
+    digits = torch.arange(n_classes**n_units).unsqueeze(-1) // place % n_classes
+    if family.width > n_units:  # one-hot
+        digits = F.one_hot(digits, n_classes).flatten(-2)
+    return digits.double()
+
+
 def parameters(family: Family, distribution: Distribution) -> Tensor:
     """The numbers `[..., W]` that define a distribution of ``family``: natural parameters, else the net's outputs."""
     if isinstance(distribution, AutoregressiveDistribution):
