@@ -102,7 +102,8 @@ def _fair(logits: Tensor, q1: Tensor) -> Tensor:
         middle = (low + high) / 2
         above = ((logits + middle).sigmoid() @ q1).unsqueeze(-1) > 0.5
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return logits + (low + high) / 2
+    fair: Tensor = logits + (low + high) / 2
+    return fair
 
 
 def _probabilities(logits: Tensor) -> Tensor:
