@@ -110,7 +110,8 @@ def _probabilities(logits: Tensor) -> Tensor:
     """q(z2 | z1) `[C, S_1, S_2]` of the logits of its units."""
     states = bernoulli_states(logits.shape[-1])
     on, off = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
-    return (on @ states.mT + off @ (1 - states).mT).exp()
+    found: Tensor = (on @ states.mT + off @ (1 - states).mT).exp()
+    return found
 
 
 def _ratio(q1: Tensor, code: Tensor, top: Tensor) -> Tensor:
