@@ -75,7 +75,7 @@ class Term:
         """
         n, variance = len(self.datum_nats), np.square(self.standard_error)
         total, squares = float(variance.sum()), float(np.square(variance).sum())
-        freedom = (self.n_draws - 1) * (total**2 / squares if squares > 0 else n)
+        freedom = (self.n_draws - 1) * (total**2 / squares if 0 < squares < math.inf else n)
         t = float(stats.t.isf((1 - level) / 2, freedom))
         middle = float(self.datum_nats.mean())
         half = t * math.sqrt(total) / n + float(self.bias.mean())

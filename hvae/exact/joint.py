@@ -131,7 +131,8 @@ class JointGaussian:
     def _upper(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """R and its start for the named variables, all others before them eliminated."""
         index = indices(self.widths, names)
-        others = torch.tensor([i for i in range(len(self.mean)) if i not in set(index.tolist())], dtype=torch.long)
+        kept = set(index.tolist())
+        others = torch.tensor([i for i in range(len(self.mean)) if i not in kept], dtype=torch.long)
         every = torch.cat([self.white[:, torch.cat([others, index])], self.start.unsqueeze(-1)], -1)
         # rows from large to small, else a row of little noise drowns the others (Higham 2002, section 19.4)
         upper = torch.linalg.qr(every[every[:, :-1].abs().amax(-1).argsort(descending=True)], mode="r")[1]
