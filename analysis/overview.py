@@ -16,11 +16,14 @@ from hvae.lab.runs.files import write_atomically
 HEAD = """# Papers, reproduced
 
 Made from the tables in these folders by `python -m hvae.analysis.overview experiments/results`; nothing is written by
-hand. Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less
+hand. Ours: mean with its 95 % interval: over replicas and images for likelihoods, over replicas only for other
+numbers; a count has none. A number *agrees* where the interval of ours less
 the paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
 nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
-supported or undecided by a t-interval over replicas against a margin fixed beforehand (what was added later says so); a
-value that is the same in every replica stands with their number in place of an interval. Published numbers are shown
+supported or undecided by such an interval against a margin fixed beforehand (what was added later says so); a claim on
+a count by the share of replicas in which it holds. Where a page says "by older rules" all intervals are t-intervals
+over replicas, on one set of images, and equal counts decide: they are too narrow until its runs are measured again; a
+value that is the same in every replica stands there with their number in place of an interval. Published numbers are shown
 only where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
 """
 
@@ -69,6 +72,8 @@ def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) 
     if record["numbers"]:
         lines += ["| number | paper | ours | spread | outcome |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [_number(entry) for entry in record["numbers"]] + [""]
+    old = any("over" not in entry for entry in (*record["numbers"], *decided))
+    lines += ["By older rules.", ""] if old else []
     if decided:
         lines += [
             "| claim | what was measured | found | criterion | outcome |",

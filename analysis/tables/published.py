@@ -46,7 +46,7 @@ def grid_table(grid: Grid, study: Study) -> Table | None:
             sample = grid.cell(runs, study.measured, row, column)
         except NotMeasuredError:
             return ""
-        kept = sample.values[np.isfinite(sample.values)]
+        kept = sample.finite.means
         if not len(kept):
             return ""
         spread = f" ± {number(float(np.std(kept, ddof=1)), grid.digits)}" if len(kept) > 1 else ""
@@ -74,13 +74,14 @@ def published_table(found: Sequence[Held]) -> Table:
     for entry in found:
         published = entry.number.published
         digits = digits_of(published.value)
-        low, middle, high = (number(value, digits) for value in entry.ours)
+        low, middle, high = (number(value, digits) for value in (entry.ours.low, entry.ours.middle, entry.ours.high))
+        ends = "" if np.isnan(entry.ours.low) else f" [{low}, {high}]"
         what = f"{published.table}: {entry.number.what}, {published.dataset}"
         rows.append(
             (
                 Cell(what),
                 Cell(f"{number(published.value, digits)} {published.unit}".strip()),
-                Cell(f"{middle} [{low}, {high}]" if entry.n_replicas else number(math.nan)),
+                Cell(f"{middle}{ends}" if entry.n_replicas else number(math.nan)),
                 Cell(number(entry.spread, digits)),
                 Cell(f"±{entry.number.tolerance:g}" if entry.number.comparable else number(math.nan)),
                 Cell(entry.agreement, KINDS[entry.agreement]),
@@ -122,11 +123,12 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
             "provenance": entry.number.published.provenance,
             "source": entry.number.published.source,
             "replications": {row.source: row.value for row in entry.number.replications},
-            "low": finite(entry.ours[0]),
-            "ours": finite(entry.ours[1]),
-            "high": finite(entry.ours[2]),
+            "low": finite(entry.ours.low),
+            "ours": finite(entry.ours.middle),
+            "high": finite(entry.ours.high),
             "spread": finite(entry.spread),
             "n_replicas": entry.n_replicas,
+            "over": entry.ours.over,
             "tolerance": entry.number.tolerance if entry.number.comparable else None,
             "outcome": entry.agreement,
             "how": entry.why,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 

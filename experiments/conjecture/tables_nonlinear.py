@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.likelihood import mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hvae.diagnostics.certain import crossed_interval, share_above
+from hvae.certain import crossed_interval, share_above
 
 REPETITIONS = 1000
 FALSE_ALARM = 1e-6
