@@ -175,7 +175,8 @@ def _annealed(diagnosis: Diagnosis) -> list[str]:
         return [f"Annealing: {next(filter(None, found.refused), 'no finite number')}"]
     return [
         f"Annealed, log p(x) is at least {bound_text(found.log_px_nats, found.log_px_datum_nats)} nats on "
-        f"{found.images.n} data. On data that the model made, the bounds from above and below are {mean_text(found.sandwich_nats[:, 1])} nats apart."
+        f"{found.images.n} data. On data that the model made, the bounds from above and below are "
+        f"{mean_text(found.sandwich_nats[:, 1])} nats apart."
     ]
 
 

@@ -32,8 +32,8 @@ from hvae.diagnosis.layer import Layer
 
 GAIN = (
     "Active layers: their number in every seed (? where another layer is undecided). Gain: L_K minus the baseline's, "
-    "paired by seed and image. ±: the longer half of the 95 % interval over seeds and images. Gap, where measured: log p(x) minus the ELBO. Cost, where timed: "
-    "CPU time of a step divided by the baseline's."
+    "paired by seed and image, ± the longer half of its 95 % interval over both. Gap, where measured: log p(x) minus "
+    "the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
 )
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""

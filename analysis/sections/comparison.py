@@ -35,13 +35,13 @@ FIGURES = (
 SECTION = Section(
     "comparison",
     "Comparison",
-    "Active layers: their number in every seed by the verdict, “?” where another layer is undecided, “–” for a "
-    "failed replica. L_K: mean ± the longer half of its 95 % interval over seeds and images. Gain: L_K minus the "
-    "baseline’s, paired by seed and image, with the same of the difference. Gap, where measured: log p(x) minus the "
-    "ELBO (see The gap), ± over seeds only. Cost, where timed: CPU time of a training step divided by the baseline’s in "
-    "the same round, with the t-interval over rounds. “Revives” names layers that are active in every seed here, and not in the baseline. The "
-    "likelihood gains or costs where the interval of the gain excludes 0. Intervals are not corrected for their "
-    "number. Every seed is in tables/comparison.csv.",
+    "Active layers: their number in every seed by the verdict, “?” where another layer is undecided, “–” for a failed "
+    "replica. L_K: mean ± the longer half of its 95 % interval over seeds and images. Gain: L_K minus the baseline’s, "
+    "paired by seed and image, with the same of the difference. Gap, where measured: log p(x) minus the ELBO (see The "
+    "gap), ± over seeds only. Cost, where timed: CPU time of a training step divided by the baseline’s in the same "
+    "round, with the t-interval over rounds. “Revives” names layers that are active in every seed here, and not in the "
+    "baseline. The likelihood gains or costs where the interval of the gain excludes 0. Intervals are not corrected "
+    "for their number. Every seed is in tables/comparison.csv.",
     _table,
     _csv,
     FIGURES,

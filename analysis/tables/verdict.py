@@ -159,7 +159,7 @@ def short(found: Counter[str], level: int = 0) -> str:
 
 
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
-    """One row per run, one column per layer, z1 first; last L_K ± the longer half of its interval over seeds and images."""
+    """One row per run, one column per layer, z1 first; last L_K with `bound_text`."""
     depth = max(run.depth for run in runs)
     columns = [Column("run", numeric=False), *(Column(f"z{index + 1}", numeric=False) for index in range(depth))]
     with_bound = any(run.likelihood is not None for run in runs)

@@ -4,6 +4,7 @@ import numpy as np
 
 from hvae.analysis.claims import Measured
 from hvae.analysis.load import Arrays
+from hvae.analysis.samples import t_interval
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 
 PART = "nonlinear"

@@ -23,6 +23,7 @@ import numpy as np
 from hvae.analysis.claims import Measured, NotMeasuredError, Runs, Sample
 from hvae.analysis.measures import elbo, likelihood, seen
 from hvae.analysis.papers import Curves, Grid, Line, Number, Paper
+from hvae.analysis.samples import combined
 from hvae.experiments import depth as base
 from hvae.experiments.shared.published import published
 from hvae.experiments.sonderby_depth.claims import ARMS, DEEP, DEEPEST, LADDER, MNIST, OMNIGLOT, PLAIN, label
@@ -123,14 +124,13 @@ def printed(name: str, bound: Callable[[Runs, str], Sample], data: str = "mnist-
 
     def measured(runs: Runs) -> Sample:
         seen(runs, name, data)
-        found = bound(runs, name)
-        return Sample(-found.values, found.seeds)
+        return combined(np.negative, bound(runs, name))
 
     return measured
 
 
 def best_other(runs: Runs) -> Sample:
-    """[R] L_K of the run of the best mean that is no ladder."""
+    """[R, B] L_K of the run of the best mean that is no ladder."""
     names = [label(depth, arm) for depth in range(1, DEEPEST + 1) for arm in ARMS if arm != LADDER]
     found = [likelihood(runs, name) for name in names if name in runs]
     if not found:
