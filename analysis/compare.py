@@ -156,9 +156,11 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
     if images_of(a) != images_of(b):
         return "the likelihoods do not compare, as they are of different images"
     first, second = _samples(a.likelihood.bound_datum_nats, b.likelihood.bound_datum_nats, a, b)
+    if any(sample.values.shape[1] < 2 for sample in (first, second)):
+        return "the likelihoods of single images are not kept, so that no interval tells them apart"
     found = of_difference(second, first)
     if np.isnan(found.low):
-        return "no seed has both likelihoods" if found.n_seeds == 0 else "the likelihoods of single images are not kept"
+        return "no seed has both likelihoods"
     if found.low <= 0 <= found.high:
         return f"the likelihoods cannot be told apart with {found.over}"
     low, high = (found.low, found.high) if found.low > 0 else (-found.high, -found.low)

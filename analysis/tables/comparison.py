@@ -52,7 +52,8 @@ def compared(study: Study) -> list[Compared]:
         if baseline is not None and _comparable(run, baseline):
             assert run.likelihood is not None and baseline.likelihood is not None
             gain = run.likelihood.best[:, 1] - baseline.likelihood.best[:, 1]
-            of_images = run.likelihood.bound_datum_nats - baseline.likelihood.bound_datum_nats
+            ours, theirs = run.likelihood.bound_datum_nats, baseline.likelihood.bound_datum_nats
+            of_images = ours - theirs if ours.shape == theirs.shape else of_images
         cost = seconds.get(run.label, UNTIMED) / seconds.get((baseline or run).label, UNTIMED)
         found.append(Compared(run, baseline, gain, of_images, cost))
     return found

@@ -17,10 +17,9 @@ from hvae.analysis.claims import (
     outcome,
     per_replica,
     single,
-    t_interval,
-    welch_interval,
 )
 from hvae.analysis.load import LoadedRun, by_label
+from hvae.analysis.samples import t_interval, welch_interval
 from hvae.analysis.study import Study
 from hvae.experiments import depth
 
@@ -82,7 +81,7 @@ def test_replicas_that_share_seeds_are_paired() -> None:
 def test_failed_replicas_are_left_out_and_said_to_be() -> None:
     decision = made(Sample(np.array([1.0, np.nan, 1.1, 0.9]), SEEDS))
     assert decision.n_replicas == 3
-    assert "1 replica without a number left out" in decision.how
+    assert "1 seed without a number left out" in decision.how
 
 
 def test_one_replica_decides_nothing() -> None:
