@@ -133,7 +133,8 @@ def test_information_above_the_first_layer_is_on_the_same_n_images(depth_study: 
 
 def with_upper(run: LoadedRun, nats: float) -> LoadedRun:
     """The run with `nats` on n images in z2, and none above."""
-    values = {layer.name: np.full(run.n_replicas, nats if layer.name == "z2" else 0.0) for layer in run.layers}
+    seeds = 1 + 1e-4 * np.arange(run.n_replicas)
+    values = {layer.name: (nats if layer.name == "z2" else 0.0) * seeds for layer in run.layers}
     layers = [
         dataclasses.replace(
             layer,
@@ -155,7 +156,7 @@ def test_two_stacks_that_tell_all_images_apart_cannot_be_compared(depth_study: S
     assert decision.how == "both saturate at log n = 6.21 nats: 500 images cannot tell"
     runs["depth-5 bottom-up+WU"] = with_upper(runs["depth-5 bottom-up+WU"], cap - 1.0)
     decision = decide(depth.claims[5], runs, {})
-    assert (decision.outcome, decision.middle) == ("supported", pytest.approx(1.0))
+    assert (decision.outcome, decision.middle) == ("supported", pytest.approx(1.0, abs=0.01))
 
 
 def test_older_arrays_have_no_information_on_n_images(depth_study: Study) -> None:
