@@ -35,8 +35,8 @@ def table(source: np.random.Generator, of_seeds: float, of_images: float, n_seed
 def test_a_false_claim_on_a_likelihood_is_supported_in_one_of_forty(
     how: str, of_seeds: float, of_images: float
 ) -> None:
-    """The mean is 0, which is not above 0: supported for 2.5 % of all tables. Of 1500, a rate of 8 % is seen for certain
-    (both errors 1e-6). By t-intervals over seeds it is 44 % where images rule."""
+    """The mean is 0, which is not above 0: supported for 2.5 % of all tables. Of 1500, a rate of 8 % is seen for
+    certain (both errors 1e-6). By t-intervals over seeds it is 44 % where images rule."""
     source, supported = np.random.default_rng(0), 0
     for _ in range(REPETITIONS):
         first = Sample(table(source, of_seeds, of_images), (0, 1, 2, 3), IMAGES)
