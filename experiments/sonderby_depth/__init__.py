@@ -161,12 +161,14 @@ numbers = (
 def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     """L_1 and L_K on MNIST, one line per arm."""
 
-    def line(arm: str, bound: Callable[[Runs, str], Sample]) -> Line | None:
-        found = {depth: label(depth, arm) for depth in range(1, DEEPEST + 1)}
-        there = {depth: bound(runs, name).values for depth, name in found.items() if _measured(runs, name)}
+    def line(arm: str, place: int) -> Line | None:
+        found = {depth: runs.get(label(depth, arm)) for depth in range(1, DEEPEST + 1)}
+        there = {
+            depth: run.likelihood.bound_nats[:, place, 1] for depth, run in found.items() if run and run.likelihood
+        }
         return Line(np.array(list(there)), np.stack(list(there.values()))) if there else None
 
-    panels = {title: {arm: line(arm, bound) for arm in ARMS} for title, bound in (("L_1", elbo), ("L_K", likelihood))}
+    panels = {title: {arm: line(arm, place) for arm in ARMS} for title, place in (("L_1", 0), ("L_K", -1))}
     return {title: {arm: found for arm, found in lines.items() if found} for title, lines in panels.items()}
 
 
