@@ -162,10 +162,9 @@ def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     """L_1 and L_K on MNIST, one line per arm."""
 
     def line(arm: str, place: int) -> Line | None:
-        found = {depth: runs.get(label(depth, arm)) for depth in range(1, DEEPEST + 1)}
-        there = {
-            depth: run.likelihood.bound_nats[:, place, 1] for depth, run in found.items() if run and run.likelihood
-        }
+        found = {depth: label(depth, arm) for depth in range(1, DEEPEST + 1)}
+        bounds = {depth: runs[name].likelihood for depth, name in found.items() if _measured(runs, name)}
+        there = {depth: bound.bound_nats[:, place, 1] for depth, bound in bounds.items() if bound is not None}
         return Line(np.array(list(there)), np.stack(list(there.values()))) if there else None
 
     panels = {title: {arm: line(arm, place) for arm in ARMS} for title, place in (("L_1", 0), ("L_K", -1))}
