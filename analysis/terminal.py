@@ -147,8 +147,12 @@ def _single(study: Study, width: int) -> str:
     lines += _legend(words, int(_mixed(run)), width)
     if run.likelihood is not None:
         k = int(run.likelihood.n_samples[-1])
+        over = "replicas and images" if run.n_replicas > 1 else "images alone"
         lines.append(
-            f"ELBO {elbo_text(run.likelihood)} nats, L_{k} {best_text(run.likelihood)} nats (higher is better)."
+            wrap(
+                f"ELBO {elbo_text(run.likelihood)} nats, L_{k} {best_text(run.likelihood)} nats (higher is better; "
+                f"± over {over})."
+            )
         )
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]

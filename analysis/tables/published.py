@@ -11,7 +11,7 @@ from hvae.analysis.load import by_label
 from hvae.analysis.origins import sessions
 from hvae.analysis.papers import Grid, Held, Number, hold
 from hvae.analysis.study import Study
-from hvae.analysis.tables.table import Cell, Column, Table, number
+from hvae.analysis.tables.table import Cell, Column, Table, number, with_ends
 
 KINDS = {
     "agrees": "is-supported", "differs": "is-not-supported", "undecided": "is-undecided",
@@ -74,14 +74,12 @@ def published_table(found: Sequence[Held]) -> Table:
     for entry in found:
         published = entry.number.published
         digits = digits_of(published.value)
-        low, middle, high = (number(value, digits) for value in (entry.ours.low, entry.ours.middle, entry.ours.high))
-        ends = "" if np.isnan(entry.ours.low) else f" [{low}, {high}]"
         what = f"{published.table}: {entry.number.what}, {published.dataset}"
         rows.append(
             (
                 Cell(what),
                 Cell(f"{number(published.value, digits)} {published.unit}".strip()),
-                Cell(f"{middle}{ends}" if entry.n_replicas else number(math.nan)),
+                Cell(with_ends(entry.ours.low, entry.ours.middle, entry.ours.high, digits)),
                 Cell(number(entry.spread, digits)),
                 Cell(f"±{entry.number.tolerance:g}" if entry.number.comparable else number(math.nan)),
                 Cell(entry.agreement, KINDS[entry.agreement]),

@@ -13,7 +13,7 @@ from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.samples import Interval, Sample, of_mean
 from hvae.analysis.tables.likelihood import mean_text
-from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv, with_ends
 from hvae.lab.config import Order
 
 UNAMORTISED = "unamortised"
@@ -112,7 +112,7 @@ def _behind(first: Array, second: Array) -> str:
 
 def span_text(found: Interval) -> str:
     """ "0.31 [0.20, 0.42]"."""
-    return f"{number(found.middle)} [{number(found.low)},\N{NO-BREAK SPACE}{number(found.high)}]"
+    return with_ends(found.low, found.middle, found.high)
 
 
 def _gap_text(arrays: Arrays, name: str) -> str:
