@@ -3,6 +3,7 @@
 Reads arrays, never a model: no file here imports torch, so everything redraws in seconds.
 
     load      a run directory, a page's kept arrays or a saved `hvae.diagnosis.Diagnosis` -> a `LoadedRun`
+    samples   what seeds gave of one quantity -> the interval of its mean, over seeds and images or over seeds only
     claims    a statement, its measure and its margin -> supported, not supported or undecided
     study     the runs of one experiment, with its question and its claims
     style     palette, sizes and reproducible SVG

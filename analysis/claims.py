@@ -1,15 +1,22 @@
-"""A claim is decided by a t-interval over replicas against a margin that was fixed beforehand.
+"""A claim is decided by an interval of a mean, or a share of seeds, against a margin that was fixed beforehand.
 
-With the interval [low, high] of the mean (one sample) or of the mean difference (two samples):
+With the interval [low, high] of the mean (one sample) or of the mean difference (two samples), by `samples`:
 
     relation   supported            not supported              undecided
     above      low > margin         high <= margin             the rest
     below      high < margin        low >= margin              the rest
     within     |low|, |high| < m    low >= m or high <= -m     the rest
 
-Two samples are paired when their replicas share seeds; otherwise the interval is Welch's (1947).
-Replicas that failed in either sample are left out and counted. A claim is "not measured", with the
-reason, where a run is missing or was measured before its last step.
+A likelihood has a value for each seed and image, and both count. Other numbers have one for each seed, and their
+interval is over seeds only. Of counts (active layers, units) no interval of a mean is made: four equal counts would
+have one of width 0, which decided a false claim 67 % of the time. A claim on a count is read as "in more than half of
+all seeds": the share of seeds in which it holds, with the limits of Clopper and Pearson (1934), is held above one half.
+So is one on numbers that are the same in all seeds. Six seeds are the fewest that can decide it. Each false claim is
+supported with a chance of 2.5 % at most for counts, and about that for means.
+
+Two samples are paired when their replicas share seeds; otherwise the interval is Welch's (1947), or has a term of seeds
+for each. Replicas that failed in either sample are left out and counted. A claim is "not measured", with the reason,
+where a run is missing, was measured before its last step, or on other images than the run it is held against.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +26,10 @@ from typing import Any, Literal
 import numpy as np
 
 from hvae.analysis.load import Array, Arrays, LoadedRun
+from hvae.analysis.samples import NotMeasuredError as NotMeasuredError
+from hvae.analysis.samples import Sample as Sample
+from hvae.analysis.samples import combined, in_words, of_difference, of_mean
+from hvae.certain import share_above
 
 Runs = Mapping[str, LoadedRun]
 Measured = Mapping[str, Arrays]
@@ -27,19 +38,10 @@ Relation = Literal["above", "below", "within"]
 LATER = "(claimed after its runs were seen)"
 """at the end of a statement: the claim was not fixed beforehand"""
 Outcome = Literal["supported", "not supported", "undecided", "not measured"]
-
-
-class NotMeasuredError(LookupError):
-    """The runs cannot decide a claim; the message says why."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One number per replica, `values` [R], and the seeds they were trained from."""
-
-    values: Array
-    seeds: tuple[int, ...]
-
+OF_SEEDS = "of all seeds"
+"""unit of a share of seeds"""
+FEWEST_SEEDS = 6
+"""1 - 0.025^(1/S) is below one half from here on"""
 
 Measure = Callable[[Any], tuple[Sample, Sample | None]]
 Read = Callable[[Any, str], Sample]
@@ -110,43 +112,15 @@ class Decision:
     n_replicas: int
     how: str
     """how the interval was made, or why there is none"""
+    over: str = ""
+    """what the interval counts: "4 seeds and 100 images", "4 seeds only"; empty for none"""
+    unit: str = ""
+    """of the interval: that of the claim, or `OF_SEEDS`"""
 
-
-def t_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
-    """(low, mean, high) of Student's interval; infinite ends for fewer than two values, NaN for none."""
-    n = len(values)
-    if n == 0:
-        return (np.nan, np.nan, np.nan)
-    mean = float(np.mean(values))
-    if n == 1:
-        return (-np.inf, mean, np.inf)
-    half = float(_t(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return (mean - half, mean, mean + half)
-
-
-def welch_interval(first: Array, second: Array, level: float = 0.95) -> tuple[float, float, float]:
-    """(low, difference, high) of two independent samples of unequal variance (Welch 1947)."""
-    if min(len(first), len(second)) == 0:
-        return (np.nan, np.nan, np.nan)
-    difference = float(np.mean(first) - np.mean(second))
-    if min(len(first), len(second)) == 1:
-        return (-np.inf, difference, np.inf)
-    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (first, second)]
-    total = sum(parts)
-    if total == 0.0:
-        return (difference, difference, difference)
-    freedom = total**2 / (parts[0] ** 2 / (len(first) - 1) + parts[1] ** 2 / (len(second) - 1))
-    half = float(_t(0.5 + level / 2, freedom)) * np.sqrt(total)
-    return (difference - half, difference, difference + half)
-
-
-def _t(level: float, freedom: float) -> Any:
-    """The quantile of Student's t."""
-    from scipy import (
-        stats,  # here, since it takes most of a second to import, and a list of experiments decides nothing
-    )
-
-    return stats.t.ppf(level, freedom)
+    @property
+    def criterion(self) -> str:
+        """The rule in words, as it was applied."""
+        return f"{self.claim.criterion}{' in more than half' * (self.unit == OF_SEEDS)}"
 
 
 def outcome(relation: Relation, margin: float, low: float, high: float) -> Outcome:
@@ -162,32 +136,59 @@ def outcome(relation: Relation, margin: float, low: float, high: float) -> Outco
     return "not supported" if low >= margin or high <= -margin else "undecided"
 
 
+def holds(relation: Relation, margin: float, values: Array) -> Array:
+    """Which of the values are on the claimed side of the margin."""
+    found: Array = {"above": values > margin, "below": values < margin, "within": np.abs(values) < margin}[relation]
+    return found
+
+
 def decide(claim: Claim, runs: Runs, measured: Measured, level: float = 0.95) -> Decision:
     """Decide `claim` from what it reads: `runs`, or what was `measured` apart from them."""
     try:
         first, second = claim.measure(runs if claim.reads == "runs" else measured)
+        if first.count or _alike(first, second):
+            return _by_share(claim, first, second, level)
+        found = of_mean(first, level) if second is None else of_difference(first, second, level)
     except NotMeasuredError as missing:
         return Decision(claim, "not measured", np.nan, np.nan, np.nan, 0, str(missing))
-    if second is None:
-        kept = first.values[np.isfinite(first.values)]
-        interval, n = t_interval(kept, level), len(kept)
-        how = f"t-interval over {_replicas(n)}"
-    elif first.seeds == second.seeds:
-        difference = first.values - second.values
-        kept = difference[np.isfinite(difference)]
-        interval, n = t_interval(kept, level), len(kept)
-        how = f"paired by seed, t-interval over {_replicas(n)}"
-    else:
-        one, other = (sample.values[np.isfinite(sample.values)] for sample in (first, second))
-        interval, n = welch_interval(one, other, level), min(len(one), len(other))
-        how = f"unpaired (the seeds differ), Welch's t-interval over {len(one)} and {_replicas(len(other))}"
-    dropped = len(first.seeds) - n
-    if n < 2:
-        how = f"{_replicas(n)} cannot give an interval; two are needed"
-    elif dropped > 0:
-        how += f", {_replicas(dropped)} without a number left out"
-    low, middle, high = interval
-    return Decision(claim, outcome(claim.relation, claim.margin, low, high), low, middle, high, n, how)
+    pairing = ""
+    if second is not None:
+        pairing = "paired by seed, " if first.seeds == second.seeds else "unpaired (the seeds differ), "
+    how = f"{pairing}over {found.over}{_dropped(len(first.seeds) - found.n_seeds)}"
+    said = outcome(claim.relation, claim.margin, found.low, found.high)
+    if found.n_seeds < 2:
+        said, how = "undecided", f"{in_words(found.n_seeds)} cannot tell of others; two are needed"
+    return Decision(claim, said, found.low, found.middle, found.high, found.n_seeds, how, found.over, claim.unit)
+
+
+def _alike(first: Sample, second: Sample | None) -> bool:
+    """Whether one number of each seed is the same in all, so that a spread over seeds says nothing."""
+    if first.values.ndim > 1 or (second is not None and first.seeds != second.seeds):
+        return False
+    values = first.values if second is None else first.values - second.values
+    kept = values[np.isfinite(values)]
+    return len(kept) > 1 and bool(np.ptp(kept) == 0)
+
+
+def _by_share(claim: Claim, first: Sample, second: Sample | None, level: float) -> Decision:
+    """A claim on a count, by the share of all seeds in which it holds."""
+    found = first if second is None else combined(np.subtract, first, second)
+    values = found.finite.values
+    n = len(values)
+    if n == 0:
+        return Decision(claim, "undecided", np.nan, np.nan, np.nan, 0, "no seed has a number")
+    count = int(holds(claim.relation, claim.margin, values).sum())
+    low, middle, high = share_above(count, n, level)
+    mean = f"mean {float(np.mean(values)):.4g} {claim.unit}".rstrip()
+    how = f"{mean}; {claim.criterion} in {count} of {in_words(n)}, with the limits of Clopper and Pearson"
+    how += f", which {FEWEST_SEEDS} seeds or more can pass" if n < FEWEST_SEEDS else ""
+    how += _dropped(len(first.seeds) - n)
+    said = outcome("above", 0.5, low, high)
+    return Decision(claim, said, low, middle, high, n, how, f"{in_words(n)}, as a count", OF_SEEDS)
+
+
+def _dropped(n: int) -> str:
+    return f", {in_words(n)} without a number left out" if n > 0 else ""
 
 
 def find(runs: Runs, label: str) -> LoadedRun:
@@ -209,15 +210,11 @@ def find_part(measured: Measured, name: str) -> Arrays:
     return measured[name]
 
 
-def per_replica(rows: Arrays, values: Array, keep: Array | None = None) -> Sample:
+def per_replica(rows: Arrays, values: Array, keep: Array | None = None, *, count: bool = False) -> Sample:
     """[R] the largest of the `values` [N] in each replica's rows to `keep`. Raises `NotMeasuredError`."""
     replicas = np.unique(rows["replica"])
     chosen = np.ones(len(values), bool) if keep is None else keep
     if not chosen.any():
         raise NotMeasuredError("this preset has none of the settings that the claim is about")
     largest = [np.max(values[(rows["replica"] == replica) & chosen]) for replica in replicas]
-    return Sample(np.array(largest, dtype=float), tuple(int(replica) for replica in replicas))
-
-
-def _replicas(n: int) -> str:
-    return f"{n} replica{'' if n == 1 else 's'}"
+    return Sample(np.array(largest, dtype=float), tuple(int(replica) for replica in replicas), count=count)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae.analysis.claims import t_interval, welch_interval
 from hvae.analysis.load import Array, LoadedRun, load_runs
+from hvae.analysis.measures import images_of
+from hvae.analysis.samples import Interval, NotMeasuredError, Sample, of_difference
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 from hvae.analysis.tables.text import PAGE, typed, wrapped
 from hvae.analysis.tables.verdict import QUANTITIES, counts, kind_counts
@@ -47,7 +48,12 @@ def compare_text(run_a: Path, run_b: Path, width: int = PAGE) -> str:
     if table.rows:
         how = "paired by seed" if a.seeds == b.seeds else "unpaired, Welch"
         lines += ["", table.to_text(), ""]
-        lines.append(wrap(f"a, b: mean over replicas; interval: Student's t, {how}."))
+        lines.append(
+            wrap(
+                f"a, b: mean over replicas. Interval ({how}): of ELBO and L_K over seeds and images, of the rest "
+                "Student's t over seeds only; a count has none."
+            )
+        )
     lines += ["", "Verdicts"]
     for index in range(max(a.depth, b.depth)):
         words = [
@@ -147,14 +153,20 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
     k_a, k_b = (int(run.likelihood.n_samples[-1]) for run in (a, b) if run.likelihood is not None)
     if k_a != k_b:
         return f"the likelihoods do not compare, as L_{k_a} and L_{k_b} are different bounds"
-    (low, middle, high), n = _difference(a.likelihood.best[:, 1], b.likelihood.best[:, 1], a, b)
-    if n < 2:
-        return "one seed cannot tell the likelihoods apart" if n else "no seed has both likelihoods"
-    if low <= 0 <= high:
-        return f"the likelihoods cannot be told apart with {n} seeds"
-    direction, ends = ("higher", (low, high)) if low > 0 else ("lower", (-high, -low))
-    nats = f"{number(abs(middle))} nats [{number(ends[0])}, {number(ends[1])}]"
-    return f"L_{k_a} is {direction} by {nats} with {n} seeds"
+    if images_of(a) != images_of(b):
+        return "the likelihoods do not compare, as they are of different images"
+    first, second = _samples(a.likelihood.bound_datum_nats, b.likelihood.bound_datum_nats, a, b)
+    if any(sample.values.shape[1] < 2 for sample in (first, second)):
+        return "the likelihoods of single images are not kept, so that no interval tells them apart"
+    found = of_difference(second, first)
+    if np.isnan(found.low):
+        return "no seed has both likelihoods"
+    if found.low <= 0 <= found.high:
+        return f"the likelihoods cannot be told apart with {found.over}"
+    low, high = (found.low, found.high) if found.low > 0 else (-found.high, -found.low)
+    nats = f"{number(abs(found.middle))} nats [{number(low)}, {number(high)}]"
+    alone = ", and other seeds may differ" if found.n_seeds < 2 else ""
+    return f"L_{k_a} is {'higher' if found.low > 0 else 'lower'} by {nats} with {found.over}{alone}"
 
 
 # -- the table -----------------------------------------------------------------------------------------
@@ -163,15 +175,21 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
 def _table(a: LoadedRun, b: LoadedRun) -> Table:
     rows = []
     if a.yardstick == b.yardstick and a.likelihood is not None and b.likelihood is not None:
-        rows.append(_row("ELBO", a.likelihood.elbo_nats[:, 1], b.likelihood.elbo_nats[:, 1], a, b))
-        k_a, k_b = int(a.likelihood.n_samples[-1]), int(b.likelihood.n_samples[-1])
+        first, second = a.likelihood, b.likelihood
+        elbos = _samples(first.elbo_datum_nats, second.elbo_datum_nats, a, b)
+        rows.append(_row("ELBO", first.elbo_nats[:, 1], second.elbo_nats[:, 1], elbos))
+        k_a, k_b = int(first.n_samples[-1]), int(second.n_samples[-1])
         heading = f"L_{k_a}" if k_a == k_b else f"L_{k_a} | L_{k_b}"
-        rows.append(_row(heading, a.likelihood.best[:, 1], b.likelihood.best[:, 1], a, b))
+        bounds = _samples(first.bound_datum_nats, second.bound_datum_nats, a, b)
+        rows.append(_row(heading, first.best[:, 1], second.best[:, 1], bounds))
     for layer_a, layer_b in zip(a.layers, b.layers, strict=False):
         for heading, key, _ in QUANTITIES[:4]:
-            first, second = (layer.interval(key)[:, 1] for layer in (layer_a, layer_b))
-            rows.append(_row(f"{layer_a.name} {heading}", first, second, a, b))
-        rows.append(_row(f"{layer_a.name} active", layer_a.active_units(), layer_b.active_units(), a, b, unit="units"))
+            ends = [layer.interval(key)[:, 1] for layer in (layer_a, layer_b)]
+            numbers = (Sample(ends[0], a.seeds), Sample(ends[1], b.seeds))
+            rows.append(_row(f"{layer_a.name} {heading}", ends[0], ends[1], numbers))
+        units = [layer.active_units() for layer in (layer_a, layer_b)]
+        counted = (Sample(units[0], a.seeds, count=True), Sample(units[1], b.seeds, count=True))
+        rows.append(_row(f"{layer_a.name} active", units[0], units[1], counted, unit="units"))
     columns = (
         Column("", numeric=False),
         Column("unit", numeric=False),
@@ -183,20 +201,27 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
     return Table(columns, tuple(row for row in rows if row[2].text != dash or row[3].text != dash))
 
 
-def _row(name: str, first: Array, second: Array, a: LoadedRun, b: LoadedRun, unit: str = "nats") -> tuple[Cell, ...]:
-    (low, middle, high), _ = _difference(first, second, a, b)
-    means = (number(t_interval(values[np.isfinite(values)])[1]) for values in (first, second))
-    text = number(middle) if np.isinf(low) or np.isnan(low) else f"{number(middle)} [{number(low)}, {number(high)}]"
-    return (Cell(name), Cell(unit), *(Cell(mean) for mean in means), Cell(text))
+def _samples(first: Array, second: Array, a: LoadedRun, b: LoadedRun) -> tuple[Sample, Sample]:
+    """Likelihoods of every image."""
+    return Sample(first, a.seeds, images_of(a)), Sample(second, b.seeds, images_of(b))
 
 
-def _difference(first: Array, second: Array, a: LoadedRun, b: LoadedRun) -> tuple[tuple[float, float, float], int]:
-    """The interval of second minus first, and the fewest replicas that it rests on."""
-    if a.seeds == b.seeds:
-        difference = (second - first)[np.isfinite(second - first)]
-        return t_interval(difference), len(difference)
-    one, other = (values[np.isfinite(values)] for values in (second, first))
-    return welch_interval(one, other), min(len(one), len(other))
+def _row(name: str, first: Array, second: Array, of: tuple[Sample, Sample], unit: str = "nats") -> tuple[Cell, ...]:
+    """The means of both, and the interval of the second of the samples less the first."""
+    means = [float(np.mean(kept)) if (kept := each[np.isfinite(each)]).size else np.nan for each in (first, second)]
+    found = _difference(of)
+    text = number(means[1] - means[0] if np.isnan(found.middle) else found.middle)
+    if np.isfinite([found.low, found.high]).all():
+        text += f" [{number(found.low)}, {number(found.high)}]"
+    return (Cell(name), Cell(unit), *(Cell(number(mean)) for mean in means), Cell(text))
+
+
+def _difference(of: tuple[Sample, Sample]) -> Interval:
+    """The second less the first; without ends where they are of different images."""
+    try:
+        return of_difference(of[1], of[0])
+    except NotMeasuredError:
+        return Interval(np.nan, np.nan, np.nan, 0, "")
 
 
 def _the_run(path: Path) -> LoadedRun:

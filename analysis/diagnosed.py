@@ -14,7 +14,7 @@ from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.load import of_diagnosis
 from hvae.analysis.report import write_page
 from hvae.analysis.study import Study, single
-from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.likelihood import best_text, bound_text, elbo_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number
 from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_text, quantity_text, share_text, short
 from hvae.diagnosis.diagnosis import Diagnosis
@@ -165,10 +165,11 @@ def _likelihood(diagnosis: Diagnosis) -> list[str]:
     left_out = (
         f" It is not finite in {lost} of {diagnosis.n_replicas} replicas, which the mean leaves out." if lost else ""
     )
-    spread = "; ± half of the 95 % t-interval over replicas" if diagnosis.n_replicas > 1 else ""
+    both = "replicas and data" if int(np.isfinite(curve.best[:, 1]).sum()) > 1 else "data alone"
     return [
-        f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {mean_text(curve.best[:, 1])} nats; "
-        f"the ELBO is {mean_text(curve.elbo_nats[:, 1])} (mean over {curve.n_images} data{spread}).{left_out}"
+        f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {best_text(curve)} nats; the ELBO is "
+        f"{elbo_text(curve)} (mean over {curve.n_images} data ± the longer half of its 95 % interval over {both})."
+        f"{left_out}"
     ]
 
 
@@ -180,8 +181,9 @@ def _annealed(diagnosis: Diagnosis) -> list[str]:
     if not np.isfinite(found.log_px_nats[:, 1]).any():
         return [f"Annealing: {next(filter(None, found.refused), 'no finite number')}"]
     return [
-        f"Annealed, log p(x) is at least {mean_text(found.log_px_nats[:, 1])} nats on {found.images.n} data. On data "
-        f"that the model made, the bounds from above and below are {mean_text(found.sandwich_nats[:, 1])} nats apart."
+        f"Annealed, log p(x) is at least {bound_text(found.log_px_nats, found.log_px_datum_nats)} nats on "
+        f"{found.images.n} data. On data that the model made, the bounds from above and below are "
+        f"{mean_text(found.sandwich_nats[:, 1])} nats apart."
     ]
 
 
@@ -198,8 +200,9 @@ def _gap(diagnosis: Diagnosis) -> list[str]:
     ]
     star = "; * not trusted, see `.doubts`" if any(share.endswith("*") for share in shares) else ""
     least = "" if set(found.log_px_direction) == {"exact"} else "at least "
+    over = " (± over replicas only)" if diagnosis.n_replicas > 1 else ""
     return [
-        f"The gap log p(x) - ELBO is {least}{mean_text(found.total_nats[:, 1])} nats on {found.images.n} data: "
+        f"The gap log p(x) - ELBO is {least}{mean_text(found.total_nats[:, 1])} nats on {found.images.n} data{over}: "
         f"{', '.join(shares)}{star}."
     ]
 

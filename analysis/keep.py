@@ -1,6 +1,7 @@
 """What of a study is kept with its page: all that tables and figures read, digit for digit where a table reads it.
 
-    left out    per-image numbers that only their shares and medians are read of, weights of classifiers, samples
+    left out    other numbers of images that only their shares and medians are read of, weights of classifiers, samples
+    rounded     likelihoods of images, to 1/1024 nat in float32
     reduced     k-hat to the side of its limit that it is on, effective sample sizes to their median (both read so),
                 units to the middle of their intervals, in float32
     for the eye rates per unit over training in float16 at some 48 steps, of the runs and the replica that are drawn;
@@ -28,7 +29,9 @@ GREYS = 16
 
 LEFT_OUT = ("kl_standard_unit_nats", "kl_prior_unit_nats", "collapse_reference")
 """of the diagnostics"""
-LIKELIHOOD = ("n_samples", "bound_nats", "elbo_nats", "warning")
+LIKELIHOOD = ("n_samples", "bound_nats", "elbo_nats", "warning", "image_index")
+OF_IMAGES = ("bound_datum_nats", "elbo_datum_nats", "annealed_datum_nats", "log_px_datum_nats")
+"""likelihoods of images, which their intervals are made of"""
 PARTS_OF_NETS = "layer/"
 """of a part beside the runs: weights of a classifier"""
 PICTURES = "images/"
@@ -74,6 +77,7 @@ def _likelihood(arrays: Arrays) -> Arrays:
     found = {}
     for suffix in ("", "_deep"):
         found |= {f"{key}{suffix}": arrays[f"{key}{suffix}"] for key in LIKELIHOOD if f"{key}{suffix}" in arrays}
+        found |= {f"{key}{suffix}": _nats(arrays[f"{key}{suffix}"]) for key in OF_IMAGES if f"{key}{suffix}" in arrays}
         if f"pareto_k{suffix}" in arrays:
             found[f"pareto_k{suffix}"] = _side(arrays[f"pareto_k{suffix}"], int(arrays[f"n_samples{suffix}"][-1]))
         if f"ess{suffix}" in arrays:
@@ -82,7 +86,7 @@ def _likelihood(arrays: Arrays) -> Arrays:
 
 
 def _annealed(arrays: Arrays) -> Arrays:
-    found = {key: values for key, values in arrays.items() if "datum" not in key}
+    found = _without_data(arrays)
     for left_out in ("annealed_se_nats", "annealed_ess"):
         found.pop(left_out, None)
     for key, n_samples in (("annealed_pareto_k", "n_chains"), ("curve_pareto_k", "n_samples")):
@@ -92,7 +96,14 @@ def _annealed(arrays: Arrays) -> Arrays:
 
 
 def _without_data(arrays: Arrays) -> Arrays:
-    return {key: values for key, values in arrays.items() if "datum" not in key}
+    """All but what is of single data, likelihoods excepted."""
+    kept = {key: values for key, values in arrays.items() if "datum" not in key}
+    return kept | {key: _nats(arrays[key]) for key in OF_IMAGES if key in arrays}
+
+
+def _nats(values: Array) -> Array:
+    """To 1/1024 nat: as fine as any table, and small. Seeds that failed are NaN."""
+    return (np.round(values * 1024) / 1024).astype(np.float32)
 
 
 FILES: Mapping[str, Any] = {

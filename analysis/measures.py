@@ -1,15 +1,14 @@
-"""Measures of runs that claims of several experiments share: one number per replica.
+"""Measures of runs that claims of several experiments share: a number per replica, or one per replica and image.
 
 A measure takes the runs by label, and the label of one. It raises `NotMeasuredError` where that run is absent, not
 evaluated, or lacks the number.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from hvae.analysis.claims import NotMeasuredError, Runs, Sample, find
-from hvae.analysis.load import Array, Likelihood, LoadedRun
+from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.samples import combined
 
 EPSILON_NATS = 0.1
 """threshold of the verdict in all experiments"""
@@ -17,39 +16,55 @@ LIKELIHOOD_MARGIN_NATS = 0.5
 """least difference of likelihoods that counts"""
 
 
-def _bound(runs: Runs, name: str, read: Callable[[Likelihood], Array]) -> Sample:
-    run = find(runs, name)
-    if run.likelihood is None:
-        raise NotMeasuredError(f"the run '{name}' has no likelihood yet")
-    return Sample(read(run.likelihood)[:, 1], run.seeds)
-
-
 def likelihood(runs: Runs, name: str) -> Sample:
-    """[R] L_K of the largest K in nats."""
-    return _bound(runs, name, lambda found: found.best)
+    """[R, B] L_K of the largest K in nats."""
+    run = find(runs, name)
+    return _of_images(run, None if run.likelihood is None else run.likelihood.bound_datum_nats)
 
 
 def elbo(runs: Runs, name: str) -> Sample:
-    """[R] L_1 in nats."""
-    return _bound(runs, name, lambda found: found.elbo_nats)
+    """[R, B] L_1 in nats."""
+    run = find(runs, name)
+    return _of_images(run, None if run.likelihood is None else run.likelihood.elbo_datum_nats)
 
 
 def looseness(runs: Runs, name: str) -> Sample:
-    """[R] L_K - L_1 in nats, a lower estimate of the gap."""
-    best = likelihood(runs, name)
-    return Sample(best.values - elbo(runs, name).values, best.seeds)
+    """[R, B] L_K - L_1 in nats, a lower estimate of the gap."""
+    return combined(np.subtract, likelihood(runs, name), elbo(runs, name))
+
+
+def _of_images(run: LoadedRun, values: Array | None) -> Sample:
+    """What the likelihood gives of every image, of a run that is there for a claim."""
+    if run.likelihood is None or values is None:
+        raise NotMeasuredError(f"the run '{run.label}' has no likelihood yet")
+    if values.shape[1:] != (run.likelihood.n_images,):
+        raise NotMeasuredError(
+            f"the run '{run.label}' has the likelihood of no single image, and seeds alone do not tell how far other "
+            "images would move it; evaluate it again"
+        )
+    return Sample(values, run.seeds, images_of(run))
+
+
+def images_of(run: LoadedRun) -> tuple[object, ...]:
+    """Which images the likelihood of a run is of: data and distribution of x, and their places where those are known.
+
+    Equal for runs on the same images.
+    """
+    assert run.likelihood is not None
+    places = run.likelihood.image_index
+    return (run.yardstick, run.likelihood.n_images, *(() if places is None else map(int, places)))
 
 
 def active_units(runs: Runs, name: str) -> Sample:
     """[R] active units of all layers together."""
     run = find(runs, name)
-    return Sample(np.sum([layer.active_units() for layer in run.layers], axis=0), run.seeds)
+    return Sample(np.sum([layer.active_units() for layer in run.layers], axis=0), run.seeds, count=True)
 
 
 def active_layers(runs: Runs, name: str) -> Sample:
     """[R] layers that the verdict calls active."""
     run = find(runs, name)
-    return Sample(run.active_layers, run.seeds)
+    return Sample(run.active_layers, run.seeds, count=True)
 
 
 def in_use(runs: Runs, label: str) -> LoadedRun:
@@ -63,7 +78,7 @@ def in_use(runs: Runs, label: str) -> LoadedRun:
 
 
 def used_looseness(runs: Runs, label: str) -> Sample:
-    """[R] L_K - ELBO in nats, of a stack with an active layer."""
+    """[R, B] L_K - ELBO in nats, of a stack with an active layer."""
     return looseness(runs, in_use(runs, label).label)
 
 

@@ -16,12 +16,15 @@ from hvae.lab.runs.files import write_atomically
 HEAD = """# Papers, reproduced
 
 Made from the tables in these folders by `python -m hvae.analysis.overview experiments/results`; nothing is written by
-hand. Ours: mean over replicas with the 95 % t-interval of the mean. A number *agrees* where the interval of ours less
-the paper's lies within a tolerance fixed before the runs; at *other scale* (a preset too small for that number)
-nothing is decided of a number, and what must survive the change of scale stands under the claims: supported, not
-supported or undecided by a t-interval over replicas against a margin fixed beforehand (what was added later says so); a
-value that is the same in every replica stands with their number in place of an interval. Published numbers are shown
-only where they were read in the paper or its authors' code (primary), or in a replication or a listing (secondary).
+hand. Ours: mean with its 95 % interval: over replicas and images for likelihoods, over replicas only for other numbers;
+a count has none. A number *agrees* where the interval of ours less the paper's lies within a tolerance fixed before the
+runs; at *other scale* (a preset too small for that number) nothing is decided of a number, and what must survive the
+change of scale stands under the claims: supported, not supported or undecided by such an interval against a margin
+fixed beforehand (what was added later says so), and claims on counts by the share of replicas in which they hold. *By
+older rules*: all intervals of the paper are t-intervals over replicas on one set of images, and equal counts decide.
+They are too narrow, until its runs are measured again; a value that is the same in every replica stands with their
+number in place of an interval. Published numbers are shown only where they were read in the paper or its authors' code
+(primary), or in a replication or a listing (secondary).
 """
 
 
@@ -59,11 +62,12 @@ def _counts(entries: list[dict[str, Any]]) -> str:
 
 def _paper(folder: Path, record: dict[str, Any], decided: list[dict[str, Any]]) -> list[str]:
     citation = linked(record["citation"].rstrip("."))
+    old = any("over" not in entry for entry in (*record["numbers"], *decided))
     lines = [
         f"## {folder.name}",
         "",
         f"{citation}. {record['exhibits']}. Preset {record['preset']}. {record['limits']} "
-        f"[All of it]({folder.name}/README.md).",
+        f"[All of it]({folder.name}/README.md).{' By older rules.' if old else ''}",
         "",
     ]
     if record["numbers"]:
@@ -85,9 +89,8 @@ def _made(entry: dict[str, Any]) -> str:
 
 
 def _number(entry: dict[str, Any]) -> str:
-    ours = (
-        "–" if entry["ours"] is None else f"{_short(entry['ours'])} [{_short(entry['low'])}, {_short(entry['high'])}]"
-    )
+    ends = "" if entry["low"] is None else f" [{_short(entry['low'])}, {_short(entry['high'])}]"
+    ours = f"{_short(entry['ours'])}{ends}"
     what = f"{entry['table']}: {entry['what']}, {entry['dataset']}"
     paper = f"{_short(entry['paper'])} {entry['unit']} ({entry['provenance']})"
     within = "" if entry["tolerance"] is None else f" (±{entry['tolerance']:g})"

@@ -5,6 +5,7 @@ An experiment that reproduces a paper names it (`PAPER`), the numbers to compare
 paper or its authors' code (primary), or in a replication or a listing (secondary).
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from hvae.analysis.claims import Claim, Decision, Measure, Measured, Runs, Sample, decide, t_interval
+from hvae.analysis.claims import Claim, Decision, Measure, Measured, Runs, Sample, decide
 from hvae.analysis.load import Array
+from hvae.analysis.samples import Interval, of_mean
 
 SHOWN = ("primary", "secondary")
 
@@ -85,8 +87,8 @@ class Held:
     """A published number, ours, and whether they agree."""
 
     number: Number
-    ours: tuple[float, float, float]
-    """t-interval over replicas (low, mean, high)"""
+    ours: Interval
+    """of the mean"""
     spread: float
     """standard deviation over replicas"""
     n_replicas: int
@@ -95,21 +97,21 @@ class Held:
 
 
 def hold(number: Number, preset: str, runs: Runs, measured: Measured, level: float = 0.95) -> Held:
-    """Whether ours minus the published value is within the tolerance, by a t-interval over replicas."""
+    """Whether ours minus the published value is within the tolerance; decided as a claim is."""
     found: list[Sample] = []
 
     def difference(what: Runs | Measured) -> tuple[Sample, None]:
         found.append(number.measure(what))
-        return Sample(found[0].values - number.published.value, found[0].seeds), None
+        return dataclasses.replace(found[0], values=found[0].values - number.published.value), None
 
     decision = decide(_claim(number, difference), runs, measured, level)
     if not found:
-        nothing = (np.nan, np.nan, np.nan)
+        nothing = Interval(np.nan, np.nan, np.nan, 0, "")
         return Held(number, nothing, np.nan, 0, "not measured", decision.how)
-    kept: Array = found[0].values[np.isfinite(found[0].values)]
+    kept = found[0].finite.means
     spread = float(np.std(kept, ddof=1)) if len(kept) > 1 else np.nan
     agreement: Agreement = "other scale" if preset not in number.comparable else _agreement(decision)
-    return Held(number, t_interval(kept, level), spread, len(kept), agreement, decision.how)
+    return Held(number, of_mean(found[0], level), spread, len(kept), agreement, decision.how)
 
 
 def _claim(number: Number, measure: Measure) -> Claim:

@@ -5,7 +5,7 @@ import numpy as np
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import comparison_summary
-from hvae.analysis.tables.likelihood import mean_text, warned
+from hvae.analysis.tables.likelihood import best_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
 from hvae.analysis.tables.verdict import kind_counts
@@ -92,4 +92,4 @@ def _likelihood(study: Study) -> str:
 
 def _bound(run: LoadedRun) -> str:
     assert run.likelihood is not None
-    return f"L_{int(run.likelihood.n_samples[-1])} = {mean_text(run.likelihood.best[:, 1])} nats"
+    return f"L_{int(run.likelihood.n_samples[-1])} = {best_text(run.likelihood)} nats"

@@ -12,7 +12,7 @@ from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from hvae.analysis.tables.likelihood import mean_text, reliability, warnings
+from hvae.analysis.tables.likelihood import best_text, elbo_text, reliability, warnings
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
@@ -34,8 +34,8 @@ from hvae.diagnosis.layer import Layer
 
 GAIN = (
     "Active layers: their number in every seed (? where another layer is undecided). Gain: L_K minus the baseline's, "
-    "paired by seed, ± half of its 95 % t-interval. Gap, where measured: log p(x) minus the ELBO. Cost, where timed: "
-    "CPU time of a step divided by the baseline's."
+    "paired by seed and image, ± the longer half of its 95 % interval over both. Gap, where measured: log p(x) minus "
+    "the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
 )
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""
@@ -67,13 +67,13 @@ def _several(study: Study, width: int) -> str:
         wrap(
             f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
             "z1 is next to the image. L_K: lower bound of log p(x), mean over images and replicas "
-            "± half of its 95 % t-interval over replicas."
+            "± the longer half of its 95 % interval over both."
         )
     )
     lines += _legend(words, level or int(any(_mixed(run) for run in study.runs)), width)
     if study.claims:
         decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
-        lines += ["", "Claims (95 % t-interval over replicas against a margin fixed beforehand)"]
+        lines += ["", "Claims (95 % interval against a margin fixed beforehand)"]
         for decision in decisions:
             reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
             lines.append(wrap(decision.claim.statement + reason, f"  {decision.outcome:<14}", indent=16))
@@ -96,7 +96,7 @@ def _gap_lines(study: Study, width: int) -> list[str]:
         if table is not None:
             shown = table.without("run") if study.single else table
             lines += [shown.narrowed(width, expendable).to_text(), ""]
-    lines += [wrap(f"± after a mean: spread over seeds. {IN_A_SEED}", "  ")] if layers is not None else []
+    lines += [wrap(f"± after a mean: 95 % t-interval over seeds only. {IN_A_SEED}", "  ")] if layers is not None else []
     lines += [wrap(meaning, f"  {word}: ", indent=4) for word, meaning in causes_seen(study.runs).items()]
     doubt = gap_reliability(study.runs)
     lines += [wrap(doubt)] if doubt else []
@@ -150,9 +150,12 @@ def _single(study: Study, width: int) -> str:
     lines += _legend(words, int(_mixed(run)), width)
     if run.likelihood is not None:
         k = int(run.likelihood.n_samples[-1])
+        over = "replicas and images" if run.n_replicas > 1 else "images alone"
         lines.append(
-            f"ELBO {mean_text(run.likelihood.elbo_nats[:, 1])} nats, L_{k} {mean_text(run.likelihood.best[:, 1])} nats "
-            "(higher is better)."
+            wrap(
+                f"ELBO {elbo_text(run.likelihood)} nats, L_{k} {best_text(run.likelihood)} nats (higher is better; "
+                f"± over {over})."
+            )
         )
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]

@@ -193,7 +193,7 @@ def measure(
 VARIANCE = "Lucas et al. 2019 (arXiv:1911.02469)"
 LAYERS_MARGIN = 0.5
 ALL_LAYERS = 4.5
-"""a larger mean number of active layers is five in most seeds"""
+"""more is all five"""
 
 
 def _revives(label: str) -> Claim:

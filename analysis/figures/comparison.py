@@ -14,7 +14,7 @@ MOST_LEVEL_TICKS = 6
 
 
 def comparison(study: Study) -> Figure | None:
-    """Rows are runs. Left: active layers by the verdict. Right: gain in L_K in nats with its t-interval.
+    """Rows are runs. Left: active layers by the verdict. Right: gain in L_K in nats with its interval.
 
     A point is a replica, hollow where the verdict on another layer is undecided.
     """
@@ -56,8 +56,8 @@ def _draw_gain(axes: Axes, index: int, row: Compared) -> None:
     kept = row.gain_nats[np.isfinite(row.gain_nats)]
     if not kept.size:
         return
-    low, mean, high = row.gain_interval
-    if np.isfinite([low, high]).all():
-        axes.hlines(index, low, high, color=style.color(0), linewidth=0.8)
+    gain = row.gain
+    if not np.isnan(gain.low):
+        axes.hlines(index, gain.low, gain.high, color=style.color(0), linewidth=0.8)
     axes.plot(kept, np.full(kept.shape, index), "o", color=style.color(1), markersize=1.8, markeredgewidth=0, alpha=0.9)
-    axes.plot(mean, index, "|", color=style.color(0), markersize=5, markeredgewidth=0.9)
+    axes.plot(float(np.mean(kept)), index, "|", color=style.color(0), markersize=5, markeredgewidth=0.9)

@@ -24,9 +24,9 @@ FIGURES = (
         "comparison",
         "Layers kept and nats gained",
         "Left: number of layers with the verdict active, one point per replica; hollow where another layer is "
-        "undecided. Right: L_K minus the baseline's (bold), paired by seed. Points are replicas, the tick is their "
-        "mean, the bar its 95 % t-interval. Linear up to 1 nat, logarithmic beyond. A bar that crosses 0 shows no "
-        "sure difference. The intervals are not corrected for their number.",
+        "undecided. Right: L_K minus the baseline's (bold), paired by seed and image. Points are replicas, the tick is "
+        "their mean, the bar its 95 % interval over seeds and images. Linear up to 1 nat, logarithmic beyond. A bar "
+        "that crosses 0 shows no sure difference. The intervals are not corrected for their number.",
         figure.comparison,
         "",
     ),
@@ -35,13 +35,13 @@ FIGURES = (
 SECTION = Section(
     "comparison",
     "Comparison",
-    "Active layers: their number in every seed by the verdict, “?” where another layer is undecided, “–” for a "
-    "failed replica. L_K: mean over replicas ± half-width of the 95 % t-interval. Gain: L_K minus the baseline’s, "
-    "paired by seed, with the t-interval of the difference. Gap, where measured: log p(x) minus the ELBO (see The "
-    "gap). Cost, where timed: CPU time of a training step divided by the baseline’s in the same round, with the "
-    "t-interval over rounds. “Revives” names layers that are active in every seed here, and not in the baseline. The "
-    "likelihood gains or costs where the interval of the gain excludes 0. Intervals are not corrected for their "
-    "number. Every seed is in tables/comparison.csv.",
+    "Active layers: their number in every seed by the verdict, “?” where another layer is undecided, “–” for a failed "
+    "replica. L_K: mean ± the longer half of its 95 % interval over seeds and images. Gain: L_K minus the baseline’s, "
+    "paired by seed and image, with the same of the difference. Gap, where measured: log p(x) minus the ELBO (see The "
+    "gap), ± over seeds only. Cost, where timed: CPU time of a training step divided by the baseline’s in the same "
+    "round, with the t-interval over rounds. “Revives” names layers that are active in every seed here, and not in the "
+    "baseline. The likelihood gains or costs where the interval of the gain excludes 0. Intervals are not corrected "
+    "for their number. Every seed is in tables/comparison.csv.",
     _table,
     _csv,
     FIGURES,

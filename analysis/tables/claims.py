@@ -19,11 +19,11 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
     rows = []
     for decision in decisions:
         claim = decision.claim
-        found = f"{number(decision.middle)} [{number(decision.low)}, {number(decision.high)}] {claim.unit}"
+        found = f"{number(decision.middle)} [{number(decision.low)}, {number(decision.high)}] {decision.unit}"
         rows.append(
             (
                 Cell(claim.statement),
-                Cell(f"{claim.quantity} is {claim.criterion}"),
+                Cell(f"{claim.quantity} is {decision.criterion}"),
                 Cell(found if decision.n_replicas else number(float("nan"))),
                 Cell(decision.outcome, f"is-{decision.outcome.replace(' ', '-')}"),
                 Cell(f"{decision.how}. Source: {claim.source}"),
@@ -43,13 +43,14 @@ def claims_json(decisions: Sequence[Decision]) -> str:
             "statement": decision.claim.statement,
             "source": decision.claim.source,
             "quantity": decision.claim.quantity,
-            "criterion": decision.claim.criterion,
+            "criterion": decision.criterion,
             "outcome": decision.outcome,
             "low": finite(decision.low),
             "middle": finite(decision.middle),
             "high": finite(decision.high),
-            "unit": decision.claim.unit,
+            "unit": decision.unit,
             "n_replicas": decision.n_replicas,
+            "over": decision.over,
             "how": decision.how,
         }
         for decision in decisions

@@ -1,6 +1,6 @@
 """Runs compared with a baseline: layers kept, nats gained, and the cost of a step.
 
-Differences of L_K are paired by seed, with Student's 95 % interval over replicas. Both runs have the same yardstick.
+Differences of L_K are paired by seed and image, with a 95 % interval over both. Both runs have the same yardstick.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hvae.analysis.claims import t_interval
 from hvae.analysis.load import Array, LoadedRun, by_label
+from hvae.analysis.measures import images_of
+from hvae.analysis.samples import Interval, Sample, of_mean
 from hvae.analysis.study import Study
-from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.likelihood import best_text, bound_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, span, to_csv
 from hvae.vocabulary import ACTIVE
 
@@ -26,13 +27,15 @@ class Compared:
     baseline: LoadedRun | None
     gain_nats: Array
     """[R] L_K minus the baseline's, seed by seed; NaN where either is missing"""
+    gain_of_images: Array
+    """[R, B] the same for every image; NaN where no value of each image is kept"""
     cost: Array
     """[round] CPU seconds of a step, as a multiple of the baseline's in the same round; NaN where it was not timed"""
 
     @property
-    def gain_interval(self) -> tuple[float, float, float]:
-        """(low, mean, high)."""
-        return t_interval(self.gain_nats[np.isfinite(self.gain_nats)])
+    def gain(self) -> Interval:
+        """Of the gain, over seeds and images; NaN where no value of each image is kept."""
+        return of_mean(Sample(self.gain_of_images, self.run.seeds))
 
 
 def compared(study: Study) -> list[Compared]:
@@ -45,12 +48,14 @@ def compared(study: Study) -> list[Compared]:
     found = []
     for run in (known[label] for label in labels if label in known):
         baseline = known.get(study.baselines.get(run.label, ""))
-        gain = np.full(run.n_replicas, np.nan)
+        gain, of_images = np.full(run.n_replicas, np.nan), np.full((run.n_replicas, 1), np.nan)
         if baseline is not None and _comparable(run, baseline):
             assert run.likelihood is not None and baseline.likelihood is not None
             gain = run.likelihood.best[:, 1] - baseline.likelihood.best[:, 1]
+            ours, theirs = run.likelihood.bound_datum_nats, baseline.likelihood.bound_datum_nats
+            of_images = ours - theirs if ours.shape == theirs.shape else of_images
         cost = seconds.get(run.label, UNTIMED) / seconds.get((baseline or run).label, UNTIMED)
-        found.append(Compared(run, baseline, gain, cost))
+        found.append(Compared(run, baseline, gain, of_images, cost))
     return found
 
 
@@ -61,11 +66,11 @@ def _seconds(study: Study) -> dict[str, Array]:
 
 
 def _comparable(run: LoadedRun, baseline: LoadedRun) -> bool:
-    """Whether both are measured, with the same data, distribution of x, seeds and K."""
+    """Whether both are measured, with the same images, distribution of x, seeds and K."""
     if run.likelihood is None or baseline.likelihood is None:
         return False
     same_k = run.likelihood.n_samples[-1] == baseline.likelihood.n_samples[-1]
-    return bool(same_k) and run.yardstick == baseline.yardstick and run.seeds == baseline.seeds
+    return bool(same_k) and images_of(run) == images_of(baseline) and run.seeds == baseline.seeds
 
 
 def comparison(study: Study) -> Table | None:
@@ -86,10 +91,10 @@ def comparison(study: Study) -> Table | None:
     cells = [
         (
             Cell(row.run.title, "" if row.baseline else "first"),
-            Cell(_layers_text(row.run)),
-            Cell(number(np.nan) if row.run.likelihood is None else mean_text(row.run.likelihood.best[:, 1])),
+            Cell(layers_text(row.run)),
+            Cell(number(np.nan) if row.run.likelihood is None else best_text(row.run.likelihood)),
             Cell(row.baseline.label if row.baseline else ""),
-            Cell(_signed(row.gain_nats) if row.baseline else ""),
+            Cell(_signed(row) if row.baseline else ""),
             Cell(_gap_text(row.run)),
             Cell(_cost_text(row)),
             Cell(_so(row)),
@@ -103,7 +108,7 @@ def comparison(study: Study) -> Table | None:
     return table.without("against") if single else table
 
 
-def _layers_text(run: LoadedRun) -> str:
+def layers_text(run: LoadedRun) -> str:
     """ "5 4? 4 –": active layers of every seed; "?" where the verdict on another layer is undecided."""
     each = zip(run.active_layers, run.undecided_layers, strict=True)
     return " ".join(number(active, 0) + ("?" if undecided > 0 else "") for active, undecided in each)
@@ -119,9 +124,9 @@ def _cost_text(row: Compared) -> str:
     return mean_text(row.cost) if row.baseline else number(float(np.mean(row.cost)))
 
 
-def _signed(values: Array) -> str:
-    text = mean_text(values)
-    return f"+{text}" if np.nanmean(values) > 0 else text if np.isfinite(values).any() else number(np.nan)
+def _signed(row: Compared) -> str:
+    text = bound_text(np.stack([row.gain_nats] * 3, axis=1), row.gain_of_images)
+    return text if text[0] in "\N{MINUS SIGN}\N{EN DASH}" or text.startswith(number(0.0)) else f"+{text}"
 
 
 def _so(row: Compared) -> str:
@@ -132,9 +137,8 @@ def _so(row: Compared) -> str:
     words = [f"revives {span(revived)}"] if revived else []
     words += [f"loses {span(lost)}"] if lost else []
     words += ["no layer changes in every seed"] if not words and np.isfinite(row.run.active_layers).any() else []
-    low, _, high = row.gain_interval
-    if np.isfinite([low, high]).all():
-        moves = "gains" if low > 0 else "costs" if high < 0 else "no sure change of"
+    if not np.isnan(row.gain.low):
+        moves = "gains" if row.gain.low > 0 else "costs" if row.gain.high < 0 else "no sure change of"
         words.append(f"{moves} likelihood")
     return "; ".join(words)
 
@@ -183,10 +187,10 @@ def comparison_summary(study: Study) -> list[str]:
         index + 1 for index in range(depth) if all(_never(row.run)[index] for row in rows if row.run.depth > index)
     ]
     sentences += [f"No run has {span(never)} active in any seed."] if never else []
-    gains = sorted((row for row in rows if row.gain_interval[0] > 0), key=lambda row: -row.gain_interval[1])
-    losses = [row.run.title for row in rows if row.gain_interval[2] < 0]
+    gains = sorted((row for row in rows if row.gain.low > 0), key=lambda row: -row.gain.middle)
+    losses = [row.run.title for row in rows if row.gain.high < 0]
     if gains:
-        best = ", ".join(f"{row.run.title} (+{number(row.gain_interval[1])})" for row in gains)
+        best = ", ".join(f"{row.run.title} (+{number(row.gain.middle)})" for row in gains)
         sentences.append(f"The bound is surely higher than the baseline's, in nats, with {best}.")
     sentences += [f"It is surely lower with {', '.join(losses)}."] if losses else []
     return [" ".join(sentences)]

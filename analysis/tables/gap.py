@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from hvae.analysis.load import LoadedRun
-from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.likelihood import bound_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 from hvae.diagnosis.activity import CAUSES
 from hvae.diagnosis.gap import Annealed, Images, high_share
@@ -52,11 +52,11 @@ def _bounds_row(run: LoadedRun, images: Images) -> tuple[Cell, ...]:
     cells = [
         Cell(run.title),
         Cell(str(images.n)),
-        Cell(mean_text(elbo[:, 1])),
-        Cell(mean_text(nothing[:, 1] if annealed is None else annealed.best[:, 1])),
-        _value(annealed, lambda found: found.log_px_nats),
+        Cell(number(_mean(elbo[:, 1]))),
+        Cell(number(_mean(nothing[:, 1] if annealed is None else annealed.best[:, 1]))),
+        _value(annealed, lambda found: bound_text(found.log_px_nats, found.log_px_datum_nats)),
         Cell(_exact_text(run, images)),
-        _value(annealed, lambda found: found.sandwich_nats),
+        _value(annealed, lambda found: mean_text(found.sandwich_nats[:, 1])),
         Cell(number(100 * _mean(high), 0)),
         Cell(_warned_text(run, images)),
         Cell(trusted_text(run) if gap is not None else DASH),
@@ -64,20 +64,19 @@ def _bounds_row(run: LoadedRun, images: Images) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _value(annealed: Annealed | None, read: Callable[[Annealed], Array]) -> Cell:
+def _value(annealed: Annealed | None, text: Callable[[Annealed], str]) -> Cell:
     if annealed is None:
         return Cell(DASH)
-    values = read(annealed)[:, 1]
-    if not np.isfinite(values).any() and any(annealed.refused):
-        return Cell(REFUSED, "is-refused")
-    return Cell(mean_text(values))
+    found = text(annealed)
+    return Cell(REFUSED, "is-refused") if found == DASH and any(annealed.refused) else Cell(found)
 
 
 def _exact_text(run: LoadedRun, images: Images) -> str:
     if run.exact is None or run.exact.images != images:
         return DASH
-    values = run.exact.log_px_nats[:, 1]
-    return REFUSED if not np.isfinite(values).any() and any(run.exact.refused) else mean_text(values)
+    values = run.exact.log_px_nats
+    refused = not np.isfinite(values[:, 1]).any() and any(run.exact.refused)
+    return REFUSED if refused else bound_text(values, run.exact.log_px_datum_nats)
 
 
 def _warned_text(run: LoadedRun, images: Images) -> str:
@@ -171,7 +170,7 @@ def _layer_rows(run: LoadedRun) -> list[tuple[Cell, ...]]:
 def half_width_text(interval: Array) -> str:
     """Half of the widest of the replicas' own intervals ``[R, 3]``: what new images and paths may change.
 
-    The ± of a mean is the spread over seeds alone.
+    The ± of a mean is a t-interval over seeds only.
     """
     halves = (interval[:, 2] - interval[:, 0]) / 2
     known = halves[np.isfinite(halves)]

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvae.analysis.claims import t_interval
 from hvae.analysis.load import Array, Likelihood, LoadedRun
+from hvae.analysis.samples import Sample, of_mean
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
 
 def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
-    """One row per run: the ELBO and L_K at three values of K, mean over replicas with its t-interval."""
+    """One row per run: the ELBO and L_K at three values of K; the first and the last with `bound_text`."""
     measured = [run for run in runs if run.likelihood is not None]
     if not measured:
         return None
@@ -31,27 +31,58 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     for run in measured:
         likelihood = run.likelihood
         assert likelihood is not None
-        cells = [Cell(run.title), Cell(mean_text(likelihood.elbo_nats[:, 1]))]
+        cells = [Cell(run.title), Cell(elbo_text(likelihood))]
         for k in shown:
             where = np.flatnonzero(likelihood.n_samples == k)
-            cells.append(Cell(mean_text(likelihood.bound_nats[:, where[0], 1]) if len(where) else number(np.nan)))
+            if len(where) and where[0] == len(likelihood.n_samples) - 1:
+                cells.append(Cell(best_text(likelihood)))
+            else:
+                cells.append(Cell(number(_mean(likelihood.bound_nats[:, where[0], 1]) if len(where) else np.nan)))
         cells.append(Cell(number(100.0 * bad_share(likelihood), 0)))
         cells.append(Cell(number(_median(likelihood.ess), 0)))
         cells.append(Cell(f"{warned(run)}/{len(likelihood.warning)}"))
         if deep is not None:
             best = run.likelihood_deep
-            cells.append(Cell(number(np.nan) if best is None else mean_text(best.best[:, 1])))
+            cells.append(Cell(number(np.nan) if best is None else best_text(best)))
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
 
 def mean_text(values: Array, digits: int = 2) -> str:
-    """Mean over replicas and, from two on, the half-width of its 95 % t-interval."""
+    """Mean over seeds ± the longer half of its 95 % interval: over seeds for values [R], and images for [R, B].
+
+    Without ± where there is no interval: for one seed, and for seeds that are all the same.
+    """
+    found = of_mean(Sample(values, tuple(range(len(values)))))
+    return _text(found.middle, found.half, digits)
+
+
+def best_text(likelihood: Likelihood) -> str:
+    """`bound_text` of the largest K."""
+    return bound_text(likelihood.best, likelihood.bound_datum_nats)
+
+
+def elbo_text(likelihood: Likelihood) -> str:
+    """`bound_text` of K = 1."""
+    return bound_text(likelihood.elbo_nats, likelihood.elbo_datum_nats)
+
+
+def bound_text(bound: Array, of_images: Array, digits: int = 2) -> str:
+    """Mean of a likelihood [R, 3] over seeds ± the longer half of its 95 % interval over seeds and images [R, B].
+
+    Without ± where no value of each image is kept: an interval over seeds alone does not hold.
+    """
+    half = of_mean(Sample(of_images, tuple(range(len(of_images))))).half if np.isfinite(of_images).any() else np.nan
+    return _text(_mean(bound[:, 1]), half, digits)
+
+
+def _text(mean: float, half: float, digits: int) -> str:
+    return number(mean, digits) + ("" if np.isnan(half) else f" ± {number(half, digits)}")
+
+
+def _mean(values: Array) -> float:
     kept = values[np.isfinite(values)]
-    low, mean, _ = t_interval(kept)
-    if len(kept) < 2:
-        return number(mean, digits)
-    return f"{number(mean, digits)} ± {number(mean - low, digits)}"
+    return float(kept.mean()) if kept.size else float("nan")
 
 
 def bad_share(likelihood: Likelihood, replica: int | slice = slice(None)) -> float:

@@ -11,7 +11,7 @@ from hvae.analysis.load import by_label
 from hvae.analysis.origins import sessions
 from hvae.analysis.papers import Grid, Held, Number, hold
 from hvae.analysis.study import Study
-from hvae.analysis.tables.table import Cell, Column, Table, number
+from hvae.analysis.tables.table import Cell, Column, Table, number, with_ends
 
 KINDS = {
     "agrees": "is-supported", "differs": "is-not-supported", "undecided": "is-undecided",
@@ -46,7 +46,7 @@ def grid_table(grid: Grid, study: Study) -> Table | None:
             sample = grid.cell(runs, study.measured, row, column)
         except NotMeasuredError:
             return ""
-        kept = sample.values[np.isfinite(sample.values)]
+        kept = sample.finite.means
         if not len(kept):
             return ""
         spread = f" ± {number(float(np.std(kept, ddof=1)), grid.digits)}" if len(kept) > 1 else ""
@@ -74,13 +74,12 @@ def published_table(found: Sequence[Held]) -> Table:
     for entry in found:
         published = entry.number.published
         digits = digits_of(published.value)
-        low, middle, high = (number(value, digits) for value in entry.ours)
         what = f"{published.table}: {entry.number.what}, {published.dataset}"
         rows.append(
             (
                 Cell(what),
                 Cell(f"{number(published.value, digits)} {published.unit}".strip()),
-                Cell(f"{middle} [{low}, {high}]" if entry.n_replicas else number(math.nan)),
+                Cell(with_ends(entry.ours.low, entry.ours.middle, entry.ours.high, digits)),
                 Cell(number(entry.spread, digits)),
                 Cell(f"±{entry.number.tolerance:g}" if entry.number.comparable else number(math.nan)),
                 Cell(entry.agreement, KINDS[entry.agreement]),
@@ -122,11 +121,12 @@ def published_json(study: Study, found: Sequence[Held]) -> str:
             "provenance": entry.number.published.provenance,
             "source": entry.number.published.source,
             "replications": {row.source: row.value for row in entry.number.replications},
-            "low": finite(entry.ours[0]),
-            "ours": finite(entry.ours[1]),
-            "high": finite(entry.ours[2]),
+            "low": finite(entry.ours.low),
+            "ours": finite(entry.ours.middle),
+            "high": finite(entry.ours.high),
             "spread": finite(entry.spread),
             "n_replicas": entry.n_replicas,
+            "over": entry.ours.over,
             "tolerance": entry.number.tolerance if entry.number.comparable else None,
             "outcome": entry.agreement,
             "how": entry.why,

@@ -119,6 +119,13 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def with_ends(low: float, middle: float, high: float, digits: int = 2) -> str:
+    """ "0.31 [0.20, 0.42]"; without brackets where there is no interval."""
+    if not np.isfinite([low, high]).all():
+        return number(middle, digits)
+    return f"{number(middle, digits)} [{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
+
+
 def span(layers: Sequence[int]) -> str:
     """ "z3 to z5" for a run of three or more neighbours, otherwise a list."""
     if len(layers) > 2 and layers[-1] - layers[0] == len(layers) - 1:

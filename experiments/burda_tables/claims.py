@@ -18,6 +18,7 @@ from hvae.analysis.claims import (
 )
 from hvae.analysis.load import Array
 from hvae.analysis.measures import EPSILON_NATS, likelihood
+from hvae.analysis.samples import combined
 
 SOURCE = "Burda et al. 2016, section 5 (arXiv:1509.00519)"
 
@@ -67,15 +68,14 @@ panels = {
 
 
 def nll(runs: Runs, name: str) -> Sample:
-    """[R] -L_K, as the paper prints it."""
-    found = likelihood(runs, name)
-    return Sample(-found.values, found.seeds)
+    """[R, B] -L_K, as the paper prints it."""
+    return combined(np.negative, likelihood(runs, name))
 
 
 def burda_units(runs: Runs, name: str, layer: int = 1) -> Sample:
     """[R] units of a layer with A_u above 0.01."""
     run = find(runs, name)
-    return Sample(run.layers[layer - 1].active_units("burda_variance"), run.seeds)
+    return Sample(run.layers[layer - 1].active_units("burda_variance"), run.seeds, count=True)
 
 
 def coding_units(runs: Runs, name: str) -> Sample:
@@ -86,7 +86,7 @@ def coding_units(runs: Runs, name: str) -> Sample:
     run = find(runs, name)
     if run.depth > 1:
         raise NotMeasuredError("rates count units of one layer only")
-    return Sample(run.layers[0].active_units("rate_unit_nats", EPSILON_NATS), run.seeds)
+    return Sample(run.layers[0].active_units("rate_unit_nats", EPSILON_NATS), run.seeds, count=True)
 
 
 def variances(runs: Runs, name: str, layer: int) -> tuple[Array, tuple[int, ...]]:
@@ -118,23 +118,21 @@ def best(runs: Runs, objective: str, depth: int) -> str:
     return label(objective, largest(runs), depth)
 
 
-def _gains(runs: Runs, depth: int, read: Callable[[Runs, str], Sample]) -> tuple[Array, Array, tuple[int, ...]]:
-    """[R] the gain of a number from K = 1 to the largest, for VAE and IWAE, and the seeds."""
+def _gains(runs: Runs, depth: int, read: Callable[[Runs, str], Sample]) -> tuple[Sample, Sample]:
+    """The gain of a number from K = 1 to the largest, for VAE and IWAE."""
     one = read(runs, label(VAE, 1, depth))
-    vae, iwae = (read(runs, best(runs, objective, depth)).values - one.values for objective in (VAE, IWAE))
-    return vae, iwae, one.seeds
+    vae, iwae = (combined(np.subtract, read(runs, best(runs, objective, depth)), one) for objective in (VAE, IWAE))
+    return vae, iwae
 
 
 def gain_less_half(runs: Runs, depth: int) -> Sample:
-    """[R] the gain of the VAE's likelihood from K = 1 to the largest, less half of the IWAE's gain."""
-    vae, iwae, seeds = _gains(runs, depth, likelihood)
-    return Sample(vae - iwae / 2, seeds)
+    """[R, B] the gain of the VAE's likelihood from K = 1 to the largest, less half of the IWAE's gain."""
+    return combined(lambda vae, iwae: vae - iwae / 2, *_gains(runs, depth, likelihood))
 
 
 def change_less_half(runs: Runs, depth: int) -> Sample:
     """[R] the change of the VAE's active units of z1 from K = 1 to the largest, less half of the IWAE's gain."""
-    vae, iwae, seeds = _gains(runs, depth, burda_units)
-    return Sample(np.abs(vae) - iwae / 2, seeds)
+    return combined(lambda vae, iwae: np.abs(vae) - iwae / 2, *_gains(runs, depth, burda_units))
 
 
 def _there(runs: Runs, *titles: str) -> list[str]:
@@ -150,7 +148,7 @@ TABLES_1_3 = tuple(title for title in panels if title != TABLE_2)
 
 def _second(runs: Runs, extreme: Callable[..., Array]) -> Sample:
     found = [burda_units(runs, name, 2) for name in _there(runs, "2 layers")]
-    return Sample(extreme([sample.values for sample in found], axis=0), found[0].seeds)
+    return Sample(extreme([sample.values for sample in found], axis=0), found[0].seeds, count=True)
 
 
 def most_in_second(runs: Runs) -> Sample:
@@ -166,7 +164,7 @@ def fewest_in_second(runs: Runs) -> Sample:
 def most_used(runs: Runs) -> Sample:
     """[R] the largest share of z1's units that is active in any run of tables 1 and 3."""
     found = [(burda_units(runs, name), runs[name].layers[0].n_units) for name in _there(runs, *TABLES_1_3)]
-    return Sample(np.max([sample.values / n for sample, n in found], axis=0), found[0][0].seeds)
+    return Sample(np.max([sample.values / n for sample, n in found], axis=0), found[0][0].seeds, count=True)
 
 
 def _shares(units: Array) -> Array:
@@ -179,13 +177,13 @@ def in_valley(runs: Runs) -> Sample:
     """[R] share of units with A_u near 0.01, over all layers of all runs of tables 1 and 3 together."""
     names = _there(runs, *TABLES_1_3)
     every = [variances(runs, name, layer + 1) for name in names for layer in range(runs[name].depth)]
-    return Sample(_shares(np.concatenate([units for units, _ in every], axis=1))[1], every[0][1])
+    return Sample(_shares(np.concatenate([units for units, _ in every], axis=1))[1], every[0][1], count=True)
 
 
 def smaller_mode(runs: Runs) -> Sample:
     """[R] share of z1's units on that side of 0.01 that has fewer, the smallest over stacks of one layer."""
     every = [variances(runs, name, 1) for name in _there(runs, "1 layer")]
-    return Sample(np.min([_shares(units)[[0, 2]].min(axis=0) for units, _ in every], axis=0), every[0][1])
+    return Sample(np.min([_shares(units)[[0, 2]].min(axis=0) for units, _ in every], axis=0), every[0][1], count=True)
 
 
 def small_units(runs: Runs) -> Sample:
@@ -212,7 +210,7 @@ BETWEEN = "(claimed when some of its runs were made)"
 RISE_MARGIN_NATS = 0.2
 """a tenth of what the paper's IWAE gains from K = 1 to 50"""
 UNITS_MARGIN = 0.5
-"""half a unit, in the mean over seeds"""
+"""half a unit"""
 SECOND_LAYER_UNITS = 10.0
 """the paper's "less than 10" of 50"""
 VALLEY_SHARE, MODE_SHARE = 0.1, 0.1

@@ -46,7 +46,7 @@ def against_samples(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]
             there = {}
             for k in KS:
                 try:
-                    there[k] = nll(runs, label(objective, k, depth)).values
+                    there[k] = nll(runs, label(objective, k, depth)).means
                 except NotMeasuredError:
                     continue
             if there:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
-from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.samples import t_interval
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv, with_ends
 
 NEEDED = ("threshold", "linear-threshold")
 """parts of teachers that need z2"""
@@ -86,8 +87,7 @@ def each(rows: Arrays, *names: str) -> list[tuple[tuple[object, ...], Array]]:
 
 
 def _mean(values: Array, digits: int = 3) -> str:
-    low, middle, high = t_interval(values)
-    return f"{number(middle, digits)} [{number(low, digits)}, {number(high, digits)}]"
+    return with_ends(*t_interval(values), digits)
 
 
 def _rows(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> Table:

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Arrays
-from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.samples import t_interval
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv, with_ends
 
 PART = "nonlinear"
 
@@ -67,7 +68,7 @@ def _table(rows: Arrays) -> Table:
             [
                 encoder,
                 number(rows["n_parameters"][at][0], 0),
-                *(f"{number(middle, 3)} [{number(low, 3)}, {number(high, 3)}]" for low, middle, high in gaps),
+                *(with_ends(*gap, 3) for gap in gaps),
                 f"{late:.0e}" if np.isfinite(late) else number(late),
             ]
         )

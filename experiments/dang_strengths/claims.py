@@ -35,9 +35,9 @@ EXACT = ("unit", "beta2", "beta1", "eta", "given")
 # -- what is measured of a start or a replica ----------------------------------------------------------------------
 
 
-def sample(rows: Arrays, values: Array) -> Sample:
+def sample(rows: Arrays, values: Array, *, count: bool = False) -> Sample:
     """`values` [R] of the starts of a part."""
-    return Sample(np.asarray(values, dtype=float), tuple(rows["seeds"].tolist()))
+    return Sample(np.asarray(values, dtype=float), tuple(rows["seeds"].tolist()), count=count)
 
 
 def farthest(measured: Measured, layer: str) -> Sample:
@@ -122,7 +122,7 @@ def right_verdicts(name: str) -> Callable[[Measured], Sample]:
         rows = find_part(measured, "verdicts")
         at = rows["regime"].tolist().index(name)
         found = [np.isin(rows[f"verdict/z{z}"][at], REGIME_VERDICTS[name][z - 1]) for z in (1, 2)]
-        return sample(rows, np.all(found, axis=0))
+        return sample(rows, np.all(found, axis=0), count=True)
 
     return measure
 
@@ -132,7 +132,7 @@ def called(label: str, word: Sequence[str]) -> Callable[[Runs], Sample]:
 
     def measure(runs: Runs) -> Sample:
         run = find(runs, label)
-        return Sample(np.isin(run.layers[1].verdict[:, run.epsilon_index], word).astype(float), run.seeds)
+        return Sample(np.isin(run.layers[1].verdict[:, run.epsilon_index], word).astype(float), run.seeds, count=True)
 
     return measure
 
@@ -218,7 +218,7 @@ claims = (
     ),
     *(
         _exact(f"Optimum, regime {name}: the verdicts on both layers are right.",
-               "share of starts with the right verdicts", right_verdicts(name), "above", 0.9)
+               "1 if both verdicts are right, else 0,", right_verdicts(name), "above", 0.9)
         for name in REGIME_VERDICTS
     ),
     _exact("Where z2 codes only the noise of z1, it has a rate.", "exact E rate of z2",
@@ -228,7 +228,7 @@ claims = (
     Claim(
         statement="Trained by stochastic gradients on images, a linear stack ends there too, and its verdict says so.",
         source=SOURCE,
-        quantity="share of replicas whose z2 codes noise only",
+        quantity="1 if z2 codes noise only, else 0,",
         measure=single(called("linear, noise only", (NOISE_ONLY,))),
         relation="above",
         margin=0.9,
@@ -248,7 +248,7 @@ claims = (
     Claim(
         statement="A linear stack on images gives up its top layer at a large β2.",
         source=SOURCE,
-        quantity="share of replicas whose z2 is collapsed",
+        quantity="1 if z2 is collapsed, else 0,",
         measure=single(called("linear, top collapsed", COLLAPSED)),
         relation="above",
         margin=0.9,

@@ -88,13 +88,13 @@ def their_maximum(measured: Measured) -> Sample:
 def wrong_signs(measured: Measured) -> Sample:
     """[R] 1 where the Hessian at a zero column is stable and λ > σ², or unstable and λ < σ², at any σ²; else 0."""
     rows = find_part(measured, "stability")
-    return per_replica(rows, (rows["curvature"] < 0) != (rows["eigenvalue"] < rows["variance"]))
+    return per_replica(rows, (rows["curvature"] < 0) != (rows["eigenvalue"] < rows["variance"]), count=True)
 
 
 def miscounted(measured: Measured) -> Sample:
     """[R] the largest difference of columns that are kept and eigenvalues above σ², over σ²."""
     rows = find_part(measured, "columns")
-    return per_replica(rows, np.abs(rows["columns"] - rows["best_columns"]))
+    return per_replica(rows, np.abs(rows["columns"] - rows["best_columns"]), count=True)
 
 
 EPSILON_NATS = 0.01
@@ -108,7 +108,7 @@ def collapsed(runs: Runs, name: str) -> Sample:
     if fraction is None:
         raise NotMeasuredError(f"the run '{name}' has no (epsilon, delta)-collapse curve")
     place = int(np.argmin(np.abs(np.log(run.collapse_epsilons / EPSILON_NATS))))
-    return Sample(100 * fraction[:, place], run.seeds)
+    return Sample(100 * fraction[:, place], run.seeds, count=True)
 
 
 def active_over_training(runs: Runs, name: str) -> tuple[Any, Any]:
@@ -133,7 +133,7 @@ def recollapse(runs: Runs) -> tuple[Sample, Sample]:
         raise NotMeasuredError("the two runs have not written their active units at the same steps")
     half = int(np.argmin(np.abs(steps - run.config.training.n_steps // 4)))
     ahead = annealed - plain
-    return Sample(ahead[half], run.seeds), Sample(ahead[-1], run.seeds)
+    return Sample(ahead[half], run.seeds, count=True), Sample(ahead[-1], run.seeds, count=True)
 
 
 # -- what the source says, with margins fixed before any run of a preset but `smoke` ----------------------

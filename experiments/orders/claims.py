@@ -1,4 +1,4 @@
-"""Claims of the experiment `orders`, decided by t-intervals over seeds.
+"""Claims of the experiment `orders`: ELBOs and likelihoods over seeds and images, gaps over seeds only.
 
 Of the joint runs: likelihoods and layers, and gaps where log p(x) is trusted. Of frozen decoders: ELBOs. Their
 differences at one decoder are those of the gaps, and need no log p(x). All margins are from the first version of the
@@ -7,8 +7,11 @@ experiment, before any frozen decoder was seen.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from hvae.analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, difference, find, find_part
 from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, active_layers, likelihood
+from hvae.analysis.samples import combined
 from hvae.experiments.cures import LAYERS_MARGIN
 
 OWNERS = ("bottom-up", "top-down")
@@ -40,22 +43,23 @@ def part(owner: str, order: str) -> str:
 
 
 def elbo(measured: Measured, owner: str, order: str, n_images: int | None = None) -> Sample:
-    """[R] ELBO in nats at the frozen decoders of ``owner``, on all of its images or the first of them."""
+    """[R, n] ELBO in nats at the frozen decoders of ``owner``, on all of its images or the first of them."""
     name = part(owner, order)
     arrays = find_part(measured, name)
     if "elbo_datum_nats" not in arrays:
         raise NotMeasuredError(f"no replica of the part '{name}' could be measured")
-    return Sample(arrays["elbo_datum_nats"][:, :n_images].mean(-1), tuple(arrays["seeds"].tolist()))
+    values = arrays["elbo_datum_nats"][:, :n_images]
+    return Sample(values, tuple(arrays["seeds"].tolist()), ("the first test images", values.shape[1]))
 
 
 def lead(measured: Measured, owner: str) -> Sample:
-    """[R] ELBO of top-down less that of bottom-up at one decoder."""
+    """[R, n] ELBO of top-down less that of bottom-up at one decoder."""
     top_down, bottom_up = (elbo(measured, owner, order) for order in ("top-down", "bottom-up"))
-    return Sample(top_down.values - bottom_up.values, top_down.seeds)
+    return combined(np.subtract, top_down, bottom_up)
 
 
 def amortised(measured: Measured, owner: str, order: str) -> Sample:
-    """[R] ELBO on the images with their own posterior."""
+    """[R, n] ELBO on the images with their own posterior."""
     fitted = elbo(measured, owner, UNAMORTISED)
     if order == UNAMORTISED:
         return fitted

@@ -15,7 +15,7 @@ REFERENCE = "bottom-up"
 
 
 def leads(measured: Measured) -> Figure | None:
-    """ELBO less that of bottom-up at the frozen decoder, a panel for each decoder: seeds, their mean and t-interval."""
+    """ELBO less that of bottom-up at the frozen decoder, by decoder: seeds, mean and interval."""
     decoders = [decoder for decoder in frozen(measured) if REFERENCE in decoder.orders]
     if not decoders:
         return None
@@ -39,15 +39,16 @@ def leads(measured: Measured) -> Figure | None:
 
 
 def _draw(axes: Axes, index: int, first: Array, second: Array) -> None:
-    difference = (first - second)[np.isfinite(first - second)]
+    difference = (first - second).mean(-1)
+    difference = difference[np.isfinite(difference)]
     if not difference.size:
         return
-    low, mean, high = lead(first, second)
-    if np.isfinite([low, high]).all():
-        axes.hlines(index, low, high, color=style.color(0), linewidth=0.8)
+    found = lead(first, second)
+    if not np.isnan(found.low):
+        axes.hlines(index, found.low, found.high, color=style.color(0), linewidth=0.8)
     places = index + np.linspace(-0.15, 0.15, len(difference)) if len(difference) > 1 else [index]
     axes.plot(difference, places, "o", color=style.color(1), markersize=2.0, markeredgewidth=0)
-    axes.plot(mean, index, "|", color=style.color(0), markersize=5, markeredgewidth=0.9)
+    axes.plot(found.middle, index, "|", color=style.color(0), markersize=5, markeredgewidth=0.9)
 
 
 def informations(measured: Measured) -> Figure | None:

@@ -10,9 +10,9 @@ FIGURES = (
         "same-decoder-leads",
         "Which order leaves the smallest gap at a frozen decoder",
         "ELBO less that of bottom-up at the frozen decoder, in nats: exactly the difference of their gaps. Points are "
-        "seeds, the tick is their mean, the bar its 95 % t-interval, paired by seed and not corrected for their "
-        "number. Every encoder is new and was trained for the same number of steps. “unamortised” is fitted to each "
-        "image by itself, and compared with bottom-up on these images.",
+        "seeds, the tick is their mean, the bar its 95 % interval over seeds and images, paired and not corrected for "
+        "their number. Every encoder is new and was trained for the same number of steps. “unamortised” is fitted to "
+        "each image by itself, and compared with bottom-up on these images.",
         lambda study: leads(study.measured),
         "",
     ),
@@ -44,11 +44,11 @@ SECTION = Section(
     "some nats means a gap that is larger by exactly these nats, with no estimate of log p(x). Behind the best: the "
     "encoder with the highest mean. Behind a fit per image: a factorised distribution with free parameters for each of "
     "a few images. It is negative where the order’s family gains more than one net for all images costs. Mean [95 % "
-    "t-interval over seeds, paired], or mean ± its half-width; not corrected for their number. I and the rate are "
-    "those of “Every layer”. G: the layer’s gap, estimated on a few images, and the number of replicas with a trusted "
-    "estimate. Orders that visit z1 first share one split of the gap, ladders another. A decoder has moved to where "
-    "its own order fits, so an answer counts if it holds at both. Every seed is in tables/same-decoder.csv and "
-    "tables/same-decoder-known.csv.",
+    "interval], or mean ± its longer half: of ELBOs over seeds and images, paired; of the rest over seeds only. They "
+    "are not corrected for their number. I and the rate are those of “Every layer”. G: the layer’s gap, estimated on a "
+    "few images, and the number of replicas with a trusted estimate. Orders that visit z1 first share one split of the "
+    "gap, ladders another. A decoder has moved to where its own order fits, so an answer counts if it holds at both. "
+    "Every seed is in tables/same-decoder.csv and tables/same-decoder-known.csv.",
     lambda study: frozen_decoder_tables(study.measured),
     lambda study: frozen_decoder_csv(study.measured),
     FIGURES,

@@ -9,10 +9,11 @@ from typing import get_args
 
 import numpy as np
 
-from hvae.analysis.claims import Measured, t_interval
+from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
+from hvae.analysis.samples import Interval, Sample, of_mean
 from hvae.analysis.tables.likelihood import mean_text
-from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv, with_ends
 from hvae.lab.config import Order
 
 UNAMORTISED = "unamortised"
@@ -31,9 +32,9 @@ class FrozenDecoder:
     """order -> its arrays"""
 
     def elbo(self, order: str, *, own_images: bool = False) -> Array:
-        """[R] ELBO on all of its images, or on those with their own posterior."""
+        """[R, n] ELBO on all of its images, or on those with their own posterior."""
         n = self.orders[UNAMORTISED]["elbo_datum_nats"].shape[1] if own_images else None
-        return self.orders[order]["elbo_datum_nats"][:, :n].mean(-1)
+        return self.orders[order]["elbo_datum_nats"][:, :n]
 
     @property
     def encoders(self) -> list[str]:
@@ -100,19 +101,18 @@ def _table(decoder: FrozenDecoder) -> Table:
     return Table(columns, tuple(rows))
 
 
-def lead(first: Array, second: Array) -> tuple[float, float, float]:
-    """(low, mean, high) of first - second, paired by seed."""
-    difference = first - second
-    return t_interval(difference[np.isfinite(difference)])
+def lead(first: Array, second: Array) -> Interval:
+    """Of first - second [R, n], paired by seed and image."""
+    return of_mean(Sample(first - second, tuple(range(len(first)))))
 
 
 def _behind(first: Array, second: Array) -> str:
-    return "" if first is second or np.array_equal(first, second) else span_text(*lead(first, second))
+    return "" if first is second or np.array_equal(first, second) else span_text(lead(first, second))
 
 
-def span_text(low: float, middle: float, high: float) -> str:
+def span_text(found: Interval) -> str:
     """ "0.31 [0.20, 0.42]"."""
-    return f"{number(middle)} [{number(low)},\N{NO-BREAK SPACE}{number(high)}]"
+    return with_ends(found.low, found.middle, found.high)
 
 
 def _gap_text(arrays: Arrays, name: str) -> str:
@@ -167,11 +167,11 @@ def frozen_decoder_csv(measured: Measured) -> dict[str, str]:
 def _csv_rows(decoder: FrozenDecoder, layers: list[str]) -> Iterator[list[object]]:
     for order, arrays in decoder.orders.items():
         own = (
-            decoder.elbo(order, own_images=True)
+            decoder.elbo(order, own_images=True).mean(-1)
             if UNAMORTISED in decoder.orders
             else np.full(len(arrays["seeds"]), np.nan)
         )
-        whole = decoder.elbo(order) if order != UNAMORTISED else np.full(len(own), np.nan)
+        whole = decoder.elbo(order).mean(-1) if order != UNAMORTISED else np.full(len(own), np.nan)
         nothing = np.full((len(own), 3), np.nan)
         for r, seed in enumerate(arrays["seeds"].tolist()):
             keys = [f"{what}_nats/{name}" for what in ("information", "rate", "layer_gap") for name in layers]
@@ -187,7 +187,7 @@ def frozen_decoder_summary(measured: Measured) -> list[str]:
     for decoder in frozen(measured):
         best = decoder.best
         behind = {order: lead(decoder.elbo(best), decoder.elbo(order)) for order in decoder.encoders if order != best}
-        sure = [f"{order} ({span_text(*found)})" for order, found in behind.items() if found[0] > 0]
+        sure = [f"{order} ({span_text(ahead)})" for order, ahead in behind.items() if ahead.low > 0]
         tail = f"surely ahead, in nats, of {', '.join(sure)}" if sure else "surely ahead of none"
         found.append(f"At the decoder trained {decoder.owner}, {best} leaves the smallest gap, {tail}.")
     rows = known(measured)

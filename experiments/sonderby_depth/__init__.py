@@ -23,6 +23,7 @@ import numpy as np
 from hvae.analysis.claims import Measured, NotMeasuredError, Runs, Sample
 from hvae.analysis.measures import elbo, likelihood, seen
 from hvae.analysis.papers import Curves, Grid, Line, Number, Paper
+from hvae.analysis.samples import combined
 from hvae.experiments import depth as base
 from hvae.experiments.shared.published import published
 from hvae.experiments.sonderby_depth.claims import ARMS, DEEP, DEEPEST, LADDER, MNIST, OMNIGLOT, PLAIN, label
@@ -123,14 +124,13 @@ def printed(name: str, bound: Callable[[Runs, str], Sample], data: str = "mnist-
 
     def measured(runs: Runs) -> Sample:
         seen(runs, name, data)
-        found = bound(runs, name)
-        return Sample(-found.values, found.seeds)
+        return combined(np.negative, bound(runs, name))
 
     return measured
 
 
 def best_other(runs: Runs) -> Sample:
-    """[R] L_K of the run of the best mean that is no ladder."""
+    """[R, B] L_K of the run of the best mean that is no ladder."""
     names = [label(depth, arm) for depth in range(1, DEEPEST + 1) for arm in ARMS if arm != LADDER]
     found = [likelihood(runs, name) for name in names if name in runs]
     if not found:
@@ -161,12 +161,13 @@ numbers = (
 def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     """L_1 and L_K on MNIST, one line per arm."""
 
-    def line(arm: str, bound: Callable[[Runs, str], Sample]) -> Line | None:
+    def line(arm: str, place: int) -> Line | None:
         found = {depth: label(depth, arm) for depth in range(1, DEEPEST + 1)}
-        there = {depth: bound(runs, name).values for depth, name in found.items() if _measured(runs, name)}
+        bounds = {depth: runs[name].likelihood for depth, name in found.items() if _measured(runs, name)}
+        there = {depth: bound.bound_nats[:, place, 1] for depth, bound in bounds.items() if bound is not None}
         return Line(np.array(list(there)), np.stack(list(there.values()))) if there else None
 
-    panels = {title: {arm: line(arm, bound) for arm in ARMS} for title, bound in (("L_1", elbo), ("L_K", likelihood))}
+    panels = {title: {arm: line(arm, place) for arm in ARMS} for title, place in (("L_1", 0), ("L_K", -1))}
     return {title: {arm: found for arm, found in lines.items() if found} for title, lines in panels.items()}
 
 

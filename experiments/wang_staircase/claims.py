@@ -69,7 +69,7 @@ def miscounted(name: str) -> Callable[[Measured], Sample]:
 
     def measure(measured: Measured) -> Sample:
         rows = find_part(measured, name)
-        return per_replica(rows, np.abs(rows["modes"] - rows["best_modes"]))
+        return per_replica(rows, np.abs(rows["modes"] - rows["best_modes"]), count=True)
 
     return measure
 
@@ -79,7 +79,7 @@ def wrong_signs(name: str) -> Callable[[Measured], Sample]:
 
     def measure(measured: Measured) -> Sample:
         rows = find_part(measured, name)
-        return per_replica(rows, (rows["origin_curvature"] <= 0) != (rows["best_modes"] == 0))
+        return per_replica(rows, (rows["origin_curvature"] <= 0) != (rows["best_modes"] == 0), count=True)
 
     return measure
 
@@ -94,7 +94,7 @@ def modes_at(beta: float) -> Callable[[Measured], Sample]:
 
     def measure(measured: Measured) -> Sample:
         rows = find_part(measured, "images")
-        return per_replica(rows, rows["modes"], plain(rows) & (rows["beta"] == beta))
+        return per_replica(rows, rows["modes"], plain(rows) & (rows["beta"] == beta), count=True)
 
     return measure
 
@@ -113,7 +113,7 @@ def eigenvalue(mode: int) -> Callable[[Measured], Sample]:
 def active_units(runs: Runs, beta: float, start: str = RANDOM) -> Sample:
     """[R] active units of a beta-VAE."""
     run = find(runs, STARTS[start](beta))
-    return Sample(run.layers[0].active_units(), run.seeds)
+    return Sample(run.layers[0].active_units(), run.seeds, count=True)
 
 
 def information(runs: Runs, beta: float, end: int, start: str = RANDOM) -> Sample:
@@ -141,7 +141,7 @@ def collapse_beta(runs: Runs, start: str) -> Sample:
         found.append((betas[last] + betas[last + 1]) / 2 if bracketed else np.nan)
     if not np.isfinite(found).any():
         raise NotMeasuredError("no beta between those of this preset is where the last unit goes out")
-    return Sample(np.array(found), runs[STARTS[start](betas[0])].seeds)
+    return Sample(np.array(found), runs[STARTS[start](betas[0])].seeds, count=True)
 
 
 # -- what the source says, with margins fixed before any run of a preset but `smoke` ----------------------

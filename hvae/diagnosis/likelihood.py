@@ -14,8 +14,8 @@ class Likelihood:
 
     >>> from hvae.diagnosis.record import of_one
     >>> curve = of_one(Likelihood, n_samples=np.array([1, 10]), bound_nats=np.array([[-9, -8, -7], [-8, -7, -6]]),
-    ...     bound_datum_nats=np.full(5, -7.0), se_nats=np.ones(5), ess=np.ones(5), pareto_k=np.ones(5), warning="",
-    ...     note="", refused="", image_index=None)
+    ...     bound_datum_nats=np.full(5, -7.0), elbo_datum_nats=np.full(5, -8.0), se_nats=np.ones(5), ess=np.ones(5),
+    ...     pareto_k=np.ones(5), warning="", note="", refused="", image_index=None)
     >>> curve.elbo_nats, curve.best, curve.n_images
     (array([[-9, -8, -7]]), array([[-8, -7, -6]]), 5)
     """
@@ -26,6 +26,8 @@ class Likelihood:
     """[R, C, 3] mean over the images"""
     bound_datum_nats: Array = numbers(0)
     """[R, B] L_K of the largest K"""
+    elbo_datum_nats: Array = numbers(0)
+    """[R, B] L_1"""
     se_nats: Array = numbers(0)
     """[R, B]"""
     ess: Array = numbers(0)

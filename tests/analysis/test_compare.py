@@ -13,7 +13,7 @@ from hvae.lab.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingCon
 from hvae.lab.options import parse
 from hvae.lab.runs.run import Run
 from hvae.schedules import LinearWarmup
-from tests.analysis.fabricate import fabricate
+from tests.analysis.fabricate import fabricate, of_images
 
 PLAIN = RunConfig(model=ModelConfig(latents=(4, 3, 2), hidden=((8,),)), training=TrainingConfig(seeds=(0, 1, 2, 3)))
 WARM = dataclasses.replace(PLAIN, objective=ObjectiveConfig(beta=LinearWarmup(500)))
@@ -29,6 +29,8 @@ def judged(run: Run, gain: float, *layers: str | list[str]) -> Run:
         diagnostics[f"verdict/z{index}"] = np.array([[word] * 3 for word in each])
     spread = np.random.default_rng(0 if gain == 0 else 1).normal(0, 0.05, n)
     likelihood["bound_nats"] = likelihood["bound_nats"] * 0 + gain + spread[:, None, None]
+    for key in ("bound_datum_nats", "elbo_datum_nats"):
+        likelihood[key] = of_images(likelihood["bound_nats"][:, -1], likelihood[key].shape[1])
     run.save_arrays("diagnostics", diagnostics)
     run.save_arrays("likelihood", likelihood)
     return run
@@ -45,7 +47,8 @@ def test_it_begins_with_the_sentence_that_answers(tmp_path: Path) -> None:
     judged(b, 0.001, ACTIVE, ACTIVE, ACTIVE)
     text = compare_text(a.path, b.path, 80)
     assert " ".join(text.partition("\n\n")[0].split()) == (
-        "warm-up: z3 active in 4 of 4 instead of 0 of 4; the likelihoods cannot be told apart with 4 seeds."
+        "warm-up: z3 active in 4 of 4 instead of 0 of 4; the likelihoods cannot be told apart with 4 seeds and 500 "
+        "images."
     )
     back = compare_text(b.path, a.path, 80).partition("\n\n")[0]
     assert back.startswith("without warm-up: z3 active in 0 of 4 instead of 4 of 4")
@@ -85,7 +88,7 @@ def test_a_sure_difference_has_its_interval(runs: tuple[Run, Run]) -> None:
     a, b = runs
     said = answer(load_run(a), load_run(judged(b, -1.0, ACTIVE, COLLAPSED, COLLAPSED)))
     low, high = (float(end) for end in said.partition("[")[2].partition("]")[0].split(", "))
-    assert 0.7 < low < 1.0 < high < 1.3 and said.endswith("] with 4 seeds.")
+    assert 0.7 < low < 1.0 < high < 1.3 and said.endswith("] with 4 seeds and 500 images.")
 
 
 def test_bounds_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
@@ -96,8 +99,13 @@ def test_bounds_that_do_not_compare_are_not_compared(tmp_path: Path) -> None:
     fewer = dataclasses.replace(a.likelihood, n_samples=np.array([1, 10, 100, 50]))
     assert "as L_1000 and L_50 are different bounds" in answer(a, a.with_measured(likelihood=fewer))
     one = dataclasses.replace(PLAIN, training=TrainingConfig(seeds=(7,)))
-    single = map(load_run, fabricate(tmp_path, {"one": one, "two": one}, experiment="few"))
-    assert "one seed cannot tell the likelihoods apart" in answer(*single)
+    single = list(map(load_run, fabricate(tmp_path, {"one": one, "two": one}, experiment="few")))
+    assert answer(*single).endswith(" with 500 images of one seed, and other seeds may differ.")
+    index = dataclasses.replace(a.likelihood, image_index=np.arange(1, 501))
+    assert "as they are of different images" in answer(a, a.with_measured(likelihood=index))
+    kept = dataclasses.replace(a.likelihood, bound_datum_nats=np.full((4, 0), np.nan))
+    older = a.with_measured(likelihood=kept)
+    assert "the likelihoods of single images are not kept" in answer(older, older)
 
 
 def test_layers_of_one_run_only_are_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hvae.analysis.results import write_results
 from hvae.analysis.study import open_study
 from hvae.analysis.tables.gap import layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
+from hvae.certain import crossed_interval
 from hvae.experiments.depth import configs
 from hvae.lab.runs.run import Run
 from hvae.vocabulary import ENCODER_COLLAPSE, IN_USE, LOSES
@@ -113,10 +114,14 @@ def cells(found: LoadedRun) -> dict[str, str]:
 
 def test_bounds_of_a_run_in_one_row(run: Run) -> None:
     change(run, "annealed", annealed_nats=np.full((4, 3), -7.25), sandwich_nats=np.full((4, 3), 0.125))
+    values = np.random.default_rng(0).normal(size=(4, GAP_IMAGES))
+    change(run, "annealed", annealed_datum_nats=values)
     change(run, "annealed", curve_pareto_k=np.tile([0.9, 0.1, np.nan, np.inf], (4, 1)), warning=["doubt", "", "", ""])
-    change(run, "exact", log_px_nats=np.full((4, 3), -7.0))
+    change(run, "exact", log_px_nats=np.full((4, 3), -7.0), log_px_datum_nats=np.full((4, GAP_IMAGES), np.nan))
     row = cells(loaded(run))
-    assert row["AIS"] == "−7.25 ± 0.00" and row["log p(x)"] == "−7.00 ± 0.00" and row["sandwich"].startswith("0.12")
+    low, middle, high = crossed_interval(values)
+    assert row["AIS"] == f"−7.25 ± {max(middle - low, high - middle):.2f}"
+    assert row["log p(x)"] == "−7.00" and row["sandwich"] == "0.12", "no value of each image, no spread: no ±"
     assert row["high k-hat"] == "67" and row["warned"] == "1/4"
     assert row["trusted layers"] == "z1, z2 4/4, z3 0/4" and row["images"] == str(GAP_IMAGES)
 

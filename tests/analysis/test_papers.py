@@ -43,13 +43,14 @@ def test_a_number_agrees_where_the_whole_interval_is_within_the_tolerance(values
     assert found.agreement == agreement
     if len(values) > 1:
         low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-        assert found.ours == pytest.approx((low, np.mean(values), high))
+        ends = (found.ours.low, found.ours.middle, found.ours.high)
+        assert ends == pytest.approx((low, np.mean(values), high))
         assert found.spread == pytest.approx(np.std(values, ddof=1))
 
 
 def test_at_another_scale_nothing_is_decided_of_a_number() -> None:
     found = hold(a_number([10.0, 10.1, 10.2]), "cpu", {}, {})
-    assert found.agreement == "other scale" and found.ours[1] == pytest.approx(10.1)
+    assert found.agreement == "other scale" and found.ours.middle == pytest.approx(10.1)
 
 
 def test_what_was_not_measured_says_why() -> None:
@@ -58,7 +59,7 @@ def test_what_was_not_measured_says_why() -> None:
 
     row = a_number([1.0]).published
     found = hold(Number(row, missing, 1.0, ("paper",), "measured"), "paper", {}, {})
-    assert found.agreement == "not measured" and found.why == "no such run" and math.isnan(found.ours[1])
+    assert found.agreement == "not measured" and found.why == "no such run" and math.isnan(found.ours.middle)
 
 
 def test_a_number_from_memory_is_never_a_reference() -> None:

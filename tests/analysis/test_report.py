@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from hvae.analysis.load import load_runs
 from hvae.analysis.report import compare_text, verdict_text, write_experiment_report
@@ -20,6 +19,7 @@ from hvae.analysis.summary import summary
 from hvae.analysis.tables.likelihood import bad_share
 from hvae.analysis.tables.table import interval_text
 from hvae.analysis.tables.verdict import active_text, details
+from hvae.certain import crossed_interval
 from hvae.errors import ConfigError
 from hvae.experiments.depth import configs
 from hvae.lab.config import RunConfig
@@ -220,9 +220,8 @@ def test_terminal_table_of_an_experiment(depth_directory: Path) -> None:
     assert deepest.count("act 4") == 2 and deepest.count("col 4") == 3
     (bottom_up,) = (run for run in load_runs(depth_directory) if run.title == "depth-5 bottom-up")
     assert bottom_up.likelihood is not None
-    means = bottom_up.likelihood.best[:, 1]
-    half = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
-    assert deepest.endswith(f"{means.mean():.2f} ± {half:.2f}")
+    low, middle, high = crossed_interval(bottom_up.likelihood.bound_datum_nats)
+    assert deepest.endswith(f"{middle:.2f} ± {max(middle - low, high - middle):.2f}")
     assert "Claims" in text and "  collapsed (col)  " in text
 
 

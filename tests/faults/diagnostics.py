@@ -253,6 +253,24 @@ FAULTS = (
         size=1.0,
     ),
     Fault(
+        "images-left-out",
+        "an interval of a mean over seeds and images counts the seeds alone",
+        Change("hvae.certain:crossed_interval", "(wide * error) ** 2", "0.0 * wide"),
+        ("tests/analysis/test_samples.py::test_a_false_claim_on_a_likelihood_is_supported_in_one_of_forty",),
+    ),
+    Fault(
+        "seeds-left-out",
+        "an interval of a mean over seeds and images counts the images alone",
+        Change("hvae.certain:_of_seeds", "max(float(of_seeds - of_rest), 0.0)", "0.0"),
+        ("tests/analysis/test_samples.py::test_a_false_claim_on_a_likelihood_is_supported_in_one_of_forty",),
+    ),
+    Fault(
+        "equal-counts-decide",
+        "a claim on a count is decided by a t-interval over seeds",
+        Change("hvae.analysis.claims:decide", "first.count or _alike(first, second)", "False"),
+        ("tests/analysis/test_samples.py::test_a_false_claim_on_a_count_is_supported_in_one_of_forty",),
+    ),
+    Fault(
         "newton-uphill",
         "the fit of a full covariance steps away from the mode",
         Change(

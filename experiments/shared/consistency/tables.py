@@ -6,7 +6,8 @@ import numpy as np
 
 from hvae.analysis.load import Array, Arrays, LoadedRun
 from hvae.analysis.study import Study
-from hvae.analysis.tables.likelihood import mean_text
+from hvae.analysis.tables.comparison import layers_text
+from hvae.analysis.tables.likelihood import bound_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 
 DISTANCES = {
@@ -34,7 +35,7 @@ def consistency_tables(study: Study) -> dict[str, Table]:
         Column("ELBO", "nats"),
         Column("L_K", "nats"),
         Column("L_K − ELBO", "nats"),
-        Column("active", "layers"),
+        Column("active layers", "seed by seed"),
         Column("I, top", "nats"),
         *(Column(words, "Fréchet") for words in DISTANCES.values()),
     )
@@ -52,17 +53,18 @@ def _row(run: LoadedRun, costed: bool) -> tuple[Cell, ...]:
     if run.likelihood is None:
         cells += [number(np.nan)] * 3
     else:
-        elbo, best = run.likelihood.elbo_nats[:, 1], run.likelihood.best[:, 1]
-        cells += [_bound_text(elbo), _bound_text(best), _bound_text(best - elbo)]
-    cells += [mean_text(run.active_layers, 1), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
+        found = run.likelihood
+        elbo, best = (found.elbo_nats, found.elbo_datum_nats), (found.best, found.bound_datum_nats)
+        cells += [_bound_text(*elbo), _bound_text(*best), _bound_text(best[0] - elbo[0], best[1] - elbo[1])]
+    cells += [layers_text(run), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
     cells += [mean_text(run.beside[key][:, 1]) for key in DISTANCES]
     return tuple(map(Cell, cells))
 
 
-def _bound_text(values: Array) -> str:
-    """`mean_text`, but one figure of a bound that has left every scale."""
-    mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
-    return f"{mean:.0e}".replace("-", "\N{MINUS SIGN}", 1) if abs(mean) > 1e5 else mean_text(values)
+def _bound_text(bound: Array, of_images: Array) -> str:
+    """`bound_text`, but one figure of a bound that has left every scale."""
+    mean = float(np.nanmean(bound[:, 1])) if np.isfinite(bound[:, 1]).any() else np.nan
+    return f"{mean:.0e}".replace("-", "\N{MINUS SIGN}", 1) if abs(mean) > 1e5 else bound_text(bound, of_images)
 
 
 def consistency_csv(study: Study) -> dict[str, str]:

@@ -83,13 +83,14 @@ def test_likelihood_of_a_trained_run(run: Run) -> None:
     assert found["n_samples"].tolist() == [1, 10, 30] and found["n_samples_deep"].tolist() == [1, 10, 50]
     for suffix, n in (("", 20), ("_deep", 5)):
         assert found[f"bound_nats{suffix}"].shape == (2, 3, 3)
-        for key in ("bound_datum_nats", "se_nats", "ess", "pareto_k"):
+        for key in ("bound_datum_nats", "elbo_datum_nats", "se_nats", "ess", "pareto_k"):
             assert found[f"{key}{suffix}"].shape == (2, n)
         assert found[f"warning{suffix}"].shape == (2,)
     assert np.array_equal(found["elbo_nats"], found["bound_nats"][:, 0])
     middle = found["bound_nats"][..., 1]
     assert (np.diff(middle, axis=1) > 0).all()  # L_1 < L_10 < L_30
     assert middle[:, -1] == pytest.approx(found["bound_datum_nats"].mean(1))
+    assert middle[:, 0] == pytest.approx(found["elbo_datum_nats"].mean(1))
 
 
 def test_images_are_drawn_at_random_and_recorded(run: Run, data: Dataset) -> None:

@@ -1,0 +1,86 @@
+"""What may be said for certain of a share, and of a mean over images and seeds. Without torch.
+
+- `share_above`: of a share from a count, by Clopper and Pearson (1934), whatever the distribution: with none of n = 72
+  images above a threshold the share above it is below 5 %, with none of 20 only below 17 %.
+- `crossed_interval`: of the mean of a table ``y [S, n]``, S seeds on the same n images, y = mean + seed + image + rest.
+  Seeds and images both count: an interval over seeds alone held the mean 7 to 90 % of the time where images rule.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def share_above(count: int, n: int, level: float = 0.95) -> tuple[float, float, float]:
+    """(low, middle, high) of a share of which ``count`` of n were seen: the interval of Clopper and Pearson.
+
+    Each end errs with chance ``(1 - level) / 2`` at most, for every share and every n.
+
+    >>> [round(end, 4) for end in share_above(0, 72)], [round(end, 3) for end in share_above(20, 20)]
+    ([0.0, 0.0, 0.0499], [0.832, 1.0, 1.0])
+    """
+    if not 0 <= count <= n or n < 1:
+        raise ValueError(f"{count} of {n} is no share; give a count between 0 and n, and n of 1 or more.")
+    from scipy import stats  # here, since it takes most of a second, and a list of runs decides nothing
+
+    tail = (1 - level) / 2
+    low = float(stats.beta.ppf(tail, count, n - count + 1)) if count > 0 else 0.0
+    high = float(stats.beta.isf(tail, count + 1, n - count)) if count < n else 1.0
+    return low, count / n, high
+
+
+def crossed_interval(
+    values: NDArray[Any], less: NDArray[Any] | None = None, level: float = 0.95
+) -> tuple[float, float, float]:
+    """(low, middle, high) of the mean of ``values [S, n]``: S seeds on the same n images.
+
+    With the mean squares of the two-way table without replication, ``MS_s`` of seeds, ``MS_i`` of images and ``MS_e``
+    of the rest,
+
+        mean ± sqrt(t_{S-1}² max(MS_s - MS_e, 0) / (S n) + t_{n-1}² MS_i / (S n)),
+
+    a modified large sample interval (Graybill and Wang 1980; Burdick and Graybill 1992, section 6). For the skewness g
+    of the images' means each end has Hall's term, ``t -> t + |g| (1 + 2 t²) / (6 √n)`` on the side of the tail (Hall
+    1992, section 3.10). It holds the mean in at least 93 % of all cases from 100 images on (`tests`).
+
+    ``less [S', n]`` are other seeds on the same images: of the difference of both means. Its images are the differences
+    of the images' means, and each table has its own term of seeds. Where the seeds are the same, give the table of
+    differences instead. One seed has no such term: the interval is of its images alone, for this seed. Raises
+    ValueError for fewer than two images, and for tables of different n.
+
+    >>> low, middle, high = crossed_interval(np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]))
+    >>> middle, low < 1.0, high > 4.0
+    (2.5, True, True)
+    """
+    tables = [values] if less is None else [values, less]
+    n = values.shape[1]
+    if n < 2 or any(len(table) < 1 or table.shape[1] != n for table in tables):
+        shapes = " and ".join(f"{len(table)} seeds and {table.shape[1]} images" for table in tables)
+        raise ValueError(f"there are {shapes}; give at least 1 seed and 2 images, the same images in each table.")
+    from scipy import stats
+
+    tail = (1 - level) / 2
+    images = values.mean(0) - (0.0 if less is None else less.mean(0))
+    mean, deviation = float(images.mean()), float(images.std())
+    skew = float(((images - mean) ** 3).mean() / deviation**3) if deviation > 0 else 0.0
+    t, error = float(stats.t.isf(tail, n - 1)), deviation / (n - 1) ** 0.5
+    from_seeds = sum(
+        float(stats.t.isf(tail, len(table) - 1)) ** 2 * _of_seeds(table) for table in tables if len(table) > 1
+    )
+
+    def half(side: float) -> float:
+        wide = t + max(side * skew, 0.0) * (1 + 2 * t**2) / (6 * n**0.5)
+        return float(np.sqrt(from_seeds + (wide * error) ** 2))
+
+    return mean - half(-1.0), mean, mean + half(1.0)
+
+
+def _of_seeds(table: NDArray[Any]) -> float:
+    """``max(MS_s - MS_e, 0) / (S n)``: the variance that the seeds alone give the mean."""
+    n_seeds, n = table.shape
+    mean, seeds, images = table.mean(), table.mean(1), table.mean(0)
+    rest = table - seeds[:, None] - images[None, :] + mean
+    of_seeds = n * np.square(seeds - mean).sum() / (n_seeds - 1)
+    of_rest = np.square(rest).sum() / ((n_seeds - 1) * (n - 1))
+    return max(float(of_seeds - of_rest), 0.0) / table.size
