@@ -20,6 +20,8 @@ from hvae.numerics import FloatArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
+IMAGES = 64
+"""images of a block, which has keys of its own"""
 N_PRIOR_DRAWS = 4096
 """draws behind the prior means"""
 
@@ -84,6 +86,19 @@ class Sampler:
             self.model.noise_specs() if specs is None else specs, n_paths, self.n_images,
             seed=self.seed, purpose=purpose, device=str(self.x.device), dtype=self.x.dtype,
         )  # fmt: skip
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...]:
+        """The places of the images, some at a time."""
+        return tuple(torch.arange(self.n_images, device=self.x.device).split(IMAGES))
+
+    def block_noise(self, block: int, n_paths: int, purpose: str) -> Mapping[str, Noise]:
+        """Noise of a visit for one of `blocks`: an image's is the same however many images there are."""
+        drawn = noise(
+            self.model.noise_specs(), n_paths, IMAGES,
+            seed=self.seed, purpose=f"{purpose}/{block}", device=str(self.x.device), dtype=self.x.dtype,
+        )  # fmt: skip
+        return {name: values[:, : len(self.blocks[block])] for name, values in drawn.items()}
 
     def paths(self, n_paths: int, purpose: str) -> Trace:
         """``n_paths`` visits of the latents per image."""

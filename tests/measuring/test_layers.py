@@ -149,7 +149,3 @@ def test_the_paths_of_use_and_knockouts_are_sizes_of_their_own() -> None:
         same = {key for key in one.intervals if np.array_equal(one.interval(key), other.interval(key))}
         of_paths = {"reading_nats", "knockout_encoder_nats", "knockout_model_nats", *layers.LIKELIHOODS}
         assert {"reading_nats", "knockout_encoder_nats"} <= set(one.intervals) - same <= of_paths
-            "reading_nats",
-            "knockout_encoder_nats",
-            *layers.LIKELIHOODS,
-        }
