@@ -48,7 +48,8 @@ def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tenso
             on_n_images.setdefault(name, float(on_images.mean()))
             above = (prior[name], to_others) if is_kl[name] else (to_others,)
             low, high = intervals.low(on_images), intervals.high(*above)
-            carried = ordered(low, high, on_n_images[name])
+            most = min(float(bound.mean()) for bound in above)
+            carried = ordered(min(low, most), high, min(on_n_images[name], most))
             found[name] = Information(carried, carried, n_mixture, on_n_images[name])
         undecided = any(intervals.open(layer.from_parent) for layer in found.values())
         if not undecided or n_mixture == len(pool):

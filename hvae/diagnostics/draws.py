@@ -20,6 +20,8 @@ from hvae.numerics import FloatArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
+FEWEST_CONTROLLED = 12
+"""terms that a control takes"""
 IMAGES = 64
 """images of a block, which has keys of its own"""
 N_PRIOR_DRAWS = 4096
@@ -164,9 +166,10 @@ def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
 
     ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
     log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and c is 0.
+    Fewer than `FEWEST_CONTROLLED` terms stay as they are: c, fitted to them, would move their mean.
     """
     variance = control.var()
-    if not variance > 0 or not np.isfinite(terms).all():
+    if len(terms) < FEWEST_CONTROLLED or not variance > 0 or not np.isfinite(terms).all():
         return terms
     c = float(np.mean((terms - terms.mean()) * control) / variance)
     return terms - c * control
