@@ -15,32 +15,23 @@ from hvae.analysis.load import of_diagnosis
 from hvae.analysis.report import write_page
 from hvae.analysis.study import Study, single
 from hvae.analysis.tables.likelihood import mean_text
-from hvae.analysis.tables.table import Cell, Column, Table, interval_text, number
-from hvae.analysis.tables.verdict import counted, counts, kind_counts, short
+from hvae.analysis.tables.table import Cell, Column, Table, number
+from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_text, quantity_text, share_text, short
 from hvae.diagnosis.diagnosis import Diagnosis
-from hvae.diagnosis.layer import NOT_MEASURED, Layer
+from hvae.diagnosis.layer import Layer
 from hvae.errors import ConfigError
-from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
+from hvae.vocabulary import FAILED, NOISE_ONLY
 
 NARROWEST = 40
 COLUMNS: tuple[tuple[str, str], ...] = (
-    ("J", "parent_information_nats"),
+    ("V", "used_nats"),
     ("I", "information_nats"),
-    ("U", "reading_nats"),
+    ("KL to prior", "kl_prior_nats"),
     ("rate", "rate_nats"),
 )
 """heading, quantity; the last are left out first where there is no room"""
-SAID: Mapping[str, str] = {
-    ACTIVE: "active",
-    COLLAPSED: "collapsed to N(0, I)",
-    CONSTANT: "collapsed to a constant",
-    NOISE_ONLY: "coding noise only",
-    UNREAD: "coded but unread",
-    UNDECIDED: "undecided",
-    FAILED: "failed",
-    NOT_MEASURED: "not measured",
-}
-"""a verdict as it follows "z1 is" """
+SAID: Mapping[str, str] = {NOISE_ONLY: "coding noise only"}
+"""a verdict as it follows "z1 is", where that is not the word itself"""
 
 
 def text(diagnosis: Diagnosis, width: int | None = None) -> str:
@@ -66,14 +57,20 @@ def table(diagnosis: Diagnosis, width: int) -> Table:
 
 
 def _table(diagnosis: Diagnosis, shown: Sequence[tuple[str, str]], n_intervals: int) -> Table:
-    columns = [Column("layer", numeric=False), Column("active", "units"), Column("verdict", numeric=False)]
+    columns = [
+        Column("layer", numeric=False),
+        Column("active", "units"),
+        Column("verdict", numeric=False),
+        Column("moved", "% of x"),
+    ]
     columns += [Column(heading, "nats") for heading, _ in shown]
     rows = []
     for layer in diagnosis.layers:
         cells = [layer.name, _units(layer), _words(diagnosis, layer)]
+        cells.append(moved_text(layer, diagnosis.epsilon_index).partition(" ")[0])
         for index, (_, quantity) in enumerate(shown):
-            cell = interval_text(layer.interval(quantity))
-            cells.append(cell if index < n_intervals else cell.partition(" ")[0])
+            cell = quantity_text(layer, quantity)
+            cells.append(cell if index < n_intervals else cell.partition(" [")[0])
         rows.append(tuple(map(Cell, cells)))
     return Table(tuple(columns), tuple(rows))
 
@@ -98,7 +95,8 @@ def _legend(diagnosis: Diagnosis) -> str:
     of = "Numbers: median over replicas [lowest, highest end of their intervals]. " if many else ""
     return (
         f"Verdict at {diagnosis.epsilon_nats:g} nats, rule {diagnosis.rule}, on {diagnosis.n_images} data. {of}"
-        "J: information from all that q of the layer sees; I: about x; U: use by the decoder."
+        "moved: x that move q of the layer; V: use by the decoder, at least; I: information about x; KL to prior: of q "
+        "from p."
     )
 
 
@@ -126,7 +124,8 @@ def _layers(diagnosis: Diagnosis) -> list[str]:
         if (alive != alive[:, :1]).any():
             moves.append(layer.name)
     clauses = [
-        f"{_names(names)} {'is' if len(names) == 1 else 'are'} {SAID.get(word, word)}" for word, names in same.items()
+        f"{_names(names)} {'is' if len(names) == 1 else 'are'} {SAID.get(word, word)}{_on_share(diagnosis, names)}"
+        for word, names in same.items()
     ]
     where = "" if diagnosis.n_replicas == 1 else f" in {n_alive} of {diagnosis.n_replicas} replicas"
     joined = f"{'; '.join(clauses)}{where if clauses else ''}"
@@ -138,6 +137,14 @@ def _layers(diagnosis: Diagnosis) -> list[str]:
         else f"The verdicts are the same at thresholds from {low:g} to {high:g} nats."
     )
     return [f"{sentence}. {sure}"]
+
+
+def _on_share(diagnosis: Diagnosis, names: Sequence[str]) -> str:
+    """ ", on at least 96 % of images", the least of the layers that collapsed."""
+    index = diagnosis.epsilon_index
+    said = [share_text(layer, index) for layer in diagnosis.layers if layer.name in names]
+    least = min(filter(None, said), key=lambda text: int(text.split()[3]), default="")
+    return f", {least}" if least else ""
 
 
 def _names(names: Sequence[str]) -> str:

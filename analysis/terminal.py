@@ -13,7 +13,7 @@ from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import mean_text, reliability, warnings
-from hvae.analysis.tables.table import Cell, Column, Table, interval_text
+from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
     ABBREVIATION,
@@ -25,7 +25,9 @@ from hvae.analysis.tables.verdict import (
     counted,
     counts,
     kind_counts,
+    moved_text,
     overview,
+    quantity_text,
     short,
 )
 from hvae.diagnosis.layer import Layer
@@ -117,13 +119,14 @@ def _legend(words: set[str], level: int, width: int) -> list[str]:
         if kind in words:
             meaning = MEANING[next(word for word in KIND if KIND[word] == kind)]
             if kind == "collapsed":
-                meaning = "J surely below the threshold: to N(0, I), or to another constant distribution"
+                meaning = "surely on more than 95 % of images one distribution serves: its prior, N(0, I) or another"
             name = f"{kind} ({(ABBREVIATION, LETTER)[level > 1][kind]})" if level else kind
             lines.append(wrap(meaning, f"  {name:<19}", indent=21))
     lines.append(
         wrap(
-            "J: information from all that q of the layer sees; I: information about the image; U: use by the decoder, "
-            "how far the layer below changes when the layer is taken from another image."
+            "moved: images whose q(z|·) lies farther than the threshold from a law that x does not move. V: use by the "
+            "decoder, how much better it explains the image by this layer than by other codes; at least so much. I: "
+            "information about the image. J: information from all that q of the layer sees."
         )
     )
     return lines
@@ -164,7 +167,7 @@ def _verdict_words(run: LoadedRun, layer: Layer) -> str:
     found = counts(layer, run.epsilon_index)
     if len(found) > 1:
         return short(kind_counts(layer, run.epsilon_index), 1)
-    return counted(found)
+    return ", ".join((counted(found), *dict.fromkeys(filter(None, layer.marks))))
 
 
 def _layer_table(
@@ -176,19 +179,19 @@ def _layer_table(
     """Layers as rows, quantities with intervals as columns; intervals are left out from the right until it fits."""
     columns = [Column("layer", numeric=False), Column("units")]
     if with_verdict is not None:
-        columns.append(Column("verdict", numeric=False))
+        columns += [Column("verdict", numeric=False), Column("moved", "% of x")]
     n_words = len(columns)
     columns += [Column(heading, "nats") for heading, _, _ in quantities]
     rows = []
     for layer in run.layers:
         words = [layer.name, str(layer.n_units)]
         if with_verdict is not None:
-            words.append(with_verdict(run, layer))
-        words += [interval_text(layer.interval(key)) for _, key, _ in quantities]
+            words += [with_verdict(run, layer), moved_text(layer, run.epsilon_index)]
+        words += [quantity_text(layer, key) for _, key, _ in quantities]
         rows.append(words)
-    for column in range(len(columns), n_words - 1, -1):
+    for column in range(len(columns), n_words - 2, -1):
         cells = tuple(
-            tuple(Cell(text.partition(" ")[0] if index >= column else text) for index, text in enumerate(row))
+            tuple(Cell(text.partition(" [")[0] if index >= column else text) for index, text in enumerate(row))
             for row in rows
         )
         table = Table(tuple(columns), cells)

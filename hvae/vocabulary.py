@@ -6,20 +6,41 @@ limits from which units count as active, and importance weights as too heavy-tai
 
 import math
 
-COLLAPSED = "collapsed to N(0, I)"
+TO_PRIOR = "collapsed to its prior"
+TO_STANDARD = "collapsed to N(0, I)"
 """to the standard distribution: N(0, I), or fair Bernoulli and categorical units"""
-CONSTANT = "collapsed to a constant"
+TO_ANOTHER = "collapsed to another law"
+"""to a distribution that x does not move, neither its prior nor the standard one"""
+COLLAPSED = (TO_PRIOR, TO_STANDARD, TO_ANOTHER)
 NOISE_ONLY = "codes noise only"
 UNREAD = "coded but unread"
 ACTIVE = "active"
 UNDECIDED = "undecided"
 FAILED = "failed"
 """the replica became non-finite"""
+TO_A_CONSTANT = "collapsed to a constant"
+"""what rule 1 said of a layer that had left N(0, I), its own prior or not"""
 
-VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, CONSTANT, COLLAPSED, UNDECIDED, FAILED)
+VERDICTS = (ACTIVE, UNREAD, NOISE_ONLY, *COLLAPSED, UNDECIDED, FAILED)
 
-RULE = 1
-"""the number of the rule from intervals to a verdict; it is recorded with every verdict"""
+FIRST_RULE = 1
+"""of measurements that record none"""
+RULE = 2
+"""the number of the rule from measurements to a verdict (`hvae.diagnostics.verdict`); it is recorded with every verdict
+
+1: by J, I and the use U, means in nats; no number of images too small.
+2: active by what the decoder uses (V), collapsed by the share of images; its prior, N(0, I) and another law told apart.
+"""
+
+FEWEST_IMAGES = 20
+"""below this there is no verdict: 20 of 20 images only say that a share is above 83 %"""
+RARE_SHARE = 0.05
+"""a layer has collapsed if the share of images that move it is surely below this"""
+FEWEST_FOR_ABSENCE = 72
+"""images from which "none of them" makes a share surely below `RARE_SHARE`: 1 - 0.025^(1/72) < 0.05"""
+
+TOO_FEW, BELOW_FLOOR, NOT_SETTLED = "too few images", "below the floor", "not settled"
+"""marks that stand beside a verdict, and are none"""
 
 ACTIVE_VARIANCE = 0.01
 """a unit is active if the variance of its mean over data exceeds this (Burda et al. 2016, section 5.2)"""

@@ -1,5 +1,6 @@
 """Which layer has collapsed: verdicts counted over replicas, and the numbers they rest on."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -7,18 +8,30 @@ import numpy as np
 
 from hvae.analysis.load import Array, LoadedRun
 from hvae.analysis.tables.likelihood import mean_text
-from hvae.analysis.tables.table import Cell, Column, Table, interval_text, number, to_csv
+from hvae.analysis.tables.table import Cell, Column, Table, hull, interval_text, number, to_csv
 from hvae.diagnosis.layer import NOT_MEASURED, Layer
-from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, FAILED, NOISE_ONLY, UNDECIDED, UNREAD
+from hvae.vocabulary import (
+    ACTIVE,
+    COLLAPSED,
+    FAILED,
+    NOISE_ONLY,
+    TO_A_CONSTANT,
+    TO_ANOTHER,
+    TO_PRIOR,
+    TO_STANDARD,
+    UNDECIDED,
+    UNREAD,
+)
 
 MEANING: Mapping[str, str] = {
-    ACTIVE: "I and U surely above the threshold: the layer tells images apart, and the layer below uses it",
-    COLLAPSED: "J surely below the threshold, and so is the divergence from N(0, I), or for discrete units from fair "
-    "Bernoulli or categorical ones",
-    CONSTANT: "J surely below the threshold, but the layer has settled on another constant distribution",
+    ACTIVE: "V surely above the threshold: the decoder tells the image by this layer",
+    TO_PRIOR: "surely on more than 95 % of images the layer's law is its prior, whatever the image",
+    TO_STANDARD: "surely on more than 95 % of images the layer's law is N(0, I), or for discrete units the fair one",
+    TO_ANOTHER: "surely on more than 95 % of images the layer's law is one and the same, neither its prior nor N(0, I)",
+    TO_A_CONSTANT: "by rule 1: J surely below the threshold, and not near N(0, I); its prior was not compared",
     NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
     UNREAD: "I surely above, U surely below: the layer knows the image, but the decoder does not use it",
-    UNDECIDED: "an interval crosses the threshold",
+    UNDECIDED: "an interval crosses the threshold, or there are too few images",
     FAILED: "training of this replica became non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",
 }
@@ -26,15 +39,14 @@ MEANING: Mapping[str, str] = {
 
 KIND: Mapping[str, str] = {
     ACTIVE: "active",
-    COLLAPSED: "collapsed",
-    CONSTANT: "collapsed",
+    **dict.fromkeys((*COLLAPSED, TO_A_CONSTANT), "collapsed"),
     NOISE_ONLY: "noise only",
     UNREAD: "unread",
     UNDECIDED: "undecided",
     FAILED: "failed",
     NOT_MEASURED: "not measured",
 }
-"""The shorter word for a column of counts; both ways to collapse are one kind."""
+"""The shorter word for a column of counts; all ways to collapse are one kind."""
 
 ABBREVIATION: Mapping[str, str] = {
     "active": "act",
@@ -61,10 +73,11 @@ LEVELS = 4
 
 QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
-        "J",
-        "parent_information_nats",
-        "information from all that q(z(l)|·) sees: I(z(l−1); z(l)) bottom-up, I(z(l−1), x; z(l)) bottom-up-x, "
-        "I(x; z(l)) mean-field, I(x; z(l) | layers above) top-down",
+        "V",
+        "used_nats",
+        "use by the decoder: how much better it explains the image by z(l) than by other codes, with the layers above "
+        "kept; at least so much. 0 for a layer that is not read, has collapsed, or codes noise. It does not add up "
+        "over layers",
     ),
     (
         "I",
@@ -73,15 +86,16 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
         "layers may then share it. I(x; z(l) | layers above) top-down",
     ),
     (
-        "U",
-        "reading_nats",
-        "use by the decoder: how far the distribution of the layer below diverges when z(l) is taken from another "
-        "image",
+        "J",
+        "parent_information_nats",
+        "information from all that q(z(l)|·) sees: I(z(l−1); z(l)) bottom-up, I(z(l−1), x; z(l)) bottom-up-x, "
+        "I(x; z(l)) mean-field, I(x; z(l) | layers above) top-down",
     ),
     (
-        "rate",
-        "rate_nats",
-        "mean of log q(z(l)|·) − log p(z(l)|·); where z1 is visited first it is no divergence and may be negative",
+        "KL to prior",
+        "kl_prior_nats",
+        "mean divergence of q(z(l)|·) from its prior p(z(l)|layers above). Bottom-up below the top its prior is the "
+        "decoder's marginal p(z(l)): then [J, sum of the rates from z(l) up], in between unknown",
     ),
     (
         "KL to N(0, I)",
@@ -90,9 +104,15 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
         "below the top it depends on the layer's arbitrary scale",
     ),
     (
-        "KL to prior",
-        "kl_prior_nats",
-        "mean closed-form divergence of q(z(l)|·) from p(z(l)|layer above); defined top-down and at the top",
+        "rate",
+        "rate_nats",
+        "mean of log q(z(l)|·) − log p(z(l)|·); where z1 is visited first it is no divergence and may be negative",
+    ),
+    (
+        "U",
+        "reading_nats",
+        "at most what the layer below can tell of the image by z(l): how far its distribution diverges when z(l) is "
+        "taken from another image, and no more than I",
     ),
     (
         "encoder k.o.",
@@ -115,7 +135,7 @@ def counts(layer: Layer, epsilon_index: int) -> Counter[str]:
 
 
 def kind_counts(layer: Layer, epsilon_index: int) -> Counter[str]:
-    """`counts` by `KIND`: both ways to collapse are one."""
+    """`counts` by `KIND`: all ways to collapse are one."""
     merged: Counter[str] = Counter()
     for word, count in counts(layer, epsilon_index).items():
         merged[KIND.get(word, word)] += count
@@ -130,9 +150,52 @@ def counted(found: Counter[str], remarks: Mapping[str, str] | None = None) -> st
 
 
 def mismatch(layer: Layer, epsilon_index: int) -> str:
-    """ " (0.42 nats from N(0, I))": the median over the replicas that collapsed to a constant."""
-    nats = layer.interval("kl_standard_nats")[layer.verdict[:, epsilon_index] == CONSTANT, 1]
-    return f" ({number(_median(nats))} nats from N(0, I))" if np.isfinite(nats).any() else ""
+    """ " (0.42 nats from its prior)": the median over the replicas that collapsed to another law."""
+    words = layer.verdict[:, epsilon_index]
+    for quantity, law in (("kl_prior_nats", "its prior"), ("kl_standard_nats", "N(0, I)")):
+        nats = layer.interval(quantity)[np.isin(words, (TO_ANOTHER, TO_A_CONSTANT)), 1]
+        if np.isfinite(nats).any():
+            return f" ({number(_median(nats))} nats from {law})"
+    return ""
+
+
+def share_text(layer: Layer, epsilon_index: int) -> str:
+    """ "on at least 96 % of images": what holds for all replicas that collapsed; empty where none has one recorded."""
+    fallen = np.isin(layer.verdict[:, epsilon_index], COLLAPSED)
+    shares = layer.shares(epsilon_index)[fallen, 2]
+    shares = shares[np.isfinite(shares)]
+    return f"on at least {math.floor(100 * (1 - shares.max()))} % of images" if shares.size else ""
+
+
+def moved_text(layer: Layer, epsilon_index: int) -> str:
+    """ "100 [97, 100]": per cent of images that move the layer, with the limits over replicas."""
+    low, middle, high = hull(100 * layer.shares(epsilon_index))
+    if np.isnan(middle):
+        return number(np.nan)
+    return f"{middle:.0f} [{math.floor(low)}, {math.ceil(high)}]"
+
+
+def used_text(layer: Layer) -> str:
+    """V as "0.42 [0.31, 0.53]", or as "at least 3.9" where it is at the most that it could say."""
+    used, caps = layer.interval("used_nats"), layer.used_cap
+    known = np.isfinite(used[:, 1]) & np.isfinite(caps)
+    if known.any() and (used[known, 1] > AT_CAP * caps[known]).all():
+        return f"\N{GREATER-THAN OR EQUAL TO} {number(float(used[known, 0].min()), 1)}"
+    return interval_text(used)
+
+
+AT_CAP = 0.9
+"""share of its cap from which V says "at least" """
+
+
+def quantity_text(layer: Layer, quantity: str) -> str:
+    """A quantity of a layer as it stands in a cell."""
+    if quantity == "used_nats":
+        return used_text(layer)
+    values = layer.interval(quantity)
+    if quantity == "reading_nats":  # an upper bound, as I is: of what the layer below tells of x by z_l
+        values = np.fmin(values, layer.interval("information_nats")[:, 2:])
+    return interval_text(values)
 
 
 def active_text(layer: Layer) -> str:
@@ -196,6 +259,8 @@ def details(runs: Sequence[LoadedRun]) -> Table:
         Column("active units", "median", numeric=False),
         Column(heading, numeric=False),
         Column("at the other thresholds", numeric=False),
+        Column("marks", numeric=False),
+        Column("moved", "% of x"),
         *(Column(name, "nats") for name, _, _ in QUANTITIES),
     ]
     rows = []
@@ -208,14 +273,22 @@ def details(runs: Sequence[LoadedRun]) -> Table:
                     Cell(layer.name),
                     Cell(active_text(layer)),
                     Cell(
-                        counted(found, {CONSTANT: mismatch(layer, run.epsilon_index)}),
+                        counted(found, _remarks(layer, run.epsilon_index)),
                         kind_class(kind_counts(layer, run.epsilon_index)),
                     ),
                     Cell(moves(run, layer)),
-                    *(Cell(interval_text(layer.interval(key))) for _, key, _ in QUANTITIES),
+                    Cell(", ".join(dict.fromkeys(filter(None, layer.marks)))),
+                    Cell(moved_text(layer, run.epsilon_index)),
+                    *(Cell(quantity_text(layer, key)) for _, key, _ in QUANTITIES),
                 )
             )
     return Table(tuple(columns), tuple(rows))
+
+
+def _remarks(layer: Layer, epsilon_index: int) -> Mapping[str, str]:
+    share, far = share_text(layer, epsilon_index), mismatch(layer, epsilon_index)
+    on = f" {share}" if share else ""
+    return {TO_PRIOR: on, TO_STANDARD: on, TO_ANOTHER: on + far, TO_A_CONSTANT: far}
 
 
 def moves(run: LoadedRun, layer: Layer) -> str:
@@ -232,7 +305,8 @@ def moves(run: LoadedRun, layer: Layer) -> str:
 def verdict_csv(runs: Sequence[LoadedRun]) -> str:
     """One row per run, layer and replica, with every interval."""
     heading = ["run", "layer", "units", "seed", "active_units", "burda_active_units", "epsilon_nats"]
-    heading += ["verdict_at_lower_epsilon", "verdict", "verdict_at_higher_epsilon"]
+    heading += ["verdict_at_lower_epsilon", "verdict", "verdict_at_higher_epsilon", "mark"]
+    heading += ["moved_share_low", "moved_share_middle", "moved_share_high"]
     keys = [key for _, key, _ in QUANTITIES]
     heading += [f"{key}_{end}" for key in keys for end in ("low", "middle", "high")]
     rows: list[list[object]] = []
@@ -243,7 +317,8 @@ def verdict_csv(runs: Sequence[LoadedRun]) -> str:
                 row: list[object] = [run.label, layer.name, layer.n_units, seed, float(active[replica])]
                 row.append(float(burda[replica]))
                 row.append(run.epsilons[run.epsilon_index])
-                row += [str(word) for word in layer.verdict[replica]]
+                row += [str(word) for word in layer.verdict[replica]] + [layer.marks[replica]]
+                row += [float(value) for value in layer.shares(run.epsilon_index)[replica]]
                 row += [float(value) for key in keys for value in layer.interval(key)[replica]]
                 rows.append(row)
     return to_csv(heading, rows)

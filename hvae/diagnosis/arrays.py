@@ -22,7 +22,7 @@ from hvae.diagnosis.measured import OUTSIDE, Measured
 from hvae.diagnosis.record import Array, Arrays, flat, read
 from hvae.diagnosis.sizes import Sizes
 from hvae.errors import ConfigError
-from hvae.vocabulary import RULE
+from hvae.vocabulary import FIRST_RULE
 
 DIAGNOSTICS, LIKELIHOOD, IMAGES = "diagnostics", "likelihood", "images"
 FURTHER: Mapping[str, type[Any]] = {"annealed": Annealed, "exact": Exact, "gap": Gap, "gradients": Signal}
@@ -112,7 +112,7 @@ def from_arrays(
         signal=further["gradients"],
         pictures=_pictures(load(IMAGES), names),
         sizes=_sizes(arrays),
-        rule=int(arrays.get("rule", RULE)),
+        rule=int(arrays.get("rule", FIRST_RULE)),
         schema=int(arrays.get("schema", 0)),
         label=label,
         source=source,

@@ -44,6 +44,10 @@ class Layer:
     n_units: int
     verdict: Array = numbers()
     """[R, E] words, one per epsilon"""
+    moved_share: Array = numbers()
+    """[R, E, 3] share of images that move the layer by more than epsilon, from the law that leaves the fewest"""
+    used_cap: Array = numbers(key="used_cap_nats")
+    """[R] the most that V, "used_nats", could say"""
     n_paths: Array = numbers()
     """[R] paths per image, or images in the mixture, behind the information"""
     information_on_n: Array = numbers(key="information_on_n_nats")
@@ -67,6 +71,11 @@ class Layer:
         """[R, 3], NaN where it was not measured."""
         found = self.intervals.get(quantity)
         return np.full((len(self.verdict), 3), np.nan) if found is None else found
+
+    def shares(self, epsilon_index: int) -> Array:
+        """[R, 3] share of images that move the layer by more than that threshold; NaN where it was not measured."""
+        found = self.moved_share
+        return found[:, epsilon_index] if found.ndim == 3 else np.full((len(self.verdict), 3), np.nan)
 
     @property
     def n_mixture(self) -> int:
@@ -117,7 +126,10 @@ def read_layer(
     return Layer(name=name, n_units=n_units, mixed=not bottom_up, **stored)
 
 
-_FIXED = ("verdict", "n_paths", "information_on_n_nats", "collapsed_fraction", "collapse_reference", "marks")
+_FIXED = (
+    "verdict", "moved_share", "used_cap_nats", "n_paths", "information_on_n_nats", "collapsed_fraction",
+    "collapse_reference", "marks",
+)  # fmt: skip
 
 
 def _texts(values: Array) -> Texts:

@@ -22,6 +22,8 @@ class Sizes:
     """largest number M of paths per image in the nested information bounds"""
     n_mixture: int = 8
     """a top-down mixture has at most this many times n images"""
+    n_alternatives: int = 64
+    """codes against which the decoder's use V of a layer is told, which cannot exceed log(n_alternatives + 1) nats"""
     n_paths: int = 32
     """draws per image of rates and units"""
     n_paths_use: int = 32
@@ -59,7 +61,8 @@ class Sizes:
 
 
 _LEAST = {
-    "n_mixture": 1, "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
+    "n_mixture": 1, "n_alternatives": 1,
+    "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
     "epsilon_nats": 0,
 }  # fmt: skip
 

@@ -4,12 +4,9 @@
   for a healthy layer that passes everything on.
 - kl_standard: ``E KL(q(z_l|·) ‖ N(0, I))``, the lecture's quantity. Below the top a layer's scale is
   arbitrary, so it is read at the top. Without closed form it is the mean log-ratio along the draws.
-- kl_prior: ``E KL(q(z_l|·) ‖ p(z_l|z_{l+1}))`` in closed form, where there is one and it is right.
 """
 
 from contextlib import suppress
-
-from torch.distributions import Distribution
 
 from hvae.diagnostics.draws import divergence, per_datum
 from hvae.errors import NotMeasuredError
@@ -29,17 +26,21 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     n = evidence.p["x"].value.shape[1]
     site, prior = evidence.q[name], evidence.p[name]
     terms = {"rate_nats": per_datum(evidence.rate(name), n)}
-    standard: Distribution | None = None
-    with suppress(NotMeasuredError):  # a positive or a whole number has no N(0, I)
-        kin = site.family.kin
-        standard = kin.standard(site.value)
-        terms["kl_standard_nats"] = per_datum(divergence(site, Site(site.value, standard, kin)), n)
-    if evidence.closed_form(name):
-        terms["kl_prior_nats"] = per_datum(evidence.kl(name), n)
+    standard = standard_of(site)
+    if standard is not None:
+        terms["kl_standard_nats"] = per_datum(divergence(site, standard), n)
     if site.family.factorised and prior.family.factorised:
         terms["rate_unit_nats"] = per_datum(evidence.unit_rate(name), n)
-        if standard is not None and has_unit_kl(site.distribution, standard):
-            terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard), n)
+        if standard is not None and has_unit_kl(site.distribution, standard.distribution):
+            terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard.distribution), n)
         if evidence.closed_form(name) and has_unit_kl(site.distribution, prior.distribution):
             terms["kl_prior_unit_nats"] = per_datum(evidence.unit_kl(name), n)
     return terms
+
+
+def standard_of(site: Site) -> Site | None:
+    """N(0, I), or fair units, for the value of a layer; None for positive and whole numbers, which have none."""
+    with suppress(NotMeasuredError):
+        kin = site.family.kin
+        return Site(site.value, kin.standard(site.value), kin)
+    return None

@@ -1,36 +1,114 @@
-"""The verdict on a layer: the sure statement at a threshold epsilon, in one phrase.
+"""The verdict on a layer: the sure statement at a threshold epsilon, in one phrase. Rule 2.
 
-    J_l surely < epsilon                              collapsed: to N(0, I) if the divergence from it surely is too,
-                                                      else to a constant (a distribution of its own)
-    J_l surely > epsilon, I_l surely < epsilon        codes noise only
-    I_l surely > epsilon, U_l surely < epsilon        coded but unread
-    I_l and U_l surely > epsilon                      active
-    the rest                                          undecided
+    active              V_l surely > epsilon, from `FEWEST_IMAGES` images on
+    collapsed …         the share of images with d_i > epsilon surely below `RARE_SHARE`: from `FEWEST_FOR_ABSENCE` on
+      … to its prior      d_i is the divergence from it; bottom-up below the top M_l surely < epsilon
+      … to N(0, I)        d_i is the divergence from it
+      … to another law    d_i is the divergence from a law of its own
+    codes noise only    J_l surely > epsilon, I_l surely < epsilon
+    coded but unread    I_l surely > epsilon, U_l surely < epsilon
+    undecided           the rest
 
-J_l is the information from the parent, I_l the information about the datum, U_l the decoder's use of the layer
-(`hvae.diagnostics.information`, `hvae.diagnostics.usage`). The verdict never rests on the rate: bottom-up a layer that
-carries everything may have a negative one. "Surely" means that the whole interval lies on one side.
+in this order. V_l is what the decoder uses of z_l (`hvae.diagnostics.critic`), a lower bound; d_i the divergence of
+image i from a law that x does not move (`hvae.diagnostics.laws`); J_l the information from the parent, I_l that about
+the datum (`hvae.diagnostics.information`); U_l how far the layer below moves with it (`hvae.diagnostics.usage`), an
+upper bound. Of its prior and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies
+on one side; of a share it is that of Clopper and Pearson (`hvae.diagnostics.certain`), which holds for every law of d.
+
+Noise only and unread are statements of absence by a mean, so they wait for as many images as a collapse. A code of a
+few images may make a layer active that says nothing of the rest: active comes first, and the share stands beside it.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hvae.diagnostics.certain import share_above
 from hvae.numerics import FloatArray
-from hvae.vocabulary import ACTIVE, COLLAPSED, CONSTANT, NOISE_ONLY, UNDECIDED, UNREAD
+from hvae.vocabulary import (
+    ACTIVE,
+    FEWEST_FOR_ABSENCE,
+    FEWEST_IMAGES,
+    NOISE_ONLY,
+    RARE_SHARE,
+    TO_ANOTHER,
+    TO_PRIOR,
+    TO_STANDARD,
+    TOO_FEW,
+    UNDECIDED,
+    UNREAD,
+)
 
 
-def verdict(
-    from_parent: FloatArray, about_datum: FloatArray, read: FloatArray, from_standard: FloatArray, epsilon: float
-) -> str:
-    """One phrase of `hvae.vocabulary` from the intervals (low, middle, high) of J_l, I_l, U_l, KL to N(0, I), nats.
+def _unknown() -> FloatArray:
+    return np.full(3, np.nan)
 
-    >>> much, little = (0.5, 0.6, 0.7), (0.0, 0.0, 0.01)
-    >>> verdict(from_parent=much, about_datum=much, read=little, from_standard=much, epsilon=0.1)
-    'coded but unread'
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of a layer. An interval is (low, middle, high), NaN where it was not measured. Nats.
+
+    >>> dead = np.zeros(100)
+    >>> found = Found(100, divergences={"collapsed to its prior": dead})
+    >>> found.verdict(0.1), found.moved_share(0.1).round(3).tolist()
+    ('collapsed to its prior', [0.0, 0.0, 0.036])
     """
-    if from_parent[2] < epsilon:
-        return COLLAPSED if from_standard[2] < epsilon else CONSTANT
-    if about_datum[2] < epsilon and from_parent[0] > epsilon:
-        return NOISE_ONLY
-    if about_datum[0] > epsilon and read[2] < epsilon:
-        return UNREAD
-    if about_datum[0] > epsilon and read[0] > epsilon:
-        return ACTIVE
-    return UNDECIDED
+
+    n_images: int
+    used: FloatArray = field(default_factory=_unknown)
+    """V_l"""
+    from_parent: FloatArray = field(default_factory=_unknown)
+    """J_l"""
+    about_datum: FloatArray = field(default_factory=_unknown)
+    """I_l"""
+    read: FloatArray = field(default_factory=_unknown)
+    """U_l"""
+    from_prior: FloatArray = field(default_factory=_unknown)
+    """M_l"""
+    divergences: Mapping[str, FloatArray] = field(default_factory=dict)
+    """a phrase of collapse -> d_i ``[n]`` from its law"""
+
+    def verdict(self, epsilon: float) -> str:
+        """The phrase of `hvae.vocabulary`."""
+        if self.n_images < FEWEST_IMAGES:
+            return UNDECIDED
+        if self.used[0] > epsilon:
+            return ACTIVE
+        if self.moved_share(epsilon)[2] < RARE_SHARE:
+            return self._law(epsilon)
+        if self.n_images < FEWEST_FOR_ABSENCE:
+            return UNDECIDED
+        if self.about_datum[2] < epsilon and self.from_parent[0] > epsilon:
+            return NOISE_ONLY
+        if self.about_datum[0] > epsilon and self.read[2] < epsilon:
+            return UNREAD
+        return UNDECIDED
+
+    def moved_share(self, epsilon: float) -> FloatArray:
+        """(low, middle, high) of the share of images with d_i > epsilon, from the law that leaves the fewest."""
+        counts = [self._n_moved(law, epsilon) for law in self.divergences]
+        return np.array(share_above(min(counts), self.n_images)) if counts else np.array([0.0, np.nan, 1.0])
+
+    def mark(self, epsilon: float) -> str:
+        """What stands beside the verdict: too few images, where more of them might decide."""
+        few = self.n_images < (FEWEST_FOR_ABSENCE if self.verdict(epsilon) == UNDECIDED else FEWEST_IMAGES)
+        return TOO_FEW if few else ""
+
+    def _n_moved(self, law: str, epsilon: float) -> int:
+        return int((~(self.divergences[law] <= epsilon)).sum())  # nan counts as moved
+
+    def _law(self, epsilon: float) -> str:
+        """Of its prior and N(0, I) the nearer one that holds; N(0, I) where the prior is just that."""
+        near: dict[str, float] = {}
+        for law in (TO_STANDARD, TO_PRIOR):
+            terms = self.divergences.get(law)
+            if terms is not None and share_above(self._n_moved(law, epsilon), self.n_images)[2] < RARE_SHARE:
+                near[law] = float(np.median(terms))
+        if TO_PRIOR not in self.divergences and self.from_prior[2] < epsilon:
+            near[TO_PRIOR] = float(self.from_prior[1])
+        return min(near, key=lambda law: near[law] - ROUNDING * (law == TO_STANDARD)) if near else TO_ANOTHER
+
+
+ROUNDING = 1e-6
+"""nats by which a prior that is N(0, I) may seem nearer than that"""

@@ -134,10 +134,10 @@ class Bernoulli(Discrete):
     def product(self, distribution: Distribution, other: Distribution) -> Distribution:
         return self.distribution(_logits(distribution) + _logits(other))
 
-    def match(self, distribution: Distribution) -> Distribution:
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
         """The logit of the mean probability, ``log mean p - log mean (1 - p)``: finite where p rounds to 1."""
-        logits = _logits(distribution).flatten(end_dim=-2)
-        return self.distribution(log_mean_exp(F.logsigmoid(logits), 0) - log_mean_exp(F.logsigmoid(-logits), 0))
+        logits = _logits(distribution)
+        return self.distribution(_log_mean(F.logsigmoid(logits), weight) - _log_mean(F.logsigmoid(-logits), weight))
 
 
 class Categorical(Discrete):
@@ -194,8 +194,9 @@ class Categorical(Discrete):
     def product(self, distribution: Distribution, other: Distribution) -> Distribution:
         return self.distribution((_logits(distribution) + _logits(other)).flatten(-2))
 
-    def match(self, distribution: Distribution) -> Distribution:
-        return self.distribution(log_mean_exp(_logits(distribution).log_softmax(-1).flatten(end_dim=-3), 0).flatten())
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
+        log_probs = _logits(distribution).log_softmax(-1).flatten(-2)
+        return self.distribution(_log_mean(log_probs, weight))
 
     def _scores(self, distribution: Distribution, noise: Noise) -> Tensor:
         """``logit - log(-log(noise))``; the largest is drawn, the Gumbel-max trick (Maddison et al. 2014)."""
@@ -206,6 +207,14 @@ class Categorical(Discrete):
     def _split(self, value: Tensor) -> Tensor:
         one_hot: Tensor = value.unflatten(-1, (self.units, self.n_classes))
         return one_hot
+
+
+def _log_mean(log_probs: Tensor, weight: Tensor | None) -> Tensor:
+    """``log mean exp`` of ``[..., width]`` over the batch, or by ``weight [R, B]`` over the last axis of the batch."""
+    if weight is None:
+        return log_mean_exp(log_probs.flatten(end_dim=-2), 0)
+    log_probs = log_probs.expand(*weight.shape, log_probs.shape[-1])
+    return (log_probs + weight.log().to(log_probs.dtype).unsqueeze(-1)).logsumexp(-2, keepdim=True)
 
 
 def _logits(distribution: Distribution) -> Tensor:

@@ -85,9 +85,10 @@ class Family(nn.Module, ABC):
         """The normalised product of two distributions of this family: their natural parameters added."""
 
     @abstractmethod
-    def match(self, distribution: Distribution) -> Distribution:
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
         """The distribution of this family nearest to the equal mixture of a batch: it has the mixture's mean
-        statistic, the minimum of ``KL(mixture ‖ ·)``."""
+        statistic, the minimum of ``KL(mixture ‖ ·)``. With ``weight [R, B]``, of rows that sum to 1, of R mixtures of a
+        batch ``[R, B]``: a batch ``[R, 1]``."""
 
     def per_unit(self, terms: Tensor) -> Tensor:
         """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""

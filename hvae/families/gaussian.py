@@ -138,9 +138,15 @@ class DiagonalGaussian(Family):
         mean = weight * distribution.mean + (1 - weight) * other.mean
         return DiagonalNormal(mean, -torch.logaddexp(-log_v, -log_w))
 
-    def match(self, distribution: Distribution) -> Distribution:
-        mean, variance = distribution.mean.flatten(end_dim=-2), distribution.variance.flatten(end_dim=-2)
-        return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
+        if weight is None:
+            mean, variance = distribution.mean.flatten(end_dim=-2), distribution.variance.flatten(end_dim=-2)
+            return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
+        moments = distribution.mean, distribution.variance
+        mean, variance = (moment.expand(*weight.shape, self.units) for moment in moments)
+        share = weight.to(mean.dtype).unsqueeze(-1)
+        middle = (share * mean).sum(-2, keepdim=True)
+        return DiagonalNormal(middle, (share * (variance + (mean - middle).square())).sum(-2, keepdim=True).log())
 
 
 class FullGaussian(Family):
@@ -244,13 +250,26 @@ class FullGaussian(Family):
         scale_tril = torch.linalg.cholesky(torch.linalg.inv(precision))
         return MultivariateNormal(mean.to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
-    def match(self, distribution: Distribution) -> Distribution:
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
+        if weight is not None:
+            return self._match_rows(distribution, weight.double())
         tril, mean = cholesky(distribution).double(), distribution.mean.double().flatten(end_dim=-2)
         within = (tril @ tril.mT).reshape(-1, self.units, self.units).mean(0)
         centred = mean - mean.mean(0)
         scale_tril = torch.linalg.cholesky(within + centred.mT @ centred / len(mean))
         dtype = distribution.mean.dtype
         return MultivariateNormal(mean.mean(0).to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
+
+    def _match_rows(self, distribution: Distribution, weight: Tensor) -> Distribution:
+        tril = cholesky(distribution).double()
+        mean = distribution.mean.double().expand(*weight.shape, self.units)
+        within = (tril @ tril.mT).expand(*weight.shape, self.units, self.units)
+        middle = (weight.unsqueeze(-1) * mean).sum(-2, keepdim=True)
+        centred = mean - middle
+        spread = torch.einsum("rb,rbi,rbj->rij", weight, centred, centred)
+        scale_tril = torch.linalg.cholesky((weight[..., None, None] * within).sum(-3) + spread).unsqueeze(-3)
+        dtype = distribution.mean.dtype
+        return MultivariateNormal(middle.to(dtype), scale_tril=scale_tril.to(dtype), validate_args=False)
 
 
 def cholesky(distribution: Distribution) -> Tensor:

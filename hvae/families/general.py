@@ -72,7 +72,7 @@ class GeneralFamily(Family):
     def product(self, distribution: Distribution, other: Distribution) -> Distribution:
         self._refuse("product of two distributions")
 
-    def match(self, distribution: Distribution) -> Distribution:
+    def match(self, distribution: Distribution, weight: Tensor | None = None) -> Distribution:
         self._refuse("one distribution nearest to a mixture")
 
     @property

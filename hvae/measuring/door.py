@@ -30,17 +30,19 @@ from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
 from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
+from hvae.measuring.layers import FIRST_IMAGES, MOST_OTHERS
 from hvae.measuring.whole import measure
+from hvae.vocabulary import FEWEST_FOR_ABSENCE, FEWEST_IMAGES
 
 Level = Literal["quick", "usual", "thorough"]
 
 LEVELS: Mapping[str, Sizes] = {
     "quick": Sizes(
-        n_images=128, max_paths=64, n_mixture=1, n_paths=16, n_paths_use=8, n_paths_knockout=4,
+        n_images=128, max_paths=64, n_mixture=1, n_alternatives=16, n_paths=16, n_paths_use=8, n_paths_knockout=4,
         n_likelihood=128, n_samples=100,
     ),
     "usual": Sizes(
-        n_images=512, max_paths=256, n_mixture=2, n_paths=32, n_paths_use=8, n_paths_knockout=8,
+        n_images=512, max_paths=256, n_mixture=2, n_alternatives=32, n_paths=32, n_paths_use=8, n_paths_knockout=8,
         n_likelihood=512, n_samples=100,
     ),
     "thorough": Sizes(),
@@ -154,8 +156,10 @@ SMALL = Budget(images=16, temperatures=20, chains=16, leapfrog=2, draws=2, sampl
 def _too_few(model: HVAE, x: Tensor) -> list[str]:
     """Doubts of few data: in all, and in one context."""
     said = []
-    if len(x) < FEWEST_SHARING:
-        said.append(f"There are {len(x)} data; a verdict needs {FEWEST_SHARING} or more, and one of collapse about 72.")
+    if len(x) < FEWEST_FOR_ABSENCE:
+        said.append(
+            f"There are {len(x)} data; a verdict needs {FEWEST_IMAGES} or more, a collapse {FEWEST_FOR_ABSENCE}."
+        )
     groups = model.groups(x)
     if groups is not None:
         counts = torch.bincount(groups)[groups]
@@ -213,7 +217,8 @@ def _rows(stack: Stack) -> int:
 
 
 def _most(sizes: Sizes) -> int:
-    return max(sizes.n_images * sizes.n_mixture, sizes.n_likelihood, sizes.n_likelihood_deep)
+    beside = max(sizes.n_images * (sizes.n_mixture - 1), MOST_OTHERS)
+    return max(sizes.n_images + beside, sizes.n_likelihood, sizes.n_likelihood_deep)
 
 
 def _chosen(sizes: Sizes | Level | None, seconds: float | None, model: HVAE, x: Tensor, seed: int) -> Sizes:
@@ -239,7 +244,8 @@ def rows_of_a_diagnosis(sizes: Sizes, model: HVAE, n: int) -> int:
     layers, images = len(model.latents), min(n, sizes.n_images)
     pairs = sizes.max_paths if model.bottom_up else min(n, sizes.n_images * sizes.n_mixture)
     a_datum = 2 * sizes.n_paths + (layers + 2) * sizes.n_paths_use + (3 * layers + 2) * sizes.n_paths_knockout
-    return images * (a_datum + 2 * pairs) + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
+    used = min(images, FIRST_IMAGES) * layers * sizes.n_alternatives * (1 if model.bottom_up else 3)
+    return images * (a_datum + 2 * pairs) + used + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
 
 
 def _order(model: HVAE) -> str:

@@ -3,7 +3,8 @@
 Each is measured under a guard: a `NotMeasuredError` leaves NaN, and its sentence in `Layer.not_measured`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -12,32 +13,42 @@ from torch import Tensor
 
 from hvae.diagnosis.arrays import epsilons
 from hvae.diagnosis.layer import Layer
-from hvae.diagnosis.record import Array, of_one
+from hvae.diagnosis.record import of_one
 from hvae.diagnosis.sizes import Sizes
-from hvae.diagnostics import rates, units, usage
-from hvae.diagnostics.bounds import Information
+from hvae.diagnostics import laws, rates, units, usage
+from hvae.diagnostics.bounds import Information, ordered
+from hvae.diagnostics.critic import N_WALKS, decoder_use
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
-from hvae.diagnostics.verdict import verdict
+from hvae.diagnostics.verdict import Found
+from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
 from hvae.numerics import FloatArray, bootstrap_interval
-from hvae.vocabulary import UNDECIDED
+from hvae.vocabulary import COLLAPSED, TO_ANOTHER, TO_PRIOR, TO_STANDARD
 
-FROM_PARENT, ABOUT_X, USE, STANDARD = "parent_information_nats", "information_nats", "reading_nats", "kl_standard_nats"
-"""J, I, U and the divergence from N(0, I), by their names in a file: what a verdict rests on"""
-RATES = ["rate_nats", STANDARD, "kl_prior_nats", "rate_unit_nats", "kl_standard_unit_nats"]
+USED, FROM_PARENT, ABOUT_X, USE = "used_nats", "parent_information_nats", "information_nats", "reading_nats"
+OWN_PRIOR = "kl_prior_nats"
+STATED = {
+    "used": USED, "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
+}  # fmt: skip
+"""V, J, I, U and M, by their names in a file: what a verdict rests on"""
+RATES = ["rate_nats", "kl_standard_nats", "rate_unit_nats", "kl_standard_unit_nats"]
 LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
 """bounds on log p(x) of the whole decoder and of the one with a layer clamped"""
 OF_UNITS = ["burda_variance", "twin_covariance", "residual_variance"]
+FIRST_IMAGES = 128
+"""images of V_l; more where these leave the threshold open"""
+MOST_OTHERS = 256
+"""images beside them whose codes are alternatives"""
 
 
 @torch.no_grad()
 def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = None) -> tuple[Layer, ...]:
     """The layers of one model, z1 first, on the images ``x [n, D]`` in random order; R = 1.
 
-    ``rest`` are further images that a top-down mixture may take in.
+    ``rest`` are further images: their codes are the alternatives of V_l, and a top-down mixture may take them in.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
@@ -51,31 +62,106 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     def evidence(n_paths: int) -> Evidence:
         return sampler.evidence(n_paths, "diagnostics")
 
+    extra = None if rest is None else rest[: (sizes.n_mixture - 1) * len(x)]
+
     def carried() -> dict[str, Information]:
         return information(
-            sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, n_bootstrap=sizes.n_bootstrap, extra=rest
+            sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, n_bootstrap=sizes.n_bootstrap, extra=extra
         )
 
-    evidence(sizes.n_paths)
+    sound = guard.measured([USED], names, partial(_check_likelihood, evidence(sizes.n_paths))) is not None
+    apart = {name: _divergences(sampler, evidence(sizes.n_paths), name, guard) if sound else {} for name in names}
+    moved = [
+        name for name in names if Found(len(x), divergences=apart[name]).verdict(sizes.epsilon_nats) not in COLLAPSED
+    ]
+    decoded = _used(model, x, sizes, rest, guard, moved) if sound else {}
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
     knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
     layers = []
     for name in names:
         found = _rates(evidence(sizes.n_paths), name, sizes, guard)
-        if name in informations:
-            found |= {FROM_PARENT: informations[name].from_parent, ABOUT_X: informations[name].about_datum}
+        carries = informations.get(name)
+        if carries is not None:
+            found |= {FROM_PARENT: carries.from_parent, ABOUT_X: carries.about_datum}
+        found[OWN_PRIOR] = _own_prior(model, evidence(sizes.n_paths), name, found, sizes)
+        if name in decoded:
+            found[USED] = decoded[name].interval
         if name in read:
             found[USE] = _interval(read[name], sizes)
         found |= _knocked_out(knockouts, name, sizes, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, sizes, guard))
         found |= of_units or {}
-        layers.append(_layer(model, evidence(sizes.n_paths), name, found, informations.get(name), sizes, guard))
+        statement = Found(
+            sampler.n_images if sound else 0,
+            divergences=apart[name],
+            **{field: found[key] for field, key in STATED.items() if key in found},
+        )
+        cap = decoded[name].cap if name in decoded else np.nan
+        layers.append(_layer(model, evidence(sizes.n_paths), name, found, statement, cap, carries, sizes, guard))
     return tuple(layers)
 
 
-def _interval(terms: FloatArray, sizes: Sizes) -> FloatArray:
-    return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed)
+def _check_likelihood(evidence: Evidence) -> bool:
+    """Whether the decoder's likelihood is a number on every datum. Raises `NotMeasuredError`."""
+    broken = int((~evidence.distortion.isfinite()).any(0).sum())
+    if broken:
+        n = evidence.distortion.shape[1]
+        raise NotMeasuredError(
+            f"The decoder's likelihood is not finite for {broken} of {n} data, so there is no verdict."
+        )
+    return True
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    interval: FloatArray
+    cap: float
+
+
+def _used(
+    model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None, guard: Guard, moved: Sequence[str]
+) -> dict[str, _Decoded]:  # fmt: skip
+    """V_l by the middle path on the first `FIRST_IMAGES`.
+
+    Where that does not settle a layer that x moves, also by walks, on all images: two throws share the 5 %.
+    """
+    others = None if rest is None or not len(rest) else rest[:MOST_OTHERS]
+    names, found = list(model.latents), dict[str, _Decoded]()
+    for n, n_walks in ((min(FIRST_IMAGES, len(x)), 0), (len(x), N_WALKS)):
+        sampler = Sampler(model, x[:n], sizes.seed)
+        use = partial(
+            decoder_use, sampler, sampler.evidence(1, "use"), others, names=names, n_walks=n_walks,
+            n_alternatives=sizes.n_alternatives, epsilon=sizes.epsilon_nats,
+        )  # fmt: skip
+        for name, layer in (guard.measured([USED], names, use) or {}).items():
+            found[name] = _Decoded(_interval(layer.terms, sizes, level=0.975), layer.cap)
+        names = [name for name in moved if name in found and not found[name].interval[0] > sizes.epsilon_nats]
+        if not names:
+            break
+    return found
+
+
+def _own_prior(
+    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray], sizes: Sizes
+) -> FloatArray:  # fmt: skip
+    """M_l, the divergence from its prior: as a mean, or between J_l and T_l."""
+    terms = laws.from_prior(model, evidence, name)
+    if terms is not None:
+        return _interval(terms, sizes)
+    at_most = _interval(laws.up_to_the_top(evidence, name), sizes)
+    return ordered(found[FROM_PARENT][0] if FROM_PARENT in found else 0.0, at_most[2])
+
+
+def _divergences(sampler: Sampler, evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
+    """A phrase of collapse -> the divergence of every image from its law."""
+    found = {TO_STANDARD: laws.from_standard(evidence, name), TO_PRIOR: laws.from_prior(sampler.model, evidence, name)}
+    found[TO_ANOTHER] = guard.measured(["moved_share"], [name], partial(laws.from_another, sampler, evidence, name))
+    return {law: terms for law, terms in found.items() if terms is not None}
+
+
+def _interval(terms: FloatArray, sizes: Sizes, level: float = 0.95) -> FloatArray:
+    return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed, level=level)
 
 
 def _knocked_out(knockouts: Knockouts, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
@@ -96,14 +182,6 @@ def _knocked_out(knockouts: Knockouts, name: str, sizes: Sizes, guard: Guard) ->
 
 def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
     terms = guard.measured(RATES, [name], lambda: rates.rates(evidence, name)) or {}
-    if terms and "kl_prior_nats" not in terms:
-        parents = evidence.prior_parents[name]
-        late = [parent for parent in parents if list(evidence.q).index(parent) > list(evidence.q).index(name)]
-        why = f"The distributions of {name} have no divergence in closed form."
-        if late:
-            prior = f"p({name}|{', '.join(parents)})"
-            why = f"The prior {prior} depends on {', '.join(late)}, which q visits after {name}."
-        guard.refuse(["kl_prior_nats"], [name], why)
     return {key: _interval(values, sizes) for key, values in terms.items()}
 
 
@@ -127,34 +205,27 @@ def _units(model: HVAE, evidence: Evidence, name: str, sizes: Sizes, guard: Guar
 
 
 def _layer(
-    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray], carried: Information | None,
-    sizes: Sizes, guard: Guard,
+    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray], statement: Found, cap: float,
+    carried: Information | None, sizes: Sizes, guard: Guard,
 ) -> Layer:  # fmt: skip
     fraction = None
     if evidence.q[name].family.factorised:
         fraction = guard.measured(["collapsed_fraction"], [name], lambda: units.collapsed_fraction(evidence, name))
-    words = [_judge(found, epsilon) for epsilon in epsilons(sizes.epsilon_nats)]
+    thresholds = epsilons(sizes.epsilon_nats)
     return of_one(
         Layer,
         name=name,
         n_units=model.decoder.family(name).units,
         mixed=not model.bottom_up,
-        verdict=np.array(words),
+        verdict=np.array([statement.verdict(epsilon) for epsilon in thresholds]),
+        moved_share=np.array([statement.moved_share(epsilon) for epsilon in thresholds]),
+        used_cap=np.array(cap),
         n_paths=np.array(0 if carried is None else carried.n_paths),
         information_on_n=np.array(np.nan if carried is None else carried.on_images),
         collapsed_fraction=fraction,
         collapse_reference=units.collapse_reference(evidence, name),
-        marks="",
+        marks=statement.mark(sizes.epsilon_nats),
         intervals={key: values for key, values in found.items() if values.ndim == 1},
         unit_intervals={key: values for key, values in found.items() if values.ndim == 2},
         not_measured=guard.reasons.get(name, {}),
     )
-
-
-def _judge(found: Mapping[str, Array], epsilon: float) -> str:
-    """The verdict; undecided where what it would rest on was not measured."""
-    nothing = np.full(3, np.nan)
-    j, i, u, kl = (found.get(key, nothing) for key in (FROM_PARENT, ABOUT_X, USE, STANDARD))
-    if j[2] < epsilon and not np.isfinite(kl).all():
-        return UNDECIDED
-    return verdict(j, i, u, kl, epsilon)

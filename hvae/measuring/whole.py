@@ -63,7 +63,7 @@ def measure(
         raise ValueError(f"Of {len(models)} models none is there, so there is nothing to measure; give at least one.")
     if len(x) < 2:
         raise ValueError(f"There are {len(x)} data; give at least 2, for an interval over them.")
-    images, rest = x[: sizes.n_images], x[sizes.n_images : sizes.n_mixture * sizes.n_images]
+    images, rest = x[: sizes.n_images], x[sizes.n_images :]
 
     def every(of_model: Callable[[HVAE], R]) -> list[R | None]:
         found: list[R | None] = []

@@ -180,12 +180,12 @@ def test_details_show_both_counts_and_the_mismatch(depth_directory: Path) -> Non
         np.where(np.arange(8)[None, :, None] < n, 1.0, 0.0) * np.ones((4, 1, 3)) for n in (3, 8)
     )
     words = np.full((4, 3), "collapsed to a constant")
-    nats = {**layer.intervals, "kl_standard_nats": np.full((4, 3), 0.42)}
+    nats = {**layer.intervals, "kl_prior_nats": np.full((4, 3), 0.42)}
     layer = dataclasses.replace(layer, unit_intervals=units, verdict=words, intervals=nats)
     assert active_text(layer) == "residual 3, Burda 8 of 8"
     table = details([run.with_measured(layers=(layer,))])
     shown = table.rows[0][3].text.replace("\N{NO-BREAK SPACE}", " ")
-    assert shown == "collapsed to a constant 4/4 (0.42 nats from N(0, I))"
+    assert shown == "collapsed to a constant 4/4 (0.42 nats from its prior)"
     assert "KL to prior" in [column.name for column in table.columns]
 
 

@@ -15,7 +15,7 @@ from hvae.exact.known_stacks import linear_stack
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import MERGING, ModelConfig, ObjectiveConfig, RunConfig
 from hvae.measuring import Sizes, draw_pictures, layers, measure_layers, measure_likelihood
-from hvae.vocabulary import ACTIVE, COLLAPSED, UNDECIDED
+from hvae.vocabulary import ACTIVE, TO_STANDARD, UNDECIDED
 from tests.diagnostics.chains import Stack, images, link, root
 
 SIZES = Sizes(n_images=64, max_paths=32, n_bootstrap=50)
@@ -69,8 +69,9 @@ def test_every_family_is_measured_in_the_orders_it_allows(order: str, kinds: tup
             else:
                 of_units = layer.unit_intervals[key]
                 assert of_units.shape == (1, units, 3) and np.isfinite(of_units).all(), key
-        assert ("kl_prior_nats" in layer.intervals) == (order in MERGING or layer.name == model.latents[-1])
-        assert ("kl_prior_nats" in layer.intervals) != ("kl_prior_nats" in layer.not_measured)
+        prior, carried = layer.interval("kl_prior_nats")[0], layer.interval("parent_information_nats")[0]
+        between = order == "bottom-up" and layer.name != model.latents[-1]
+        assert not between or prior[0] == carried[0]  # M_l is known between J_l and T_l only
         assert ("burda_variance" in layer.not_measured) == (kind == "full-gaussian")
     assert np.isfinite(measure_likelihood(model, data.test[:5], 30, n_bootstrap=50, seed=0).bound_nats).all()
     assert draw_pictures(model, data.test[:3], data.image_shape, 0).reconstruction.shape == (3, 64)  # type: ignore[union-attr]
@@ -113,19 +114,26 @@ def test_what_is_refused_is_nan_with_its_reason_and_all_else_stands(monkeypatch:
     lost = ("information_nats", "parent_information_nats", "knockout_encoder_nats")
     for before, layer in zip(whole, found, strict=True):
         assert all(np.isnan(layer.interval(key)).all() and layer.not_measured[key] == WHY for key in lost)
-        for key in set(before.intervals) - set(lost):
+        for key in set(before.intervals) - {*lost, "kl_prior_nats"}:  # below the top J is its low end
             np.testing.assert_array_equal(layer.interval(key), before.interval(key))
         assert np.isnan(layer.information_on_n).all()
-    assert [layer.verdict[0, 1] for layer in whole] == [ACTIVE, COLLAPSED]
-    assert [layer.verdict[0, 1] for layer in found] == [UNDECIDED, UNDECIDED]
+    assert [layer.verdict[0, 1] for layer in whole] == [ACTIVE, TO_STANDARD]
+    assert [layer.verdict[0, 1] for layer in found] == [ACTIVE, TO_STANDARD]  # they rest on V and on the share
 
 
-@pytest.mark.parametrize(("lacks", "expected"), [("rates", [ACTIVE, UNDECIDED]), ("use", [UNDECIDED, COLLAPSED])])
+@pytest.mark.parametrize(
+    ("where", "lacks", "expected"),
+    [
+        (layers.laws, "from_another", [ACTIVE, TO_STANDARD]),
+        (layers, "decoder_use", [UNDECIDED, TO_STANDARD]),
+        (usage, "use", [ACTIVE, TO_STANDARD]),
+    ],
+)
 def test_a_verdict_stands_where_what_is_left_decides(
-    lacks: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+    where: object, lacks: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the divergence from N(0, I) it is not known what it collapsed to; without U, whether it is active."""
-    monkeypatch.setattr(layers.rates if lacks == "rates" else usage, lacks, refuse)
+    """Without V it is not known whether a layer is active."""
+    monkeypatch.setattr(where, lacks, refuse)
     found = measure_layers(healthy(), images(128), Sizes(n_bootstrap=50, max_paths=64))
     assert [layer.verdict[0, 1] for layer in found] == expected
 
