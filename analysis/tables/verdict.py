@@ -172,7 +172,7 @@ def moved_text(layer: Layer, epsilon_index: int) -> str:
     low, middle, high = hull(100 * layer.shares(epsilon_index))
     if np.isnan(middle):
         return number(np.nan)
-    return f"{middle:.0f} [{math.floor(low)}, {math.ceil(high)}]"
+    return f"{middle:.0f} [{low:.0f}, {high:.0f}]" if np.isfinite([low, high]).all() else f"{middle:.0f}"
 
 
 def used_text(layer: Layer) -> str:

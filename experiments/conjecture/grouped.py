@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae.experiments.conjecture.bernoulli import FIRST_TEACHER, Budget, EncoderKind, ParentTable, Widths
+from hvae.experiments.conjecture.codes import code_thresholds
 from hvae.experiments.conjecture.enumeration import Enumeration, Tables, bernoulli_states, fit
 from hvae.experiments.conjecture.thresholds import Job, Needing, Solution, Train, needing, threshold_rows
 from hvae.families import Bernoulli
@@ -167,4 +168,8 @@ def grouped_rows(
         "exact" if encoder is None else str(encoder): trained_at_betas(teachers, widths, encoder, budget)
         for encoder in (None, *encoders)
     }
-    return threshold_rows(teachers, trains, powers, budget.n_starts, n_closer, say)
+    truths = [one.truth[1] for one in teachers]
+    codes = {
+        "exact" if encoder is None else str(encoder): code_thresholds(truths, encoder) for encoder in (None, *encoders)
+    }
+    return threshold_rows(teachers, trains, powers, budget.n_starts, n_closer, say, codes)

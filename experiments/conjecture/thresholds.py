@@ -147,9 +147,11 @@ class Search:
 
 def threshold_rows(
     teachers: Sequence[Needing], trains: Mapping[str, Train], powers: Sequence[float], n_starts: int, n_closer: int,
-    say: Say,
+    say: Say, codes: Mapping[str, Sequence[float]] | None = None,
 ) -> Arrays:  # fmt: skip
     """One row per teacher, inference and β; the first of ``trains`` is exact inference.
+
+    ``codes`` has, for an inference, the threshold that untrained codes of each teacher prove (`codes`).
 
     Each β is one of the ``powers`` of the teacher's threshold under exact inference: 0 is the bound itself and 1 the
     threshold. ``n_closer`` more close in on the threshold of the inference.
@@ -157,6 +159,7 @@ def threshold_rows(
     ``threshold_beta`` is the largest value that is surely no larger than the threshold: see `at_least`.
     """
     rows: list[dict[str, Any]] = []
+    untrained = {name: (codes or {}).get(name, [-math.inf] * len(teachers)) for name in trains}
     proved: dict[str, list[float]] = {}
     exact: list[float] = []
     for inference, train in trains.items():
@@ -166,7 +169,8 @@ def threshold_rows(
             search.at([FIRST_BETAS] * len(teachers))
             for _ in range(n_closer):
                 search.closer()
-            exact = [at_least(one.local, [proof]) for one, proof in zip(teachers, search.proved, strict=True)]
+            proofs = zip(teachers, search.proved, untrained[inference], strict=True)
+            exact = [at_least(one.local, both) for one, *both in proofs]
         places = search.at([[threshold**power for power in powers] for threshold in exact])
         for _ in range(n_closer):
             places += search.closer()
@@ -182,6 +186,7 @@ def threshold_rows(
                     "exact_beta": exact[index],
                     "inference": inference,
                     "proved_beta": search.proved[index],
+                    "code_beta": untrained[inference][index],
                     "beta": beta,
                     "power": powers[place % len(powers)] if on_grid else math.nan,
                     "value_nats": solution.value(beta),
@@ -196,12 +201,13 @@ def threshold_rows(
     for row in rows:
         index, inference = row.pop("place"), row["inference"]
         names = proved if inference == first else [inference]
-        row["threshold_beta"] = at_least(row["local_beta"], [proved[name][index] for name in names])
+        proofs_of = [of[name][index] for of in (proved, untrained) for name in names]
+        row["threshold_beta"] = at_least(row["local_beta"], proofs_of)
     return columns(rows)
 
 
 def at_least(local: float, proofs: Sequence[float]) -> float:
-    """The larger of λ and the best of the ``proofs`` A / R of trained stacks, nan where a search has none.
+    """The larger of λ and the best of the ``proofs`` A / R of stacks, nan or -inf where a search has none.
 
     Training comes near λ from below only, by a z2 of vanishing rate. Under exact inference a stack gains at least what
     it gains under its encoder, so there the proofs of all inferences count.

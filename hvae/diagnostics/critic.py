@@ -42,6 +42,8 @@ from hvae.shapes import LogProb, Noise, Value
 
 N_ALTERNATIVES = 64
 N_WALKS = 16
+WALKED = 8
+"""alternatives that are walked: walks settle whether V_l is more than epsilon, for which few serve"""
 FEWEST_ALTERNATIVES, FEWEST_WALKS = 16, 2
 VISITS, WALKED_VISITS = 1024, 2048
 """layers below z_l that all its alternatives may visit on the middle path, and on walks"""
@@ -163,7 +165,8 @@ def _critics(
             else:
                 others = ((name, values) for name, values in of_others(block, pool, here).items() if name in names)
             for name, other in others:
-                found = _critic(block, name, torch.cat([draws[name], other[: numbers[name]]]), n_walks)
+                n = min(numbers[name], WALKED) if n_walks else numbers[name]
+                found = _critic(block, name, torch.cat([draws[name], other[:n]]), n_walks)
                 parts[name, kind].append(found)
     return {key: torch.cat(found, 1) for key, found in parts.items()}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hvae.evidence import HVAE, Evidence
+from hvae.exact.discrete_visits import all_states, enumerable, has_states, log_table, parameters
 from hvae.families import has_closed_kl, kl
 from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
@@ -26,6 +27,8 @@ IMAGES = 64
 """images of a block, which has keys of its own"""
 N_PRIOR_DRAWS = 4096
 """draws behind the prior means"""
+MOST_STATES = 2**8
+"""states of a layer up to which a divergence is summed over them"""
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,26 @@ class Alternatives:
 
 
 def divergence(site: Site, other: Site) -> LogProb:
-    """``KL(site.distribution ‖ other.distribution)`` in closed form, else the log-ratio at the value of the two sites.
+    """``KL(site.distribution ‖ other.distribution)`` in closed form or by its states, else the log-ratio at the value.
 
-    The log-ratio has the KL for its mean if the value was drawn from ``site.distribution``.
+    States are summed up to `MOST_STATES`. The log-ratio at the value of the two sites has the KL for its mean if the
+    value was drawn from ``site.distribution``.
     """
     if has_closed_kl(site.distribution, other.distribution):
         return kl(site.distribution, other.distribution)
+    if 0 < _n_states(site) == _n_states(other) <= MOST_STATES:
+        states = all_states(site.family).to(site.value.device)
+        log_q, log_p = (log_table(s.family, parameters(s.family, s.distribution), states) for s in (site, other))
+        return (log_q.exp() * (log_q - log_p)).sum(-1)
     return site.log_prob - other.log_prob
+
+
+def _n_states(site: Site) -> int:
+    """0 where they cannot be enumerated."""
+    if not has_states(site.family):
+        return 0
+    n_units, n_classes = enumerable(site.family)
+    return int(n_classes**n_units)
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:

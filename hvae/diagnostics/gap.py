@@ -8,7 +8,8 @@ gives, for every order and every decoder, Markov or with skips (`hvae.exact.answ
     R_k = E_q [P_k - (log p(z, x) - log q(v_>k | v_<=k, x))],
 
 R_k the rest of the gap after v_k (D_l bottom-up, F_l top-down). P_L = log p(z, x) is known along a draw. The others
-are evidences of smaller stacks and are estimated from below (`proposals`), so R_k is a lower bound. G_k is a
+are evidences of smaller stacks: sums over states where they are few, else estimated from below (`proposals`), so R_k is
+a lower bound. G_k is a
 difference of two estimates and errs either way: by about `bias`, its leading estimate, where it is trusted. Nats.
 """
 
@@ -22,11 +23,15 @@ from torch import Tensor
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured, settled
 from hvae.diagnostics.terms import Term
-from hvae.evidence import HVAE
+from hvae.evidence import HVAE, Evidence
 from hvae.exact.answers import Reference
+from hvae.exact.discrete_visits import has_states
 from hvae.likelihood.annealing import Annealed
 from hvae.likelihood.estimate import Estimate
 from hvae.numerics import FloatArray
+
+SURE = 1e-6
+"""chance of a path not drawn below which the draws of a discrete q are all there is"""
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,14 @@ class LayerGap:
 
     @property
     def trusted(self) -> bool:
-        """Whether every estimate in it is."""
+        """Whether every estimate in it is, and its own draws differ."""
         return not self.reason
 
     @property
     def reason(self) -> str:
         """Why it is not trusted; empty where it is."""
-        return " ".join(marginal.reason for marginal in self.marginals if not marginal.trusted)
+        reasons = [marginal.reason for marginal in self.marginals if not marginal.trusted]
+        return " ".join([*reasons, *([self.term.reason] if self.term.reason else [])])
 
     @property
     def proposal(self) -> str:
@@ -133,6 +139,7 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: M
         name = next((n for n in order if not np.isfinite(_array(evidence.rate(n))).all()), "x")
         raise ValueError(f"The log-density of {name} along draws of q is not finite; look for broken parameters.")
     log_q = {name: _array(evidence.q[name].log_prob.expand(n_draws, len(x))) for name in order}
+    certain = _drawn_share(evidence, np.sum([*log_q.values()], 0)) > 1 - SURE
 
     marginals = [_first(model, x, sampling, known)]
     paths = [marginals[0].estimate.log_px + np.zeros_like(log_weight)]
@@ -148,12 +155,13 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: M
         shared = np.square(marginals[0].estimate.standard_error) if 0 in used else 0.0
         bias = sum((marginal.bias_datum_nats.reshape(-1, len(x)).mean(0) for marginal in found), start=np.zeros(len(x)))
         estimated = tuple(marginal for marginal in found if marginal.estimate.direction != "exact")
-        return LayerGap(Term.of(draws, shared, bias), estimated)
+        constant = not any(k < len(order) for k in used)  # R_L is 0 by definition
+        return LayerGap(Term.of(draws, shared, bias, certain | constant), estimated)
 
     later = [sum((log_q[name] for name in order[k:]), start=np.zeros_like(log_weight)) for k in range(len(order) + 1)]
     return Gap(
         log_px=marginals[0],
-        elbo=Term.of(log_weight),
+        elbo=Term.of(log_weight, certain=certain),
         total=term(paths[0] - log_weight, 0),
         layers={name: term(log_q[name] - paths[k + 1] + paths[k], k, k + 1) for k, name in enumerate(order)},
         remaining={name: term(paths[k + 1] - paths[-1] + later[k + 1], k + 1) for k, name in enumerate(order)},
@@ -161,10 +169,10 @@ def split_gap(model: HVAE, x: Tensor, n_draws: int, sampling: Sampling, known: M
 
 
 def exact_marginal(reference: Reference, x: Tensor) -> Marginal:
-    """log p(x) of a reference."""
-    log_px = _array(reference.log_px(x))
+    """log p(x) of a reference; how far it may lie off is its bias."""
+    log_px, error = _array(reference.log_px(x)), _array(reference.log_px_error(x))
     zero, undefined = np.zeros_like(log_px), np.full_like(log_px, np.nan)
-    return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), zero, "exact")
+    return Marginal("log p(x)", Estimate(log_px, "exact", zero, zero + np.inf, undefined, 0), error, "exact")
 
 
 def annealed_marginal(annealed: Annealed) -> Marginal:
@@ -177,7 +185,17 @@ def _first(model: HVAE, x: Tensor, sampling: Sampling, known: Marginal | None) -
     if known is not None and known.estimate.direction == "exact":
         return known
     found = best_marginal(model, x, {}, sampling)
-    return found if known is None else settled([found, known])
+    return found if known is None or found.estimate.direction == "exact" else settled([found, known])
+
+
+def _drawn_share(evidence: Evidence, log_q: FloatArray) -> FloatArray:
+    """``[n]``, the probability under a discrete q of the paths that were drawn; 0 for other families."""
+    sites = list(evidence.q.values())
+    if not all(has_states(site.family) for site in sites):
+        return np.zeros(log_q.shape[1])
+    paths = np.concatenate([_array(site.value.expand(*log_q.shape, -1)) for site in sites], -1)
+    firsts = [np.unique(paths[:, i], axis=0, return_index=True)[1] for i in range(log_q.shape[1])]
+    return np.array([np.exp(log_q[first, i]).sum() for i, first in enumerate(firsts)])
 
 
 def _array(values: Tensor) -> FloatArray:

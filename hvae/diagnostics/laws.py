@@ -16,16 +16,20 @@ by the chain rule for p(z_{>=l}); T_l = M_l where q(z_{>l} | z_l) reverses p. It
 (2016), layer by layer. rate_l alone is none: three healthy layers of 2.31 nats have rates -.005, -.005 and 2.317.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS
 from hvae.diagnostics.draws import Alternatives, Sampler, divergence, per_datum
 from hvae.diagnostics.rates import standard_of
-from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.families import kl
+from hvae.network import Trace
 from hvae.numerics import FloatArray
+from hvae.shapes import Value
 
 
 def rate_is_divergence(model: HVAE, evidence: Evidence, name: str) -> bool:
@@ -59,29 +63,46 @@ def up_to_the_top(evidence: Evidence, name: str) -> FloatArray:
     return per_datum(sum(above[1:], start=above[0]), evidence.p["x"].value.shape[1])
 
 
-def from_another(sampler: Sampler, evidence: Evidence, name: str) -> FloatArray:
-    """``[n]`` KL to the moment match over the images; infinite for a datum that shares its context with too few.
+MATCHED = 128
+"""images that a match takes in at the latents of each other image: bounds the cost"""
 
-    Raises `NotMeasuredError` for a family that has no match.
+
+def from_another(sampler: Sampler, evidence: Evidence, names: Sequence[str]) -> dict[str, FloatArray]:
+    """``[n]`` KL to the moment match over the images, of the layers among ``names`` whose family has one.
+
+    Infinite for a datum that shares its context with too few.
     """
-    site, order = evidence.q[name], sampler.model.posterior.order
-    if not site.family.exponential:
-        raise NotMeasuredError(f"The distributions of {name} have no moment match over the images.")
-    before = [] if sampler.model.bottom_up else list(order[: order.index(name)])
+    names = [name for name in names if evidence.q[name].family.exponential]
+    if not names:
+        return {}
+    if sampler.groups is None and sampler.model.bottom_up:
+        sites = {name: evidence.q[name] for name in names}
+        return {
+            name: per_datum(kl(site.distribution, site.family.match(site.distribution)), sampler.n_images)
+            for name, site in sites.items()
+        }
+    n, parts = sampler.n_images, {name: list[Tensor]() for name in names}
     others = Alternatives.of(sampler.groups, sampler.groups)
-    if others is None and not before:
-        return per_datum(kl(site.distribution, site.family.match(site.distribution)), sampler.n_images)
-    n, found = sampler.n_images, []
+    mixture = slice(0, n if others is not None else min(n, MATCHED))
     first = sampler.paths(1, "laws")
-    draws = {latent: one.value.expand(1, n, -1)[0] for latent, one in first.items()}
+    draws = {name: site.value.expand(1, n, -1)[0] for name, site in first.items()}
     for rows in torch.arange(n, device=sampler.x.device).split(ROWS):
-        site = first[name]
-        if before:
-            given = {latent: values[rows].unsqueeze(1) for latent, values in draws.items()}
-            site = sampler.model.infer(sampler.x.unsqueeze(0), {}, given)[name]
         same = sampler.x.new_ones(len(rows), n) if others is None else others.same[rows].to(sampler.x.dtype)
-        match = site.family.match(site.distribution, same / same.sum(1, keepdim=True))
-        divergence = kl(site.distribution, match).double().expand(len(rows), n)
-        found.append(divergence[torch.arange(len(rows), device=rows.device), rows])
-    terms = torch.cat(found).cpu().numpy()
-    return terms if others is None else np.where(others.enough.cpu().numpy(), terms, np.inf)
+        weight = same[:, mixture] / same[:, mixture].sum(1, keepdim=True)
+        own, every, place = first, first, rows
+        if not sampler.model.bottom_up:  # the latents stay those of the image, the codes are those of all
+            given = {name: values[rows] for name, values in draws.items()}
+            own = _at(sampler, rows, {name: values.unsqueeze(0) for name, values in given.items()})
+            every = _at(sampler, mixture, {name: values.unsqueeze(1) for name, values in given.items()})
+            place = torch.arange(len(rows), device=rows.device)
+        for name in names:
+            match = every[name].family.match(every[name].distribution, weight)
+            divergence = kl(own[name].distribution, match).double().expand(len(rows), n if own is first else len(rows))
+            parts[name].append(divergence[torch.arange(len(rows), device=rows.device), place])
+    enough = True if others is None else others.enough.cpu().numpy()
+    return {name: np.where(enough, torch.cat(terms).cpu().numpy(), np.inf) for name, terms in parts.items()}
+
+
+def _at(sampler: Sampler, images: Tensor | slice, given: Mapping[str, Value]) -> Trace:
+    """q of the images at latents that are given."""
+    return sampler.model.infer(sampler.x[images].unsqueeze(0), {}, given)

@@ -10,6 +10,7 @@ in a Markov decoder, that is p(x|z1), the widest net. Top-down, and with generat
 latents, and there is no such saving: the rest is then p(z_{>l} | z_{<=l}, x) and not p(z_{>l} | z_l).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hvae.evidence import HVAE
+from hvae.exact.discrete_visits import all_states, enumerable, has_states
 from hvae.likelihood.target import Target, split
 from hvae.network import Decoder, Trace
 from hvae.posterior import NetworkPosterior, Posterior
@@ -86,6 +88,19 @@ class Rest:
         trace = self.visit(noise)
         log_q = sum(site.log_prob.double() for site in trace.values())
         return self.log_joint({name: site.value for name, site in trace.items()}) - log_q
+
+    def states(self, most: int) -> dict[str, Value] | None:
+        """All joint states ``[S, 1, D]`` of the free latents; None where one is not discrete, or S exceeds ``most``."""
+        zeros = {name: self.x.new_full((1, len(self.x), width), 0.5) for name, (_, width) in self.specs.items()}
+        families = {name: site.family for name, site in self.visit(zeros).items()}
+        if not all(has_states(family) for family in families.values()):
+            return None
+        sizes = [enumerable(family) for family in families.values()]
+        if math.prod(n_classes**n_units for n_units, n_classes in sizes) > most:
+            return None
+        each = [all_states(family).to(self.x) for family in families.values()]
+        picks = torch.cartesian_prod(*(torch.arange(len(states)) for states in each)).reshape(-1, len(each))
+        return {name: own[pick].unsqueeze(1) for name, own, pick in zip(families, each, picks.T, strict=True)}
 
     @property
     def width(self) -> int:

@@ -4,9 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
+from hvae.likelihood.estimate import ROUNDING, TOLERATED_SHARE
 from hvae.numerics import FloatArray
+
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,41 @@ class Term:
     """``[n]``, how far the estimates that went in may lie off, both ways; not negative"""
     n_draws: int
     """M: draws for each datum"""
+    n_flat: int = 0
+    """data of which all draws agree to rounding, though q might draw others"""
 
     @staticmethod
-    def of(draws: FloatArray, shared_variance: FloatArray | float = 0.0, bias: FloatArray | float = 0.0) -> "Term":
-        """The mean over ``draws [M, n]``; ``shared_variance [n]`` is of what the draws of a datum have in common."""
+    def of(
+        draws: FloatArray,
+        shared_variance: FloatArray | float = 0.0,
+        bias: FloatArray | float = 0.0,
+        certain: BoolArray | bool = False,
+    ) -> "Term":
+        """The mean over ``draws [M, n]``; ``shared_variance [n]`` is of what the draws of a datum have in common.
+
+        ``certain [n]`` where q draws nothing else, so that equal draws prove what they say.
+        """
         n_draws, n = draws.shape
         if n_draws < 2:
             raise ValueError(f"There is {n_draws} draw for each datum; give at least 2, else chance is unknown.")
         error = np.sqrt(draws.var(0, ddof=1) / n_draws + shared_variance)
-        return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws)
+        flat = (np.ptp(draws, 0) <= ROUNDING * np.maximum(np.abs(draws).max(0), 1.0)) & ~np.asarray(certain)
+        return Term(draws.mean(0), error, np.broadcast_to(bias, n).astype(np.float64), n_draws, int(flat.sum()))
+
+    @property
+    def reason(self) -> str:
+        """Why its standard error is not to be believed; empty where nothing speaks against it.
+
+        >>> Term.of(np.zeros((5, 2))).reason.split(":")[0]
+        'All 5 draws are equal for 2 of 2 data, and a standard error of 0 proves nothing'
+        """
+        n = len(self.datum_nats)
+        if self.n_flat <= TOLERATED_SHARE * n:
+            return ""
+        return (
+            f"All {self.n_draws} draws are equal for {self.n_flat} of {n} data, and a standard error of 0 proves "
+            "nothing: consistent with an exact posterior, but also with draws that never left one mode."
+        )
 
     def interval(self, level: float = 0.95) -> tuple[float, float, float]:
         """(low, middle, high) of the mean over these n data: `middle ± (t SE + bias)`, for draws that are about normal.
@@ -45,7 +75,7 @@ class Term:
         """
         n, variance = len(self.datum_nats), np.square(self.standard_error)
         total, squares = float(variance.sum()), float(np.square(variance).sum())
-        freedom = (self.n_draws - 1) * (total**2 / squares if squares > 0 else n)
+        freedom = (self.n_draws - 1) * (total**2 / squares if 0 < squares < math.inf else n)
         t = float(stats.t.isf((1 - level) / 2, freedom))
         middle = float(self.datum_nats.mean())
         half = t * math.sqrt(total) / n + float(self.bias.mean())

@@ -18,12 +18,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from hvae.errors import NotMeasuredError
 from hvae.nets import BatchNorm
 from hvae.posterior import Posterior
 from hvae.shapes import PerDatum
+
+LARGEST_ROUNDING = 1e-8
+"""share of (1 + gap) nats by which two routes to the gap of a layer may differ"""
 
 
 class NoReferenceError(NotMeasuredError):
@@ -73,6 +77,22 @@ class Gaps:
         return self.log_px - self.elbo
 
 
+def settled(gaps: Gaps) -> Gaps:
+    """``gaps``, once both routes to every number agree: `G_k = R_{k-1} - R_k` for every layer and datum.
+
+    Raises `NoReferenceError` where they differ by more than `LARGEST_ROUNDING` of (1 + gap) nats. The divergences of
+    one datum add up to its gap, so a layer is held to what the whole can show.
+    """
+    parts, rest = torch.stack([*gaps.layers.values()]), torch.stack([gaps.total, *gaps.remaining.values()])
+    error = (rest[:-1] - rest[1:] - parts).abs()
+    if not (error <= LARGEST_ROUNDING * (1 + gaps.total.abs())).all():
+        raise NoReferenceError(
+            f"rounding moves the gap of {float(gaps.total.abs().max()):.3g} nats by {float(error.max()):.2g}; the "
+            "couplings are too strong for exact answers in float64, so rescale the decoder."
+        )
+    return gaps
+
+
 class Reference(ABC):
     """Exact answers about one decoder, by other arithmetic than its own.
 
@@ -85,6 +105,10 @@ class Reference(ABC):
     @abstractmethod
     def log_px(self, x: Tensor) -> PerDatum:
         """log p(x) `[B]` of `x [B, D]`."""
+
+    @abstractmethod
+    def log_px_error(self, x: Tensor) -> PerDatum:
+        """How far `log_px` may lie off `[B]`, nats: 0 where arithmetic is closed and was checked."""
 
     @abstractmethod
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:

@@ -8,8 +8,11 @@ A Markov decoder p(zL) … p(z1|z2) p(x|z1) over layers of Bernoulli or categori
 
 so depth is free and one layer may have up to 2^12 joint states, all in the logarithm. If the posterior's distributions
 see at most x and the latent visited just before, the ELBO is a sum of expectations over pairs (`discrete_visits`). The
-tables are read from the very modules that are trained. So exact ELBO and log p(x) come with their exact gradients, up
-to 2^8 states a layer. float64, nats.
+tables are read from the very modules that are trained, computed in float64 whatever their weights are held in. So exact
+ELBO and log p(x) come with their exact gradients, up to 2^8 states a layer.
+
+No term of a table exceeds 0, so nothing cancels at any size of logits. Gaps are computed by two routes that must agree
+(`answers.settled`). float64, nats.
 """
 
 from collections.abc import Mapping
@@ -17,11 +20,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from hvae.exact.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
+from hvae.exact.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics, settled
 from hvae.exact.discrete_information import DiscreteInformation, discrete_information
-from hvae.exact.discrete_visits import CELLS, Visits, enumerable, like_weights, log_table, parameters
+from hvae.exact.discrete_visits import (
+    CELLS,
+    Visits,
+    all_states,
+    enumerable,
+    in_double,
+    like_weights,
+    log_table,
+    parameters,
+)
 from hvae.families import Bernoulli, Categorical
 from hvae.network import BeliefNetwork
 from hvae.posterior import Posterior
@@ -75,18 +86,18 @@ class DiscreteChain(Reference):
 
     def states(self, name: str) -> Tensor:
         """All states `[S_l, width]` of a latent, the first unit changing fastest."""
-        n_units, n_classes = enumerable(self.decoder[name].family)
-        place = torch.tensor([n_classes**unit for unit in range(n_units)])
-        digits = torch.arange(n_classes**n_units).unsqueeze(-1) // place % n_classes
-        if self.decoder[name].family.width > n_units:  # one-hot
-            digits = F.one_hot(digits, n_classes).flatten(-2)
-        return digits.to(like_weights(self.decoder, torch.zeros(())).device, torch.float64)
+        return all_states(self.decoder[name].family).to(like_weights(self.decoder, torch.zeros(())).device)
 
     def log_px(self, x: Tensor) -> PerDatum:
         """log p(x) `[B]` of ``x [B, D]``."""
         with self._gradient():
             marginal = self._marginals(self._tables())[self.latents[0]]
             return (marginal + self._log_likelihood(x)).logsumexp(-1)
+
+    def log_px_error(self, x: Tensor) -> PerDatum:
+        """0 `[B]`: no term cancels."""
+        self._check(x)
+        return x.new_zeros(len(x), dtype=torch.float64)
 
     def log_marginal(self, name: str) -> Tensor:
         """log p(z_l) `[S_l]`."""
@@ -158,7 +169,7 @@ class DiscreteChain(Reference):
             rates[name] = log_q[name] - (following if bottom_up else link[name])
             bound, following = bound + link[name] - log_q[name], link[name]
         rates, remaining = ({name: terms[name] for name in order} for terms in (rates, remaining))
-        return Gaps(on_x.logsumexp(-1), bound, rates, layers, remaining)
+        return settled(Gaps(on_x.logsumexp(-1), bound, rates, layers, remaining))
 
     @torch.no_grad()
     def information(self, posterior: Posterior, x: Tensor) -> DiscreteInformation:
@@ -195,10 +206,14 @@ class DiscreteChain(Reference):
 
     def _tables(self) -> Tables:
         refuse_batch_statistics(self.decoder)
-        return {
-            name: log_table(self.decoder[name].family, self._distribution(name), self.states(name))
-            for name in self.latents
-        }
+
+        def tables() -> Tables:
+            return {
+                name: log_table(self.decoder[name].family, self._distribution(name), self.states(name))
+                for name in self.latents
+            }
+
+        return in_double(tables, self.decoder)
 
     def _marginals(self, tables: Tables) -> dict[str, Tensor]:
         """log p(z_l) `[S_l]` of every latent, from the top down."""
@@ -210,17 +225,20 @@ class DiscreteChain(Reference):
     def _log_likelihood(self, x: Tensor) -> Tensor:
         """log p(x | z1) `[B, S_1]`."""
         self._check(x)
+        found = in_double(lambda: self._scores(x), self.decoder)
+        if not found.isfinite().all():
+            raise NoReferenceError("log p(x | z1) is not finite for some state of z1; the decoder's nets overflow.")
+        return found
+
+    def _scores(self, x: Tensor) -> Tensor:
         family, first = self.decoder["x"].family, self.latents[0]
         if isinstance(family, Bernoulli | Categorical):
-            eta, log_normaliser = family.natural(family.distribution(self._distribution("x").double()))
-            found = x.double() @ eta.mT - log_normaliser
+            found = log_table(family, self._distribution("x"), x.double()).mT
         else:  # eta and A of a narrow Gaussian nearly cancel: its terms are summed unit by unit instead
             states, values = (like_weights(self.decoder, v) for v in (self.states(first), x))
             parts = states.unsqueeze(1).split(max(1, CELLS // values.numel()))
             told = (self.decoder["x"]({first: part}) for part in parts)
-            found = torch.cat([family.log_prob(each, values.unsqueeze(0)) for each in told]).double().mT
-        if not found.isfinite().all():
-            raise NoReferenceError("log p(x | z1) is not finite for some state of z1; the decoder's nets overflow.")
+            found = torch.cat([family.log_prob(each, values.unsqueeze(0)) for each in told]).mT
         return found
 
     def _log_likelihoods(self, tables: Tables, x: Tensor) -> dict[str, Tensor]:

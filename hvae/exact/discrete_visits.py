@@ -14,10 +14,13 @@ Axes: B data (1: the same for all), P states of v_{k-1} (1: not seen, or nothing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
+from torch.nn import functional as F
 
 from hvae.exact.answers import NoReferenceError, refuse_batch_statistics
 from hvae.families import Autoregressive, Bernoulli, Categorical, Family
@@ -30,6 +33,7 @@ CELLS = 2**24
 """numbers in the largest array: one matrix of 2^12 by 2^12 states, 128 MiB"""
 N_PROBES = 16
 
+Answer = TypeVar("Answer")
 Integrands = Callable[[str, Tensor, Tensor], Sequence[Tensor]]
 """(latent, rows of data, log q [B, P, S]) -> functions of (v_{k-1}, v_k) to average, each [B or 1, P or 1, S]"""
 
@@ -47,6 +51,25 @@ def enumerable(family: Family) -> tuple[int, int]:
             raise NoReferenceError(f"a {type(family).__name__} layer has no states to enumerate.")
 
 
+def has_states(family: Family) -> bool:
+    """Whether a family can be enumerated."""
+    try:
+        enumerable(family)
+    except NoReferenceError:
+        return False
+    return True
+
+
+def all_states(family: Family) -> Tensor:
+    """All states `[S, width]` of a discrete family, float64, the first unit changing fastest."""
+    n_units, n_classes = enumerable(family)
+    place = torch.tensor([n_classes**unit for unit in range(n_units)])
+    digits = torch.arange(n_classes**n_units).unsqueeze(-1) // place % n_classes
+    if family.width > n_units:  # one-hot
+        digits = F.one_hot(digits, n_classes).flatten(-2)
+    return digits.double()
+
+
 def parameters(family: Family, distribution: Distribution) -> Tensor:
     """The numbers `[..., W]` that define a distribution of ``family``: natural parameters, else the net's outputs."""
     if isinstance(distribution, AutoregressiveDistribution):
@@ -55,16 +78,40 @@ def parameters(family: Family, distribution: Distribution) -> Tensor:
 
 
 def log_table(family: Family, told: Tensor, states: Tensor) -> Tensor:
-    """log-probability `[..., S]`, float64, of every state `[S, width]` under distributions of `parameters` ``told``.
+    """log-probability `[..., S]`, float64, of every value `[S, width]` under distributions of `parameters` ``told``.
 
-    Natural parameters take one product of matrices; autoregressive distributions score each state, in parts.
+    Factorised units take products of matrices in which no term exceeds 0, so nothing cancels, at any logit.
+    Autoregressive distributions score each state, in parts.
     """
-    if not isinstance(family, Autoregressive):
-        return (told.double() @ states.mT).log_softmax(-1)
+    if isinstance(family, Bernoulli):
+        told = told.double()
+        return F.logsigmoid(told) @ states.mT + F.logsigmoid(-told) @ (1 - states).mT
+    if isinstance(family, Categorical):
+        units = told.double().unflatten(-1, (family.units, family.n_classes))
+        table: Tensor = units.log_softmax(-1).flatten(-2) @ states.mT
+        return table
     values, distributions = states.to(told), told.flatten(end_dim=-2).unsqueeze(-2)
     parts = distributions.split(max(1, CELLS // (len(states) * distributions.shape[-1])))
     found = torch.cat([family.log_prob(family.distribution(part), values) for part in parts])
     return found.double().reshape(*told.shape[:-1], len(states))
+
+
+def in_double(answer: Callable[[], Answer], *modules: nn.Module) -> Answer:
+    """``answer()`` while the weights of ``modules`` are float64, with the gradient in the weights that they have."""
+
+    class Call(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = nn.ModuleList(modules)
+
+        def forward(self) -> Answer:
+            return answer()
+
+    call = Call()
+    state = {**dict(call.named_parameters()), **dict(call.named_buffers())}
+    wide = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
+    found: Answer = functional_call(call, wide, ())
+    return found
 
 
 def like_weights(module: nn.Module, value: Tensor) -> Tensor:
@@ -123,8 +170,12 @@ class Visits:
         given, previous = self._given(name, torch.zeros(1, dtype=torch.long)), self.previous(name)
         if previous is not None:
             given[previous] = self.states[previous].unsqueeze(1)
-        family, told = self._distribution(name, given, self.x[rows])
-        return log_table(family, told.transpose(0, 1), self.states[name])
+
+        def table() -> Tensor:
+            family, told = self._distribution(name, given, self.x[rows])
+            return log_table(family, told.transpose(0, 1), self.states[name])
+
+        return in_double(table, self.decoder, self.posterior)
 
     def chunks(self, name: str, weight: Tensor, *, cells: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(rows, ``weight [B, P]`` of the rows, log q) over all data, where callers hold ``cells`` numbers a datum."""
@@ -179,9 +230,12 @@ class Visits:
 
         seen = self._given(name, index())
         kept = {} if previous is None else {previous: seen[previous]}
-        told = [self._distribution(name, {**self._given(name, index()), **kept}, x)[1] for _ in range(2)]
+        told = [
+            in_double(lambda given=given: self._distribution(name, given, x)[1], self.decoder, self.posterior)  # type: ignore[misc]
+            for given in ({**self._given(name, index()), **kept} for _ in range(2))
+        ]
         # the same inputs in batches of one shape: what differs beyond the rounding of a long sum was seen
-        rounding = 64 * torch.finfo(like_weights(self.posterior, x).dtype).eps * (1 + told[0].abs().max())
+        rounding = 64 * torch.finfo(torch.float64).eps * (1 + told[0].abs().max())
         if (told[0] - told[1]).abs().max() > rounding:
             before = "no other latent" if previous is None else f"no other latent than {previous}"
             raise NoReferenceError(

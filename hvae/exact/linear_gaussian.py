@@ -1,8 +1,9 @@
 """Exact answers for stacks with linear Gaussian conditionals throughout.
 
-All variables of such a decoder are jointly Gaussian. So log p(x), any conditional and any information is a matter
-of blocks of one dense covariance, at any depth and with any skips. A posterior of affine Gaussian distributions, in
-any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`). float64, nats.
+All variables of such a decoder are jointly Gaussian. So log p(x), any conditional and any information are read off
+their joint distribution, at any depth and with any skips. Two routes must agree on each (`joint`). A posterior of
+affine Gaussian distributions, in any order of visit, has its ELBO, rates and layer gaps in closed form (`linear_gaps`).
+float64, nats.
 """
 
 import copy
@@ -13,8 +14,9 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hvae.exact.affine import AffineChain, AffineGaussian, JointGaussian, cholesky, read_chain
+from hvae.exact.affine import AffineChain, read_chain
 from hvae.exact.answers import Gaps, NoReferenceError, Reference, refuse_batch_statistics
+from hvae.exact.joint import AffineGaussian, JointGaussian
 from hvae.exact.linear_gaps import linear_gaps
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.families.gaussian import LOG_VARIANCE_LIMIT
@@ -48,7 +50,7 @@ class LinearGaussian(JointGaussian, Reference):
         widths = {name: network[name].family.width for name in network.variables}
         chain = read_chain(lambda values: network.walk(values, {}), widths)
         joint = chain.joint()
-        return LinearGaussian(joint.widths, joint.mean, joint.covariance, network, chain)
+        return LinearGaussian(joint.widths, joint.mean, joint.root, joint.white, joint.start, network, chain)
 
     @staticmethod
     def of_posterior(decoder: BeliefNetwork, posterior: Posterior, mean: Tensor, covariance: Tensor) -> JointGaussian:
@@ -65,6 +67,10 @@ class LinearGaussian(JointGaussian, Reference):
     def log_px(self, x: Tensor) -> Tensor:
         """log p(x) `[...]` of `x [..., D]`."""
         return self.log_prob({"x": self._observed(x)})
+
+    def log_px_error(self, x: Tensor) -> Tensor:
+        """0 `[...]`: what float64 cannot resolve is refused."""
+        return torch.zeros(self._observed(x).shape[:-1], dtype=torch.float64)
 
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
         """ELBO, rates and layer gaps of any posterior of Gaussians with affine means and constant variances.
@@ -109,7 +115,7 @@ class LinearGaussian(JointGaussian, Reference):
                 seen = seen[-1:]
             parents = [*seen, "x"] if order == "top-down" or not seen or not self.markov else seen
             distribution = self.conditional([name], parents)
-            family = (_full if covariance == "full" else _diagonal)(name, distribution.covariance)
+            family = (_full if covariance == "full" else _diagonal)(name, distribution.root)
             conditionals.append(Conditional(name, parents, _linear(distribution), family))
         return NetworkPosterior(BeliefNetwork(conditionals))
 
@@ -139,17 +145,17 @@ def _posterior_chain(decoder: BeliefNetwork, posterior: Posterior) -> AffineChai
     return read_chain(score, widths)
 
 
-def _full(name: str, covariance: Tensor) -> Family:
-    tril = cholesky(covariance)
-    _refuse_unless_held(name, 2 * tril.diagonal().log())
-    return FullGaussian(len(covariance), variance="fixed", scale_tril=tril)
+def _full(name: str, root: Tensor) -> Family:
+    _refuse_unless_held(name, 2 * root.diagonal().log())
+    return FullGaussian(len(root), variance="fixed", scale_tril=root)
 
 
-def _diagonal(name: str, covariance: Tensor) -> Family:
+def _diagonal(name: str, root: Tensor) -> Family:
     """`variance_i = 1 / (covariance^-1)_ii`."""
-    log_variance = -torch.cholesky_inverse(cholesky(covariance)).diagonal().log()
+    eye = torch.eye(len(root), dtype=torch.float64)
+    log_variance = -torch.linalg.solve_triangular(root, eye, upper=False).square().sum(0).log()
     _refuse_unless_held(name, log_variance)
-    family = DiagonalGaussian(len(covariance), variance="fixed").double()
+    family = DiagonalGaussian(len(root), variance="fixed").double()
     assert family.log_variance is not None
     family.log_variance.copy_(log_variance)
     return family

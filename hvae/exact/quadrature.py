@@ -76,13 +76,13 @@ class Quadrature(Reference):
     @torch.no_grad()
     def log_px(self, x: Tensor) -> PerDatum:
         """log p(x) `[B]` of `x [B, D]`: `log sum_k w_k p(x | z_k)` over the nodes of the prior."""
-        x, n_dimensions = self._observed(x), _dimensions(_latent_specs(self.decoder))
-        coarse, fine = (
-            torch.cat([self._log_px(part, n) for part in x.split(_rows(n**n_dimensions, self.decoder))])
-            for n in (self.n_nodes, 2 * self.n_nodes)
-        )
-        _resolved(self.n_nodes, fine - coarse, DOUBLED)
-        return fine
+        return self._coarse_and_fine(x)[1]
+
+    @torch.no_grad()
+    def log_px_error(self, x: Tensor) -> PerDatum:
+        """`[B]`: the change when the nodes are doubled."""
+        coarse, fine = self._coarse_and_fine(x)
+        return (fine - coarse).abs()
 
     @torch.no_grad()
     def gaps(self, posterior: Posterior, x: Tensor) -> Gaps:
@@ -116,6 +116,16 @@ class Quadrature(Reference):
         _resolved(self.n_nodes, before - remaining - layers, "two ways to a layer's gap differ")
         rates, layers, remaining = (dict(zip(order, block, strict=True)) for block in (rates, layers, remaining))
         return Gaps(log_px, elbo, rates, layers, remaining, error)
+
+    def _coarse_and_fine(self, x: Tensor) -> tuple[PerDatum, PerDatum]:
+        """log p(x) by the nodes, and by twice as many."""
+        x, n_dimensions = self._observed(x), _dimensions(_latent_specs(self.decoder))
+        coarse, fine = (
+            torch.cat([self._log_px(part, n) for part in x.split(_rows(n**n_dimensions, self.decoder))])
+            for n in (self.n_nodes, 2 * self.n_nodes)
+        )
+        _resolved(self.n_nodes, fine - coarse, DOUBLED)
+        return coarse, fine
 
     def _log_px(self, x: Value, n_nodes: int) -> PerDatum:
         return _log_marginal([self.decoder[name] for name in self.decoder.variables], {"x": x}, n_nodes)

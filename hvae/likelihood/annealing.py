@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hvae import rng
-from hvae.likelihood.estimate import Estimate, pareto_k, tail_length
+from hvae.likelihood.estimate import Estimate, log_mean_error, pareto_k, tail_length
 from hvae.likelihood.hmc import QUARTER_TURN, State, move
 from hvae.likelihood.target import Target
 from hvae.numerics import ess, log_mean_exp
@@ -235,7 +235,7 @@ def _estimate(log_weight: LogProb, direction: str) -> Estimate:
     return Estimate(
         log_px=values.cpu().numpy(),
         direction="lower" if direction == "lower" else "upper",
-        standard_error=(1 / size - 1 / n_chains).clamp(min=0).sqrt().cpu().numpy(),
+        standard_error=log_mean_error(size, n_chains).cpu().numpy(),
         ess=size.cpu().numpy(),
         pareto_k=pareto_k(largest.masked_fill(broken, float("nan")).cpu().numpy(), n_chains),
         n_samples=n_chains,

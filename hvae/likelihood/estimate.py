@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from arviz_stats.base.array import array_stats
+from torch import Tensor
 
 from hvae.numerics import FloatArray
 from hvae.vocabulary import FEWEST_SAMPLES, good_k
@@ -127,6 +129,17 @@ class Estimate:
                 "k-hat is undefined: judge them by the effective sample size."
             )
         return " ".join(sentences)
+
+
+def log_mean_error(ess: Tensor, n_samples: int) -> Tensor:
+    """Standard error `sqrt(1/ESS - 1/K)` of a log-mean of K weights; infinite for one weight, whose spread is unknown.
+
+    >>> log_mean_error(torch.tensor([1.0]), 1), log_mean_error(torch.tensor([4.0]), 4)
+    (tensor([inf]), tensor([0.]))
+    """
+    if n_samples == 1:
+        return torch.full_like(ess, math.inf)
+    return (1 / ess - 1 / n_samples).clamp(min=0).sqrt()
 
 
 def tail_length(n_samples: int) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE, Evidence
-from hvae.likelihood.estimate import Estimate, pareto_k, tail_length
+from hvae.likelihood.estimate import Estimate, log_mean_error, pareto_k, tail_length
 from hvae.numerics import FloatArray, StreamingLogMeanExp, log_mean_exp
 from hvae.shapes import LogProb
 
@@ -106,7 +106,7 @@ def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], 
     estimate = Estimate(
         log_px=array(mean.value),
         direction="lower",
-        standard_error=array((1 / mean.ess - 1 / total).clamp(min=0).sqrt()),
+        standard_error=array(log_mean_error(mean.ess, total)),
         ess=array(mean.ess),
         pareto_k=pareto_k(array(largest), total),
         n_samples=total,

@@ -42,7 +42,7 @@ LEVELS: Mapping[str, Sizes] = {
         n_likelihood=128, n_samples=100,
     ),
     "usual": Sizes(
-        n_images=512, max_paths=256, n_mixture=2, n_alternatives=32, n_paths=32, n_paths_use=8, n_paths_knockout=8,
+        n_images=512, max_paths=256, n_mixture=2, n_alternatives=16, n_paths=32, n_paths_use=8, n_paths_knockout=8,
         n_likelihood=512, n_samples=100,
     ),
     "thorough": Sizes(),

@@ -39,7 +39,7 @@ def measure_exact(replica: Replica) -> Exact:
         total_gap_nats=nothing if gaps is None else interval(_array(gaps.total)),
         layer_gap_nats=by_layer if gaps is None else {n: interval(_array(v)) for n, v in gaps.layers.items()},
         rate_exact_nats=by_layer if gaps is None else {n: interval(_array(v)) for n, v in gaps.rates.items()},
-        error=np.nan if gaps is None else gaps.error,
+        error=float(reference.log_px_error(x).max()) if gaps is None else gaps.error,
         gaps_refused=reason,
         refused="",
     )

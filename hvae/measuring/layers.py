@@ -70,10 +70,8 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         )
 
     sound = guard.measured([USED], names, partial(_check_likelihood, evidence(sizes.n_paths))) is not None
-    apart = {name: _divergences(sampler, evidence(sizes.n_paths), name, guard) if sound else {} for name in names}
-    moved = [
-        name for name in names if Found(len(x), divergences=apart[name]).verdict(sizes.epsilon_nats) not in COLLAPSED
-    ]
+    apart = _divergences(sampler, evidence(sizes.n_paths), sizes.epsilon_nats) if sound else {}
+    moved = [name for name in names if name in apart and not _collapsed(len(x), apart[name], sizes.epsilon_nats)]
     decoded = _used(model, x, sizes, rest, guard, moved) if sound else {}
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
@@ -94,7 +92,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         found |= of_units or {}
         statement = Found(
             sampler.n_images if sound else 0,
-            divergences=apart[name],
+            divergences=apart.get(name, {}),
             **{field: found[key] for field, key in STATED.items() if key in found},
         )
         cap = decoded[name].cap if name in decoded else np.nan
@@ -128,7 +126,7 @@ def _used(
     """
     others = None if rest is None or not len(rest) else rest[:MOST_OTHERS]
     names, found = list(model.latents), dict[str, _Decoded]()
-    for n, n_walks in ((min(FIRST_IMAGES, len(x)), 0), (len(x), N_WALKS)):
+    for n, n_walks in ((min(FIRST_IMAGES, len(x)), 0), (len(x), N_WALKS // 2)):
         sampler = Sampler(model, x[:n], sizes.seed)
         use = partial(
             decoder_use, sampler, sampler.evidence(1, "use"), others, names=names, n_walks=n_walks,
@@ -153,11 +151,25 @@ def _own_prior(
     return ordered(found[FROM_PARENT][0] if FROM_PARENT in found else 0.0, at_most[2])
 
 
-def _divergences(sampler: Sampler, evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
-    """A phrase of collapse -> the divergence of every image from its law."""
-    found = {TO_STANDARD: laws.from_standard(evidence, name), TO_PRIOR: laws.from_prior(sampler.model, evidence, name)}
-    found[TO_ANOTHER] = guard.measured(["moved_share"], [name], partial(laws.from_another, sampler, evidence, name))
-    return {law: terms for law, terms in found.items() if terms is not None}
+def _divergences(sampler: Sampler, evidence: Evidence, epsilon: float) -> dict[str, dict[str, FloatArray]]:
+    """Layer -> phrase of collapse -> the divergence of every image from its law.
+
+    Another law is looked for where neither the prior nor N(0, I) is one.
+    """
+    found: dict[str, dict[str, FloatArray]] = {}
+    for name in evidence.latents:
+        laws_of = {
+            TO_STANDARD: laws.from_standard(evidence, name), TO_PRIOR: laws.from_prior(sampler.model, evidence, name)
+        }  # fmt: skip
+        found[name] = {law: terms for law, terms in laws_of.items() if terms is not None}
+    left = [name for name in found if not _collapsed(sampler.n_images, found[name], epsilon)]
+    for name, terms in laws.from_another(sampler, evidence, left).items():
+        found[name][TO_ANOTHER] = terms
+    return found
+
+
+def _collapsed(n_images: int, divergences: Mapping[str, FloatArray], epsilon: float) -> bool:
+    return Found(n_images, divergences=divergences).verdict(epsilon) in COLLAPSED
 
 
 def _interval(terms: FloatArray, sizes: Sizes, level: float = 0.95) -> FloatArray:

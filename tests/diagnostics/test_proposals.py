@@ -403,7 +403,7 @@ def test_bad_budgets_are_refused() -> None:
 
 
 def test_proposals_that_suit_no_latent_are_refused() -> None:
-    model = bernoulli("bottom-up", (Bernoulli(3), Bernoulli(2)))
+    model = bernoulli("bottom-up", (Bernoulli(8), Bernoulli(4)))  # more joint states than are summed
     with pytest.raises(ValueError, match=r"None of the proposals \['full'\] suits log p\(x\), where z1, z2 are free"):
         best_marginal(model, torch.zeros(2, 3).double(), {}, Sampling(10, 0, ("full",)))
 

@@ -1,5 +1,6 @@
 """Discrete chains against the enumeration of all joint states, and what they refuse."""
 
+import copy
 import itertools
 import math
 
@@ -280,12 +281,15 @@ def test_twelve_bernoulli_a_layer(parents: dict[str, list[str]]) -> None:
 
 
 def test_float32_nets_give_identities_in_float64() -> None:
-    """The distributions are those of the float32 logits, normalised and summed in float64."""
+    """The nets are computed in float64 too; the gradient is that of the float32 weights."""
     families = stack("coins", 3)
     network, visits = decoder(families).float(), posterior("bottom-up", families).float()
     gaps = DiscreteChain.of(network).gaps(visits, observations(families[0], N_DATA).float())
     assert gaps.elbo.dtype == gaps.log_px.dtype == torch.float64
     near(sum(gaps.layers.values()), gaps.total)
+    wide = DiscreteChain.of(copy.deepcopy(network).double())
+    near(gaps.log_px, wide.log_px(observations(families[0], N_DATA)).detach())
+    near(gaps.elbo, wide.elbo(copy.deepcopy(visits).double(), observations(families[0], N_DATA)).detach())
     elbo = DiscreteChain.of(network).elbo(visits, observations(families[0], N_DATA).float())
     assert torch.autograd.grad(elbo.sum(), next(network.parameters()))[0].dtype == torch.float32
 

@@ -405,9 +405,9 @@ def test_a_distribution_too_narrow_for_its_family_is_refused_instead_of_clamped(
             LinearGaussian.of(network).best_posterior("bottom-up", covariance)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("scale", "reason"), [(100.0, "rounding moves the gap"), (1e7, "singular in float64")])
-def test_couplings_that_float64_cannot_resolve_are_refused(scale: float, reason: str) -> None:
+@pytest.mark.parametrize("scale", [1e3, 1e7])
+def test_couplings_that_float64_cannot_resolve_are_refused(scale: float) -> None:
     widths = (6, 4, 3, 2)
     reference = LinearGaussian.of(decoder(widths, scale=scale))
-    with pytest.raises(NoReferenceError, match=reason):
+    with pytest.raises(NoReferenceError, match=r"two routes to p\(.*couplings are too strong"):
         reference.gaps(posterior("bottom-up", widths), observations(2, 6))

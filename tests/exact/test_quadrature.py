@@ -10,8 +10,10 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from torch import nn
 
+from hvae.diagnostics.gap import exact_marginal
 from hvae.exact import quadrature
 from hvae.exact.answers import Gaps, NoReferenceError
+from hvae.exact.known_stacks import linear_stack
 from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.exact.nodes import nodes
 from hvae.exact.quadrature import Quadrature
@@ -505,3 +507,19 @@ def test_the_error_is_the_largest_change() -> None:
     changes = [np.abs(values - flat(coarse)[name]).max() for name, values in flat(fine).items()]
     assert fine.error == pytest.approx(max(changes), rel=1e-9, abs=0)
     assert coarse.error > fine.error > 0
+
+
+def test_the_change_of_the_nodes_bounds_the_error_of_log_px() -> None:
+    """And it stands in the gap as a bias, instead of a standard error of 0 (`exact_marginal`)."""
+    known = linear_stack(1.0, "best", seed=0, widths=(3, 1))
+    seen = 0
+    for n_nodes in range(6, 40):
+        reference = Quadrature.of(known.model.decoder, n_nodes)
+        try:
+            marginal = exact_marginal(reference, known.x)
+        except NoReferenceError:
+            continue
+        off = np.abs(marginal.estimate.log_px - known.reference.log_px(known.x).numpy())
+        assert (off <= marginal.bias_datum_nats + 1e-12).all()
+        seen += int((off > 1e-9).any())
+    assert seen >= 3

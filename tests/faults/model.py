@@ -126,7 +126,7 @@ FAULTS = (
         "bernoulli are scored by their probabilities, which round to 0 and 1",
         Change(
             "hvae.families.discrete:Bernoulli.unit_log_prob",
-            "return value * logits - F.softplus(logits)",
+            "return value * logits - F.softplus(logits, threshold=SOFTPLUS_LIMIT)",
             """
             p = logits.sigmoid().clamp(1e-7, 1 - 1e-7)
             return value * p.log() + (1 - value) * (1 - p).log()

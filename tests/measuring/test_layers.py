@@ -124,7 +124,6 @@ def test_what_is_refused_is_nan_with_its_reason_and_all_else_stands(monkeypatch:
 @pytest.mark.parametrize(
     ("where", "lacks", "expected"),
     [
-        (layers.laws, "from_another", [ACTIVE, TO_STANDARD]),
         (layers, "decoder_use", [UNDECIDED, TO_STANDARD]),
         (usage, "use", [ACTIVE, TO_STANDARD]),
     ],

@@ -192,7 +192,7 @@ def within_the_bounds(rows: dict[str, np.ndarray], n_units: int) -> None:
     exact = {n: reported[(rows["inference"] == "exact") & (rows["teacher"] == n)].min() for n in set(rows["teacher"])}
     assert rows["local_beta"].min() >= 1 - 1e-9
     assert (rows["local_beta"] <= reported).all()
-    assert not (rows["proved_beta"] > reported).any()
+    assert not (rows["proved_beta"] > reported).any() and not (rows["code_beta"] > reported).any()
     assert (reported <= [exact[n] for n in rows["teacher"]]).all()
     assert (rows["exact_beta"] <= [exact[n] for n in rows["teacher"]]).all()
     assert reported.max() <= n_units
