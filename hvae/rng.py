@@ -58,6 +58,36 @@ def noise(
     return {name: draw(kind, width) for name, (kind, width) in specs.items()}
 
 
+DRAWS = 500
+"""draws of a datum that share a key"""
+
+
+def draws(
+    specs: NoiseSpecs,
+    numbers: range,
+    *,
+    seed: int,
+    purpose: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Noise]:
+    """Noise ``[len(numbers), 1, width]`` of some of a datum's draws: a draw depends on its number, not on the others.
+
+    They come in blocks of `DRAWS`, the number of the block being the step of its key; a block is drawn whole.
+
+    >>> specs: NoiseSpecs = {"z1": ("normal", 2)}
+    >>> one, many = (draws(specs, range(7, stop), seed=0, purpose="example")["z1"] for stop in (8, 1000))
+    >>> torch.equal(one, many[:1])
+    True
+    """
+    blocks = range(numbers.start // DRAWS, -(-numbers.stop // DRAWS))
+    parts = [
+        noise(specs, DRAWS, 1, seed=seed, purpose=purpose, step=step, device=device, dtype=dtype) for step in blocks
+    ]
+    start = numbers.start - blocks.start * DRAWS
+    return {name: torch.cat([part[name] for part in parts])[start : start + len(numbers)] for name in specs}
+
+
 def permutation(n: int, *, seed: int, purpose: str, step: int = 0, device: str = "cpu") -> Tensor:
     """A random order of ``n`` things, from one key."""
     return torch.randperm(n, generator=generator(seed, purpose, step, device=device), device=device)

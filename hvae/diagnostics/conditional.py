@@ -22,6 +22,10 @@ from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
 from hvae.numerics import FloatArray
 
 
+NUMBERS = 2**23
+"""numbers of latents that are scored at once: bounds the memory, a few times 32 MB in float32"""
+
+
 def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tensor | None) -> dict[str, Information]:
     """I_l = J_l of every layer; the mixture grows by ``extra`` images while an interval contains epsilon."""
     images = sampler.x
@@ -48,7 +52,8 @@ def conditional_information(sampler: Sampler, intervals: Intervals, extra: Tenso
             on_n_images.setdefault(name, float(on_images.mean()))
             above = (prior[name], to_others) if is_kl[name] else (to_others,)
             low, high = intervals.low(on_images), intervals.high(*above)
-            carried = ordered(low, high, on_n_images[name])
+            most = min(float(bound.mean()) for bound in above)
+            carried = ordered(min(low, most), high, min(on_n_images[name], most))
             found[name] = Information(carried, carried, n_mixture, on_n_images[name])
         undecided = any(intervals.open(layer.from_parent) for layer in found.values())
         if not undecided or n_mixture == len(pool):
@@ -71,7 +76,8 @@ def _conditional(
     order: Sequence[str] = sampler.model.posterior.order
     parts: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in order}
     n = len(mixture)
-    for rows in torch.arange(sampler.n_images).split(ROWS):
+    width = sum(values.shape[-1] for values in draws.values())
+    for rows in torch.arange(sampler.n_images).split(max(1, min(ROWS, NUMBERS // (n * width)))):
         given = {name: values[rows].unsqueeze(1) for name, values in draws.items()}
         trace = sampler.model.infer(mixture.unsqueeze(0), {}, given)
         here = torch.arange(len(rows))

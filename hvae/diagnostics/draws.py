@@ -21,6 +21,10 @@ from hvae.numerics import FloatArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
+FEWEST_CONTROLLED = 12
+"""terms that a control takes"""
+IMAGES = 64
+"""images of a block, which has keys of its own"""
 N_PRIOR_DRAWS = 4096
 """draws behind the prior means"""
 MOST_STATES = 2**8
@@ -87,6 +91,19 @@ class Sampler:
             self.model.noise_specs() if specs is None else specs, n_paths, self.n_images,
             seed=self.seed, purpose=purpose, device=str(self.x.device), dtype=self.x.dtype,
         )  # fmt: skip
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...]:
+        """The places of the images, some at a time."""
+        return tuple(torch.arange(self.n_images, device=self.x.device).split(IMAGES))
+
+    def block_noise(self, block: int, n_paths: int, purpose: str) -> Mapping[str, Noise]:
+        """Noise of a visit for one of `blocks`: an image's is the same however many images there are."""
+        drawn = noise(
+            self.model.noise_specs(), n_paths, IMAGES,
+            seed=self.seed, purpose=f"{purpose}/{block}", device=str(self.x.device), dtype=self.x.dtype,
+        )  # fmt: skip
+        return {name: values[:, : len(self.blocks[block])] for name, values in drawn.items()}
 
     def paths(self, n_paths: int, purpose: str) -> Trace:
         """``n_paths`` visits of the latents per image."""
@@ -165,9 +182,10 @@ def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
 
     ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
     log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and c is 0.
+    Fewer than `FEWEST_CONTROLLED` terms stay as they are: c, fitted to them, would move their mean.
     """
     variance = control.var()
-    if not variance > 0 or not np.isfinite(terms).all():
+    if len(terms) < FEWEST_CONTROLLED or not variance > 0 or not np.isfinite(terms).all():
         return terms
     c = float(np.mean((terms - terms.mean()) * control) / variance)
     return terms - c * control

@@ -15,93 +15,91 @@ the denominator with the own path bound I_l from below, the reverse from above; 
   diagonal Gaussian per image, fitted to the other M - 1 paths, for a layer of many units.
 
 Where x is the only parent, q(z_l | x) is known and J_l = I_l needs no paths: for z1, and everywhere in mean field.
-Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l through v only; and ``I_l <= I_{l-1}`` where
-z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
-control of mean 0: a draw's log-ratio to r less its divergence from r.
+There the mixture over the n images bounds from below the information of images at large. From above do the divergence
+from the mixture of the *other* images, and that from r, matched to one half of the images for the other half.
+Data processing clips: ``I_l <= log n`` where paths are sampled; ``I_l <= J_l``, as x reaches z_l through v only; and
+``I_l <= I_{l-1}`` where z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below.
+Chance is reduced by a control of mean 0: a draw's log-ratio to r less its divergence from r.
+
+Paths come in blocks of `FIRST_PATHS`, each with keys of its own, and are drawn once for all layers: more paths go on
+from those that were drawn, and the memory does not grow with their number.
 
 Distributions outside the exponential families have no moment match, so they have neither r nor the control. All pairs
 are scored by `Family.log_prob`, and the classifier is fitted to the draws of the other paths.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
 from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
+from hvae.diagnostics.mixture import Mixture, among, control, scorer
 from hvae.families import kl
 from hvae.network import Site, Trace
 from hvae.numerics import FloatArray
 
 FIRST_PATHS = 16
-PAIRS = 2**17
-"""pairs of a draw and a distribution outside the exponential families that are scored at once: bounds the memory"""
+"""paths of a block"""
+ROWS_OF_MATCH = 2048
+"""draws behind the moment match"""
 
 
 def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -> dict[str, Information]:
     """I_l and J_l of every layer of a posterior that visits z1 first; M doubles while an interval contains epsilon."""
+    model = sampler.model
     others = Alternatives.of(sampler.groups, sampler.groups)
     cap = math.log(sampler.n_images) if others is None else others.cap()
     divergence = {} if others is None else _from_prior(sampler)
     n_looks = 1 + max(0, int(math.log2(max_paths / FIRST_PATHS)))
-    intervals, first = intervals.shared(n_looks, 2), intervals
-    paths = _Paths(sampler)
-    found: dict[str, Information] = {}
-    for name in sampler.model.latents:
-        n_paths = min(FIRST_PATHS, max_paths)
-        seen = sampler.model.posterior.parents(name)
-        if seen == ("x",):
-            site = paths(n_paths, "information")[name]
-            terms = _known(site, others)
-            on_images = float(terms.mean())
-            upper = terms if others is None else _from_above(terms, others, site)
-            carried = ordered(first.low(terms), min(first.high(upper, *divergence.get(name, ())), cap), on_images)
-            found[name] = Information(carried, carried, 1, on_images)
-            continue
-        most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
-        while True:
-            bounds = _nested(paths(n_paths, f"information {n_paths}")[name], others)
+    intervals, first = intervals.shared(n_looks, 2), intervals.shared(1, 2)
+    n_first = min(FIRST_PATHS, max_paths)
+    whole = _first_paths(sampler, min(n_first, max(1, ROWS_OF_MATCH // sampler.n_images)))
+    known = [name for name in model.latents if model.posterior.parents(name) == ("x",)]
+    found = {name: _at_large(sampler, whole[name], name, first, others, divergence.get(name, ())) for name in known}
+    mixtures = {name: Mixture(whole[name]) for name in model.latents if name not in known}
+    open_layers, n_paths = list(mixtures), 0
+    while open_layers:
+        for _ in range(max(1, n_paths // FIRST_PATHS)):
+            _add(sampler, {name: mixtures[name] for name in open_layers}, n_first, n_paths // FIRST_PATHS)
+            n_paths += n_first
+        for name in tuple(open_layers):
+            bounds = mixtures[name].bounds(others)
             above = [bounds.parent_upper, *divergence.get(name, ())]
             if bounds.divergence is not None:
                 above.append(bounds.divergence)
+            seen = model.posterior.parents(name)
+            most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
             parent = ordered(intervals.low(bounds.parent_lower), intervals.high(*above))
             datum = ordered(
                 intervals.low(bounds.datum_lower, bounds.classified),
                 min(intervals.high(bounds.datum_upper), parent[2], most),
             )
-            decided = parent[2] < intervals.epsilon or not (intervals.open(parent) or intervals.open(datum))
-            if decided or 2 * n_paths > max_paths:
-                break
-            n_paths *= 2
-        found[name] = Information(datum, parent, n_paths, math.nan)
-    return found
+            found[name] = Information(datum, np.maximum(parent, datum), n_paths, math.nan)
+            undecided = intervals.open(parent) or intervals.open(datum)
+            if parent[2] < intervals.epsilon or not undecided or 2 * n_paths > max_paths:
+                open_layers.remove(name)
+                del mixtures[name]
+    return {name: found[name] for name in model.latents}
 
 
-KEPT = 2**24
-"""numbers of paths that are kept for the layers to come: bounds the memory, 64 MB in float32"""
+def _first_paths(sampler: Sampler, n_paths: int) -> Trace:
+    """The first paths of every image."""
+    blocks = [sampler.block_noise(block, FIRST_PATHS, "information/0") for block in range(len(sampler.blocks))]
+    noise = {name: torch.cat([block[name][:n_paths] for block in blocks], 1) for name in blocks[0]}
+    return sampler.model.infer(sampler.x.unsqueeze(0), noise)
 
 
-class _Paths:
-    """Paths by number and purpose, drawn once for all layers as long as they fit into `KEPT`."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-        self._kept: dict[str, Trace] = {}
-        self._room = KEPT
-
-    def __call__(self, n_paths: int, purpose: str) -> Trace:
-        if purpose in self._kept:
-            return self._kept[purpose]
-        trace = self._sampler.paths(n_paths, purpose)
-        size = sum(3 * site.value.numel() for site in trace.values())  # a value and about two parameters
-        if size <= self._room:
-            self._kept[purpose] = trace
-            self._room -= size
-        return trace
+def _add(sampler: Sampler, mixtures: Mapping[str, Mixture], n_paths: int, number: int) -> None:
+    """A further block of paths, some images at a time."""
+    for block, images in enumerate(sampler.blocks):
+        noise = sampler.block_noise(block, FIRST_PATHS, f"information/{number}")
+        noise = {name: values[:n_paths] for name, values in noise.items()}
+        trace = sampler.model.infer(sampler.x[images].unsqueeze(0), noise)
+        for name, mixture in mixtures.items():
+            mixture.add(trace[name], images)
 
 
 def _from_prior(sampler: Sampler) -> dict[str, tuple[FloatArray]]:
@@ -117,144 +115,61 @@ def _from_prior(sampler: Sampler) -> dict[str, tuple[FloatArray]]:
     }
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    """Terms ``[n]`` of each bound: one draw an image."""
+def _at_large(
+    sampler: Sampler, site: Site, name: str, intervals: Intervals, others: Alternatives | None,
+    divergence: tuple[FloatArray, ...],
+) -> Information:  # fmt: skip
+    """I_l = J_l for parent x: from below on these images, from above for images at large."""
+    low, mixed = _known(site, others)
+    above = [mixed, *divergence]
+    if others is None and site.family.exponential:
+        above.append(_from_halves(sampler, name))
+    if others is not None:
+        above[0] = _from_above(mixed, others, site)
+    on_images = float(low.mean())
+    carried = ordered(intervals.low(low), intervals.high(*above), on_images)
+    return Information(carried, carried, 1, on_images)
 
-    parent_lower: FloatArray
-    parent_upper: FloatArray
-    divergence: FloatArray | None
-    """KL to the moment match, a second upper bound on J_l; None for distributions without a match"""
-    datum_lower: FloatArray
-    datum_upper: FloatArray
-    classified: FloatArray
-    """the classifier's lower bound on I_l"""
 
+def _known(site: Site, others: Alternatives | None = None) -> tuple[FloatArray, FloatArray]:
+    """Terms ``[n]`` of I_l = J_l for parent x, one draw an image.
 
-def _known(site: Site, others: Alternatives | None = None) -> FloatArray:
-    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image.
-
-    With a context j runs over the data that share it; 0 where too few do.
+    Lower: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, which is exact for "which of the n images?". Upper: the same
+    over the n - 1 others. With a context j runs over the data that share it; 0 and infinity where too few do.
     """
-    n, score = site.value.shape[1], _scorer(site)
-    own, ratio = [], []
-    for rows in torch.arange(n).split(ROWS):
-        scores = score(site.value[0, rows])[:, 0]
-        own.append(scores[torch.arange(len(rows)), rows])
-        log_n, rest = _among(scores, rows, others, n)
-        ratio.append(own[-1] - rest.logsumexp(-1) + log_n)
-    terms = controlled(_array(ratio), _control(site, torch.cat(own)))
-    return terms if others is None else np.where(others.enough.cpu().numpy(), terms, 0.0)
+    n, score = site.value.shape[1], scorer(site)
+    scores = torch.cat([score(site.value[0, rows])[:, 0] for rows in torch.arange(n).split(ROWS)])
+    own = scores.diagonal().clone()
+    match = site.family.match(site.distribution) if site.family.exponential else None
+    chance = control(site, match, own)
+    log_n, scores = among(scores, others)
+    log_rest = torch.log(torch.as_tensor(n if others is None else others.count).double() - 1)
+    rest = scores.clone().fill_diagonal_(-math.inf)
+    low, high = ((own - part.logsumexp(-1) + log).cpu().numpy() for part, log in ((scores, log_n), (rest, log_rest)))
+    enough = True if others is None else others.enough.cpu().numpy()
+    return np.where(enough, controlled(low, chance), 0.0), np.where(enough, controlled(high, chance), np.inf)
 
 
-def _among(scores: Tensor, rows: Tensor, others: Alternatives | None, n: int) -> tuple[Tensor, Tensor]:
-    """The log of how many alternatives each row has ``[r]``, and the scores with all others at -inf."""
-    if others is None:
-        return torch.full((len(rows),), math.log(n), dtype=torch.float64, device=scores.device), scores
-    same = others.same[rows].to(scores.device)
-    if scores.ndim == 3:
-        same = same.unsqueeze(1)
-    return others.count[rows].to(scores.device).log(), scores.masked_fill(~same, -math.inf)
+def _from_halves(sampler: Sampler, name: str) -> FloatArray:
+    """``KL(q(z_l | x) ‖ r)``, r matched to the images of the other half: ``[n]``."""
+    places = torch.arange(sampler.n_images)
+    halves = [places[0::2], places[1::2]]
+    drawn = sampler.noise(1, "halves")
+    sites = [
+        sampler.model.infer(sampler.x[half].unsqueeze(0), {z: values[:, half] for z, values in drawn.items()})[name]
+        for half in halves
+    ]
+    found = np.empty(sampler.n_images)
+    for half, site, other in zip(halves, sites, reversed(sites), strict=True):
+        terms = kl(site.distribution, other.family.match(other.distribution)).double()
+        found[half.numpy()] = terms.expand(1, len(half))[0].cpu().numpy()
+    return found
 
 
 def _from_above(terms: FloatArray, others: Alternatives, site: Site) -> FloatArray:
     """Upper terms: where too few share a context, the divergence from the moment match of all; infinite without one."""
     enough = others.enough.cpu().numpy()
-    if enough.all():
+    if enough.all() or not site.family.exponential:
         return terms
-    far = _array([_divergence(site).mean(0)]) if site.family.exponential else np.full(len(terms), np.inf)
-    return np.where(enough, terms, far)
-
-
-def _nested(site: Site, others: Alternatives | None = None) -> _Bounds:
-    """All bounds, for the first draw of every image against all M·n parents; with a context those that share it."""
-    n_paths, n = site.value.shape[:2]
-    score = _scorer(site)
-    own_path, with_path, without, datum_lower, datum_upper = [], [], [], [], []
-    for rows in torch.arange(n).split(ROWS):
-        here = torch.arange(len(rows))
-        log_n, scores = _among(score(site.value[0, rows]), rows, others, n)  # [r, M, n]
-        own = scores[here, 0, rows]
-        scores[here, 0, rows] = -math.inf
-        image = scores.logsumexp(1)  # [r, n], the own path missing from the own image
-        rest = image[here, rows]
-        image_without = rest - math.log(n_paths - 1)
-        image_with = torch.logaddexp(rest, own) - math.log(n_paths)
-        image[here, rows] = -math.inf
-        rest_of_all = image.logsumexp(-1) - math.log(n_paths)
-        all_with = torch.logaddexp(rest_of_all, image_with) - log_n
-        all_without = torch.logaddexp(rest_of_all, image_without) - log_n
-        own_path.append(own)
-        with_path.append(own - all_with)
-        without.append(own - all_without)
-        datum_lower.append(image_without - all_with)
-        datum_upper.append(image_with - all_without)
-    control = _control(site, torch.cat(own_path))
-    far = _array([_divergence(site).mean(0)]) if site.family.exponential else None
-    below = np.zeros(n)
-    above = np.full(n, np.inf) if far is None else far
-    enough = np.ones(n, dtype=bool) if others is None else others.enough.cpu().numpy()
-    return _Bounds(
-        parent_lower=np.where(enough, controlled(_array(with_path), control), below),
-        parent_upper=np.where(enough, controlled(_array(without), control), above),
-        divergence=far,
-        datum_lower=np.where(enough, controlled(_array(datum_lower), control), below),
-        datum_upper=np.where(enough, controlled(_array(datum_upper), control), above),
-        classified=np.where(enough, _classified(site, others), below),
-    )
-
-
-def _classified(site: Site, others: Alternatives | None = None) -> FloatArray:
-    """``log n + log r(i | z)``: Gaussians fitted to paths 1 … M-1 of each image, the draws of path 0 told apart."""
-    n = site.value.shape[1]
-    q, exponential = site.distribution, site.family.exponential
-    moments = (q.mean, q.variance) if exponential else (site.value, site.value * 0)
-    mean, variance = (moment.double().reshape(site.value.shape)[1:] for moment in moments)
-    within = variance.mean((0, 1)) + mean.var(0, unbiased=False).mean(0)
-    white = (within + 1e-12).rsqrt()
-    squares = torch.cdist(site.value[0].double() * white, mean.mean(0) * white).square()  # [n draws, n images]
-    log_n, scores = _among(-squares / 2, torch.arange(n), others, n)
-    return _array([-squares.diagonal() / 2 - scores.logsumexp(-1) + log_n])
-
-
-def _scorer(site: Site) -> Callable[[Tensor], Tensor]:
-    """``values [r, width]`` -> scores as of `_scores` under all parents: ``[r, M, n]`` or ``[r, 1, n]``."""
-    if site.family.exponential:
-        natural = site.family.natural(site.distribution)
-        return lambda values: _scores(site, values, natural)
-    n_distributions = site.distribution.batch_shape.numel()
-
-    def log_probs(values: Tensor) -> Tensor:
-        parts = values.unsqueeze(1).unsqueeze(1).split(max(1, PAIRS // n_distributions))
-        return torch.cat([site.family.log_prob(site.distribution, part).double() for part in parts])
-
-    return log_probs
-
-
-def _scores(site: Site, values: Tensor, natural: tuple[Tensor, Tensor]) -> Tensor:
-    """Log-densities ``[r, *batch]`` of ``values [r, width]`` under a batch, up to a term of the value alone."""
-    eta, log_normaliser = natural
-    statistic = site.family.statistic(values.double())
-    scores = statistic @ eta.double().reshape(-1, eta.shape[-1]).T - log_normaliser.double().flatten()
-    return scores.reshape(len(values), *log_normaliser.shape)
-
-
-def _divergence(site: Site) -> Tensor:
-    """``KL(q(z_l | parent) ‖ r)`` for every parent, r the moment match: ``[M, n]``, or ``[1, n]`` for parent x."""
-    return kl(site.distribution, site.family.match(site.distribution)).double()
-
-
-def _control(site: Site, own: Tensor) -> FloatArray:
-    """``log q(z | parent) - log r(z) - KL(q(z | parent) ‖ r)`` of the first draws, of mean 0: ``[n]``.
-
-    It is 0 where distributions have no match.
-    """
-    if not site.family.exponential:
-        return np.zeros(len(own))
-    match = site.family.natural(site.family.match(site.distribution))
-    return _array([own - _scores(site, site.value[0], match) - _divergence(site)[0]])
-
-
-def _array(parts: list[Tensor]) -> FloatArray:
-    found: FloatArray = torch.cat(parts).cpu().numpy()
-    return found
+    far = kl(site.distribution, site.family.match(site.distribution)).double()
+    return np.where(enough, terms, far.expand(1, len(terms))[0].cpu().numpy())

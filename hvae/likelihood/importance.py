@@ -121,8 +121,8 @@ def log_likelihood_curve(
 ) -> Curve:  # fmt: skip
     """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
 
-    Each datum has draws of its own, a function of (seed, its position, number of the chunk of draws): the
-    answer does not depend on `chunk_data`, nor on what other data there are.
+    Each datum has draws of its own, a function of (seed, its position, the draw's number): the answer depends neither
+    on the chunks, but for rounding, nor on what other data there are.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
@@ -137,9 +137,9 @@ def log_likelihood_curve(
         keys = [f"likelihood/{datum}" for datum in range(first, first + len(data))]
 
         def draw_log_weight(chunk: int, k: int) -> LogProb:
+            numbers = range(chunk * chunk_samples, chunk * chunk_samples + k)
             draws = [
-                rng.noise(specs, k, 1, seed=seed, purpose=key, step=chunk, device=str(x.device), dtype=x.dtype)
-                for key in keys
+                rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys
             ]
             noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
             evidence = model(data.unsqueeze(0), noise)

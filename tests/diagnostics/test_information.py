@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch.distributions import Normal
 
 import hvae
-from hvae.diagnostics import nested as module
+from hvae.diagnostics import mixture as module
+from hvae.diagnostics import nested as module_of_paths
 from hvae.diagnostics.bounds import Intervals
 from hvae.diagnostics.draws import Sampler, controlled
 from hvae.diagnostics.information import Information, information
@@ -56,7 +57,7 @@ def nested(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) -> dict[st
     """Means over images of the raw bounds of z2."""
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x, seed).paths(n_paths, "raw")["z2"]
-        return {name: terms.mean() for name, terms in vars(module._nested(site)).items()}
+        return {name: terms.mean() for name, terms in vars(module.bounds_of(site)).items()}
 
 
 def test_the_cases_are_what_they_are_called() -> None:
@@ -100,9 +101,9 @@ def errors_of_bounds(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) 
     """Each raw bound of z2 minus the same quantity from the exact densities at the same draws, mean over images."""
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x, seed).paths(n_paths, "raw")["z2"]
-        found = vars(module._nested(site))
+        found = vars(module.bounds_of(site))
         match = site.family.natural(site.family.match(site.distribution))
-        matched = module._scores(site, site.value[0], match).numpy() - math.log(2 * math.pi) / 2
+        matched = module.scores_under(site, site.value[0], match).numpy() - math.log(2 * math.pi) / 2
     distributions = [stack.q(row, np.zeros((len(row), len(row)))).block("z2") for row in x.numpy()]
     means, variance = np.array([mean.item() for mean, _ in distributions]), float(distributions[0][1].item())
     values = site.value[0].numpy()
@@ -194,18 +195,59 @@ def test_no_more_than_log_n_and_the_own_image_left_out_explodes() -> None:
     stack = two(link(np.eye(width), 0.1), link(np.eye(width), 0.1), width)
     x = images(n, width=width)
     found = measure(stack.bottom_up(), x, max_paths=16)
-    for layer in found.values():
-        assert layer.about_datum[2] <= math.log(n)
+    assert found["z2"].about_datum[2] <= math.log(n)
     assert found["z2"].from_parent[2] > math.log(n)  # its parent is no image
     assert found["z1"].about_datum[0] > 3.5
     with torch.no_grad():
         site = sampler(stack.bottom_up(), x).paths(1, "left out")["z1"]
-        scores = module._scores(site, site.value[0], site.family.natural(site.distribution))[:, 0]
+        scores = module.scores_under(site, site.value[0], site.family.natural(site.distribution))[:, 0]
     own = scores.diagonal().clone()
     scores.fill_diagonal_(-math.inf)
     left_out = (own - scores.logsumexp(1)).mean().item() + math.log(n - 1)
     population = stack.q(np.zeros(width), np.eye(width)).information(["x"], ["z1"])
     assert left_out > 1.5 * population > 15 * math.log(n) / 4.9
+    assert population < found["z1"].about_datum[2] < 1.15 * population  # for images at large
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_few_images(n: int) -> None:
+    """The upper end of z1 holds for images at large, J is never below I, and no end is out of order."""
+    stack = two(link(1, 1e-4), link(1, 1e-4))
+    found = measure(stack.bottom_up(), images(n))
+    for layer in found.values():
+        assert (layer.about_datum <= layer.from_parent).all() and np.isfinite(layer.from_parent).all()
+        assert (np.diff(layer.about_datum) >= 0).all() and (np.diff(layer.from_parent) >= 0).all()
+    assert found["z1"].about_datum[0] <= math.log(n)
+    population = stack.q(np.zeros(1), np.eye(1)).information(["x"], ["z1"])
+    assert found["z1"].about_datum[2] > population
+
+
+@torch.no_grad()
+def test_an_images_paths_do_not_depend_on_how_many_images_follow() -> None:
+    model, x = CASES["healthy"].bottom_up(), images(150)
+    few, many = (module_of_paths._first_paths(sampler(model, x[:n]), 4)["z2"].value for n in (70, 150))
+    torch.testing.assert_close(few, many[:, :70], rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_bounds_of_blocks_are_those_of_all_paths_at_once() -> None:
+    """But for r, which is matched to the first block."""
+    model, x = CASES["healthy"].bottom_up(), images(100)
+    here = sampler(model, x)
+    blocks = {}
+    for number in range(3):
+        noise = [here.block_noise(block, 16, f"information/{number}") for block in range(2)]
+        blocks[number] = {name: torch.cat([part[name] for part in noise], 1) for name in noise[0]}
+    first = model.infer(x.unsqueeze(0), blocks[0])["z2"]
+    mixture = module.Mixture(first)
+    for number in range(3):
+        module_of_paths._add(here, {"z2": mixture}, 16, number)
+    everything = {name: torch.cat([blocks[number][name] for number in range(3)]) for name in blocks[0]}
+    whole = module.Mixture(first)
+    whole.add(model.infer(x.unsqueeze(0), everything)["z2"], torch.arange(100))
+    assert mixture.n_paths == 48
+    for name, terms in vars(whole.bounds()).items():
+        np.testing.assert_allclose(getattr(mixture.bounds(), name), terms, rtol=0, atol=1e-10, err_msg=name)
 
 
 def test_several_units_against_the_population() -> None:

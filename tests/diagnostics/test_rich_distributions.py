@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvae.diagnostics import nested, proposals, units, usage
+from hvae.diagnostics import mixture, nested, proposals, units, usage
 from hvae.diagnostics.draws import divergence
 from hvae.diagnostics.information import information
 from hvae.diagnostics.rates import rates
@@ -84,23 +84,25 @@ def test_pairs_are_scored_as_by_natural_parameters(monkeypatch: pytest.MonkeyPat
     for name in ("z1", "z2"):
         rich, full = (sampler(model, x).paths(4, "raw")[name] for model in models())
         torch.testing.assert_close(rich.value, full.value, **EXACT)
-        scores, exact = nested._scorer(rich)(rich.value[0]), nested._scorer(full)(rich.value[0])
+        scores, exact = mixture.scorer(rich)(rich.value[0]), mixture.scorer(full)(rich.value[0])
         assert scores.shape == exact.shape == (12, 1 if name == "z1" else 4, 12)
         shift = (scores - exact).flatten(1)
         torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), **EXACT)
-        monkeypatch.setattr(nested, "PAIRS", 1)
-        torch.testing.assert_close(nested._scorer(rich)(rich.value[0]), scores, **EXACT)
+        monkeypatch.setattr(mixture, "PAIRS", 1)
+        torch.testing.assert_close(mixture.scorer(rich)(rich.value[0]), scores, **EXACT)
 
 
 @torch.no_grad()
 def test_raw_bounds_are_those_of_the_twin_without_its_control(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nested, "controlled", lambda terms, control: terms)
+    for module in (nested, mixture):
+        monkeypatch.setattr(module, "controlled", lambda terms, control: terms)
     x = images(16, width=3)
     rich, full = (sampler(model, x).paths(8, "raw") for model in models())
-    found, exact = nested._nested(rich["z2"]), nested._nested(full["z2"])
+    found, exact = mixture.bounds_of(rich["z2"]), mixture.bounds_of(full["z2"])
     for bound in ("parent_lower", "parent_upper", "datum_lower", "datum_upper"):
         assert getattr(found, bound) == pytest.approx(getattr(exact, bound), abs=1e-10), bound
-    assert nested._known(rich["z1"]) == pytest.approx(nested._known(full["z1"]), abs=1e-10)
+    for one, other in zip(nested._known(rich["z1"]), nested._known(full["z1"]), strict=True):
+        assert one == pytest.approx(other, abs=1e-10)
     assert found.divergence is None
 
 
@@ -124,7 +126,7 @@ def test_the_classifier_of_draws_bounds_information_from_below() -> None:
     for seed in range(150):
         x = images(16, width=3)
         site, twin = (sampler(model, x, seed).paths(8, "raw")["z2"] for model in (rich, full))
-        found.append(nested._classified(site).mean() - nested._nested(twin).datum_upper.mean())
+        found.append(mixture.bounds_of(site).classified.mean() - mixture.bounds_of(twin).datum_upper.mean())
     error = np.std(found, ddof=1) / len(found) ** 0.5
     assert np.mean(found) < -4 * error
 

@@ -82,7 +82,7 @@ FAULTS = (
         "own-image-left-out",
         "the mixture over all images leaves out the draw's own",
         Change(
-            "hvae.diagnostics.nested:_nested",
+            "hvae.diagnostics.mixture:Mixture.bounds",
             "torch.logaddexp(rest_of_all, image_with) - log_n",
             "rest_of_all - math.log(n - 1)",
         ),
@@ -91,7 +91,7 @@ FAULTS = (
     Fault(
         "own-path-in-the-lower-bound",
         "the lower bound keeps the draw's own path in the numerator, and reads noise as information",
-        Change("hvae.diagnostics.nested:_nested", "image_without - all_with", "image_with - all_with"),
+        Change("hvae.diagnostics.mixture:Mixture.bounds", "image_without - all_with", "image_with - all_with"),
         (f"{INFORMATION}::test_raw_bounds_lie_on_their_sides_and_close_in",),
     ),
     Fault(
@@ -129,9 +129,9 @@ FAULTS = (
         "classifier-sees-the-path-it-judges",
         "the classifier of images is fitted to the draws that it tells apart",
         Change(
-            "hvae.diagnostics.nested:_classified",
-            "moment.double().reshape(site.value.shape)[1:]",
-            "moment.double().reshape(site.value.shape)[:1]",
+            "hvae.diagnostics.mixture:Mixture.add",
+            "slice(1 if begins else 0, None)",
+            "slice(0, 1)",
         ),
         (f"{RICH_DISTRIBUTIONS}::test_the_classifier_of_draws_bounds_information_from_below",),
     ),

@@ -11,6 +11,7 @@ from torch import Tensor
 from hvae import rng
 from hvae.evidence import HVAE, Evidence
 from hvae.exact import LinearGaussian
+from hvae.exact.known_stacks import linear_stack
 from hvae.likelihood import importance_sample, log_likelihood_curve
 from hvae.posterior import NetworkPosterior
 from tests.exact.stacks import decoder, encoder
@@ -243,3 +244,13 @@ def test_the_chunking_of_data_changes_nothing(imperfect: HVAE, x: Tensor) -> Non
 def test_data_do_not_share_their_draws(imperfect: HVAE, x: Tensor) -> None:
     same = log_likelihood_curve(imperfect, x[:1].expand(6, -1), (1, 50), seed=0, chunk_data=3)
     assert len(set(same.estimate.log_px.tolist())) == 6
+
+
+def test_draws_do_not_depend_on_the_chunks() -> None:
+    """Bounds of 700 draws by chunks of 500, 300 and 33; and of 20 draws, the first of those."""
+    stack = linear_stack(1.0, "over-confident", seed=0)
+    curves = [
+        log_likelihood_curve(stack.model, stack.x, (20, 700), seed=0, chunk_samples=chunk) for chunk in (500, 300, 33)
+    ]
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve.bound_datum_nats, curves[0].bound_datum_nats, rtol=0, atol=1e-10)
