@@ -13,7 +13,7 @@ in this order. V_l is what the decoder uses of z_l (`hvae.diagnostics.critic`), 
 image i from a law that x does not move (`hvae.diagnostics.laws`); J_l the information from the parent, I_l that about
 the datum (`hvae.diagnostics.information`); U_l how far the layer below moves with it (`hvae.diagnostics.usage`), an
 upper bound. Of its prior and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies
-on one side; of a share it is that of Clopper and Pearson (`hvae.diagnostics.certain`), which holds for every law of d.
+on one side; of a share it is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
 
 Noise only and unread are statements of absence by a mean, so they wait for as many images as a collapse. A code of a
 few images may make a layer active that says nothing of the rest: active comes first, and the share stands beside it.
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hvae.diagnostics.certain import share_above
+from hvae.certain import share_above
 from hvae.numerics import FloatArray
 from hvae.vocabulary import (
     ACTIVE,
