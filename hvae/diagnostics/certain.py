@@ -9,7 +9,7 @@
 import numpy as np
 from scipy import stats
 
-from hvae.numerics import FloatArray
+from hvae.numerics import FloatArray, student_hall
 
 
 def share_above(count: int, n: int, level: float = 0.95) -> tuple[float, float, float]:
@@ -53,15 +53,8 @@ def crossed_interval(values: FloatArray, level: float = 0.95) -> tuple[float, fl
     of_seeds = n * np.square(seeds - mean).sum() / (n_seeds - 1)
     of_images = n_seeds * np.square(images - mean).sum() / (n - 1)
     of_rest = np.square(rest).sum() / ((n_seeds - 1) * (n - 1))
-    deviation = images.std()
-    skew = float(((images - mean) ** 3).mean() / deviation**3) if deviation > 0 else 0.0
     tail = (1 - level) / 2
-    t_seeds, t_images = (float(stats.t.isf(tail, size - 1)) for size in (n_seeds, n))
-    from_seeds = t_seeds**2 * max(of_seeds - of_rest, 0.0) / values.size
-    error = float(np.sqrt(of_images / values.size))
-
-    def half(side: float) -> float:
-        wide = t_images + max(side * skew, 0.0) * (1 + 2 * t_images**2) / (6 * n**0.5)
-        return float(np.sqrt(from_seeds + (wide * error) ** 2))
-
-    return float(mean) - half(-1.0), float(mean), float(mean) + half(1.0)
+    from_seeds = float(stats.t.isf(tail, n_seeds - 1)) ** 2 * max(of_seeds - of_rest, 0.0) / values.size
+    quantiles = np.array(student_hall(images - mean, n, tail))
+    below, above = np.sqrt(from_seeds + quantiles**2 * of_images / values.size)
+    return float(mean - below), float(mean), float(mean + above)

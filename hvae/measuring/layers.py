@@ -21,7 +21,7 @@ from hvae.diagnostics.information import information
 from hvae.diagnostics.verdict import verdict
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
-from hvae.numerics import FloatArray, bootstrap_interval
+from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import UNDECIDED
 
 FROM_PARENT, ABOUT_X, USE, STANDARD = "parent_information_nats", "information_nats", "reading_nats", "kl_standard_nats"
@@ -49,9 +49,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         return sampler.evidence(n_paths, "diagnostics")
 
     def carried() -> dict[str, Information]:
-        return information(
-            sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, n_bootstrap=sizes.n_bootstrap, extra=rest
-        )
+        return information(sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, extra=rest)
 
     evidence(sizes.n_paths)
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
@@ -59,29 +57,25 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     knocked = evidence(sizes.n_paths_knockout)
     layers = []
     for name in names:
-        found = _rates(evidence(sizes.n_paths), name, sizes, guard)
+        found = _rates(evidence(sizes.n_paths), name, guard)
         if name in informations:
             found |= {FROM_PARENT: informations[name].from_parent, ABOUT_X: informations[name].about_datum}
         if name in read:
-            found[USE] = _interval(read[name], sizes)
+            found[USE] = mean_interval(read[name], clusters=sampler.pairs)
         for key, knockout in (
             ("knockout_encoder_nats", partial(usage.encoder_knockout, sampler, knocked, name)),
             ("knockout_model_nats", partial(usage.model_knockout, sampler, knocked, name, "diagnostics")),
         ):
             lost = guard.measured([key], [name], knockout)
             if lost is not None:
-                found[key] = _interval(lost, sizes)
-        of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, sizes, guard))
+                found[key] = mean_interval(lost)
+        of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
         found |= of_units or {}
         layers.append(_layer(model, evidence(sizes.n_paths), name, found, informations.get(name), sizes, guard))
     return tuple(layers)
 
 
-def _interval(terms: FloatArray, sizes: Sizes) -> FloatArray:
-    return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed)
-
-
-def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+def _rates(evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
     terms = guard.measured(RATES, [name], lambda: rates.rates(evidence, name)) or {}
     if terms and "kl_prior_nats" not in terms:
         parents = evidence.prior_parents[name]
@@ -91,18 +85,16 @@ def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[st
             prior = f"p({name}|{', '.join(parents)})"
             why = f"The prior {prior} depends on {', '.join(late)}, which q visits after {name}."
         guard.refuse(["kl_prior_nats"], [name], why)
-    return {key: _interval(values, sizes) for key, values in terms.items()}
+    return {key: mean_interval(values) for key, values in terms.items()}
 
 
-def _units(model: HVAE, evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+def _units(model: HVAE, evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
     """Per unit ``[D, 3]``, where the distribution factorises over units."""
     site, n = evidence.q[name], evidence.p["x"].value.shape[1]
     if not site.family.factorised:
         guard.refuse(["rate_unit_nats", *OF_UNITS], [name], f"The units of {name} depend on each other in q.")
         return {}
-    covariance = partial(
-        units.covariance_interval, n_units=site.family.units, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed
-    )
+    covariance = partial(units.covariance_interval, n_units=site.family.units)
     one, other = units.mean_variance(site, n)
     found = {"burda_variance": covariance(one, one)}
     if model.bottom_up:
