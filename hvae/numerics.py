@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
@@ -176,7 +176,7 @@ def student_hall(errors: FloatArray, n: int, tail: float) -> tuple[FloatArray, F
     """
     deviation = np.sqrt(np.square(errors).mean(-1, keepdims=True))
     skewness = np.power(errors / np.where(deviation == 0, 1, deviation), 3).mean(-1)
-    t = float(stats.t.isf(tail, n - 1))
+    t = -float(special.stdtrit(n - 1, tail))
     term = skewness * (1 + 2 * t**2) / (6 * math.sqrt(n))
     return t - term.clip(max=0), t + term.clip(min=0)
 

@@ -14,7 +14,8 @@ the denominator with the own path bound I_l from below, the reverse from above; 
 - from below, ``I_l >= log n + E log r(i | z_l)`` (Barber and Agakov 2003), r(i|z) a classifier of images by one
   diagonal Gaussian per image, fitted to the other M - 1 paths, for a layer of many units.
 
-Where x is the only parent, q(z_l | x) is known and J_l = I_l needs no paths: for z1, and everywhere in mean field.
+Where x is the only parent, q(z_l | x) is known and J_l = I_l needs no paths: for z1, and everywhere in mean field. On
+the n images it is exact; of images at large it is a lower bound, and with the own image left out an upper one.
 Data processing clips: ``I_l <= log n``; ``I_l <= J_l``, as x reaches z_l through v only; and ``I_l <= I_{l-1}`` where
 z_{l-1} is the only parent. A layer that sees x itself may say more of it than the one below. Chance is reduced by a
 control of mean 0: a draw's log-ratio to r less its divergence from r.
@@ -56,10 +57,13 @@ def nested_information(sampler: Sampler, intervals: Intervals, max_paths: int) -
         seen = sampler.model.posterior.parents(name)
         if seen == ("x",):
             site = paths(n_paths, "information")[name]
-            terms = _known(site, others)
+            terms, upper = _known(site, others)
             on_images = float(terms.mean())
-            upper = terms if others is None else _from_above(terms, others, site)
-            carried = ordered(first.low(terms), min(first.high(upper, *divergence.get(name, ())), cap), on_images)
+            above = [upper if others is None else _from_above(upper, others, site), *divergence.get(name, ())]
+            if site.family.exponential:
+                above.append(_array([_divergence(site).mean(0)]))
+            high = first.shared(1, len(above)).high(*above)
+            carried = ordered(first.low(terms), min(high, cap), on_images)
             found[name] = Information(carried, carried, 1, on_images)
             continue
         most = min(cap, found[seen[0]].about_datum[2]) if len(seen) == 1 else cap
@@ -131,20 +135,25 @@ class _Bounds:
     """the classifier's lower bound on I_l"""
 
 
-def _known(site: Site, others: Alternatives | None = None) -> FloatArray:
-    """Terms ``[n]`` of I_l = J_l for parent x: ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, one draw an image.
+def _known(site: Site, others: Alternatives | None = None) -> tuple[FloatArray, FloatArray]:
+    """Terms ``[n]`` of bounds of I_l = J_l for parent x, from below and above, one draw an image.
 
-    With a context j runs over the data that share it; 0 where too few do.
+    ``log q(z | x_i) - log 1/n Σ_j q(z | x_j)``, exact for these n images and too small for images at large; without
+    j = i it is the divergence from images that z does not know, and too large. With a context j runs over the data that
+    share it; the lower is 0 where too few do.
     """
     n, score = site.value.shape[1], _scorer(site)
-    own, ratio = [], []
+    own, ratio, without = [], [], []
     for rows in torch.arange(n).split(ROWS):
-        scores = score(site.value[0, rows])[:, 0]
-        own.append(scores[torch.arange(len(rows)), rows])
+        scores, here = score(site.value[0, rows])[:, 0], torch.arange(len(rows))
+        own.append(scores[here, rows])
         log_n, rest = _among(scores, rows, others, n)
         ratio.append(own[-1] - rest.logsumexp(-1) + log_n)
-    terms = controlled(_array(ratio), _control(site, torch.cat(own)))
-    return terms if others is None else np.where(others.enough.cpu().numpy(), terms, 0.0)
+        rest[here, rows] = -math.inf
+        without.append(own[-1] - rest.logsumexp(-1) + (log_n.exp() - 1).log())
+    control = _control(site, torch.cat(own))
+    below, above = (controlled(_array(terms), control) for terms in (ratio, without))
+    return below if others is None else np.where(others.enough.cpu().numpy(), below, 0.0), above
 
 
 def _among(scores: Tensor, rows: Tensor, others: Alternatives | None, n: int) -> tuple[Tensor, Tensor]:
