@@ -45,7 +45,7 @@ COVERAGE: Mapping[str, Mapping[str, Any]] = {
     },
     "cpu": {
         "repetitions": 400,
-        "sizes": {"above": (20, 50, 100, 512), "below": (20, 50, 100, 512), "clear": (20, 100)},
+        "sizes": {"above": (20, 50, 100, 512), "below": (20, 50, 100), "clear": (100,)},
         "pixels": ("Gaussian", "heavy tails", "5 % of images", "1 % of images", "0.5 % of images"),
         "gaps": (20, 100), "n_samples": 400,
     },

@@ -107,7 +107,7 @@ def _shares(value: Value, log_weight: LogProb, tail: float) -> FloatArray:
 def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of ``C / (C + W)`` with ``C = cov(a, b)``, ``W = mean(s - a·b)``; each ``[n, D]``.
 
-    Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (6 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
+    Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (3 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
     freedom, e is the standard error by the delta method, ``dR = [(1 - R) dC - R dW] / (C + W)``, and g the skewness of
     dR where positive (`hvae.numerics.student_hall`): units that few data move have a long right tail, so the high end
     of a t interval misses. A unit that never moves has share 0.
