@@ -47,7 +47,7 @@ COVERAGE: Mapping[str, Mapping[str, Any]] = {
         "repetitions": 400,
         "sizes": {"above": (20, 50, 100, 512), "below": (20, 50, 100), "clear": (100,)},
         "pixels": ("Gaussian", "heavy tails", "5 % of images", "1 % of images", "0.5 % of images"),
-        "gaps": (20, 100), "n_samples": 400,
+        "gaps": (20,), "n_samples": 400,
     },
 }  # fmt: skip
 """repetitions of each cell; numbers of images by stack; images of the gaps, and their draws of a proposal"""
