@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from hvae.likelihood import Estimate
 from hvae.likelihood.estimate import pareto_k, tail_length
