@@ -20,20 +20,14 @@ from hvae.experiments.truth.accuracy import columns
 from hvae.experiments.truth.coverage_gaps import gap_coverage_rows
 from hvae.experiments.truth.planted import PIXELS, STACKS, Pixel, Planted
 from hvae.experiments.truth.repeated import ITS_BOUNDS, LAYERS, N_PATHS, Effort, Interval, built, intervals
-from hvae.experiments.truth.tally import EPSILON, Tally
+from hvae.experiments.truth.tally import EPSILON, FEWEST_ABSENT, FEWEST_ACTIVE, SHARE, STATEMENT, Tally
 from hvae.lab.evaluation.replicas import Arrays, Say
 from hvae.numerics import FloatArray, mean_interval
 
-SHARE = 0.05
-"""a code that fewer images bear is outside what the verdict says"""
-FEWEST_ACTIVE, FEWEST_ABSENT = 20, 72
-"""images from which on a layer may be called active; and those from which on something may be called absent"""
 N_OTHERS = 256
 IMAGES = 4096
 """images at once: bounds the memory"""
 MANY = 2**17
-SAID = "a statement"
-"""rows whose `covered` is how often it was said, `falsely_above` how often falsely, `truth` whether it is true"""
 
 
 def all_rows(
@@ -99,7 +93,7 @@ def _cell(
             share = said[layer, statement] / repetitions
             wrong = 0.0 if holds else share
             row = Tally(statement, float(holds), Counter(n=repetitions)).row()
-            rows.append({**here, "layer": layer, **row, "covers": SAID, "covered": share, "falsely_above": wrong})
+            rows.append({**here, "layer": layer, **row, "covers": STATEMENT, "covered": share, "falsely_above": wrong})
     return rows
 
 

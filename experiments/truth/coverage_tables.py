@@ -7,13 +7,13 @@ from scipy import stats
 
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number
+from hvae.experiments.truth.tally import FEWEST_ABSENT, SHARE, STATEMENT
 
 LEAST, MOST = 0.93, 0.03
 """the coverage to reach from `FROM` images on; the most of what is falsely sure"""
 FROM = 100
 SURE = 1e-3
 """a cell fails if chance alone would leave so many repetitions or fewer with this probability"""
-STATEMENT = "a statement"
 
 
 def coverage_tables(rows: Arrays) -> dict[str, Table]:
@@ -37,10 +37,13 @@ def coverage_tables(rows: Arrays) -> dict[str, Table]:
 
 
 def failing(rows: Arrays) -> Array:
-    """Which rows surely hold the truth too rarely, or are surely false too often: ``[rows]`` bool."""
+    """Which rows surely hold the truth too rarely, or are surely false too often: ``[rows]`` bool.
+
+    "Below 0.1 nats" is not said of fewer than `FEWEST_ABSENT` images, nor of codes that fewer than `SHARE` bear.
+    """
     n, ends = rows["repetitions"], rows["covers"] != STATEMENT
     held = stats.binom.cdf(np.round(rows["covered"] * n), n, LEAST) < SURE
-    worst = np.maximum(rows["falsely_above"], rows["falsely_below"])
+    worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_ABSENT, 0.0, rows["falsely_below"]))
     false = stats.binom.sf(np.round(worst * n) - 1, n, MOST) < SURE
     found: Array = (ends & (rows["n"] >= FROM) & held) | (rows["counted"] & false)
     return found
@@ -66,7 +69,8 @@ def coverage_summary(rows: Arrays) -> list[str]:
 
 
 def _borne(rows: Arrays) -> Array:
-    borne: Array = ~np.isin(rows["pixel"], ["1 % of images", "0.5 % of images"])
+    shares = {name: float(name.split()[0]) / 100 for name in set(rows["pixel"].tolist()) if name[0].isdigit()}
+    borne: Array = ~np.isin(rows["pixel"], [name for name, share in shares.items() if share < SHARE])
     return borne
 
 

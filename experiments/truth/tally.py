@@ -10,6 +10,12 @@ from hvae.numerics import FloatArray
 
 EPSILON = 0.1
 """nats"""
+SHARE = 0.05
+"""a code that fewer images bear is outside what the verdict says"""
+FEWEST_ACTIVE, FEWEST_ABSENT = 20, 72
+"""images from which on a layer may be called active; and those from which on something may be called absent"""
+STATEMENT = "a statement"
+"""rows whose `covered` is how often it was said, `falsely_above` how often falsely, `truth` whether it is true"""
 LOWER = ("V", "L_8", "annealed bound")
 """bounds from below: their low end is to be below the truth"""
 COVERS = {True: "low end below the truth", False: "truth within"}
