@@ -7,7 +7,7 @@ from scipy import stats
 
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number
-from hvae.experiments.truth.tally import FEWEST_ABSENT, SHARE, STATEMENT
+from hvae.experiments.truth.tally import FEWEST_ABSENT, STATEMENT
 
 LEAST, MOST = 0.93, 0.03
 """the coverage to reach from `FROM` images on; the most of what is falsely sure"""
@@ -24,8 +24,8 @@ def coverage_tables(rows: Arrays) -> dict[str, Table]:
         f"Lowest coverage from {FROM} images on": _by(
             _only(rows, ends & (rows["n"] >= FROM)), "pixel", pixels, "covered", min, covers=True
         ),
-        "Lowest coverage where 5 % of images or more bear the code": _by(
-            _only(rows, ends & _borne(rows)), "n", sizes, "covered", min, covers=True
+        "Lowest coverage of codes that n images can show": _by(
+            _only(rows, ends & shown(rows)), "n", sizes, "covered", min, covers=True
         ),
         "Most of what is falsely surely above or below 0.1 nats": _by(
             _only(rows, ends & rows["counted"], falsely=True), "n", sizes, "falsely", max, covers=False
@@ -39,19 +39,20 @@ def coverage_tables(rows: Arrays) -> dict[str, Table]:
 def failing(rows: Arrays) -> Array:
     """Which rows surely hold the truth too rarely, or are surely false too often: ``[rows]`` bool.
 
-    "Below 0.1 nats" is not said of fewer than `FEWEST_ABSENT` images, nor of codes that fewer than `SHARE` bear.
+    Nothing is said of codes that n images cannot show (`shown`). "Below 0.1 nats" is not said of fewer than
+    `FEWEST_ABSENT` images, nor of codes that fewer than 5 % of the images bear.
     """
     n, ends = rows["repetitions"], rows["covers"] != STATEMENT
     held = stats.binom.cdf(np.round(rows["covered"] * n), n, LEAST) < SURE
     worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_ABSENT, 0.0, rows["falsely_below"]))
     false = stats.binom.sf(np.round(worst * n) - 1, n, MOST) < SURE
-    found: Array = (ends & (rows["n"] >= FROM) & held) | (rows["counted"] & false)
+    found: Array = (ends & (rows["n"] >= FROM) & shown(rows) & held) | (rows["counted"] & false)
     return found
 
 
 def coverage_summary(rows: Arrays) -> list[str]:
     """What holds, what fails, and what statements are false how often."""
-    ends = (rows["covers"] != STATEMENT) & (rows["n"] >= FROM)
+    ends = (rows["covers"] != STATEMENT) & (rows["n"] >= FROM) & shown(rows)
     n = int(rows["repetitions"].max())
     fails, low = failing(rows), ends & (rows["covered"] < LEAST)
     chance = float(stats.binom.cdf(np.ceil(LEAST * n) - 1, n, 0.95))
@@ -60,7 +61,7 @@ def coverage_summary(rows: Arrays) -> list[str]:
     worst = float(rows["falsely_above"][false].max()) if false.any() else 0.0
     which = f": {', '.join(kinds)}" if kinds else ""
     return [
-        f"Of {ends.sum()} kinds of interval on {FROM} or more images of stacks with known answers, "
+        f"Of {ends.sum()} kinds of interval on {FROM} or more images, of codes that so many can show, "
         f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions; chance would leave "
         f"{chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
         f"{SURE:g} each){which}. A statement of the rule is false in at most {100 * worst:.1f} % where 5 % of images "
@@ -68,10 +69,11 @@ def coverage_summary(rows: Arrays) -> list[str]:
     ]
 
 
-def _borne(rows: Arrays) -> Array:
-    shares = {name: float(name.split()[0]) / 100 for name in set(rows["pixel"].tolist()) if name[0].isdigit()}
-    borne: Array = ~np.isin(rows["pixel"], [name for name, share in shares.items() if share < SHARE])
-    return borne
+def shown(rows: Arrays) -> Array:
+    """Whether n images miss the code with a chance of 2.5 % at most: ``(1 - share)^n <= .025``."""
+    shares = np.array([float(name.split()[0]) / 100 if name[0].isdigit() else 1.0 for name in rows["pixel"].tolist()])
+    found: Array = (1 - shares) ** rows["n"] <= 0.025
+    return found
 
 
 def _only(rows: Arrays, at: Array, *, falsely: bool = False) -> Arrays:
