@@ -41,8 +41,8 @@ def crossed_interval(
         mean ± sqrt(t_{S-1}² max(MS_s - MS_e, 0) / (S n) + t_{n-1}² MS_i / (S n)),
 
     a modified large sample interval (Graybill and Wang 1980; Burdick and Graybill 1992, section 6). For the skewness g
-    of the images' means each end has Hall's term, ``t -> t + |g| (1 + 2 t²) / (6 √n)`` on the side of the tail (Hall
-    1992, section 3.10). It holds the mean in at least 93 % of all cases from 100 images on (`tests`).
+    of the images' means each end has twice Hall's term, ``t -> t + |g| (1 + 2 t²) / (3 √n)`` on the side of the tail
+    (`student_hall`). It holds the mean in at least 93 % of all cases from 100 images on (`tests`).
 
     ``less [S', n]`` are other seeds on the same images: of the difference of both means. Its images are the differences
     of the images' means, and each table has its own term of seeds. Where the seeds are the same, give the table of
@@ -62,18 +62,13 @@ def crossed_interval(
 
     tail = (1 - level) / 2
     images = values.mean(0) - (0.0 if less is None else less.mean(0))
-    mean, deviation = float(images.mean()), float(images.std())
-    skew = float(((images - mean) ** 3).mean() / deviation**3) if deviation > 0 else 0.0
-    t, error = float(stats.t.isf(tail, n - 1)), deviation / (n - 1) ** 0.5
+    mean, error = float(images.mean()), float(images.std()) / (n - 1) ** 0.5
+    below, above = (float(quantile) for quantile in student_hall(images - mean, n, tail))
     from_seeds = sum(
         float(stats.t.isf(tail, len(table) - 1)) ** 2 * _of_seeds(table) for table in tables if len(table) > 1
     )
-
-    def half(side: float) -> float:
-        wide = t + max(side * skew, 0.0) * (1 + 2 * t**2) / (6 * n**0.5)
-        return float(np.sqrt(from_seeds + (wide * error) ** 2))
-
-    return mean - half(-1.0), mean, mean + half(1.0)
+    low, high = (float(np.sqrt(from_seeds + (quantile * error) ** 2)) for quantile in (below, above))
+    return mean - low, mean, mean + high
 
 
 def _of_seeds(table: NDArray[Any]) -> float:
@@ -84,3 +79,19 @@ def _of_seeds(table: NDArray[Any]) -> float:
     of_seeds = n * np.square(seeds - mean).sum() / (n_seeds - 1)
     of_rest = np.square(rest).sum() / ((n_seeds - 1) * (n - 1))
     return max(float(of_seeds - of_rest), 0.0) / table.size
+
+
+def student_hall(errors: NDArray[Any], n: int, tail: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Quantiles of a studentised mean, below and above, that leave out ``tail`` each: t, with twice Hall's term.
+
+    Of the skewness g of ``errors [..., n]``, of mean 0: ``t + |g| (1 + 2 t²) / (3 √n)`` on the side of the tail.
+    A sample shows too little of its own skewness, so the term of Hall (1992, "The bootstrap and Edgeworth expansion",
+    section 3.10) is taken twice.
+    """
+    from scipy import special
+
+    deviation = np.sqrt(np.square(errors).mean(-1, keepdims=True))
+    skewness = np.power(errors / np.where(deviation == 0, 1, deviation), 3).mean(-1)
+    t = -float(special.stdtrit(n - 1, tail))
+    term = skewness * (1 + 2 * t**2) / (3 * n**0.5)
+    return t - term.clip(max=0), t + term.clip(min=0)

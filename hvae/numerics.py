@@ -7,7 +7,6 @@ Divergences take log-variances and logits, because a variance or a probability t
 """
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -16,7 +15,10 @@ from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
+from hvae.certain import student_hall
+
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def log_mean_exp(x: Tensor, dim: int) -> Tensor:
@@ -135,46 +137,38 @@ def bernoulli_entropy(probability: FloatArray) -> FloatArray:
     return entropy
 
 
-@cache
-def _bootstrap_shares(n_data: int, n_bootstrap: int, seed: int) -> FloatArray:
-    """Share `[B, n_bootstrap]` of every datum in each resample."""
-    counts = np.random.default_rng(seed).multinomial(n_data, np.full(n_data, 1 / n_data), size=n_bootstrap)
-    return np.ascontiguousarray(counts.T / n_data)
+def mean_interval(values: FloatArray, level: float = 0.95, clusters: IntArray | None = None) -> FloatArray:
+    """(low, middle, high) `[..., 3]` of a mean over data, the last axis of `values [..., B]`: the one interval for it.
 
+        mean - (t + h_low) SE,  mean + (t + h_high) SE,     h = |g| (1 + 2 t²) / (3 √B) on the side of the tail, else 0,
 
-def bootstrap_means(values: FloatArray, n_bootstrap: int, seed: int) -> FloatArray:
-    """Means `[..., n_bootstrap]` of `values [..., B]` over data drawn with replacement, the same draws in every row."""
+    t Student's quantile at B - 1 degrees of freedom and g the skewness: where few data bear the mean, its studentised
+    error has a long tail, which a t interval misses. h is twice Hall's term, as a sample shows too little of its own
+    skewness (Hall 1992, "The bootstrap and Edgeworth expansion", section 3.10). ``clusters [B]`` are labels, equal
+    where data share a draw: then sums over clusters are the independent terms, and their number stands for B in t and
+    h. Few data cannot show what is rare: 20 values that are all 0 give a point. Holds 95 % intervals to at least 93 %
+    from B = 100 on for all distributions of `tests/test_numerics.py`, where the percentile bootstrap fell to 90 %. One
+    cluster shows no spread, so its ends are infinite. A row with a nan or an infinity has no interval.
+
+    >>> mean_interval(np.array([0.0, 1.0, 2.0, 3.0])).round(2).tolist()
+    [-0.55, 1.5, 3.55]
+    """
+    values = np.asarray(values, dtype=np.float64)
     n_data = values.shape[-1]
     if n_data == 0:
-        raise ValueError("A bootstrap over no data was asked for; give at least one datum.")
+        raise ValueError("The mean of no data was asked for; give at least one datum.")
+    middle = values.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        means: FloatArray = values @ _bootstrap_shares(n_data, n_bootstrap, seed)
-    return means
-
-
-def bootstrap_interval(values: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95) -> FloatArray:
-    """(low, middle, high) `[..., 3]` of the mean over data, the last axis of `values [..., B]`.
-
-    Middle is the mean, the ends are percentiles of its bootstrap (Efron and Tibshirani 1993, section 13.3).
-    One seed draws the same data everywhere, so differences of rows are paired. A row with a nan or an infinity
-    has no interval.
-    """
-    return bootstrap_bounds(values, values, n_bootstrap, seed, level)
-
-
-def bootstrap_bounds(
-    lower: FloatArray, upper: FloatArray, n_bootstrap: int, seed: int, level: float = 0.95
-) -> FloatArray:
-    """(low, middle, high) `[..., 3]` of a mean over data known only between two bounds, each `[..., B]`.
-
-    Low is the low percentile of the bootstrap of the lower bound's mean, high the high one of the upper's,
-    middle the midpoint of the two means: the estimator's own gap, widened by the chance of the data.
-    """
-    lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
-    tail = 100 * (1 - level) / 2
-    low = np.percentile(bootstrap_means(lower, n_bootstrap, seed), tail, axis=-1)
-    high = np.percentile(bootstrap_means(upper, n_bootstrap, seed), 100 - tail, axis=-1)
-    return np.stack([low, (lower.mean(-1) + upper.mean(-1)) / 2, high], axis=-1)
+        errors = values - middle
+        if clusters is not None:
+            labels, places = np.unique(clusters, return_inverse=True)
+            errors = errors @ (places[:, None] == np.arange(len(labels))).astype(np.float64)
+        n = errors.shape[-1]
+        if n == 1:
+            return np.asarray(middle + np.array([-np.inf, 0.0, np.inf]))
+        below, above = student_hall(errors, n, (1 - level) / 2)
+        error = np.sqrt(np.square(errors).sum(-1) * n / (n - 1)) / n_data
+    return np.asarray(middle + np.stack([-below * error, 0 * error, above * error], axis=-1))
 
 
 def frechet_distance(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: FloatArray) -> float:

@@ -20,7 +20,7 @@ from hvae.lab.evaluation.replicas import Arrays, Replicas
 from hvae.lab.runs.run import Run
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.network import BeliefNetwork
-from hvae.numerics import bootstrap_interval
+from hvae.numerics import mean_interval
 from hvae.posterior import NetworkPosterior
 from hvae.vocabulary import ACTIVE_VARIANCE
 
@@ -57,8 +57,8 @@ def removal_arrays(
     """``n_removed/<latent> [R]``, and ``lost_nats [R, 3]``: L_K of the whole stack less that without the units.
 
     A unit is removed if the ``statistic`` of the run's diagnostics, `<statistic>/<latent> [R, D, 3]`, is not above the
-    threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws. The interval is by bootstrap
-    over images. A failed replica has NaN.
+    threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws. The interval is
+    `mean_interval` over images. A failed replica has NaN.
     """
     replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
     whole, found = run.load_arrays("likelihood")["bound_datum_nats"][:, :n_images], run.load_arrays("diagnostics")
@@ -75,6 +75,6 @@ def removal_arrays(
         else:
             stack = without_units(model, units, config.seed)
             bound = log_likelihood_curve(stack, x, (config.n_samples,), seed=config.seed).estimate.log_px
-            lost.append(bootstrap_interval(whole[replica] - bound, config.n_bootstrap, config.seed))
+            lost.append(mean_interval(whole[replica] - bound))
     counts = {f"n_removed/{name}": np.where(replicas.alive, masks.sum(1), np.nan) for name, masks in removed.items()}
     return counts | {"lost_nats": np.stack(lost)}

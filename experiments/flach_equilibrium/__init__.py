@@ -159,7 +159,7 @@ def measure(
 
     def of_units(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
         test = data.test[: 2 * knobs["n_samples"]]
-        return spectra(trained.models, trained.alive, test, n_bootstrap=knobs["n_bootstrap"], seed=0)
+        return spectra(trained.models, trained.alive, test, seed=0)
 
     return features.parts(
         preset, runs, data_dir, say, classifier=CLASSIFIER[preset], consistency=knobs, further=of_units

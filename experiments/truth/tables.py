@@ -5,8 +5,9 @@ import numpy as np
 from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.experiments.truth.coverage_tables import coverage_summary, coverage_tables
 
-PARTS = ("gaps", "bounds", "sandwich")
+PARTS = ("gaps", "bounds", "sandwich", "coverage")
 """parts that are estimates"""
 
 
@@ -19,6 +20,8 @@ def accuracy_tables(measured: Measured) -> dict[str, Table]:
         tables["Bounds of log p(x): error against exact"] = _bounds(measured["bounds"])
     if "sandwich" in measured:
         tables["Sandwich on the trained stack, simulated data"] = _sandwich(measured["sandwich"])
+    if "coverage" in measured:
+        tables |= coverage_tables(measured["coverage"])
     return tables
 
 
@@ -60,6 +63,8 @@ def accuracy_summary(measured: Measured) -> list[str]:
             f"{number(s['gap_nats'][-1], 3)} ± {number(1.96 * s['se_nats'][-1], 3)} nats between "
             f"{s['n_temperatures'][0]} and {s['n_temperatures'][-1]} temperatures ({s['seconds'][-1]:.0f} s)."
         )
+    if "coverage" in measured:
+        found += coverage_summary(measured["coverage"])
     return found
 
 

@@ -41,7 +41,7 @@ class Sizes:
     n_samples_deep: int = 5000
     """K of the deeper curve"""
     n_bootstrap: int = 2000
-    """bootstrap resamples of the images behind every interval"""
+    """without effect: intervals resample nothing any more; files made before hold it"""
     n_pictures: int = 10
     """images that are drawn"""
     seed: int = 0

@@ -1,15 +1,15 @@
-"""Intervals for a quantity known between bounds: each bound's bootstrap over data, clipped and put in order.
+"""Intervals for a quantity known between bounds: each bound's interval over data, clipped and put in order.
 
 To look again with more paths, or to take the best of several bounds as an end, gives chance more than one throw. Each
 throw takes its share of the 5 % (Bonferroni), so a final interval misses the truth in at most 5 % of all cases, up to
-the bootstrap's own error.
+the error of `numerics.mean_interval`.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hvae.numerics import FloatArray, bootstrap_interval
+from hvae.numerics import FloatArray, mean_interval
 
 ROWS = 32
 """draws scored at once against all distributions: bounds the memory"""
@@ -23,7 +23,7 @@ class Information:
     >>> from hvae.diagnostics.information import information
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> found = information(Sampler(stack.model, stack.x, seed=0), epsilon=0.1, max_paths=16, n_bootstrap=50)["z2"]
+    >>> found = information(Sampler(stack.model, stack.x, seed=0), epsilon=0.1, max_paths=16)["z2"]
     >>> found.about_datum.shape, found.n_paths
     ((3,), 16)
     """
@@ -42,23 +42,21 @@ class Information:
 class Intervals:
     """How intervals are made, and the threshold that they are asked about.
 
-    >>> intervals = Intervals(epsilon=0.1, n_bootstrap=50, seed=0)
+    >>> intervals = Intervals(epsilon=0.1)
     >>> intervals.open(np.array([0.05, 0.1, 0.2])), intervals.open(np.array([0.2, 0.3, 0.4]))
     (True, False)
     """
 
     epsilon: float
-    n_bootstrap: int
-    seed: int
     n_throws: int = 1
     """looks at the question times bounds on each side"""
 
     def low(self, *lower_bounds: FloatArray) -> float:
-        """The highest low end among the bootstraps of lower bounds, each the mean of terms ``[n]``."""
+        """The highest low end among the intervals of lower bounds, each the mean of terms ``[n]``."""
         return max(float(self._interval(terms)[0]) for terms in lower_bounds)
 
     def high(self, *upper_bounds: FloatArray) -> float:
-        """The lowest high end among the bootstraps of upper bounds, each the mean of terms ``[n]``."""
+        """The lowest high end among the intervals of upper bounds, each the mean of terms ``[n]``."""
         return min(float(self._interval(terms)[2]) for terms in upper_bounds)
 
     def open(self, interval: FloatArray) -> bool:
@@ -68,7 +66,7 @@ class Intervals:
     def _interval(self, terms: FloatArray) -> FloatArray:
         if np.isposinf(terms).any():  # of some data nothing is known
             return np.array([-np.inf, np.inf, np.inf])
-        return bootstrap_interval(terms, self.n_bootstrap, self.seed, level=1 - 0.05 / self.n_throws)
+        return mean_interval(terms, level=1 - 0.05 / self.n_throws)
 
     def shared(self, n_looks: int, n_bounds: int) -> "Intervals":
         """The same, with the chance of a miss shared by so many looks and bounds."""

@@ -23,6 +23,7 @@ import torch
 from scipy.stats import t
 from torch import Tensor
 
+from hvae.certain import student_hall
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE
 from hvae.numerics import FloatArray
@@ -107,10 +108,10 @@ def _shares(value: Value, log_weight: LogProb, tail: float) -> FloatArray:
 def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of ``C / (C + W)`` with ``C = cov(a, b)``, ``W = mean(s - a·b)``; each ``[n, D]``.
 
-    Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (6 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
+    Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (3 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
     freedom, e is the standard error by the delta method, ``dR = [(1 - R) dC - R dW] / (C + W)``, and g the skewness of
-    dR where positive (Hall 1992, "The bootstrap and Edgeworth expansion", section 3.10): units that few data move have
-    a long right tail, so the high end of a t interval misses. A unit that never moves has share 0.
+    dR where positive (`hvae.certain.student_hall`): units that few data move have a long right tail, so the high end
+    of a t interval misses. A unit that never moves has share 0.
     """
     n = len(a)
     products = (a - a.mean(0)) * (b - b.mean(0))
@@ -121,8 +122,6 @@ def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> 
     share = between / total
     influence = ((1 - share) * products - share * within) / total
     influence = influence - influence.mean(0)
-    deviation = influence.std(0)
-    skewness = (influence**3).mean(0) / np.where(deviation == 0, np.inf, deviation) ** 3
-    error, wide = deviation / math.sqrt(n - 1), float(t.isf(tail, n - 1))
-    wider = wide + skewness.clip(min=0) * (1 + 2 * wide**2) / (6 * math.sqrt(n))
+    error, wide = influence.std(0) / math.sqrt(n - 1), float(t.isf(tail, n - 1))
+    _, wider = student_hall(influence.T, n, tail)
     return np.stack([share - wide * error, share, share + wider * error], axis=-1)

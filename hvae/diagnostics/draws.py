@@ -1,7 +1,8 @@
 """Draws for diagnostics: q-traces of n images, a function of one key, and their arrays.
 
 Every diagnostic sees the same n images and asks for K paths through the stack per image. The images stand in random
-order, so the neighbour of an image is another datum drawn at random.
+order, so the neighbour of an image is another datum drawn at random. Images are neighbours in pairs, so that what they
+share stays within a pair.
 """
 
 import math
@@ -17,7 +18,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.exact.discrete_visits import all_states, enumerable, has_states, log_table, parameters
 from hvae.families import has_closed_kl, kl
 from hvae.network import Site, Trace
-from hvae.numerics import FloatArray
+from hvae.numerics import FloatArray, IntArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
@@ -57,18 +58,32 @@ class Sampler:
 
     @cached_property
     def neighbours(self) -> Tensor:
-        """Another datum for each, ``[n]``; with a context one that shares it, or the datum itself if there is none."""
+        """Another datum for each, ``[n]``: the two of a pair are each other's; of three left over each has the next.
+
+        With a context both share it; a datum that shares its context with none has itself.
+        """
+        return self._paired[0]
+
+    @property
+    def pairs(self) -> IntArray:
+        """Labels ``[n]`` of the pairs, equal for data that are neighbours: terms of two pairs share no draw."""
+        return self._paired[1]
+
+    @cached_property
+    def _paired(self) -> tuple[Tensor, IntArray]:
         places = torch.arange(self.n_images, device=self.x.device)
-        if self.groups is None:
-            return places.roll(1)
-        order = torch.argsort(self.groups, stable=True)
-        label = self.groups[order]
+        groups = torch.zeros_like(places) if self.groups is None else self.groups
+        order = torch.argsort(groups, stable=True)
+        label = groups[order]
         first = torch.searchsorted(label, label, right=False)
-        last = torch.searchsorted(label, label, right=True) - 1
-        before = torch.where(places > first, places - 1, last)
-        found = torch.empty_like(places)
-        found[order] = order[before]
-        return found
+        size = torch.searchsorted(label, label, right=True) - first
+        rank = places - first
+        start = torch.minimum(rank - rank % 2, (size - 2 - size % 2).clamp(min=0))  # of the pair, or of the three
+        length = torch.where(start + 3 == size, 3, 2).minimum(size)
+        found, pairs = torch.empty_like(places), torch.empty_like(places)
+        found[order] = order[first + start + (rank - start + 1) % length]
+        pairs[order] = first + start
+        return found, pairs.cpu().numpy()
 
     @cached_property
     def prior_means(self) -> Mapping[str, Tensor]:
@@ -172,7 +187,7 @@ def _n_states(site: Site) -> int:
 
 
 def per_datum(values: Tensor, n_images: int) -> FloatArray:
-    """Mean over samples of ``[K, B, ...]`` in float64, as ``[..., B]``: the layout of the bootstrap."""
+    """Mean over samples of ``[K, B, ...]`` in float64, as ``[..., B]``: the layout of `mean_interval`."""
     mean = values.detach().double().expand(values.shape[0], n_images, *values.shape[2:]).mean(0)
     return np.moveaxis(mean.cpu().numpy(), 0, -1)
 

@@ -22,14 +22,14 @@ from hvae.diagnostics.nested import nested_information
 
 
 def information(
-    sampler: Sampler, *, epsilon: float, max_paths: int, n_bootstrap: int, extra: Tensor | None = None
+    sampler: Sampler, *, epsilon: float, max_paths: int, extra: Tensor | None = None
 ) -> dict[str, Information]:
     """I_l and J_l of every layer.
 
     With z1 first the paths per image double from 16 to ``max_paths``, top-down the images of the mixture double from n
     by ``extra`` images ``[N, D]``, until no interval contains ``epsilon`` or there is no more.
     """
-    intervals = Intervals(epsilon, n_bootstrap, sampler.seed)
+    intervals = Intervals(epsilon)
     with torch.no_grad():
         if sampler.model.bottom_up:
             return nested_information(sampler, intervals, max_paths)

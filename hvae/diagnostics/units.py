@@ -13,8 +13,6 @@ A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a s
 2019, definition 1): to the prior where that has a closed form per unit, else to the layer's aggregate (moment match).
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +22,7 @@ from hvae.errors import NotMeasuredError
 from hvae.evidence import Evidence
 from hvae.families import has_unit_kl, unit_kl
 from hvae.network import Site
-from hvae.numerics import FloatArray, bootstrap_means
+from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import ACTIVE_VARIANCE
 
 DELTA = 0.01
@@ -43,17 +41,15 @@ def residual(evidence: Evidence, name: str) -> FloatArray:
     return per_datum(_shift(evidence, name)[:1], evidence.p["x"].value.shape[1])
 
 
-def covariance_interval(a: FloatArray, b: FloatArray, n_units: int, n_bootstrap: int, seed: int) -> FloatArray:
+def covariance_interval(a: FloatArray, b: FloatArray, n_units: int) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[width, n]``.
 
+    The interval of the mean of ``(a - mean a) (b - mean b) n / (n - 1)``: the means' own errors are of second order.
     The one-hot entries of a categorical unit are summed.
     """
     n = a.shape[-1]
-    resampled = partial(bootstrap_means, n_bootstrap=n_bootstrap, seed=seed)
-    draws = resampled(a * b) - resampled(a) * resampled(b)
-    middle = ((a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True))).sum(-1) / (n - 1)
-    low, high = np.percentile(draws.reshape(n_units, -1, n_bootstrap).sum(1), [2.5, 97.5], axis=-1)
-    return np.stack([low, middle.reshape(n_units, -1).sum(1), high], axis=-1)
+    products = (a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True)) * (n / (n - 1))
+    return mean_interval(products.reshape(n_units, -1, n).sum(1))
 
 
 def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:

@@ -23,11 +23,12 @@ N_KL_DRAWS = 4
 
 
 def use(sampler: Sampler, evidence: Evidence) -> dict[str, FloatArray]:
-    """``U_l`` of every layer ``[n]``; images stand in random order, so the next one serves as the other datum.
+    """``U_l`` of every layer ``[n]``; the other datum is the image's neighbour (`Sampler.neighbours`).
 
-    With a context it is the next one of the same context. A datum that shares its context with no other takes z~_l from
-    the code of a datum that the decoder draws in that context, under the same layers above. Where x has no closed form
-    and its draws cannot be scored anew, the child x counts by the data themselves, ``log p(x|z_l) - log p(x|z~_l)``.
+    Neighbours share draws, so an interval takes `Sampler.pairs`. With a context both share it. A datum that shares its
+    context with no other takes z~_l from the code of a datum that the decoder draws in that context, under the same
+    layers above. Where x has no closed form and its draws cannot be scored anew, the child x counts by the data
+    themselves, ``log p(x|z_l) - log p(x|z~_l)``.
     """
     decoder = sampler.model.decoder
     values = {name: site.value for name, site in evidence.p.items()}

@@ -15,7 +15,7 @@ import torch
 from arviz_stats.base.array import array_stats
 from torch import Tensor
 
-from hvae.numerics import FloatArray
+from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import FEWEST_SAMPLES, good_k
 
 TOLERATED_SHARE = 0.05
@@ -67,11 +67,8 @@ class Estimate:
     @property
     def mean(self) -> tuple[float, float, float]:
         """(low, middle, high): mean over data with its 95 % interval from their spread, which holds the noise too."""
-        middle = float(self.log_px.mean())
-        with np.errstate(invalid="ignore"):  # a datum of log p(x) = -inf leaves no interval
-            spread = float(self.log_px.std(ddof=1)) if len(self.log_px) > 1 else math.nan
-        half = 1.96 * spread / math.sqrt(len(self.log_px))
-        return middle - half, middle, middle + half
+        low, middle, high = mean_interval(self.log_px).tolist()  # a datum of log p(x) = -inf leaves no ends
+        return low, middle, high
 
     @property
     def largest_pareto_k(self) -> float:

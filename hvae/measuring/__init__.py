@@ -8,7 +8,7 @@
     guard       what a model cannot give, and why
 
 Every quantity is measured for every replica by itself. It has the axis of replicas first, and is an interval (low,
-middle, high): the estimator's two bounds, widened by a bootstrap over images. Replicas are never pooled with images.
+middle, high): the estimator's two bounds, widened by the interval over images. Replicas are never pooled with images.
 """
 
 from hvae.diagnosis.sizes import Budget, Sizes

@@ -25,7 +25,7 @@ from hvae.diagnostics.verdict import Found
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
-from hvae.numerics import FloatArray, bootstrap_interval
+from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import COLLAPSED, TO_ANOTHER, TO_PRIOR, TO_STANDARD
 
 USED, FROM_PARENT, ABOUT_X, USE = "used_nats", "parent_information_nats", "information_nats", "reading_nats"
@@ -65,9 +65,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     extra = None if rest is None else rest[: (sizes.n_mixture - 1) * len(x)]
 
     def carried() -> dict[str, Information]:
-        return information(
-            sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, n_bootstrap=sizes.n_bootstrap, extra=extra
-        )
+        return information(sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, extra=extra)
 
     sound = guard.measured([USED], names, partial(_check_likelihood, evidence(sizes.n_paths))) is not None
     apart = _divergences(sampler, evidence(sizes.n_paths), sizes.epsilon_nats) if sound else {}
@@ -78,17 +76,17 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
     layers = []
     for name in names:
-        found = _rates(evidence(sizes.n_paths), name, sizes, guard)
+        found = _rates(evidence(sizes.n_paths), name, guard)
         carries = informations.get(name)
         if carries is not None:
             found |= {FROM_PARENT: carries.from_parent, ABOUT_X: carries.about_datum}
-        found[OWN_PRIOR] = _own_prior(model, evidence(sizes.n_paths), name, found, sizes)
+        found[OWN_PRIOR] = _own_prior(model, evidence(sizes.n_paths), name, found)
         if name in decoded:
             found[USED] = decoded[name].interval
         if name in read:
-            found[USE] = _interval(read[name], sizes)
-        found |= _knocked_out(knockouts, name, sizes, guard)
-        of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, sizes, guard))
+            found[USE] = mean_interval(read[name], clusters=sampler.pairs)
+        found |= _knocked_out(knockouts, name, guard)
+        of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
         found |= of_units or {}
         statement = Found(
             sampler.n_images if sound else 0,
@@ -133,7 +131,7 @@ def _used(
             n_alternatives=sizes.n_alternatives, epsilon=sizes.epsilon_nats,
         )  # fmt: skip
         for name, layer in (guard.measured([USED], names, use) or {}).items():
-            found[name] = _Decoded(_interval(layer.terms, sizes, level=0.975), layer.cap)
+            found[name] = _Decoded(mean_interval(layer.terms, level=0.975), layer.cap)
         names = [name for name in moved if name in found and not found[name].interval[0] > sizes.epsilon_nats]
         if not names:
             break
@@ -141,13 +139,13 @@ def _used(
 
 
 def _own_prior(
-    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray], sizes: Sizes
+    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray]
 ) -> FloatArray:  # fmt: skip
     """M_l, the divergence from its prior: as a mean, or between J_l and T_l."""
     terms = laws.from_prior(model, evidence, name)
     if terms is not None:
-        return _interval(terms, sizes)
-    at_most = _interval(laws.up_to_the_top(evidence, name), sizes)
+        return mean_interval(terms)
+    at_most = mean_interval(laws.up_to_the_top(evidence, name))
     return ordered(found[FROM_PARENT][0] if FROM_PARENT in found else 0.0, at_most[2])
 
 
@@ -172,40 +170,34 @@ def _collapsed(n_images: int, divergences: Mapping[str, FloatArray], epsilon: fl
     return Found(n_images, divergences=divergences).verdict(epsilon) in COLLAPSED
 
 
-def _interval(terms: FloatArray, sizes: Sizes, level: float = 0.95) -> FloatArray:
-    return bootstrap_interval(terms, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed, level=level)
-
-
-def _knocked_out(knockouts: Knockouts, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+def _knocked_out(knockouts: Knockouts, name: str, guard: Guard) -> dict[str, FloatArray]:
     """What is lost without the layer in q, and in the decoder; the likelihoods with and without it there."""
     of_model, found = "knockout_model_nats", {}
     lost = guard.measured(["knockout_encoder_nats"], [name], lambda: knockouts.encoder(name))
     if lost is not None:
-        found["knockout_encoder_nats"] = _interval(lost, sizes)
+        found["knockout_encoder_nats"] = mean_interval(lost)
     bounds = guard.measured([of_model, *LIKELIHOODS], [name], lambda: knockouts.model(name))
     if bounds is not None:
         for key, bound in zip(LIKELIHOODS, (bounds.whole, bounds.clamped), strict=True):
-            found[key] = _interval(bound.log_px, sizes)
+            found[key] = mean_interval(bound.log_px)
         loss = guard.measured([of_model], [name], bounds.loss)
         if loss is not None:
-            found[of_model] = bounds.widened(_interval(loss, sizes))
+            found[of_model] = bounds.widened(mean_interval(loss))
     return found
 
 
-def _rates(evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+def _rates(evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
     terms = guard.measured(RATES, [name], lambda: rates.rates(evidence, name)) or {}
-    return {key: _interval(values, sizes) for key, values in terms.items()}
+    return {key: mean_interval(values) for key, values in terms.items()}
 
 
-def _units(model: HVAE, evidence: Evidence, name: str, sizes: Sizes, guard: Guard) -> dict[str, FloatArray]:
+def _units(model: HVAE, evidence: Evidence, name: str, guard: Guard) -> dict[str, FloatArray]:
     """Per unit ``[D, 3]``, where the distribution factorises over units."""
     site, n = evidence.q[name], evidence.p["x"].value.shape[1]
     if not site.family.factorised:
         guard.refuse(["rate_unit_nats", *OF_UNITS], [name], f"The units of {name} depend on each other in q.")
         return {}
-    covariance = partial(
-        units.covariance_interval, n_units=site.family.units, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed
-    )
+    covariance = partial(units.covariance_interval, n_units=site.family.units)
     one, other = units.mean_variance(site, n)
     found = {"burda_variance": covariance(one, one)}
     if model.bottom_up:

@@ -9,25 +9,25 @@ from hvae.diagnosis.record import of_one
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.likelihood.importance import Curve, log_likelihood_curve
-from hvae.numerics import bootstrap_interval
+from hvae.numerics import mean_interval
 
 
 @torch.no_grad()
-def measure_likelihood(model: HVAE, x: Tensor, n_samples: int, *, n_bootstrap: int, seed: int) -> Likelihood:
+def measure_likelihood(model: HVAE, x: Tensor, n_samples: int, *, seed: int) -> Likelihood:
     """L_K of one model on ``x [B, D]``, at powers of ten up to ``n_samples``; R = 1.
 
     Where the model cannot give it, the numbers are NaN, with the reason in `refused`.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> measure_likelihood(stack.model, stack.x, 30, n_bootstrap=50, seed=0).n_samples.tolist()
+    >>> measure_likelihood(stack.model, stack.x, 30, seed=0).n_samples.tolist()
     [1, 10, 30]
     """
     try:
         curve = log_likelihood_curve(model, x, powers_of_ten(n_samples), seed=seed)
     except NotMeasuredError as refusal:
         return _refused(len(x), powers_of_ten(n_samples), " ".join(str(refusal).split()))
-    return _record(curve, n_bootstrap, seed)
+    return _record(curve)
 
 
 def powers_of_ten(n_samples: int) -> tuple[int, ...]:
@@ -36,12 +36,12 @@ def powers_of_ten(n_samples: int) -> tuple[int, ...]:
     return (*powers, n_samples)
 
 
-def _record(curve: Curve, n_bootstrap: int, seed: int) -> Likelihood:
+def _record(curve: Curve) -> Likelihood:
     estimate = curve.estimate
     return of_one(
         Likelihood,
         n_samples=np.array(curve.n_samples),
-        bound_nats=bootstrap_interval(curve.bound_datum_nats, n_bootstrap, seed),
+        bound_nats=mean_interval(curve.bound_datum_nats),
         bound_datum_nats=estimate.log_px,
         elbo_datum_nats=curve.bound_datum_nats[0],
         se_nats=estimate.standard_error,

@@ -60,9 +60,7 @@ def further(
     """
     images = x[: budget.images]
     replicas = [
-        None
-        if model is None
-        else Replica(model, images, budget, n_bootstrap, seed, tick, as_trained, step_of_objective)
+        None if model is None else Replica(model, images, budget, seed, tick, as_trained, step_of_objective)
         for model in models
     ]
     common: dict[str, Setting] = {"seed": seed, "n_bootstrap": n_bootstrap, "step": step, "n_test": len(x)}

@@ -11,7 +11,7 @@ from hvae.diagnosis.sizes import Budget
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import Annealed, Annealing, anneal
 from hvae.likelihood.target import from_encoder
-from hvae.numerics import FloatArray, bootstrap_interval
+from hvae.numerics import FloatArray, mean_interval
 from hvae.objectives import Objective
 
 CHUNK_DATA = 128
@@ -39,7 +39,6 @@ class Replica:
     model: HVAE
     x: Tensor
     budget: Budget
-    n_bootstrap: int = 2000
     seed: int = 0
     tick: Callable[[], object] = silent
     """called after every temperature"""
@@ -58,8 +57,8 @@ class Replica:
         return Annealed.joined(parts)
 
     def interval(self, datum_nats: FloatArray) -> FloatArray:
-        """(low, middle, high) ``[..., 3]`` of the mean over images, by a bootstrap over them."""
-        return bootstrap_interval(datum_nats, self.n_bootstrap, self.seed)
+        """(low, middle, high) ``[..., 3]`` of the mean over images."""
+        return mean_interval(datum_nats)
 
 
 def annealing(budget: Budget) -> Annealing:

@@ -122,7 +122,7 @@ def _curves(model: HVAE, x: Tensor, sizes: Sizes) -> dict[str, Likelihood]:
     """The likelihood and, where it is asked for, the deeper one."""
 
     def curve(n_images: int, n_samples: int) -> Likelihood:
-        return measure_likelihood(model, x[:n_images], n_samples, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed)
+        return measure_likelihood(model, x[:n_images], n_samples, seed=sizes.seed)
 
     found = {"": curve(sizes.n_likelihood, sizes.n_samples)}
     if sizes.n_likelihood_deep:

@@ -245,7 +245,7 @@ def test_the_interval_is_that_of_reweighted_data() -> None:
     assert middle == pytest.approx(share(equal), rel=1e-12) and skewness > 0.1
     # between is scaled by n / (n - 1), of which the products know nothing: 1 / n of a term of the slopes
     assert middle - low == pytest.approx(quantile * error, rel=1.5 / n)
-    stretch = 1 + skewness * (1 + 2 * quantile**2) / (6 * np.sqrt(n)) / quantile
+    stretch = 1 + skewness * (1 + 2 * quantile**2) / (3 * np.sqrt(n)) / quantile
     assert high - middle == pytest.approx(stretch * (middle - low), rel=1.5 / n)
 
 

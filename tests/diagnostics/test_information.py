@@ -20,7 +20,7 @@ from hvae.exact.linear_gaussian import LinearGaussian
 from hvae.families import Bernoulli, Categorical, Family
 from hvae.foreign.stack import Stack as OfFunctions
 from hvae.network import BeliefNetwork, Conditional
-from hvae.numerics import bootstrap_interval
+from hvae.numerics import mean_interval
 from hvae.posterior import NetworkPosterior
 from tests.diagnostics.chains import Link, Stack, finite_informations, holds, images, link, root, sampler
 from tests.exact import enumerated
@@ -50,7 +50,7 @@ CASES = {
 def measure(
     model: HVAE, x: torch.Tensor, *, max_paths: int = 256, seed: int = 0, extra: torch.Tensor | None = None
 ) -> dict[str, Information]:
-    return information(sampler(model, x, seed), epsilon=EPSILON, max_paths=max_paths, n_bootstrap=200, extra=extra)
+    return information(sampler(model, x, seed), epsilon=EPSILON, max_paths=max_paths, extra=extra)
 
 
 def nested(stack: Stack, x: torch.Tensor, n_paths: int, *, seed: int) -> dict[str, NDArray[np.float64]]:
@@ -158,11 +158,11 @@ def test_one_path_estimator_reads_noise_as_information() -> None:
 def test_every_throw_takes_its_share_of_the_five_percent() -> None:
     """Three looks at two bounds: each end is that of an interval of 1 - 0.05 / 6."""
     terms = np.random.default_rng(0).normal(size=(2, 100))
-    shared = Intervals(EPSILON, 2000, 0).shared(3, 2)
-    ends = bootstrap_interval(terms, 2000, 0, level=1 - 0.05 / 6)
+    shared = Intervals(EPSILON).shared(3, 2)
+    ends = mean_interval(terms, level=1 - 0.05 / 6)
     assert shared.low(*terms) == pytest.approx(ends[:, 0].max(), rel=1e-12)
     assert shared.high(*terms) == pytest.approx(ends[:, 2].min(), rel=1e-12)
-    assert shared.low(terms[0]) < Intervals(EPSILON, 2000, 0).low(terms[0])
+    assert shared.low(terms[0]) < Intervals(EPSILON).low(terms[0])
 
 
 def test_more_paths_are_taken_until_the_question_is_decided() -> None:
@@ -403,7 +403,7 @@ def test_upper_layers_that_tell_all_images_apart_leave_the_question_open() -> No
     few, truth = measure(wide, x[:32])["z1"].about_datum, known(wide, 2)["z1"]
     assert few[0] < EPSILON < math.log(32) < truth  # more than 32 images could show
     assert holds(few, truth)
-    more = information(sampler(wide, x[:32]), epsilon=EPSILON, max_paths=16, n_bootstrap=200, extra=x[32:])["z1"]
+    more = information(sampler(wide, x[:32]), epsilon=EPSILON, max_paths=16, extra=x[32:])["z1"]
     assert more.n_paths > 32 and more.about_datum[0] > few[0]
 
 
@@ -423,5 +423,5 @@ def test_paths_are_drawn_once_for_all_layers() -> None:
 
     stack = OfFunctions.of(hvae.Model(infer, generate), {"x": torch.randn(40, 1)})
     with torch.no_grad():
-        information(Sampler(stack, stack.numbers, seed=0), epsilon=0.05, max_paths=64, n_bootstrap=50)
+        information(Sampler(stack, stack.numbers, seed=0), epsilon=0.05, max_paths=64)
     assert stack.functions.calls.infer <= 40 * (16 + 16 + 32 + 64)

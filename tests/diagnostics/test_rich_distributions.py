@@ -111,7 +111,7 @@ def test_intervals_hold_the_information_of_the_population() -> None:
     rich, full = models((4, 3, 2))
     x, eye = images(512, width=4), torch.eye(4, dtype=torch.float64)
     joint = LinearGaussian.of_posterior(full.decoder, full.posterior, torch.zeros(4), eye)
-    found = information(sampler(rich, x), epsilon=0.1, max_paths=32, n_bootstrap=200)
+    found = information(sampler(rich, x), epsilon=0.1, max_paths=32)
     for name, parent in (("z1", "x"), ("z2", "z1")):
         assert holds(found[name].about_datum, joint.mutual_information(["x"], [name])), name
         assert holds(found[name].from_parent, joint.mutual_information([parent], [name])), name

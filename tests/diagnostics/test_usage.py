@@ -170,18 +170,22 @@ def test_the_clamp_is_the_prior_mean() -> None:
     assert (error < 5 * deviation).all()
 
 
+def other_of_pair(n: int) -> Array:
+    return np.arange(n).reshape(-1, 2)[:, ::-1].ravel()
+
+
 def test_reading_of_each_layer() -> None:
-    """U = E (W (z - z~))² / 2v with z~ of the next image: means apart, and both variances."""
+    """U = E (W (z - z~))² / 2v with z~ of the other image of the pair: means apart, and both variances."""
     x = images(1000, width=2)
     found = usage.use(*observed(STACK.bottom_up(), x))
     distributions = [STACK.q(row, np.zeros((2, 2))) for row in x.numpy()]
     for name, part in zip(LATENTS, reversed(STACK.down[1:]), strict=True):
         means = np.array([distribution.block(name)[0] for distribution in distributions])
         spread = part.weight @ distributions[0].block(name)[1] @ part.weight.T
-        shift = (means - np.roll(means, 1, axis=0)) @ part.weight.T
+        shift = (means - means[other_of_pair(1000)]) @ part.weight.T
         expected = ((shift**2 + 2 * np.diag(spread)) / (2 * part.variance)).sum(1)
         assert expected.mean() > 0.3
-        assert_mean(found[name] - expected, 0.0, detect=0.15)
+        assert_mean((found[name] - expected).reshape(-1, 2).mean(1), 0.0, detect=0.2)  # a pair shares its draws
 
 
 def test_a_layer_that_nobody_reads() -> None:
@@ -209,7 +213,7 @@ def test_reading_with_skips_is_the_sum_over_children() -> None:
     distributions = stacks.distributions(model.decoder)
     for name in LATENTS:
         value = evidence.q[name].value.numpy()
-        difference, expected = value - np.roll(value, 1, axis=1), 0.0
+        difference, expected = value - value[:, other_of_pair(20)], 0.0
         for parents, weight, _, noise in distributions.values():
             if name in parents:
                 start = 2 * list(parents).index(name)

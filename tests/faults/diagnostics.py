@@ -152,7 +152,7 @@ FAULTS = (
     Fault(
         "read-from-the-same-datum",
         "what the decoder reads is compared with a draw for the same datum",
-        Change("hvae.diagnostics.draws:Sampler.neighbours", "places.roll(1)", "places"),
+        Change("hvae.diagnostics.draws:Sampler._paired", "rank - start + 1", "rank - start"),
         ("tests/diagnostics/test_usage.py::test_reading_of_each_layer",),
     ),
     Fault(

@@ -40,29 +40,16 @@ FAULTS = (
         size=0.02,
     ),
     Fault(
-        "bootstrap-of-pooled-rows",
-        "rows (replicas, layers) are pooled with the data before the bootstrap",
-        Change(
-            "hvae.numerics:bootstrap_means",
-            "values @ _bootstrap_shares(n_data, n_bootstrap, seed)",
-            "np.broadcast_to(values.mean(tuple(range(values.ndim - 1))), values.shape) @ "
-            "_bootstrap_shares(n_data, n_bootstrap, seed)",
-        ),
-        ("tests/test_numerics.py::test_bootstrap_is_a_function_of_its_seed_and_pairs_rows",),
+        "interval-without-the-tail",
+        "an interval for a mean is Student's, whatever the skewness of its terms",
+        Change("hvae.certain:student_hall", "t + term.clip(min=0)", "t + 0 * term"),
+        ("tests/test_numerics.py::test_the_interval_covers",),
     ),
     Fault(
-        "bootstrap-of-unpaired-rows",
-        "every row draws data of its own, so that differences of rows are not paired",
-        Change(
-            "hvae.numerics:bootstrap_means",
-            "means: FloatArray = values @ _bootstrap_shares(n_data, n_bootstrap, seed)",
-            """
-            rows = values.reshape(-1, n_data)
-            found = [row @ _bootstrap_shares(n_data, n_bootstrap, seed + i) for i, row in enumerate(rows)]
-            means: FloatArray = np.stack(found).reshape(*values.shape[:-1], n_bootstrap)
-            """,
-        ),
-        ("tests/test_numerics.py::test_bootstrap_is_a_function_of_its_seed_and_pairs_rows",),
+        "shared-draws-as-independent",
+        "terms that share a draw are counted as independent ones",
+        Change("hvae.numerics:mean_interval", "clusters is not None", "False"),
+        ("tests/test_numerics.py::test_terms_that_share_a_draw_are_told",),
     ),
     # draws
     Fault(

@@ -79,7 +79,7 @@ def measured(sampler: Sampler) -> dict[str, Any]:
         found[f"{name} knocked out of q"] = knockouts.encoder(name)
         found[f"{name} knocked out"] = knockouts.model(name).clamped.log_px
     found |= {f"{name} used": values for name, values in usage.use(sampler, evidence).items()}
-    for name, carried in information(sampler, epsilon=0.1, max_paths=16, n_bootstrap=20).items():
+    for name, carried in information(sampler, epsilon=0.1, max_paths=16).items():
         found |= {f"{name} about x": carried.about_datum, f"{name} about its parents": carried.from_parent}
     curve = log_likelihood_curve(sampler.model, sampler.x, (1, 10), seed=0)
     return found | {"bounds": curve.bound_datum_nats}

@@ -148,7 +148,7 @@ def scored_only(stack: Any) -> None:
         assert all(abs(values).max() < 100 for values in rates(sampler.evidence(4, "test"), "z").values())
         assert log_likelihood_curve(stack, stack.numbers, (1, 8), seed=0).bound_datum_nats.shape[0] == 2
     with pytest.raises(NotMeasuredError, match="cannot score a value that it did not draw"):
-        information(sampler, epsilon=0.1, max_paths=16, n_bootstrap=20)
+        information(sampler, epsilon=0.1, max_paths=16)
     with pytest.raises(NotMeasuredError, match=r"^z: .*cannot score a value that it did not draw"):
         stack(stack.numbers.unsqueeze(0), {}, {"z": torch.zeros(1, N, D)})
 
@@ -195,7 +195,7 @@ def test_l_a_flow_with_its_inverse_is_measured_whole(x: Tensor) -> None:
     with torch.no_grad():
         again = stack(stack.numbers.unsqueeze(0), {}, given)
     torch.testing.assert_close(again.log_weight, drawn.log_weight, rtol=0, atol=1e-4)
-    carried = information(Sampler(stack, stack.numbers, seed=0), epsilon=0.1, max_paths=16, n_bootstrap=20)
+    carried = information(Sampler(stack, stack.numbers, seed=0), epsilon=0.1, max_paths=16)
     assert 0 <= carried["z"].about_datum[0] <= carried["z"].about_datum[2] <= 2.4  # log 11
 
 

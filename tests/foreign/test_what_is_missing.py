@@ -65,7 +65,7 @@ def test_a_distribution_without_mean(law: Any) -> None:
     with pytest.raises(NotMeasuredError, match="no finite mean"):
         _ = weighed(stack).q["z"].mean
     sampler = everything_else(stack)
-    carried = information(sampler, epsilon=0.1, max_paths=16, n_bootstrap=20)["z"].about_datum
+    carried = information(sampler, epsilon=0.1, max_paths=16)["z"].about_datum
     assert 0 <= carried[0] <= carried[2] <= torch.tensor(float(N)).log()
 
 
@@ -217,7 +217,7 @@ def test_supports_that_differ_between_data() -> None:
         return made[-1]
 
     stack = stacked(flat(q, lambda: Normal(torch.zeros(1), 100.0)), {"x": apart})
-    carried = information(everything_else(stack), epsilon=0.1, max_paths=16, n_bootstrap=20)["z"].about_datum
+    carried = information(everything_else(stack), epsilon=0.1, max_paths=16)["z"].about_datum
     assert abs(carried[1] - torch.tensor(float(N)).log()) < 1e-6
     assert "_validate_args" not in vars(made[-1])
     with pytest.raises(ValueError, match="to be within the support"):

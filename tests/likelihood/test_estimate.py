@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from hvae.likelihood import Estimate
 from hvae.likelihood.estimate import pareto_k, tail_length
@@ -182,7 +183,7 @@ def test_tied_weights_are_left_to_the_effective_sample_size() -> None:
 def test_mean_over_data() -> None:
     low, middle, high = estimate().mean
     assert middle == pytest.approx(-85)
-    half = 1.96 * np.linspace(-90, -80, 100).std(ddof=1) / 10
+    half = stats.t.isf(0.025, 99) * np.linspace(-90, -80, 100).std(ddof=1) / 10
     assert (middle - low, high - middle) == pytest.approx((half, half))
 
 

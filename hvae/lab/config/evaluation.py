@@ -24,7 +24,7 @@ class EvaluationConfig:
     n_samples_deep: int = 5000
     """K of the deep likelihood"""
     n_bootstrap: int = 2000
-    """bootstrap resamples of the images behind every interval"""
+    """without effect: intervals resample nothing any more; files made before hold it"""
     seed: int = 0
     """seed of the choice of images, and of all draws"""
 

@@ -34,7 +34,7 @@ def tables(pi: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
 def test_over_states_that_weigh_alike_it_is_the_information_of_the_joint_table() -> None:
     source = np.random.default_rng(0)
     pi = np.concatenate([source.random((5, 32)), [np.full(32, 0.3), np.tile([0.0, 1.0], 16), np.zeros(32)]])
-    found = bernoulli_information(pi, 50, 0)
+    found = bernoulli_information(pi)
     expected = [of_table(table) for table in tables(pi, np.full(32, 1 / 32))]
     np.testing.assert_allclose(found[:, 1], expected, atol=1e-12)
     np.testing.assert_allclose(found[5:, 1], [0, np.log(2), 0], atol=1e-12)
@@ -48,7 +48,7 @@ def test_of_a_stack_it_is_the_information_of_its_listed_states(kind: str) -> Non
     n = 20_000
     images = torch.tensor(enumerated.states(KINDS[0]), dtype=torch.float64)
     x = images[torch.randint(len(images), (n,), generator=torch.Generator().manual_seed(0))]
-    found = spectra([model], [True], x, n_bootstrap=200, seed=1)
+    found = spectra([model], [True], x, seed=1)
     for key, interval in found.items():
         _, player, name = key.split("/")
         assert interval.shape == (1, model.decoder[name].family.units, 3)
@@ -112,11 +112,11 @@ def test_categorical_are_refused() -> None:
     kinds = [Bernoulli(2), Categorical(1, 3)]
     model = HVAE(enumerated.decoder(kinds), enumerated.posterior("bottom-up", kinds))
     with pytest.raises(TypeError, match="has no Bernoulli units"):
-        spectra([model], [True], torch.zeros(5, 2, dtype=torch.float64), n_bootstrap=5, seed=0)
+        spectra([model], [True], torch.zeros(5, 2, dtype=torch.float64), seed=0)
 
 
 def test_a_replica_that_failed_has_no_spectrum() -> None:
     model = HVAE(enumerated.decoder(KINDS), enumerated.posterior("bottom-up", KINDS))
-    found = spectra([model, model], [False, True], torch.zeros(50, 4, dtype=torch.float64), n_bootstrap=5, seed=0)
+    found = spectra([model, model], [False, True], torch.zeros(50, 4, dtype=torch.float64), seed=0)
     for interval in found.values():
         assert np.isnan(interval[0]).all() and np.isfinite(interval[1]).all()

@@ -102,7 +102,7 @@ def test_images_are_drawn_at_random_and_recorded(run: Run, data: Dataset) -> Non
     assert order.tolist() != other.tolist()
     pictures = run.load_arrays("images")
     assert np.array_equal(pictures["x"], data.test[index[:10]].numpy())
-    expected = measure_likelihood(load_trained(run, data).models[1], data.test[index], 30, n_bootstrap=50, seed=0)
+    expected = measure_likelihood(load_trained(run, data).models[1], data.test[index], 30, seed=0)
     found = run.load_arrays("likelihood")["bound_datum_nats"][1]
     assert found == pytest.approx(expected.bound_datum_nats[0], abs=1e-6)
 
