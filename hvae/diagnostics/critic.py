@@ -45,7 +45,7 @@ N_WALKS = 16
 WALKED = 8
 """alternatives that are walked: walks settle whether V_l is more than epsilon, for which few serve"""
 FEWEST_ALTERNATIVES, FEWEST_WALKS = 16, 2
-VISITS, WALKED_VISITS = 1024, 2048
+VISITS, WALKED_VISITS = 1024, 512
 """layers below z_l that all its alternatives may visit on the middle path, and on walks"""
 TEMPERS = (*(2.0**-power for power in range(21)), 0.0)
 """t; at 0 the critic says nothing, and V is 0"""

@@ -150,7 +150,7 @@ def test_one_path_estimator_reads_noise_as_information() -> None:
         scores = site.family.log_prob(site.distribution, site.value.transpose(0, 1))  # [draw, path]
     one_path = (scores.diagonal() - scores.logsumexp(1)).mean().item() + math.log(512)
     assert one_path > 2.8
-    layer = measure(stack.bottom_up(), x[:64], max_paths=2048)["z2"]
+    layer = measure(stack.bottom_up(), x[:100], max_paths=2048)["z2"]
     assert layer.about_datum[2] < EPSILON  # the truth is 0
     assert layer.from_parent[0] > 2.5
 
@@ -166,7 +166,7 @@ def test_every_throw_takes_its_share_of_the_five_percent() -> None:
 
 
 def test_more_paths_are_taken_until_the_question_is_decided() -> None:
-    x = images(64)
+    x = images(100)
     noise, healthy = CASES["noise"].bottom_up(), CASES["healthy"].bottom_up()
     few, many = (measure(noise, x, max_paths=m)["z2"] for m in (16, 2048))
     assert few.about_datum[0] < EPSILON < few.about_datum[2]

@@ -46,13 +46,13 @@ def parts(order: OrderName, depth: int, n: int, max_paths: int) -> dict[str, Cal
     evidence = sampler.evidence(32, "diagnostics")
     knockouts = Knockouts(sampler, evidence)
     return {
-        "information": lambda: information(sampler, epsilon=0.1, max_paths=max_paths, n_bootstrap=200, extra=rest),
+        "information": lambda: information(sampler, epsilon=0.1, max_paths=max_paths, extra=rest),
         "use U": lambda: usage.use(sampler, evidence),
         "use V": lambda: decoder_use(sampler, evidence, rest, epsilon=0.1),
         "encoder knock-outs": lambda: [knockouts.encoder(name) for name in model.latents],
         "model knock-outs": lambda: [knockouts.model(name) for name in model.latents],
         "rates": lambda: [rates.rates(evidence, name) for name in model.latents],
-        "all": lambda: measure_layers(model, x[:n], Sizes(max_paths=max_paths, n_bootstrap=200), rest),
+        "all": lambda: measure_layers(model, x[:n], Sizes(max_paths=max_paths), rest),
     }
 
 
