@@ -21,7 +21,6 @@ from hvae.diagnostics.bounds import ROWS, Information, Intervals, ordered
 from hvae.diagnostics.draws import Alternatives, Sampler, controlled, per_datum
 from hvae.numerics import FloatArray
 
-
 NUMBERS = 2**23
 """numbers of latents that are scored at once: bounds the memory, a few times 32 MB in float32"""
 
