@@ -22,12 +22,13 @@ by more than about 1.5 nats are too wild for that; both bounds stand all the sam
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hvae.diagnostics.draws import N_PRIOR_DRAWS, Sampler, per_datum
 from hvae.diagnostics.usage import swapped
@@ -200,19 +201,35 @@ class Knockouts:
         parts: dict[str, list[LogProb]] = {"": [], **{name: [] for name in self.evidence.latents}}
         refused: dict[str, NotMeasuredError] = {}
         for block in range(MOST):
-            evidence = self.evidence if block == 0 else self.sampler.evidence(n_paths, f"knock-out/{block}")
-            parts[""].append(evidence.log_weight)
-            for name, changed in swapped(decoder, _values(evidence), self._clamps(n_paths, block)):
-                try:
-                    weight = self._joint(evidence, changed, _read(decoder, without=name))
-                    parts[name].append(weight.expand(n_paths, self.sampler.n_images))
-                except NotMeasuredError as refusal:
-                    refused[name] = refusal
+            clamps, pieces = self._clamps(n_paths, block), {name: list[LogProb]() for name in parts}
+            for images, evidence in self._draws(n_paths, block):
+                pieces[""].append(evidence.log_weight)
+                here = {name: value if value.shape[1] == 1 else value[:, images] for name, value in clamps.items()}
+                for name, changed in swapped(decoder, _values(evidence), here):
+                    try:
+                        weight = self._joint(evidence, changed, _read(decoder, without=name))
+                        pieces[name].append(weight.expand(n_paths, len(images)))
+                    except NotMeasuredError as refusal:
+                        refused[name] = refusal
+            for name in pieces:
+                if name not in refused:
+                    parts[name].append(torch.cat(pieces[name], 1))
             weights = {name: torch.cat(found) for name, found in parts.items() if name not in refused}
             if all(missing(found) <= MOST_MISSING for found in weights.values()):
                 break
         bounds = {name: Bound.of(found) for name, found in weights.items()}
         return bounds.pop(""), {**bounds, **refused}
+
+    def _draws(self, n_paths: int, block: int) -> Iterator[tuple[Tensor, Evidence]]:
+        """The draws at hand; and further ones, some images at a time."""
+        model, x = self.sampler.model, self.sampler.x
+        if block == 0:
+            yield torch.arange(len(x), device=x.device), self.evidence
+            return
+        for number, images in enumerate(self.sampler.blocks):
+            some = x[images].unsqueeze(0)
+            noise = self.sampler.block_noise(number, n_paths, f"knock-out/{block}")
+            yield images, model.weigh(model.infer(some, noise), some)
 
     def _clamps(self, n_paths: int, block: int) -> dict[str, Value]:
         """What each z_l is set to: its prior mean, or a prior draw ``[K, n, D]`` where a mean is no value."""

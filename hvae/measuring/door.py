@@ -19,6 +19,7 @@ from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.measured import Doubt
 from hvae.diagnosis.sizes import Budget, Sizes
 from hvae.diagnostics.draws import FEWEST_SHARING
+from hvae.diagnostics.knockouts import MOST as MORE_DRAWS
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.checks import check
@@ -243,7 +244,8 @@ def rows_of_a_diagnosis(sizes: Sizes, model: HVAE, n: int) -> int:
     """About how many rows of a model's functions a diagnosis asks for; a row of p and one of q count each."""
     layers, images = len(model.latents), min(n, sizes.n_images)
     pairs = sizes.max_paths if model.bottom_up else min(n, sizes.n_images * sizes.n_mixture)
-    a_datum = 2 * sizes.n_paths + (layers + 2) * sizes.n_paths_use + (3 * layers + 2) * sizes.n_paths_knockout
+    walks = 1 if model.bottom_up else layers
+    a_datum = 2 * sizes.n_paths + 3 * sizes.n_paths_use + (2 * MORE_DRAWS + walks) * sizes.n_paths_knockout
     used = min(images, FIRST_IMAGES) * layers * sizes.n_alternatives * (1 if model.bottom_up else 3)
     return images * (a_datum + 2 * pairs) + used + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
 

@@ -1,0 +1,94 @@
+"""Whether anything of the image comes back, as an upper bound on I(x; x~ | z_{>l}), x~ drawn from z_l. Nats.
+
+U_l holds what the decoder reads of a layer's noise. Here x~ ~ p(x | z_{>=l}), with z_l of q at image x_i and z_{<l} of
+p, so noise that is read comes back as noise. For paths w = z_{<=l} of image i at the layers above as they were drawn,
+and paths of other images at the same layers above,
+
+    R_l = E log [1/M Σ_m p(x~ | w_im)] / [1/N Σ_j p(x~ | w_j)],    x~ ~ p(x | w_i1).
+
+The own path is kept in the first mean and makes its log too large in expectation. The second mean estimates a law r
+that x does not move, and its log comes out too small (Jensen). ``E KL(p(x~ | z_{>l}, x) ‖ r)`` is at least the
+information, so R_l is an upper bound. How much it is too high falls with M and N only once they exceed the exponential
+of what x~ tells of its own path: 256 paths serve for about 3 nats of noise that is read, 100 images are enough to say
+"surely below 0.1" then, and with more noise R_l is large and says nothing.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hvae.diagnostics.alternatives import Block, Partners, codes_of, of_others
+from hvae.diagnostics.draws import IMAGES, Sampler
+from hvae.evidence import Evidence
+from hvae.network import Decoder
+from hvae.numerics import FloatArray
+from hvae.shapes import LogProb, Value
+
+N_PATHS = 256
+"""M and N"""
+ROWS = 2**13
+"""rows of the decoder that are asked for at once: bounds the memory"""
+
+
+@torch.no_grad()
+def redrawn_information(
+    sampler: Sampler, evidence: Evidence, name: str, others: Tensor, *, n_paths: int = N_PATHS
+) -> FloatArray:
+    """Terms ``[n]`` of R_l for one layer; ``others [m, D]`` are images that are not measured.
+
+    Raises `NotMeasuredError` where x that was drawn cannot be scored.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> sampler = Sampler(stack.model, stack.x[:4], seed=0)
+    >>> redrawn_information(sampler, sampler.evidence(1, "use"), "z2", stack.x[4:], n_paths=8).shape
+    (4,)
+    """
+    model, decoder = sampler.model, sampler.model.decoder
+    partners = Partners.of(sampler, others, n_paths, own=False)
+    codes = codes_of(sampler, others) if model.bottom_up and partners.alone is None else None
+    values = {z: site.value[:1].expand(1, sampler.n_images, -1) for z, site in evidence.q.items()}
+    found: list[LogProb] = []
+    for number, images in enumerate(torch.arange(sampler.n_images).split(IMAGES)):
+        block = Block(
+            model, sampler.x[images], sampler.seed, number, {z: value[:, images] for z, value in values.items()}
+        )
+        here = partners.at(images)
+        other = codes[name][here.places] if codes is not None else of_others(block, others, here)[name]
+        tried = torch.cat([_own(block, name, n_paths), other])
+        found.append(_ratio(block, decoder, name, tried, n_paths))
+    terms: FloatArray = torch.cat(found).cpu().numpy()
+    return terms
+
+
+def _own(block: Block, name: str, n_paths: int) -> Value:
+    """Draws ``[M, B, D]`` of z_l for the own images, at the layers that q visits before; the first is that of q."""
+    model = block.model
+    noise = block.noise(model.noise_specs(), n_paths, "redrawn paths")
+    order = model.posterior.order
+    kept = {} if model.bottom_up else {z: block.draws[z] for z in order[: order.index(name)]}
+    trace = model.infer(block.x.unsqueeze(0), {z: numbers for z, numbers in noise.items() if z not in kept}, kept)
+    drawn = trace[name].value.expand(n_paths, len(block.x), -1)
+    return torch.cat([block.draws[name], drawn[1:]])
+
+
+def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int) -> LogProb:
+    """``[B]``: x~ of the first path, scored under the paths of its own image and those of others."""
+    latents = [z for z in decoder.variables if z != "x"]
+    above = latents[: latents.index(name)]
+    specs = {z: spec for z, spec in decoder.noise_specs().items() if z not in above and z != name}
+    noise = block.noise(specs, len(tried), "redrawn walks")
+    kept = {z: block.draws[z] for z in above}
+    first = {z: numbers[:1] for z, numbers in noise.items()}
+    again = block.model.redrawn(block.x.unsqueeze(0), {**kept, name: tried[:1]}, first)
+    try:
+        scores = []
+        for rows in torch.arange(len(tried)).split(max(1, ROWS // len(block.x))):
+            below = {z: noise[z][rows] for z in specs if z != "x"}
+            trace = decoder.walk({**kept, name: tried[rows], "x": again}, below)
+            scores.append(trace["x"].log_prob.double().expand(len(rows), len(block.x)))
+    finally:
+        block.model.forget()
+    own, other = torch.cat(scores).tensor_split([n_paths])
+    return own.logsumexp(0) - other.logsumexp(0) + math.log(len(other) / n_paths)
