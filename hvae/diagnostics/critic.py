@@ -45,7 +45,7 @@ N_WALKS = 16
 WALKED = 8
 """alternatives that are walked: walks settle whether V_l is more than epsilon, for which few serve"""
 FEWEST_ALTERNATIVES, FEWEST_WALKS = 16, 2
-VISITS, WALKED_VISITS = 1024, 512
+VISITS, WALKED_VISITS = 512, 512
 """layers below z_l that all its alternatives may visit on the middle path, and on walks"""
 TEMPERS = (*(2.0**-power for power in range(21)), 0.0)
 """t; at 0 the critic says nothing, and V is 0"""
@@ -85,7 +85,7 @@ def decoder_use(
     """V_l of every layer, or of those among ``names``, on the first path of ``evidence``.
 
     ``others [m, D]`` are images that are not measured. Without them each measured one has the rest for alternatives.
-    A layer with d layers below has ``max(16, min(n_alternatives, 1024 // d))`` alternatives. Walks are left out where
+    A layer with d layers below has ``max(16, min(n_alternatives, 512 // d))`` alternatives. Walks are left out where
     V_l is surely above ``epsilon`` without them.
 
     With a context the alternatives of (b) come from images that share it. A datum that shares it with none has images

@@ -33,9 +33,9 @@ ROWS = 2**13
 
 @torch.no_grad()
 def redrawn_information(
-    sampler: Sampler, evidence: Evidence, name: str, others: Tensor, *, n_paths: int = N_PATHS
+    sampler: Sampler, evidence: Evidence, name: str, others: Tensor | None = None, *, n_paths: int = N_PATHS
 ) -> FloatArray:
-    """Terms ``[n]`` of R_l for one layer; ``others [m, D]`` are images that are not measured.
+    """Terms ``[n]`` of R_l for one layer; ``others [m, D]`` are images that are not measured, or else the rest.
 
     Raises `NotMeasuredError` where x that was drawn cannot be scored.
 
@@ -46,8 +46,10 @@ def redrawn_information(
     (4,)
     """
     model, decoder = sampler.model, sampler.model.decoder
-    partners = Partners.of(sampler, others, n_paths, own=False)
-    codes = codes_of(sampler, others) if model.bottom_up and partners.alone is None else None
+    pool = sampler.x if others is None or not len(others) else others
+    own = pool is sampler.x
+    partners = Partners.of(sampler, pool, min(n_paths, len(pool) - own), own=own)
+    codes = codes_of(sampler, pool) if model.bottom_up and partners.alone is None else None
     values = {z: site.value[:1].expand(1, sampler.n_images, -1) for z, site in evidence.q.items()}
     found: list[LogProb] = []
     for number, images in enumerate(torch.arange(sampler.n_images).split(IMAGES)):
@@ -55,7 +57,7 @@ def redrawn_information(
             model, sampler.x[images], sampler.seed, number, {z: value[:, images] for z, value in values.items()}
         )
         here = partners.at(images)
-        other = codes[name][here.places] if codes is not None else of_others(block, others, here)[name]
+        other = codes[name][here.places] if codes is not None else of_others(block, pool, here)[name]
         tried = torch.cat([_own(block, name, n_paths), other])
         found.append(_ratio(block, decoder, name, tried, n_paths))
     terms: FloatArray = torch.cat(found).cpu().numpy()

@@ -6,14 +6,15 @@
       … to N(0, I)        d_i is the divergence from it
       … to another law    d_i is the divergence from a law of its own
     codes noise only    J_l surely > epsilon, I_l surely < epsilon
-    coded but unread    I_l surely > epsilon, U_l surely < epsilon
+    coded but unread    I_l surely > epsilon, U_l or R_l surely < epsilon
     undecided           the rest
 
 in this order. V_l is what the decoder uses of z_l (`hvae.diagnostics.critic`), a lower bound; d_i the divergence of
 image i from a law that x does not move (`hvae.diagnostics.laws`); J_l the information from the parent, I_l that about
-the datum (`hvae.diagnostics.information`); U_l how far the layer below moves with it (`hvae.diagnostics.usage`), an
-upper bound. Of its prior and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies
-on one side; of a share it is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
+the datum (`hvae.diagnostics.information`). Two upper bounds are U_l, how far the layer below moves with z_l
+(`hvae.diagnostics.usage`), and R_l, what of the image comes back from it (`hvae.diagnostics.redrawn`). Of its prior
+and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies on one side; of a share it
+is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
 
 Noise only and unread are statements of absence by a mean, so they wait for as many images as a collapse. A code of a
 few images may make a layer active that says nothing of the rest: active comes first, and the share stands beside it.
@@ -64,6 +65,8 @@ class Found:
     """I_l"""
     read: FloatArray = field(default_factory=_unknown)
     """U_l"""
+    comes_back: FloatArray = field(default_factory=_unknown)
+    """R_l"""
     from_prior: FloatArray = field(default_factory=_unknown)
     """M_l"""
     divergences: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -81,7 +84,7 @@ class Found:
             return UNDECIDED
         if self.about_datum[2] < epsilon and self.from_parent[0] > epsilon:
             return NOISE_ONLY
-        if self.about_datum[0] > epsilon and self.read[2] < epsilon:
+        if self.about_datum[0] > epsilon and (self.read[2] < epsilon or self.comes_back[2] < epsilon):
             return UNREAD
         return UNDECIDED
 

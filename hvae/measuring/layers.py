@@ -21,6 +21,7 @@ from hvae.diagnostics.critic import N_WALKS, decoder_use
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
+from hvae.diagnostics.redrawn import redrawn_information
 from hvae.diagnostics.verdict import Found
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
@@ -29,11 +30,12 @@ from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import COLLAPSED, TO_ANOTHER, TO_PRIOR, TO_STANDARD
 
 USED, FROM_PARENT, ABOUT_X, USE = "used_nats", "parent_information_nats", "information_nats", "reading_nats"
-OWN_PRIOR = "kl_prior_nats"
+OWN_PRIOR, COMES_BACK = "kl_prior_nats", "redrawn_nats"
 STATED = {
     "used": USED, "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
+    "comes_back": COMES_BACK,
 }  # fmt: skip
-"""V, J, I, U and M, by their names in a file: what a verdict rests on"""
+"""V, J, I, U, M and R, by their names in a file: what a verdict rests on"""
 RATES = ["rate_nats", "kl_standard_nats", "rate_unit_nats", "kl_standard_unit_nats"]
 LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
 """bounds on log p(x) of the whole decoder and of the one with a layer clamped"""
@@ -85,6 +87,9 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
             found[USED] = decoded[name].interval
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
+        if name in moved and _perhaps_unread(found, sizes.epsilon_nats):
+            comes_back = partial(_comes_back, Sampler(model, x[:FIRST_IMAGES], sizes.seed), name, rest)
+            found |= guard.measured([COMES_BACK], [name], comes_back) or {}
         found |= _knocked_out(knockouts, name, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
         found |= of_units or {}
@@ -122,7 +127,7 @@ def _used(
 
     Where that does not settle a layer that x moves, also by walks, on all images: two throws share the 5 %.
     """
-    others = None if rest is None or not len(rest) else rest[:MOST_OTHERS]
+    others = None if rest is None else rest[:MOST_OTHERS]
     names, found = list(model.latents), dict[str, _Decoded]()
     for n, n_walks in ((min(FIRST_IMAGES, len(x)), 0), (len(x), N_WALKS // 2)):
         sampler = Sampler(model, x[:n], sizes.seed)
@@ -136,6 +141,18 @@ def _used(
         if not names:
             break
     return found
+
+
+def _perhaps_unread(found: Mapping[str, FloatArray], epsilon: float) -> bool:
+    """Whether a layer is coded and not surely used, and U cannot say that it is unread."""
+    if not {ABOUT_X, USE, USED} <= set(found):
+        return False
+    return bool(found[ABOUT_X][0] > epsilon < found[USE][2] and not found[USED][0] > epsilon)
+
+
+def _comes_back(sampler: Sampler, name: str, rest: Tensor | None) -> dict[str, FloatArray]:
+    others = None if rest is None else rest[:MOST_OTHERS]
+    return {COMES_BACK: mean_interval(redrawn_information(sampler, sampler.evidence(1, "use"), name, others))}
 
 
 def _own_prior(
