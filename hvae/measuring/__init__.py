@@ -1,6 +1,7 @@
 """From models to a diagnosis (`hvae.diagnosis`): nothing here knows a configuration, and nothing writes a file.
 
     whole       `measure`: models, data and sizes -> a `Diagnosis`
+    judging     what decides "active" and "collapsed"
     layers      rates, information, use, knock-out, units and verdict of every layer
     likelihood  the curve of bounds L_1 … L_K
     pictures    reconstructions, samples, resamplings
@@ -13,6 +14,7 @@ middle, high): the estimator's two bounds, widened by the interval over images. 
 
 from hvae.diagnosis.sizes import Budget, Sizes
 from hvae.measuring.door import diagnose
+from hvae.measuring.judging import sure_words
 from hvae.measuring.layers import measure_layers
 from hvae.measuring.likelihood import measure_likelihood
 from hvae.measuring.on_request import MEASURES, further, with_further
@@ -31,5 +33,6 @@ __all__ = [
     "measure",
     "measure_layers",
     "measure_likelihood",
+    "sure_words",
     "with_further",
 ]

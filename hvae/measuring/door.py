@@ -31,7 +31,7 @@ from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
 from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
-from hvae.measuring.layers import FIRST_IMAGES, MOST_OTHERS
+from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS
 from hvae.measuring.whole import measure
 from hvae.vocabulary import FEWEST_FOR_ABSENCE, FEWEST_IMAGES
 

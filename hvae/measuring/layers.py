@@ -3,9 +3,10 @@
 Each is measured under a guard: a `NotMeasuredError` leaves NaN, and its sentence in `Layer.not_measured`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,33 +18,27 @@ from hvae.diagnosis.record import of_one
 from hvae.diagnosis.sizes import Sizes
 from hvae.diagnostics import laws, rates, units, usage
 from hvae.diagnostics.bounds import Information, ordered
-from hvae.diagnostics.critic import N_WALKS, decoder_use
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
 from hvae.diagnostics.redrawn import redrawn_information
 from hvae.diagnostics.verdict import Found
-from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
+from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS, USED, judge
 from hvae.numerics import FloatArray, mean_interval
-from hvae.vocabulary import COLLAPSED, TO_ANOTHER, TO_PRIOR, TO_STANDARD
 
-USED, FROM_PARENT, ABOUT_X, USE = "used_nats", "parent_information_nats", "information_nats", "reading_nats"
+FROM_PARENT, ABOUT_X, USE = "parent_information_nats", "information_nats", "reading_nats"
 OWN_PRIOR, COMES_BACK = "kl_prior_nats", "redrawn_nats"
 STATED = {
-    "used": USED, "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
+    "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
     "comes_back": COMES_BACK,
 }  # fmt: skip
-"""V, J, I, U, M and R, by their names in a file: what a verdict rests on"""
+"""J, I, U, M and R, by their names in a file: what a verdict rests on"""
 RATES = ["rate_nats", "kl_standard_nats", "rate_unit_nats", "kl_standard_unit_nats"]
 LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
 """bounds on log p(x) of the whole decoder and of the one with a layer clamped"""
 OF_UNITS = ["burda_variance", "twin_covariance", "residual_variance"]
-FIRST_IMAGES = 128
-"""images of V_l; more where these leave the threshold open"""
-MOST_OTHERS = 256
-"""images beside them whose codes are alternatives"""
 
 
 @torch.no_grad()
@@ -69,10 +64,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     def carried() -> dict[str, Information]:
         return information(sampler, epsilon=sizes.epsilon_nats, max_paths=sizes.max_paths, extra=extra)
 
-    sound = guard.measured([USED], names, partial(_check_likelihood, evidence(sizes.n_paths))) is not None
-    apart = _divergences(sampler, evidence(sizes.n_paths), sizes.epsilon_nats) if sound else {}
-    moved = [name for name in names if name in apart and not _collapsed(len(x), apart[name], sizes.epsilon_nats)]
-    decoded = _used(model, x, sizes, rest, guard, moved) if sound else {}
+    judged = judge(sampler, evidence(sizes.n_paths), sizes, rest, guard)
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
     knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
@@ -83,64 +75,20 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         if carries is not None:
             found |= {FROM_PARENT: carries.from_parent, ABOUT_X: carries.about_datum}
         found[OWN_PRIOR] = _own_prior(model, evidence(sizes.n_paths), name, found)
-        if name in decoded:
-            found[USED] = decoded[name].interval
+        found[USED] = judged[name].used
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
-        if name in moved and _perhaps_unread(found, sizes.epsilon_nats):
+        if judged[name].moved and _perhaps_unread(found, sizes.epsilon_nats):
             comes_back = partial(_comes_back, Sampler(model, x[:FIRST_IMAGES], sizes.seed), name, rest)
             found |= guard.measured([COMES_BACK], [name], comes_back) or {}
         found |= _knocked_out(knockouts, name, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
         found |= of_units or {}
-        statement = Found(
-            sampler.n_images if sound else 0,
-            divergences=apart.get(name, {}),
-            **{field: found[key] for field, key in STATED.items() if key in found},
-        )
-        cap = decoded[name].cap if name in decoded else np.nan
+        known: dict[str, Any] = {field: found[key] for field, key in STATED.items() if key in found}
+        statement = replace(judged[name].found, **known)
+        cap = judged[name].cap
         layers.append(_layer(model, evidence(sizes.n_paths), name, found, statement, cap, carries, sizes, guard))
     return tuple(layers)
-
-
-def _check_likelihood(evidence: Evidence) -> bool:
-    """Whether the decoder's likelihood is a number on every datum. Raises `NotMeasuredError`."""
-    broken = int((~evidence.distortion.isfinite()).any(0).sum())
-    if broken:
-        n = evidence.distortion.shape[1]
-        raise NotMeasuredError(
-            f"The decoder's likelihood is not finite for {broken} of {n} data, so there is no verdict."
-        )
-    return True
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    interval: FloatArray
-    cap: float
-
-
-def _used(
-    model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None, guard: Guard, moved: Sequence[str]
-) -> dict[str, _Decoded]:  # fmt: skip
-    """V_l by the middle path on the first `FIRST_IMAGES`.
-
-    Where that does not settle a layer that x moves, also by walks, on all images: two throws share the 5 %.
-    """
-    others = None if rest is None else rest[:MOST_OTHERS]
-    names, found = list(model.latents), dict[str, _Decoded]()
-    for n, n_walks in ((min(FIRST_IMAGES, len(x)), 0), (len(x), N_WALKS // 2)):
-        sampler = Sampler(model, x[:n], sizes.seed)
-        use = partial(
-            decoder_use, sampler, sampler.evidence(1, "use"), others, names=names, n_walks=n_walks,
-            n_alternatives=sizes.n_alternatives, epsilon=sizes.epsilon_nats,
-        )  # fmt: skip
-        for name, layer in (guard.measured([USED], names, use) or {}).items():
-            found[name] = _Decoded(mean_interval(layer.terms, level=0.975), layer.cap)
-        names = [name for name in moved if name in found and not found[name].interval[0] > sizes.epsilon_nats]
-        if not names:
-            break
-    return found
 
 
 def _perhaps_unread(found: Mapping[str, FloatArray], epsilon: float) -> bool:
@@ -164,27 +112,6 @@ def _own_prior(
         return mean_interval(terms)
     at_most = mean_interval(laws.up_to_the_top(evidence, name))
     return ordered(found[FROM_PARENT][0] if FROM_PARENT in found else 0.0, at_most[2])
-
-
-def _divergences(sampler: Sampler, evidence: Evidence, epsilon: float) -> dict[str, dict[str, FloatArray]]:
-    """Layer -> phrase of collapse -> the divergence of every image from its law.
-
-    Another law is looked for where neither the prior nor N(0, I) is one.
-    """
-    found: dict[str, dict[str, FloatArray]] = {}
-    for name in evidence.latents:
-        laws_of = {
-            TO_STANDARD: laws.from_standard(evidence, name), TO_PRIOR: laws.from_prior(sampler.model, evidence, name)
-        }  # fmt: skip
-        found[name] = {law: terms for law, terms in laws_of.items() if terms is not None}
-    left = [name for name in found if not _collapsed(sampler.n_images, found[name], epsilon)]
-    for name, terms in laws.from_another(sampler, evidence, left).items():
-        found[name][TO_ANOTHER] = terms
-    return found
-
-
-def _collapsed(n_images: int, divergences: Mapping[str, FloatArray], epsilon: float) -> bool:
-    return Found(n_images, divergences=divergences).verdict(epsilon) in COLLAPSED
 
 
 def _knocked_out(knockouts: Knockouts, name: str, guard: Guard) -> dict[str, FloatArray]:

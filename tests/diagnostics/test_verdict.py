@@ -43,9 +43,7 @@ def verdicts(model: HVAE, *, n: int = 128, width: int = 1, sizes: Sizes = SIZES)
         (Stack([link(1, 0.05), link(1, 0.3)], [root(1), link(1, 0.3), link(0, 1)]), (UNREAD, UNREAD)),
         (Stack([link(1, 0.05), link(1, 0.3)], [root(1), link(0, 1), link(1, 0.1)]), (ACTIVE, UNREAD)),
     ],
-    ids=[
-        "active", "to N(0, I)", "to a narrow one", "to a shifted one", "all", "noise only", "z1 unread, so z2 too", "z2 unread"
-    ],  # fmt: skip
+    ids=["active", "to N(0, I)", "narrow", "shifted", "all", "noise only", "z1 unread, so z2 too", "z2 unread"],
 )  # fmt: skip
 def test_bottom_up(stack: Stack, expected: tuple[str, str]) -> None:
     found = verdicts(stack.bottom_up())

@@ -1,16 +1,18 @@
 """What is measured of every run: its diagnosis, from its newest checkpoint."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
 from hvae.data import Dataset
 from hvae.diagnosis import Diagnosis, Sizes
 from hvae.diagnosis.arrays import to_arrays
+from hvae.diagnosis.layer import Layer
 from hvae.lab.config import EvaluationConfig
 from hvae.lab.evaluation.replicas import Replicas
 from hvae.lab.runs.run import Run
+from hvae.lab.training.halfway import not_settled
 from hvae.measuring import measure
 
 
@@ -50,10 +52,18 @@ def diagnosed(run: Run, replicas: Replicas, data: Dataset, tick: Callable[[], ob
         tick=tick,
     )
     assert found.likelihood is not None
+    settled = not_settled(run, {layer.name: layer.verdict for layer in found.layers})
     return dataclasses.replace(
         found,
+        layers=tuple(_marked(layer, settled[layer.name]) for layer in found.layers),
         step=replicas.trained.step,
         died_at=health.died_at.cpu().numpy(),
         culprit=tuple("" if good else health.culprit(r) for r, good in enumerate(replicas.alive)),
         likelihood=dataclasses.replace(found.likelihood, image_index=replicas.index[: sizes.n_likelihood]),
     )
+
+
+def _marked(layer: Layer, marks: Sequence[str]) -> Layer:
+    """The layer with further marks beside those that it has."""
+    both = (", ".join(filter(None, pair)) for pair in zip(layer.marks, marks, strict=True))
+    return dataclasses.replace(layer, marks=tuple(both))

@@ -26,6 +26,7 @@ from hvae.lab.config import RunConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training.board import Board
+from hvae.lab.training.halfway import N_BATCHES, half, measure_halfway
 from hvae.lab.training.interrupts import Interrupted, stop_requests
 from hvae.vocabulary import ACTIVE_VARIANCE
 
@@ -66,6 +67,12 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                         tqdm.write(message, file=sys.stderr)
                     bar.update(record.step - bar.n)
                     bar.set_postfix_str(f"ELBO {torch.nanmean(record.bound_nats).item():.2f} nats")
+                if record.step == half(run.config):
+                    training.put()
+                    settling = [batch(data.train.to(device), run.config, record.step + n, dynamic=data.dynamic)
+                                for n in range(N_BATCHES)]  # fmt: skip
+                    alive = [bool(good) for good in record.alive.tolist()]
+                    measure_halfway(run, training.models, alive, data, settling, device)
                 if record.step == steps.n_steps:
                     continue  # it is saved below, once the constants of batch normalisation are there
                 if stop.requested or record.step % steps.checkpoint_every_steps == 0:
