@@ -14,7 +14,7 @@ from hvae.evidence import HVAE
 from hvae.exact.known_stacks import linear_stack
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import MERGING, ModelConfig, ObjectiveConfig, RunConfig
-from hvae.measuring import Sizes, draw_pictures, layers, measure_judging, layers, measure_likelihood
+from hvae.measuring import Sizes, draw_pictures, judging, layers, measure_layers, measure_likelihood
 from hvae.vocabulary import ACTIVE, TO_STANDARD, UNDECIDED
 from tests.diagnostics.chains import Stack, images, link, root
 
