@@ -6,6 +6,9 @@ distribution that the image decides, in the first moment or in the second, which
 
     share = max_k Var_x E[y_k|x] / Var[y_k],    y_1 = z - E z,    y_2 = y_1²,    Var[y] = Var_x E[y|x] + E_x Var[y|x]
 
+In a ladder z stands for what a unit adds to the layers above, ``(z_l - E_p[z_l|z_{>l}]) / sd_p[z_l|z_{>l}]``: a layer
+that follows its prior moves with the image as they do, and has share 0.
+
 The share of y_1 alone overlooks changes of the variance: x = 2z² + noise leaves E[z|x] = 0. With twins a, b,
 independent estimates of E[y|x], and s of E[y²|x], ``cov_x(a, b)`` and ``mean_x(s - a·b)`` have no bias for the two
 variances; one estimate would add its own noise. Twins are two halves of draws: of paths for q, of annealed chains
@@ -26,6 +29,7 @@ from torch import Tensor
 from hvae.certain import student_hall
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import HVAE
+from hvae.network import Trace
 from hvae.numerics import FloatArray
 from hvae.shapes import LogProb, Noise, Value
 
@@ -73,15 +77,31 @@ def activity(
         raise ValueError(f"The risk of a wrong statement is {risk}; give one between 0 and 1, such as 0.05.")
     if not log_weight.logsumexp(0).isfinite().all():
         raise ValueError("The weights of annealed chains are nan, infinite or all zero; look for broken parameters.")
-    chains = model.infer(x.unsqueeze(0), noise)
-    paths = Sampler(model, x, seed).paths(2 * n_paths, "activity")
+    chains = _added(model, model.infer(x.unsqueeze(0), noise), x)
+    paths = _added(model, Sampler(model, x, seed).paths(2 * n_paths, "activity"), x)
     equal = log_weight.new_zeros(2 * n_paths, len(x))
-    n_units = sum(chains[name].value.shape[-1] for name in model.latents)
+    n_units = sum(chains[name].shape[-1] for name in model.latents)
     tail = risk / (4 * n_units)  # p and q, and two moments that may each call an idle unit active
     return {
-        name: UnitActivity(_shares(chains[name].value, log_weight, tail), _shares(paths[name].value, equal, tail))
+        name: UnitActivity(_shares(chains[name], log_weight, tail), _shares(paths[name], equal, tail))
         for name in model.latents
     }
+
+
+def _added(model: HVAE, trace: Trace, x: Tensor) -> dict[str, Value]:
+    """Draws of every layer; in a ladder by their distance from the prior at the layers above, in its deviations."""
+    if model.bottom_up:
+        return {name: site.value for name, site in trace.items()}
+    found = {}
+    for name, prior in model.weigh(trace, x.unsqueeze(0)).p.items():
+        if name in trace:
+            value = trace[name].value
+            if prior.family.exponential:  # the others know no variance
+                n_axes = len(prior.distribution.event_shape)
+                variance = prior.distribution.variance.flatten(-n_axes)
+                value = (value - prior.mean) / variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt()
+            found[name] = value
+    return found
 
 
 def _shares(value: Value, log_weight: LogProb, tail: float) -> FloatArray:

@@ -1,6 +1,7 @@
 """Whose collapse it is, on stacks where the exact posterior is known."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -317,3 +318,14 @@ def test_ladders_too() -> None:
     assert not isinstance(model.posterior, NetworkPosterior)
     assert cause(found["z2"].posterior, found["z2"].encoder) == IN_USE
     assert holds(found["z2"].posterior[0], exact_share(model, x, "z2"))
+
+
+def test_a_ladder_layer_that_follows_its_prior_uses_no_unit() -> None:
+    """z1 follows p(z1 | z2) in q: what it inherits from z2, nine tenths of its variance, is not its own."""
+    model = Stack([link(1, math.exp(19)), link(1, 0.1)], [root(1.0), link(1, 0.1), link(1, 0.1)]).ladder()
+    x = images(400)
+    idle = torch.zeros(64, len(x), dtype=torch.float64)
+    source = torch.Generator().manual_seed(0)
+    noise = {name: torch.randn(64, len(x), 1, generator=source, dtype=torch.float64) for name in model.latents}
+    found = activity(model, x, noise, idle, n_paths=64, seed=0, risk=RISK)
+    assert found["z1"].encoder[0, 2] < ACTIVE_SHARE < found["z2"].encoder[0, 0]
