@@ -171,6 +171,15 @@ def mean_interval(values: FloatArray, level: float = 0.95, clusters: IntArray | 
     return np.asarray(middle + np.stack([-below * error, 0 * error, above * error], axis=-1))
 
 
+def all_equal(x: Tensor) -> bool:
+    """Whether there are two rows of ``[N, ...]`` or more, and all are the same: data that tell nothing apart.
+
+    >>> all_equal(torch.ones(3, 2)), all_equal(torch.eye(2)), all_equal(torch.ones(1, 2))
+    (True, False, False)
+    """
+    return len(x) > 1 and bool((x == x[:1]).all())
+
+
 def frechet_distance(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: FloatArray) -> float:
     """Fréchet distance of two Gaussians, squared: `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2})`.
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from hvae import rng
 from hvae.errors import ConfigError
 from hvae.foreign.data import Tree, rows_of, take, tensors_of
+from hvae.numerics import all_equal
 
 MOST = 100_000
 """data that are read from a stream at most"""
@@ -68,6 +69,8 @@ class Data:
                 raise ConfigError(f"the context has {wrong[0]} rows and x has {n}; give one row a datum.")
         order = rng.permutation(n, seed=seed, purpose="evaluation")[:most]
         kept = {name: _float(values, like)[order.to(values.device)] for name, values in observed.items()}
+        if all(map(all_equal, kept.values())):
+            raise ConfigError(f"all {n} data are equal, so no layer can tell them apart; give data that differ.")
         if other is not None:
             device = next(iter(tensors_of(other)), order).device
             other = take(other, order.to(device))

@@ -21,6 +21,7 @@ from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.files import write_atomically
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import train
+from hvae.numerics import all_equal
 
 
 def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
@@ -50,6 +51,8 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
         build_hvae(config.model, data, seed=config.training.seeds[0])
         if len(data.test) < 2:
             raise ConfigError(f"{data.name} has {len(data.test)} test images; give at least 2 to measure on.")
+        if all_equal(data.test) or all_equal(data.train):
+            raise ConfigError(f"All images of {data.name} are equal, so no layer can tell them apart; give other data.")
         check_batch_size(config.training.batch_size, data)
 
 

@@ -94,7 +94,7 @@ def diagnose(
     >>> def generate(visit):
     ...     z = visit("z", Normal(torch.zeros(2), 1.0))
     ...     visit("x", Bernoulli(logits=decoder(z)))
-    >>> found = hvae.diagnose(hvae.Model(infer, generate, encode=encoder), torch.ones(30, 6), progress=False)
+    >>> found = hvae.diagnose(hvae.Model(infer, generate, encode=encoder), torch.eye(6).repeat(5, 1), progress=False)
     >>> list(found.verdicts), found.source
     (['z'], 'measured from outside')
     """

@@ -15,13 +15,14 @@ from hvae.diagnosis.measured import OUTSIDE
 from hvae.diagnosis.record import joined
 from hvae.diagnosis.sizes import Budget, Sizes
 from hvae.diagnostics import units
-from hvae.errors import NotMeasuredError
+from hvae.errors import ConfigError, NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.measuring.layers import measure_layers
 from hvae.measuring.likelihood import measure_likelihood
 from hvae.measuring.on_request import further, with_further
 from hvae.measuring.pictures import draw_pictures
 from hvae.measuring.replica import silent
+from hvae.numerics import all_equal
 
 R = TypeVar("R")
 
@@ -49,7 +50,7 @@ def measure(
     ``like`` is a model with their layers. ``seeds`` tell the replicas apart, ``order`` is a name for the inference
     order, ``yardstick`` for data and distribution of x, ``shape`` that of x as it is drawn. ``words`` name what is
     measured further, with what ``budget`` (`hvae.measuring.further`). ``tick`` is called twice a replica.
-    Raises ValueError for no model, and for fewer than two data.
+    Raises ValueError for no model, and for fewer than two data; `ConfigError` for data that are all equal.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
@@ -63,6 +64,8 @@ def measure(
         raise ValueError(f"Of {len(models)} models none is there, so there is nothing to measure; give at least one.")
     if len(x) < 2:
         raise ValueError(f"There are {len(x)} data; give at least 2, for an interval over them.")
+    if all_equal(x):
+        raise ConfigError(f"All {len(x)} data are equal, so no layer can tell them apart; give data that differ.")
     images, rest = x[: sizes.n_images], x[sizes.n_images :]
 
     def every(of_model: Callable[[HVAE], R]) -> list[R | None]:

@@ -1,5 +1,6 @@
 """Settings of the evaluation."""
 
+import math
 from dataclasses import dataclass
 
 from hvae.lab.config.checks import require
@@ -34,5 +35,8 @@ class EvaluationConfig:
             require(value >= 2, f"evaluation.{knob} is {value}; give at least 2.")
         n_deep = self.n_likelihood_deep
         require(n_deep >= 0, f"evaluation.n_likelihood_deep is {n_deep}; give 0 or more.")
-        require(self.epsilon_nats > 0, f"evaluation.epsilon_nats is {self.epsilon_nats}; give more than 0 nats.")
+        require(
+            0 < self.epsilon_nats < math.inf,
+            f"evaluation.epsilon_nats is {self.epsilon_nats}; give a number of nats above 0.",
+        )
         require(self.seed >= 0, f"evaluation.seed is {self.seed}; give 0 or more.")
