@@ -67,4 +67,6 @@ def test_a_likelihood_that_is_not_finite_leaves_no_verdict() -> None:
     z1, z2 = measure_layers(stack, images(100), FEW)
     for layer in (z1, z2):
         assert layer.verdict[0].tolist() == [UNDECIDED] * 3
-        assert "likelihood is not finite for 100 of 100 data, so there is no verdict" in layer.not_measured["used_nats"]
+        assert (
+            "likelihood is not finite for 100 of 100 data, so there is no verdict" in layer.not_measured["used_nats"][0]
+        )
