@@ -45,7 +45,10 @@ COVERAGE: Mapping[str, Mapping[str, Any]] = {
     },
     "cpu": {
         "repetitions": 400,
-        "sizes": {"above": (20, 50, 100, 512), "below": (20, 50, 100), "clear": (100,)},
+        "sizes": {
+            "above": (20, 50, 72, 100, 144, 512), "below": (20, 50, 100), "clear": (100,),
+            "more than noise": (72, 100, 144),
+        },
         "pixels": ("Gaussian", "heavy tails", "5 % of images", "1 % of images", "0.5 % of images"),
         "gaps": (20,), "n_samples": 400,
     },

@@ -289,6 +289,7 @@ STACKS: tuple[Planted, ...] = (
     bottom_up("above", z1=0.12, z2=1.0, read=0.107),
     bottom_up("below", z1=0.085, z2=1.0, read=0.8),
     bottom_up("clear", z1=1.0, z2=0.5, read=0.5),
+    bottom_up("more than noise", z1=0.15, z2=1.0, read=0.8),
     mean_field("above", z1=0.12, z2=0.15, read=0.107),
     mean_field("below", z1=0.085, z2=0.07, read=0.8),
     mean_field("clear", z1=1.0, z2=0.5, read=0.5),
@@ -296,4 +297,4 @@ STACKS: tuple[Planted, ...] = (
     top_down("below", z1=0.085, z2=0.07, read=0.8),
     top_down("clear", z1=1.0, z2=0.5, read=0.5),
 )
-"""just above the threshold of 0.1 nats, just below, and far above"""
+"""just above the threshold of 0.1 nats, just below, and far above; and a z2 of much noise whose I is just above it"""

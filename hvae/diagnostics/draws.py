@@ -22,8 +22,6 @@ from hvae.numerics import FloatArray, IntArray
 from hvae.rng import NoiseSpecs, noise
 from hvae.shapes import LogProb, Noise
 
-FEWEST_CONTROLLED = 12
-"""terms that a control takes"""
 IMAGES = 64
 """images of a block, which has keys of its own"""
 N_PRIOR_DRAWS = 4096
@@ -193,14 +191,13 @@ def per_datum(values: Tensor, n_images: int) -> FloatArray:
 
 
 def controlled(terms: FloatArray, control: FloatArray) -> FloatArray:
-    """``terms [n]`` less the part that ``control [n]``, of mean 0, explains: the same mean, less chance.
+    """``terms [n]``, or ``terms - control`` where that varies less: the same mean, as ``control [n]`` has mean 0.
 
-    ``terms - c·control`` with ``c = cov(terms, control) / var(control)`` (Owen 2013, section 8.9). c = 1 swaps a
-    log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and c is 0.
-    Fewer than `FEWEST_CONTROLLED` terms stay as they are: c, fitted to them, would move their mean.
+    It swaps a log-ratio for its divergence, best where little is carried; near the cap log n the ratio hardly moves and
+    is kept. A coefficient fitted to the terms (Owen 2013, section 8.9) would be shared by all of them: where few images
+    bear a code it fits these, and the interval missed the information of 5 % of 72 images one time in seven.
     """
-    variance = control.var()
-    if len(terms) < FEWEST_CONTROLLED or not variance > 0 or not np.isfinite(terms).all():
+    if not np.isfinite(terms).all():
         return terms
-    c = float(np.mean((terms - terms.mean()) * control) / variance)
-    return terms - c * control
+    less = terms - control
+    return less if less.var() < terms.var() else terms

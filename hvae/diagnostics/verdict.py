@@ -5,7 +5,7 @@
       … to its prior      d_i is the divergence from it; bottom-up below the top M_l surely < epsilon
       … to N(0, I)        d_i is the divergence from it
       … to another law    d_i is the divergence from a law of its own
-    codes noise only    J_l surely > epsilon, I_l surely < epsilon
+    codes noise only    J_l surely > epsilon, I_l surely < epsilon, from `FEWEST_FOR_NOISE` images on
     coded but unread    I_l surely > epsilon, U_l or R_l surely < epsilon
     undecided           the rest
 
@@ -16,8 +16,9 @@ the datum (`hvae.diagnostics.information`). Two upper bounds are U_l, how far th
 and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies on one side; of a share it
 is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
 
-Noise only and unread are statements of absence by a mean, so they wait for as many images as a collapse. A code of a
-few images may make a layer active that says nothing of the rest: active comes first, and the share stands beside it.
+Unread is a statement of absence by a mean, so it waits for as many images as a collapse, and noise only, where the mean
+itself is small, for `FEWEST_FOR_NOISE`. A code of a few images may make a layer active that says nothing of the rest:
+active comes first, and the share stands beside it.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from hvae.numerics import FloatArray
 from hvae.vocabulary import (
     ACTIVE,
     FEWEST_FOR_ABSENCE,
+    FEWEST_FOR_NOISE,
     FEWEST_IMAGES,
     NOISE_ONLY,
     RARE_SHARE,
@@ -82,8 +84,8 @@ class Found:
             return self._law(epsilon)
         if self.n_images < FEWEST_FOR_ABSENCE:
             return UNDECIDED
-        if self.about_datum[2] < epsilon and self.from_parent[0] > epsilon:
-            return NOISE_ONLY
+        if self._noise_only(epsilon):
+            return NOISE_ONLY if self.n_images >= FEWEST_FOR_NOISE else UNDECIDED
         if self.about_datum[0] > epsilon and (self.read[2] < epsilon or self.comes_back[2] < epsilon):
             return UNREAD
         return UNDECIDED
@@ -95,8 +97,13 @@ class Found:
 
     def mark(self, epsilon: float) -> str:
         """What stands beside the verdict: too few images, where more of them might decide."""
-        few = self.n_images < (FEWEST_FOR_ABSENCE if self.verdict(epsilon) == UNDECIDED else FEWEST_IMAGES)
-        return TOO_FEW if few else ""
+        needed = FEWEST_IMAGES
+        if self.verdict(epsilon) == UNDECIDED:
+            needed = FEWEST_FOR_NOISE if self._noise_only(epsilon) else FEWEST_FOR_ABSENCE
+        return TOO_FEW if self.n_images < needed else ""
+
+    def _noise_only(self, epsilon: float) -> bool:
+        return bool(self.about_datum[2] < epsilon < self.from_parent[0])
 
     def _n_moved(self, law: str, epsilon: float) -> int:
         return int((~(self.divergences[law] <= epsilon)).sum())  # nan counts as moved

@@ -351,6 +351,7 @@ def test_a_control_takes_away_chance_and_leaves_the_mean() -> None:
     calmed = np.array([controlled(*pair) for pair in zip(terms, control, strict=True)])
     assert_mean(calmed.mean(1), 0.3, detect=0.005)
     assert calmed.std() < 0.11 < 0.9 < terms.std()
+    assert np.array_equal(calmed, terms - control)  # taken whole: no coefficient is fitted to the terms
     cap = np.full(100, math.log(100))
     assert np.array_equal(controlled(cap, control[0]), cap)
     assert np.array_equal(controlled(terms[0], np.zeros(100)), terms[0])

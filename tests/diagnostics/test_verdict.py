@@ -22,7 +22,7 @@ X_AND_NOISE = [link([[1], [0]], [0.01, 1]), link([[0, 1]], 0.3)]
 """an encoder whose z1 = (x, noise), and whose z2 reads the noise only"""
 
 
-def verdicts(model: HVAE, *, n: int = 128, width: int = 1, sizes: Sizes = SIZES) -> dict[str, list[str]]:
+def verdicts(model: HVAE, *, n: int = 160, width: int = 1, sizes: Sizes = SIZES) -> dict[str, list[str]]:
     """Layer -> verdicts at epsilon 0.03, 0.1, 0.3."""
     found = measure_layers(model, images(n, width=width), sizes)
     return {layer.name: layer.verdict[0].tolist() for layer in found}
@@ -106,7 +106,7 @@ PERHAPS, NOTHING, SURE = np.array([0.05, 0.1, 0.2]), np.array([0.0, 0.01, 0.02])
 def test_what_follows_from_the_intervals(
     used: FloatArray, from_parent: FloatArray, about_datum: FloatArray, read: FloatArray, expected: str
 ) -> None:
-    found = Found(100, used, from_parent, about_datum, read, divergences={TO_ANOTHER: np.ones(100)})
+    found = Found(144, used, from_parent, about_datum, read, divergences={TO_ANOTHER: np.ones(144)})
     assert found.verdict(0.1) == expected
 
 
@@ -147,3 +147,9 @@ def test_bottom_up_the_prior_is_near_where_its_bound_is() -> None:
     laws = {TO_STANDARD: 47 * ones, TO_ANOTHER: 0 * ones}
     assert Found(100, NOTHING, from_prior=np.array([0, 0.02, 0.04]), divergences=laws).verdict(0.1) == TO_PRIOR
     assert Found(100, NOTHING, from_prior=np.array([0, 1.1, 2.3]), divergences=laws).verdict(0.1) == TO_ANOTHER
+
+
+def test_noise_only_waits_for_more_images() -> None:
+    for n, word, mark in ((143, UNDECIDED, TOO_FEW), (144, NOISE_ONLY, "")):
+        found = Found(n, NOTHING, SURE, NOTHING, SURE, divergences={TO_ANOTHER: np.ones(n)})
+        assert (found.verdict(0.1), found.mark(0.1)) == (word, mark)
