@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 def log_mean_exp(x: Tensor, dim: int) -> Tensor:
