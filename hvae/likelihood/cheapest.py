@@ -7,8 +7,8 @@
 *Every choice is made by draws that are not counted*: method and number of draws by pilots, the fit by draws of its own.
 Given all of them the weights are unbiased for p(x), so the log of their mean is a lower bound in expectation, whatever
 was chosen. Its own draws are looked at once, for its doubt. Were they also what stops it, it would be no bound: weights
-of 0 or 2 stop where the twos came. Of the K draws behind the curve of L_k a fifth is the pilot, and the others are the
-estimate wherever they suffice.
+of 0 or 2 stop where the twos came. Of the K draws behind the curve of L_k the first half is the pilot. The second is
+the estimate where it suffices.
 
 Cost is counted in evaluations of log w; a gradient is three. The budget of a datum is `BUDGET` K. Layers whose draws
 no gradient passes, discrete ones among them, have importance samples only.
@@ -31,18 +31,16 @@ from hvae.likelihood.target import NotWhitenedError, Target, from_encoder
 from hvae.likelihood.weights import estimate
 from hvae.numerics import BoolArray, FloatArray, IntArray
 from hvae.shapes import LogProb
-from hvae.vocabulary import FEWEST_SAMPLES
+from hvae.vocabulary import FEWEST_SAMPLES, PARETO_K_LIMIT
 
 IMPORTANCE, REFINED, ANNEALED = "importance", "refined", "annealed"
 BUDGET = 16
 """evaluations a datum may cost, in units of K"""
-PILOT_SHARE = 5
-"""one of so many draws of the curve is a pilot"""
 N_PILOT = 200
 """draws of a refined proposal that choose how many count"""
 FINITE_VARIANCE = 0.5
-"""k-hat above which weights have no variance, and no number of draws follows from a pilot's"""
-MARGIN = 2.0
+"""k-hat above which weights have no variance. The encoder's are not drawn on then: a fit is cheap"""
+MARGIN = 3.0
 """as many more draws as a pilot asks for: what it has not drawn may spread more"""
 GRADIENT = 3
 """evaluations that a gradient costs"""
@@ -85,15 +83,20 @@ class Spending:
     @property
     def n_pilot(self) -> int:
         """Draws of the curve that choose; 0 where there are too few to judge."""
-        n = max(FEWEST_SAMPLES, self.n_samples // PILOT_SHARE)
-        return n if self.n_samples - n >= FEWEST_SAMPLES else 0
+        n = self.n_samples // 2
+        return n if n >= FEWEST_SAMPLES else 0
 
-    def needed(self, pilot: Estimate) -> FloatArray:
-        """Draws ``[B]`` that reach `until_se`, as the pilot's weights spread; infinite where those say nothing."""
-        n = np.asarray(pilot.n_samples, dtype=np.float64)
-        relative_variance = n / pilot.ess - 1
-        unknown = (pilot.pareto_k > FINITE_VARIANCE) | ~(pilot.ess >= SMALLEST_ESS)
-        return np.where(unknown, math.inf, MARGIN * relative_variance / self.until_se**2)
+    def needed(self, pilot: Estimate, heaviest: float) -> FloatArray:
+        """Draws ``[B]`` that reach `until_se`, as the pilot's weights spread, and that carry its k-hat.
+
+        Infinite where those say nothing: their k-hat is above ``heaviest``, or hardly one of them counts. A k-hat takes
+        ``10^(1/(1 - k))`` draws (Vehtari et al. 2024, section 3.2.4).
+        """
+        relative_variance = np.asarray(pilot.n_samples, dtype=np.float64) / pilot.ess - 1
+        unknown = (pilot.pareto_k > heaviest) | ~(pilot.ess >= SMALLEST_ESS)
+        carried = 10 ** (1 / (1 - pilot.pareto_k.clip(0, heaviest)))
+        wanted = np.fmax(MARGIN * relative_variance / self.until_se**2, carried)
+        return np.where(unknown, math.inf, wanted)
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,14 @@ class Bound:
 
     @property
     def reached(self) -> BoolArray:
-        """Where the standard error is as wanted, and nothing speaks against it."""
+        """Where the standard error is as wanted, and the weights are sound or miss less than that.
+
+        The k-hat of few chains is too noisy to judge them alone: it doubts weights that are nearly equal.
+        """
         found = self.estimate
-        return np.asarray((found.standard_error <= self.until_se) & ~found.doubtful & np.isfinite(found.log_px))
+        assert found.reach is not None
+        sound = ~found.doubtful | (found.reach <= self.until_se)
+        return np.asarray((found.standard_error <= self.until_se) & sound & np.isfinite(found.log_px))
 
     @property
     def note(self) -> str:
@@ -151,7 +159,7 @@ def cheapest_bound(
         counted.append(estimate(table[spending.n_pilot :]))
     curve, pilot = Curve.joined(curves), Estimate.joined(pilots)
     found = _Found(Estimate.joined(counted), spending)
-    missing = np.flatnonzero(spending.needed(pilot) > spending.n_samples - spending.n_pilot)
+    missing = np.flatnonzero(spending.needed(pilot, FINITE_VARIANCE) > spending.n_samples - spending.n_pilot)
     if spending.n_pilot and len(missing):
         _go_on(model, x, missing, curve.estimate, found, seed)
     return curve, found.bound
@@ -197,7 +205,7 @@ class _Found:
 def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Found, seed: int) -> None:
     """Data for which the curve's draws do not suffice. All of those are their pilot now, and others count."""
     spending = found.spending
-    needed = spending.needed(pilot)[places]
+    needed = spending.needed(pilot, FINITE_VARIANCE)[places]
     width, cost = _fit(model, x[places[:1]], found.left(places).min() / 2)
     by_importance = (needed <= cost) if cost else np.full(len(places), True)
     _draw(model, x, places[by_importance], needed[by_importance], found, seed)
@@ -256,7 +264,7 @@ def _refined(model: HVAE, x: Tensor, places: IntArray, cost: float, found: _Foun
     pilot = _draws_of(target_of(everyone), N_PILOT, seed, f"{purpose}/pilot")
     found.evaluations[places] += cost + N_PILOT
     left = found.left(places)
-    needed = found.spending.needed(pilot)
+    needed = found.spending.needed(pilot, PARETO_K_LIMIT)
     annealing = _annealing(left.min())
     drawn = (needed <= left) if annealing else np.full(len(places), True)
     where = np.flatnonzero(drawn)
