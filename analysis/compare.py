@@ -144,17 +144,17 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
         return "the likelihoods do not compare, as data or distribution of x differ"
     if a.likelihood is None or b.likelihood is None:
         return "the likelihoods were not measured"
-    k_a, k_b = (int(run.likelihood.n_samples[-1]) for run in (a, b) if run.likelihood is not None)
-    if k_a != k_b:
-        return f"the likelihoods do not compare, as L_{k_a} and L_{k_b} are different bounds"
-    (low, middle, high), n = _difference(a.likelihood.best[:, 1], b.likelihood.best[:, 1], a, b)
+    name, other = a.likelihood.shown_as, b.likelihood.shown_as
+    if name != other:
+        return f"the likelihoods do not compare, as {name} and {other} are different bounds"
+    (low, middle, high), n = _difference(a.likelihood.shown[:, 1], b.likelihood.shown[:, 1], a, b)
     if n < 2:
         return "one seed cannot tell the likelihoods apart" if n else "no seed has both likelihoods"
     if low <= 0 <= high:
         return f"the likelihoods cannot be told apart with {n} seeds"
     direction, ends = ("higher", (low, high)) if low > 0 else ("lower", (-high, -low))
     nats = f"{number(abs(middle))} nats [{number(ends[0])}, {number(ends[1])}]"
-    return f"L_{k_a} is {direction} by {nats} with {n} seeds"
+    return f"{name} is {direction} by {nats} with {n} seeds"
 
 
 # -- the table -----------------------------------------------------------------------------------------
@@ -163,6 +163,8 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
 def _table(a: LoadedRun, b: LoadedRun) -> Table:
     rows = []
     if a.yardstick == b.yardstick and a.likelihood is not None and b.likelihood is not None:
+        if a.likelihood.has_log_px and b.likelihood.has_log_px:
+            rows.append(_row("log p(x), bound", a.likelihood.log_px_nats[:, 1], b.likelihood.log_px_nats[:, 1], a, b))
         rows.append(_row("ELBO", a.likelihood.elbo_nats[:, 1], b.likelihood.elbo_nats[:, 1], a, b))
         k_a, k_b = int(a.likelihood.n_samples[-1]), int(b.likelihood.n_samples[-1])
         heading = f"L_{k_a}" if k_a == k_b else f"L_{k_a} | L_{k_b}"

@@ -152,16 +152,18 @@ def _likelihood(diagnosis: Diagnosis) -> list[str]:
     curve = diagnosis.likelihood
     if curve is None:
         return []
-    lost = int((~np.isfinite(curve.best[diagnosis.alive, 1])).sum())
-    if lost and not np.isfinite(curve.best[:, 1]).any():
+    lost = int((~np.isfinite(curve.shown[diagnosis.alive, 1])).sum())
+    if lost and not np.isfinite(curve.shown[:, 1]).any():
         return ["The likelihood is not finite: some data have probability 0, or the model gives no number for them."]
     left_out = (
         f" It is not finite in {lost} of {diagnosis.n_replicas} replicas, which the mean leaves out." if lost else ""
     )
     spread = "; ± half of the 95 % t-interval over replicas" if diagnosis.n_replicas > 1 else ""
+    of_curve = f"L_{int(curve.n_samples[-1])} = {mean_text(curve.best[:, 1])}"
+    least = f"{mean_text(curve.shown[:, 1])} nats ({of_curve})" if curve.has_log_px else f"{of_curve} nats"
     return [
-        f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {mean_text(curve.best[:, 1])} nats; "
-        f"the ELBO is {mean_text(curve.elbo_nats[:, 1])} (mean over {curve.n_images} data{spread}).{left_out}"
+        f"log p(x) is on average at least {least}; the ELBO is {mean_text(curve.elbo_nats[:, 1])} "
+        f"(mean over {curve.n_images} data{spread}).{left_out}"
     ]
 
 

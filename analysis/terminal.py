@@ -12,7 +12,7 @@ from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from hvae.analysis.tables.likelihood import mean_text, reliability, warnings
+from hvae.analysis.tables.likelihood import mean_text, reliability, shown_text, warnings
 from hvae.analysis.tables.table import Cell, Column, Table, interval_text
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
@@ -147,10 +147,9 @@ def _single(study: Study, width: int) -> str:
     lines += _legend(words, int(_mixed(run)), width)
     if run.likelihood is not None:
         k = int(run.likelihood.n_samples[-1])
-        lines.append(
-            f"ELBO {mean_text(run.likelihood.elbo_nats[:, 1])} nats, L_{k} {mean_text(run.likelihood.best[:, 1])} nats "
-            "(higher is better)."
-        )
+        bounds = [f"L_{k} {mean_text(run.likelihood.best[:, 1])}"] if run.likelihood.has_log_px else []
+        bounds.append(f"ELBO {mean_text(run.likelihood.elbo_nats[:, 1])}")
+        lines.append(wrap(f"{shown_text(run.likelihood)}; {', '.join(bounds)} nats (lower bounds: higher is better)."))
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:

@@ -105,9 +105,9 @@ class Bound:
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> _, found = cheapest_bound(stack.model, stack.x, (1, 10, 100), Spending(100, until_se=0.5), seed=0)
-    >>> found.estimate.direction, sorted(set(found.method)), found.reached.all()
-    ('lower', ['importance'], True)
+    >>> _, found = cheapest_bound(stack.model, stack.x, (1, 1000), Spending(1000), seed=0)
+    >>> found.estimate.direction, len(found.method), bool(found.reached.all())
+    ('lower', 6, True)
     """
 
     estimate: Estimate

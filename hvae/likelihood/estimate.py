@@ -8,7 +8,7 @@ The sentence is about the mean over data, in nats: how far it may still move.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -79,11 +79,9 @@ class Estimate:
 
     def taken(self, where: IntArray) -> "Estimate":
         """Of the data at these places, in their order."""
-        values = {
-            field.name: value[where] if isinstance(value := getattr(self, field.name), np.ndarray) else value
-            for field in fields(self)
-        }
-        return Estimate(**values)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays: dict[str, Any] = {name: value[where] for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
     @property
     def mean(self) -> tuple[float, float, float]:
@@ -97,7 +95,8 @@ class Estimate:
     @property
     def largest_pareto_k(self) -> FloatArray:
         """Above it K draws do not suffice (Vehtari et al. 2024, section 3.2.4); one number, or one a datum."""
-        return np.vectorize(good_k, otypes=[float])(self.n_samples)
+        largest: FloatArray = np.vectorize(good_k, otypes=[float])(self.n_samples)
+        return largest
 
     @property
     def doubtful(self) -> BoolArray:
