@@ -62,8 +62,9 @@ def reached_share(likelihood: Likelihood, replica: int | slice = slice(None)) ->
     """Share of images (and replicas) with the standard error that was wanted; NaN where only the curve is there."""
     if not likelihood.has_log_px:
         return float("nan")
-    measured = np.isfinite(likelihood.log_px_datum_nats[replica])
-    return float(likelihood.log_px_reached[replica][measured].mean()) if measured.any() else float("nan")
+    measured = np.isfinite(likelihood.log_px_nats[:, 1])
+    measured &= np.isin(np.arange(len(measured)), np.arange(len(measured))[replica])
+    return float(likelihood.log_px_reached[measured].mean()) if measured.any() else float("nan")
 
 
 def _cost(likelihood: Likelihood) -> float:
