@@ -123,8 +123,7 @@ class Bound:
         The k-hat of few chains is too noisy to judge them alone: it doubts weights that are nearly equal.
         """
         found = self.estimate
-        assert found.reach is not None
-        sound = ~found.doubtful | (found.reach <= self.until_se)
+        sound = ~found.doubtful | (found.missing_nats <= self.until_se)
         return np.asarray((found.standard_error <= self.until_se) & sound & np.isfinite(found.log_px))
 
     @property

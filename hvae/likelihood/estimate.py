@@ -21,6 +21,8 @@ TOLERATED_NATS = 0.1
 """how far the mean over data may still move before it is doubted"""
 HOPELESS_NATS = 1.0
 """from which on nothing of it is left to believe"""
+HEAVIEST = 0.9
+"""k-hat beyond which an error is not extrapolated: as 1 comes near, it falls ever more slowly"""
 TOLERATED_SHARE = 0.05
 """share of the data that may be doubtful where a quantity has no such measure in nats"""
 SMALLEST_ESS = 10.0
@@ -105,18 +107,27 @@ class Estimate:
         return np.asarray(heavy | poor)
 
     @property
-    def doubt_nats(self) -> tuple[float, float]:
-        """How far the mean over data may still move: as much as the halving of sound data, and by the doubtful ones.
+    def missing_nats(self) -> FloatArray:
+        """What each may still miss ``[B]``; infinite where a doubtful datum is not known to miss less.
 
-        The second is infinite where nothing is known of a doubtful datum.
+        With a tail of index k an error falls like K^-s, s = 1/k - 1 (at most 1): of what a doubling brings, all later
+        ones bring 2^-s / (1 - 2^-s) times as much. A q too narrow shows that, a q too far away shows in `reach`.
         """
+        k = np.where(np.isnan(self.pareto_k), 0.5, self.pareto_k).clip(0.5, HEAVIEST)
+        ratio = 2 ** (1 - 1 / k)
+        halving = np.zeros(self.log_px.shape) if self.halving is None else self.halving
+        reach = np.full(self.log_px.shape, math.nan) if self.reach is None else self.reach
+        reach = np.where(np.isnan(reach), math.inf, reach)
+        rise = halving * ratio / (1 - ratio)
+        return np.where(self.doubtful, np.maximum(reach, rise), rise)
+
+    @property
+    def doubt_nats(self) -> tuple[float, float]:
+        """How far the mean over data may still move, by its sound and by its doubtful data."""
         if self.direction == "exact":
             return 0.0, 0.0
-        doubtful, shape = self.doubtful, self.log_px.shape
-        halving = np.zeros(shape) if self.halving is None else self.halving
-        reach = np.full(shape, math.nan) if self.reach is None else self.reach
-        reach = np.where(np.isnan(reach), math.inf, np.maximum(reach, halving))
-        return float(np.where(doubtful, 0.0, halving).mean()), float(np.where(doubtful, reach, 0.0).mean())
+        doubtful, missing = self.doubtful, self.missing_nats
+        return float(np.where(doubtful, 0.0, missing).mean()), float(np.where(doubtful, missing, 0.0).mean())
 
     @property
     def warning(self) -> str:
@@ -133,16 +144,16 @@ class Estimate:
                 f"Nothing is known of its error: {fewest} samples are too few to judge the weights; "
                 f"draw at least {FEWEST_SAMPLES}."
             )
-        halving, reach = self.doubt_nats
-        if halving + reach <= TOLERATED_NATS:
+        sound, doubtful = self.doubt_nats
+        if sound + doubtful <= TOLERATED_NATS:
             return ""
-        grade = "Doubtful" if halving + reach < HOPELESS_NATS else "Not to be believed"
+        grade = "Doubtful" if sound + doubtful < HOPELESS_NATS else "Not to be believed"
         side = "below" if self.direction == "lower" else "above"
-        far, part = (f"{nats:.2g}" if nats < math.inf else "any number of" for nats in (halving + reach, reach))
+        far, part = (f"{nats:.2g}" if nats < math.inf else "any number of" for nats in (sound + doubtful, doubtful))
         return (
             f"{grade} as log p(x): its mean may lie {far} nats {side}. {self.doubtful.sum()} of {n_data} data have too "
-            f"heavy a tail or fewer than {SMALLEST_ESS:.0f} effective draws, and may move it by {part} nats; the "
-            f"second half of the draws moved the others by {halving:.2g}."
+            f"heavy a tail or fewer than {SMALLEST_ESS:.0f} effective draws, and may move it by {part} nats; as the "
+            f"halves of the draws differ, the others may by {sound:.2g}."
         )
 
     @property

@@ -155,7 +155,7 @@ def test_a_doubtful_datum_of_which_nothing_is_known_is_warned_of() -> None:
 
 def test_a_bound_that_still_rises_is_warned_of() -> None:
     assert estimate(halving=np.full(100, 0.09)).warning == ""
-    assert "moved the others by 0.2." in estimate(halving=np.full(100, 0.2)).warning
+    assert "the others may by 0.2." in estimate(halving=np.full(100, 0.2)).warning
 
 
 def test_few_samples_and_broken_data_are_said() -> None:
