@@ -15,7 +15,7 @@ no gradient passes, discrete ones among them, have importance samples only.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from hvae.evidence import HVAE
 from hvae.likelihood.annealing import N_TUNING, N_TUNING_CHAINS, Annealing, Path, run_forward, tune
 from hvae.likelihood.estimate import SMALLEST_ESS, Estimate
 from hvae.likelihood.importance import Curve, DrawLogWeight, encoder_draws, importance_sample
-from hvae.likelihood.refinement import Refinement, linearise, refine, scaled
+from hvae.likelihood.refinement import DIAGONAL, FULL, WIDEST, Fitted
 from hvae.likelihood.target import NotWhitenedError, Target, from_encoder
 from hvae.likelihood.weights import estimate
 from hvae.numerics import BoolArray, FloatArray, IntArray
@@ -44,10 +44,6 @@ MARGIN = 3.0
 """as many more draws as a pilot asks for: what it has not drawn may spread more"""
 GRADIENT = 3
 """evaluations that a gradient costs"""
-WIDEST = 256
-"""numbers of noise up to which C is a full matrix: its decomposition takes their cube"""
-FULL = Refinement(n_iterations=4)
-DIAGONAL = Refinement(n_steps=50, n_samples=4)
 N_LEAPFROG = 2
 FEWEST_TEMPERATURES, MOST_TEMPERATURES = 20, 100
 FEWEST_CHAINS, USUAL_CHAINS = 32, 64
@@ -211,9 +207,14 @@ def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Fo
     others = places[~by_importance]
     rows = max(1, min(ROWS, NUMBERS // max(1, width)))
     n_together = max(1, rows // (4 * width + 16 if width <= WIDEST else USUAL_CHAINS))
-    for number, part in enumerate(np.split(others, range(n_together, len(others), n_together))):
-        if len(part):
-            _refined(model, x, part, cost, found, seed, f"cheapest/{number}")
+    parts = [part for part in np.split(others, range(n_together, len(others), n_together)) if len(part)]
+    spread = [_refined(model, x, part, cost, found, seed, f"cheapest/{number}") for number, part in enumerate(parts)]
+    rest = np.concatenate([places for places, _ in spread]) if spread else others
+    if len(rest):
+        fits = Fitted.joined([fit for _, fit in spread])
+        for start in range(0, len(rest), n_together := max(1, rows // USUAL_CHAINS)):
+            some = np.arange(start, min(start + n_together, len(rest)))
+            _annealed(fits.of(some), rest[some], found, seed, f"cheapest/{start}/annealing")
 
 
 def _fit(model: HVAE, x: Tensor, most: float) -> tuple[int, float]:
@@ -256,43 +257,31 @@ def _alike(needed: FloatArray) -> Iterator[tuple[int, IntArray]]:
             yield int(n), np.flatnonzero(taken == n)
 
 
-def _refined(model: HVAE, x: Tensor, places: IntArray, cost: float, found: _Found, seed: int, purpose: str) -> None:
-    """Fit, look at a few draws, then draw what counts; chains where the draws of the fit spread too far."""
-    everyone = np.arange(len(places))
-    target_of = _fitted(lambda some: from_encoder(model, x[places[some]]), everyone, seed, purpose)
-    pilot = _draws_of(target_of(everyone), N_PILOT, seed, f"{purpose}/pilot")
+def _refined(
+    model: HVAE, x: Tensor, places: IntArray, cost: float, found: _Found, seed: int, purpose: str
+) -> tuple[IntArray, Fitted]:
+    """Fit, look at a few draws, then draw what counts. Answers the data whose draws spread too far, for chains."""
+    fit = Fitted.to(model, x[places], seed, purpose)
+    pilot = _draws_of(fit.target, N_PILOT, seed, f"{purpose}/pilot")
     found.evaluations[places] += cost + N_PILOT
     left = found.left(places)
     needed = found.spending.needed(pilot, PARETO_K_LIMIT)
-    annealing = _annealing(left.min())
-    drawn = (needed <= left) if annealing else np.full(len(places), True)
+    drawn = (needed <= left) if _annealing(left.min()) else np.full(len(places), True)
     where = np.flatnonzero(drawn)
     for n, of in _alike(np.minimum(needed, left)[where]):
         some = where[of]
-        found.put(places[some], _draws_of(target_of(some), n, seed, f"{purpose}/counted/{n}"), REFINED)
+        counted = _draws_of(fit.of(some).target, n, seed, f"{purpose}/counted/{n}")
+        found.put(places[some], counted, REFINED)
         found.evaluations[places[some]] += n
     rest = np.flatnonzero(~drawn)
-    if len(rest) and annealing:
-        _annealed(lambda some: target_of(rest[some]), places[rest], annealing, found, seed, f"{purpose}/annealing")
+    return places[rest], fit.of(rest)
 
 
-def _fitted(
-    target_of: Callable[[IntArray], Target], everyone: IntArray, seed: int, purpose: str
-) -> Callable[[IntArray], Target]:
-    """The frozen proposal of some of the data."""
-    target = target_of(everyone)
-    if target.width <= WIDEST:
-        shift, scale = linearise(target, FULL, seed=seed, purpose=purpose)
-        return lambda some: target_of(some).moved(shift[some], scale[some])
-    shift, scale = refine(target, DIAGONAL, seed=seed, purpose=purpose)
-    return lambda some: scaled(target_of(some), shift[some], scale[some])
-
-
-def _annealed(
-    target_of: Callable[[IntArray], Target], places: IntArray, most: Annealing, found: _Found, seed: int, purpose: str
-) -> None:
+def _annealed(fit: Fitted, places: IntArray, found: _Found, seed: int, purpose: str) -> None:
     """Tune, run a few chains that say how many count, then run those."""
-    target = target_of(np.arange(len(places)))
+    most = _annealing(found.left(places).min())
+    assert most is not None
+    target = fit.target
     path = tune(target, most, seed, purpose)
     pilot = run_forward(target, path, replace(most, n_chains=N_TUNING_CHAINS), seed, f"{purpose}/pilot")
     found.evaluations[places] += _tuning(most.n_temperatures) + _moves(most.n_temperatures, N_TUNING_CHAINS)
@@ -301,9 +290,8 @@ def _annealed(
         needed = MARGIN * np.expm1(variance) / found.spending.until_se**2
     for n, some in _alike(needed.clip(FEWEST_CHAINS, most.n_chains)):
         steps = path.step_sizes[:, torch.as_tensor(some, device=path.step_sizes.device)]
-        chains = run_forward(
-            target_of(some), Path(path.betas, steps), replace(most, n_chains=n), seed, f"{purpose}/counted/{n}"
-        )
+        frozen, counted = Path(path.betas, steps), replace(most, n_chains=n)
+        chains = run_forward(fit.of(some).target, frozen, counted, seed, f"{purpose}/counted/{n}")
         found.put(places[some], chains.estimate, ANNEALED)
         found.evaluations[places[some]] += _moves(most.n_temperatures, n)
 

