@@ -29,6 +29,7 @@ from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
+from hvae.likelihood.cheapest import BUDGET
 from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
 from hvae.measuring.whole import measure
 
@@ -239,7 +240,7 @@ def rows_of_a_diagnosis(sizes: Sizes, model: HVAE, n: int) -> int:
     layers, images = len(model.latents), min(n, sizes.n_images)
     pairs = sizes.max_paths if model.bottom_up else min(n, sizes.n_images * sizes.n_mixture)
     a_datum = 2 * sizes.n_paths + (layers + 2) * sizes.n_paths_use + (3 * layers + 2) * sizes.n_paths_knockout
-    return images * (a_datum + 2 * pairs) + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
+    return images * (a_datum + 2 * pairs) + 2 * BUDGET * sizes.n_samples * min(n, sizes.n_likelihood)
 
 
 def _order(model: HVAE) -> str:
