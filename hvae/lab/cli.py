@@ -177,6 +177,8 @@ def _evaluate(options: Any) -> int:
     until_se = options.until_se
     if until_se is not None and not 0 < until_se < math.inf:
         raise ConfigError(f"--until-se is {until_se:g}; give a standard error above 0 nats, such as 0.1.")
+    if until_se is not None and "importance" not in words:
+        raise ConfigError("--until-se goes with --likelihood importance; name this word, or leave --likelihood out.")
     completion.check_device(options.device)
     torch.set_num_threads(options.threads)
     where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}
