@@ -33,7 +33,7 @@ class Sizes:
     n_likelihood: int = 500
     """images of the likelihood curve"""
     n_samples: int = 1000
-    """K, importance samples per image of that curve; log p(x) of an image may cost 16 times as much"""
+    """K, importance samples per image of that curve; log p(x) of an image may cost 14 times as much"""
     until_se: float = 0.1
     """standard error in nats that log p(x) of an image is brought to, unless its budget is spent before"""
     n_likelihood_deep: int = 0

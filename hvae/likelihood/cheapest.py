@@ -34,7 +34,7 @@ from hvae.shapes import LogProb
 from hvae.vocabulary import FEWEST_SAMPLES, PARETO_K_LIMIT
 
 IMPORTANCE, REFINED, ANNEALED = "importance", "refined", "annealed"
-BUDGET = 16
+BUDGET = 14
 """evaluations a datum may cost, in units of K"""
 N_PILOT = 200
 """draws of a refined proposal that choose how many count"""
@@ -58,7 +58,7 @@ class Spending:
     Raises ValueError for what cannot be wanted.
 
     >>> Spending(n_samples=1000, until_se=0.1).n_evaluations
-    16000
+    14000
     """
 
     n_samples: int = 1000
