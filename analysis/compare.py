@@ -150,12 +150,12 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
         return "the likelihoods do not compare, as data or distribution of x differ"
     if a.likelihood is None or b.likelihood is None:
         return "the likelihoods were not measured"
-    k_a, k_b = (int(run.likelihood.n_samples[-1]) for run in (a, b) if run.likelihood is not None)
-    if k_a != k_b:
-        return f"the likelihoods do not compare, as L_{k_a} and L_{k_b} are different bounds"
+    name, other = a.likelihood.shown_as, b.likelihood.shown_as
+    if name != other:
+        return f"the likelihoods do not compare, as {name} and {other} are different bounds"
     if images_of(a) != images_of(b):
         return "the likelihoods do not compare, as they are of different images"
-    first, second = _samples(a.likelihood.bound_datum_nats, b.likelihood.bound_datum_nats, a, b)
+    first, second = _samples(a.likelihood.shown_datum_nats, b.likelihood.shown_datum_nats, a, b)
     if any(sample.values.shape[1] < 2 for sample in (first, second)):
         return "the likelihoods of single images are not kept, so that no interval tells them apart"
     found = of_difference(second, first)
@@ -166,7 +166,7 @@ def _likelihood(a: LoadedRun, b: LoadedRun) -> str:
     low, high = (found.low, found.high) if found.low > 0 else (-found.high, -found.low)
     nats = f"{number(abs(found.middle))} nats [{number(low)}, {number(high)}]"
     alone = ", and other seeds may differ" if found.n_seeds < 2 else ""
-    return f"L_{k_a} is {'higher' if found.low > 0 else 'lower'} by {nats} with {found.over}{alone}"
+    return f"{name} is {'higher' if found.low > 0 else 'lower'} by {nats} with {found.over}{alone}"
 
 
 # -- the table -----------------------------------------------------------------------------------------
@@ -176,6 +176,9 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
     rows = []
     if a.yardstick == b.yardstick and a.likelihood is not None and b.likelihood is not None:
         first, second = a.likelihood, b.likelihood
+        if first.has_log_px and second.has_log_px:
+            found = _samples(first.log_px_datum_nats, second.log_px_datum_nats, a, b)
+            rows.append(_row("log p(x), bound", first.log_px_nats[:, 1], second.log_px_nats[:, 1], found))
         elbos = _samples(first.elbo_datum_nats, second.elbo_datum_nats, a, b)
         rows.append(_row("ELBO", first.elbo_nats[:, 1], second.elbo_nats[:, 1], elbos))
         k_a, k_b = int(first.n_samples[-1]), int(second.n_samples[-1])

@@ -14,7 +14,7 @@ from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.load import of_diagnosis
 from hvae.analysis.report import write_page
 from hvae.analysis.study import Study, single
-from hvae.analysis.tables.likelihood import best_text, bound_text, elbo_text, mean_text
+from hvae.analysis.tables.likelihood import best_text, bound_text, elbo_text, log_px_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number
 from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_text, quantity_text, share_text, short
 from hvae.diagnosis.diagnosis import Diagnosis
@@ -159,17 +159,18 @@ def _likelihood(diagnosis: Diagnosis) -> list[str]:
     curve = diagnosis.likelihood
     if curve is None:
         return []
-    lost = int((~np.isfinite(curve.best[diagnosis.alive, 1])).sum())
-    if lost and not np.isfinite(curve.best[:, 1]).any():
+    lost = int((~np.isfinite(curve.shown[diagnosis.alive, 1])).sum())
+    if lost and not np.isfinite(curve.shown[:, 1]).any():
         return ["The likelihood is not finite: some data have probability 0, or the model gives no number for them."]
     left_out = (
         f" It is not finite in {lost} of {diagnosis.n_replicas} replicas, which the mean leaves out." if lost else ""
     )
     both = "replicas and data" if int(np.isfinite(curve.best[:, 1]).sum()) > 1 else "data alone"
+    of_curve = f"L_{int(curve.n_samples[-1])} = {best_text(curve)}"
+    least = f"{log_px_text(curve)} nats ({of_curve})" if curve.has_log_px else f"{of_curve} nats"
     return [
-        f"log p(x) is on average at least L_{int(curve.n_samples[-1])} = {best_text(curve)} nats; the ELBO is "
-        f"{elbo_text(curve)} (mean over {curve.n_images} data ± the longer half of its 95 % interval over {both})."
-        f"{left_out}"
+        f"log p(x) is on average at least {least}; the ELBO is {elbo_text(curve)} (mean over {curve.n_images} data ± "
+        f"the longer half of its 95 % interval over {both}).{left_out}"
     ]
 
 

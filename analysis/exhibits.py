@@ -116,8 +116,9 @@ LAYERS = (
         "likelihood",
         "Likelihood against the number of samples",
         "Mean over images of L_K in nats: a lower bound of log p(x) that rises with K. At K = 1 it is the ELBO (open "
-        "diamond). One line per replica, with its interval over images at the largest K. The rise from the diamond "
-        "to the right end is a lower estimate of log p(x) − ELBO.",
+        "diamond). One line per replica, with its interval over images at the largest K. The bar above its end is "
+        "log p(x) from below, by the cheapest method of each image. The rise from the diamond to the bar is a lower "
+        "estimate of log p(x) − ELBO.",
         lambda study: likelihood_curves(study.panels),
         "No run has its likelihood measured yet.",
     ),

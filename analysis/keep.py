@@ -29,7 +29,10 @@ GREYS = 16
 
 LEFT_OUT = ("kl_standard_unit_nats", "kl_prior_unit_nats", "collapse_reference")
 """of the diagnostics"""
-LIKELIHOOD = ("n_samples", "bound_nats", "elbo_nats", "warning", "image_index")
+LIKELIHOOD = (
+    "n_samples", "bound_nats", "elbo_nats", "warning", "image_index", "log_px_nats", "log_px_reached", "doubt_nats",
+    "until_se",
+)  # fmt: skip
 OF_IMAGES = ("bound_datum_nats", "elbo_datum_nats", "annealed_datum_nats", "log_px_datum_nats")
 """likelihoods of images, which their intervals are made of"""
 PARTS_OF_NETS = "layer/"
@@ -78,6 +81,9 @@ def _likelihood(arrays: Arrays) -> Arrays:
     for suffix in ("", "_deep"):
         found |= {f"{key}{suffix}": arrays[f"{key}{suffix}"] for key in LIKELIHOOD if f"{key}{suffix}" in arrays}
         found |= {f"{key}{suffix}": _nats(arrays[f"{key}{suffix}"]) for key in OF_IMAGES if f"{key}{suffix}" in arrays}
+        cost = f"log_px_evaluations{suffix}"
+        if cost in arrays and arrays[cost].size:
+            found[cost] = arrays[cost].mean(-1, keepdims=True)
         if f"pareto_k{suffix}" in arrays:
             found[f"pareto_k{suffix}"] = _side(arrays[f"pareto_k{suffix}"], int(arrays[f"n_samples{suffix}"][-1]))
         if f"ess{suffix}" in arrays:

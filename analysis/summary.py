@@ -5,7 +5,7 @@ import numpy as np
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import comparison_summary
-from hvae.analysis.tables.likelihood import best_text, warned
+from hvae.analysis.tables.likelihood import shown_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
 from hvae.analysis.tables.verdict import kind_counts
@@ -72,9 +72,9 @@ def _adjective(word: str) -> str:
 
 def _likelihood(study: Study) -> str:
     means = {
-        run: float(np.nanmean(run.likelihood.best[:, 1]))
+        run: float(np.nanmean(run.likelihood.shown[:, 1]))
         for run in study.runs
-        if run.likelihood is not None and np.isfinite(run.likelihood.best[:, 1]).any()
+        if run.likelihood is not None and np.isfinite(run.likelihood.shown[:, 1]).any()
     }
     if not means:
         return ""
@@ -92,4 +92,4 @@ def _likelihood(study: Study) -> str:
 
 def _bound(run: LoadedRun) -> str:
     assert run.likelihood is not None
-    return f"L_{int(run.likelihood.n_samples[-1])} = {best_text(run.likelihood)} nats"
+    return shown_text(run.likelihood)

@@ -12,7 +12,7 @@ from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from hvae.analysis.tables.likelihood import best_text, elbo_text, reliability, warnings
+from hvae.analysis.tables.likelihood import best_text, elbo_text, reliability, shown_text, warnings
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
@@ -151,10 +151,11 @@ def _single(study: Study, width: int) -> str:
     if run.likelihood is not None:
         k = int(run.likelihood.n_samples[-1])
         over = "replicas and images" if run.n_replicas > 1 else "images alone"
+        bounds = [f"L_{k} {best_text(run.likelihood)}"] if run.likelihood.has_log_px else []
+        bounds.append(f"ELBO {elbo_text(run.likelihood)}")
         lines.append(
             wrap(
-                f"ELBO {elbo_text(run.likelihood)} nats, L_{k} {best_text(run.likelihood)} nats (higher is better; "
-                f"± over {over})."
+                f"{shown_text(run.likelihood)}; {', '.join(bounds)} nats (lower bounds, higher better; ± over {over})."
             )
         )
         notes = warnings([run])

@@ -19,6 +19,7 @@ from hvae.certain import student_hall
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 def log_mean_exp(x: Tensor, dim: int) -> Tensor:

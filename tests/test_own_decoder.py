@@ -23,7 +23,6 @@ from hvae import rng
 from hvae.diagnosis.layer import flat_layer
 from hvae.diagnostics.gap import split_gap
 from hvae.diagnostics.marginals import Marginal, Sampling
-from hvae.diagnostics.refinement import Refinement
 from hvae.diagnostics.rest import Rest
 from hvae.diagnostics.suboptimality import suboptimality
 from hvae.diagnostics.unamortised import Ascent, fitted
@@ -36,6 +35,7 @@ from hvae.lab.config import RunConfig
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import log_likelihood_curve
+from hvae.likelihood.refinement import Refinement
 from hvae.likelihood.target import from_encoder, from_prior
 from hvae.measuring import Sizes, measure_layers
 from hvae.network import BeliefNetwork, Conditional, Decoder, Site, Trace, walked

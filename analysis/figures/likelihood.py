@@ -15,6 +15,7 @@ def likelihood_curves(panels: Panels) -> Figure | None:
     """L_K in nats, a lower bound of log p(x) that rises with K; the ELBO is its value at K = 1.
 
     One thin line per replica, with its interval over images at the largest K; the open diamond is the ELBO.
+    The bar at the right is log p(x) from below, by the cheapest method of each image.
     """
     shown = {title: [run for run in runs if _measured(run)] for title, runs in panels.items()}
     shown = {title: runs for title, runs in shown.items() if runs}
@@ -63,6 +64,9 @@ def _draw_run(axes: Axes, run: LoadedRun, index: int) -> None:
         )
         low, _, high = likelihood.best[replica]
         axes.vlines(likelihood.n_samples[-1], low, high, color=color, linewidth=0.5, alpha=0.35)
+        if likelihood.has_log_px:
+            x, bound = likelihood.n_samples[-1], likelihood.log_px_nats[replica, 1]
+            axes.plot([x], [bound], "_", markersize=6, markeredgecolor=color, markeredgewidth=0.8)
         axes.plot(
             [1],
             [likelihood.elbo_nats[replica, 1]],

@@ -9,43 +9,72 @@ from hvae.analysis.samples import Sample, of_mean
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
+DOUBTED = "*"
+"""the mark of a number that a warning speaks of; the sentence stands in the details"""
+
 
 def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
-    """One row per run: the ELBO and L_K at three values of K; the first and the last with `bound_text`."""
+    """One row per run: log p(x) from below, the ELBO, L_K at three values of K, `bound_text` but for L_K in between.
+
+    A number that a replica's warning speaks of has the mark `DOUBTED`.
+    """
     measured = [run for run in runs if run.likelihood is not None]
     if not measured:
         return None
     shown = _shown(measured[0].likelihood)
     deep = next((run.likelihood_deep for run in measured if run.likelihood_deep is not None), None)
-    columns = [
-        Column("run", numeric=False),
-        Column("ELBO", "nats"),
-        *(Column(f"L_{k}", "nats") for k in shown),
-        Column("high k-hat", "% of images"),
-        Column("ESS", "median"),
-        Column("warned", "replicas"),
-    ]
+    reaching = any(run.likelihood is not None and run.likelihood.has_log_px for run in measured)
+    columns = [Column("run", numeric=False)]
+    if reaching:
+        columns += [Column("log p(x) ≥", "nats"), Column("reached", "% of images")]
+        columns += [Column("cost", "evaluations")]
+    columns += [Column("ELBO", "nats"), *(Column(f"L_{k}", "nats") for k in shown)]
     if deep is not None:
         columns.append(Column(f"L_{int(deep.n_samples[-1])} on {deep.n_images} images", "nats"))
     rows = []
     for run in measured:
         likelihood = run.likelihood
         assert likelihood is not None
-        cells = [Cell(run.title), Cell(elbo_text(likelihood))]
+        mark = DOUBTED if warned(run) else ""
+        cells = [Cell(run.title)]
+        if reaching:
+            cells.append(Cell(log_px_text(likelihood) + (mark if likelihood.has_log_px else "")))
+            cells += [Cell(number(100.0 * reached_share(likelihood), 0)), Cell(number(_cost(likelihood), 0))]
+        cells.append(Cell(elbo_text(likelihood)))
         for k in shown:
             where = np.flatnonzero(likelihood.n_samples == k)
             if len(where) and where[0] == len(likelihood.n_samples) - 1:
-                cells.append(Cell(best_text(likelihood)))
+                cells.append(Cell(best_text(likelihood) + ("" if likelihood.has_log_px else mark)))
             else:
                 cells.append(Cell(number(_mean(likelihood.bound_nats[:, where[0], 1]) if len(where) else np.nan)))
-        cells.append(Cell(number(100.0 * bad_share(likelihood), 0)))
-        cells.append(Cell(number(_median(likelihood.ess), 0)))
-        cells.append(Cell(f"{warned(run)}/{len(likelihood.warning)}"))
         if deep is not None:
             best = run.likelihood_deep
             cells.append(Cell(number(np.nan) if best is None else best_text(best)))
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
+
+
+def shown_text(likelihood: Likelihood) -> str:
+    """The number to show with its name and direction, in nats."""
+    relation = "≥" if likelihood.has_log_px else "="
+    text = log_px_text(likelihood) if likelihood.has_log_px else best_text(likelihood)
+    return f"{likelihood.shown_as} {relation} {text} nats"
+
+
+def reached_share(likelihood: Likelihood, replica: int | slice = slice(None)) -> float:
+    """Share of images (and replicas) with the standard error that was wanted; NaN where only the curve is there."""
+    if not likelihood.has_log_px:
+        return float("nan")
+    measured = np.isfinite(likelihood.log_px_nats[:, 1])
+    measured &= np.isin(np.arange(len(measured)), np.arange(len(measured))[replica])
+    return float(likelihood.log_px_reached[measured].mean()) if measured.any() else float("nan")
+
+
+def _cost(likelihood: Likelihood) -> float:
+    """Evaluations an image, on average."""
+    values = likelihood.log_px_evaluations
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if kept.size else float("nan")
 
 
 def mean_text(values: Array, digits: int = 2) -> str:
@@ -55,6 +84,11 @@ def mean_text(values: Array, digits: int = 2) -> str:
     """
     found = of_mean(Sample(values, tuple(range(len(values)))))
     return _text(found.middle, found.half, digits)
+
+
+def log_px_text(likelihood: Likelihood) -> str:
+    """`bound_text` of log p(x) from below."""
+    return bound_text(likelihood.log_px_nats, likelihood.log_px_datum_nats)
 
 
 def best_text(likelihood: Likelihood) -> str:
@@ -105,13 +139,12 @@ def reliability(runs: Sequence[LoadedRun]) -> str:
         return ""
     if not bad:
         return "Reliability: no replica carries a warning."
-    each = [bad_share(run.likelihood, r) for run in runs if run.likelihood for r in range(run.n_replicas)]
-    known = [round(100 * share) for share in each if not np.isnan(share)]
-    ends = sorted({min(known), max(known)}) if known else []
-    heavy = f" (k-hat is too high for {' to '.join(map(str, ends))} % of the images)" if ends else ""
+    nats = [run.likelihood.doubt_nats for run in runs if run.likelihood is not None]
+    known = np.concatenate([values[np.isfinite(values)] for values in nats])
+    far = f" by up to {number(known.max())} nats" if known.size else ""
     return (
-        f"Reliability: {bad} of {total} replicas carry a warning{heavy}. Their L_K is a lower bound on average, but "
-        "should not be read as log p(x)."
+        f"Reliability: {bad} of {total} replicas carry a warning (marked {DOUBTED}). Their bound holds on average, but "
+        f"log p(x) may be higher{far}."
     )
 
 
@@ -128,9 +161,9 @@ def warnings(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
-    """One row per run, replica and K."""
+    """One row per run, replica and K; that of log p(x) has the share of images that did not reach their error."""
     heading = ["run", "seed", "images", "n_samples", "bound_nats_low", "bound_nats_middle", "bound_nats_high",
-               "high_pareto_k_share"]  # fmt: skip
+               "high_pareto_k_share", "direction"]  # fmt: skip
     rows: list[list[object]] = []
     for run in runs:
         for likelihood in (run.likelihood, run.likelihood_deep):
@@ -138,9 +171,13 @@ def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
                 continue
             for replica, seed in enumerate(run.seeds):
                 share = bad_share(likelihood, replica)
+                start, end = [run.label, seed, likelihood.n_images], likelihood.direction
                 for index, n_samples in enumerate(likelihood.n_samples):
                     interval = [float(value) for value in likelihood.bound_nats[replica, index]]
-                    rows.append([run.label, seed, likelihood.n_images, int(n_samples), *interval, share])
+                    rows.append([*start, int(n_samples), *interval, share, end])
+                if likelihood.has_log_px:
+                    interval = [float(value) for value in likelihood.log_px_nats[replica]]
+                    rows.append([*start, "log p(x)", *interval, 1 - reached_share(likelihood, replica), end])
     return to_csv(heading, rows)
 
 
@@ -151,8 +188,3 @@ def _shown(likelihood: Likelihood | None) -> list[int]:
     if len(several) <= 3:
         return several
     return [several[0], several[len(several) // 2], several[-1]]
-
-
-def _median(values: Array) -> float:
-    kept = values[np.isfinite(values)]
-    return float(np.median(kept)) if kept.size else float("nan")

@@ -36,6 +36,8 @@ def _intervals(diagnosis: Measured) -> Iterator[tuple[str, str, Array]]:
         counts = layer.active_units()
         if np.isfinite(counts).any():
             yield layer.name, "active_units", np.stack([counts] * 3, axis=-1)
+    if diagnosis.likelihood is not None and diagnosis.likelihood.has_log_px:
+        yield "", "log_px_nats", diagnosis.likelihood.log_px_nats
     for name, curve in (("L", diagnosis.likelihood), ("deep_L", diagnosis.likelihood_deep)):
         if curve is not None:
             for index, k in enumerate(curve.n_samples):
@@ -86,6 +88,10 @@ def _likelihood(xarray: Any, diagnosis: Measured) -> Any:
         "bound_datum_nats": (("replica", "datum"), curve.bound_datum_nats),
         "pareto_k": (("replica", "datum"), curve.pareto_k),
         "ess": (("replica", "datum"), curve.ess),
+        "log_px_nats": (("replica", "bound"), curve.log_px_nats),
+        "log_px_datum_nats": (("replica", "datum"), curve.log_px_datum_nats),
+        "log_px_se_nats": (("replica", "datum"), curve.log_px_se_nats),
+        "log_px_method": (("replica", "datum"), curve.log_px_method),
         "warning": (("replica",), list(curve.warning)),
     }
     variables = {key: entry for key, entry in variables.items() if np.size(entry[1])}

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from hvae.diagnosis.record import Array, Arrays, Setting, Texts, numbers, settings, shared, texts
+from hvae.vocabulary import FAILED
 
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """L_K over C values of K, on B images. Nats.
+    """log p(x) of B images from below, and the curve of L_K over C values of K. Nats.
 
-    >>> from hvae.diagnosis.record import of_one
-    >>> curve = of_one(Likelihood, n_samples=np.array([1, 10]), bound_nats=np.array([[-9, -8, -7], [-8, -7, -6]]),
-    ...     bound_datum_nats=np.full(5, -7.0), elbo_datum_nats=np.full(5, -8.0), se_nats=np.ones(5), ess=np.ones(5),
-    ...     pareto_k=np.ones(5), warning="", note="", refused="", image_index=None)
-    >>> curve.elbo_nats, curve.best, curve.n_images
-    (array([[-9, -8, -7]]), array([[-8, -7, -6]]), 5)
+    The number of an image is made by the cheapest method that gets to `until_se` (`hvae.likelihood.cheapest_bound`).
+    Where only the curve was measured, as in runs of before, it is NaN.
+
+    >>> from hvae.diagnosis.record import read
+    >>> bounds = np.array([[[-9, -8, -7], [-8, -7, -6]]])
+    >>> arrays = {"bound_nats": bounds, "n_samples": np.array([1, 10]), "pareto_k": np.ones((1, 5))}
+    >>> curve = read(Likelihood, arrays, n_replicas=1)
+    >>> curve.elbo_nats, curve.best, curve.n_images, curve.shown_as
+    (array([[-9, -8, -7]]), array([[-8, -7, -6]]), 5, 'L_10')
     """
 
     n_samples: Array = shared()
@@ -29,11 +33,31 @@ class Likelihood:
     elbo_datum_nats: Array = numbers(0)
     """[R, B] L_1"""
     se_nats: Array = numbers(0)
-    """[R, B]"""
+    """[R, B] of that L_K, as are ESS and k-hat"""
     ess: Array = numbers(0)
     """[R, B]"""
     pareto_k: Array = numbers(0)
     """[R, B]; NaN where the weights are constant"""
+    log_px_nats: Array = numbers(3)
+    """[R, 3] mean over the images; a lower bound in expectation"""
+    log_px_datum_nats: Array = numbers(0)
+    """[R, B]"""
+    log_px_se_nats: Array = numbers(0)
+    """[R, B]"""
+    log_px_ess: Array = numbers(0)
+    """[R, B]"""
+    log_px_pareto_k: Array = numbers(0)
+    """[R, B]"""
+    log_px_method: Array = numbers(0)
+    """[R, B] importance, refined or annealed"""
+    log_px_evaluations: Array = numbers(0)
+    """[R, B] evaluations of the weight that an image took, a gradient being three"""
+    log_px_reached: Array = numbers(0)
+    """[R, B] whether the standard error is as wanted, and nothing speaks against it"""
+    doubt_nats: Array = numbers()
+    """[R] how far the mean may still lie below log p(x); it is warned of above 0.1"""
+    until_se: float | None = shared()
+    """the standard error that was wanted, nats an image"""
     warning: Texts = texts()
     """[R] a sentence, or empty when the number is to be trusted"""
     note: Texts = texts()
@@ -41,6 +65,9 @@ class Likelihood:
     """[R] why there is no number"""
     image_index: Array | None = shared()
     """[B] places of the images in the data set, where that is known"""
+
+    direction = "lower"
+    """of every number here"""
 
     @property
     def elbo_nats(self) -> Array:
@@ -58,6 +85,32 @@ class Likelihood:
     def n_images(self) -> int:
         """B."""
         return int(self.pareto_k.shape[1])
+
+    @property
+    def has_log_px(self) -> bool:
+        """Whether more than the curve was measured."""
+        return self.until_se is not None
+
+    @property
+    def shown(self) -> Array:
+        """[R, 3] the number to show: log p(x) from below, or L_K where only the curve was measured."""
+        return self.log_px_nats if self.has_log_px else self.best
+
+    @property
+    def shown_datum_nats(self) -> Array:
+        """[R, B] of that number."""
+        return self.log_px_datum_nats if self.has_log_px else self.bound_datum_nats
+
+    @property
+    def shown_as(self) -> str:
+        """What that number is called."""
+        return "log p(x)" if self.has_log_px else f"L_{int(self.n_samples[-1])}"
+
+    @property
+    def methods(self) -> Mapping[str, int]:
+        """Method -> images and replicas that took it, the most frequent first."""
+        words, counts = np.unique(self.log_px_method[self.log_px_method != FAILED], return_counts=True)
+        return {str(words[place]): int(counts[place]) for place in np.argsort(-counts)} if self.has_log_px else {}
 
 
 @dataclass(frozen=True, eq=False)

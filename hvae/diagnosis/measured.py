@@ -188,7 +188,7 @@ class Measured(ABC):
             yield layer.name, layer.marks
         for curve in (self.likelihood, self.likelihood_deep):
             if curve is not None:
-                yield f"L_{int(curve.n_samples[-1])}", curve.warning
+                yield curve.shown_as, curve.warning
         if self.annealed is not None:
             yield "AIS", self.annealed.warning
             yield "sandwich", self.annealed.simulated_warning

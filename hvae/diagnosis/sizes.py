@@ -35,7 +35,9 @@ class Sizes:
     n_likelihood: int = 500
     """images of the likelihood curve"""
     n_samples: int = 1000
-    """K, importance samples per image of that curve"""
+    """K, importance samples per image of that curve; log p(x) of an image may cost 14 times as much"""
+    until_se: float = 0.1
+    """standard error in nats that log p(x) of an image is brought to, unless its budget is spent before"""
     n_likelihood_deep: int = 0
     """images of a deeper curve; 0 leaves it out"""
     n_samples_deep: int = 5000
@@ -50,20 +52,22 @@ class Sizes:
     def __post_init__(self) -> None:
         for knob in fields(self):
             value, least = getattr(self, knob.name), _LEAST.get(knob.name, 2)
-            real = knob.name == "epsilon_nats"
+            real = knob.name in _NATS
             wanted = "a number" if real else "a whole number"
             if not _is(value, Real if real else Integral):
                 raise ConfigError(f"{knob.name} is {value!r}; give {wanted}, at least {least}.")
             if not value >= least:
                 raise ConfigError(f"{knob.name} is {value}; give at least {least}.")
-        if not 0 < self.epsilon_nats < float("inf"):
-            raise ConfigError(f"epsilon_nats is {self.epsilon_nats}; give more than 0 nats.")
+        for name in _NATS:
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0 nats, and a finite number.")
 
 
+_NATS = ("epsilon_nats", "until_se")
 _LEAST = {
     "n_mixture": 1, "n_alternatives": 1,
     "n_paths_use": 1, "n_paths_knockout": 1, "n_likelihood_deep": 0, "n_pictures": 0, "seed": 0,
-    "epsilon_nats": 0,
+    "epsilon_nats": 0, "until_se": 0,
 }  # fmt: skip
 
 

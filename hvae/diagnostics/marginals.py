@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.proposals import PROPOSALS, annealed
-from hvae.diagnostics.refinement import DEFAULT, Refinement
 from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import Annealing
 from hvae.likelihood.estimate import EQUAL_ESS_SHARE, TOLERATED_SHARE, Estimate
 from hvae.likelihood.importance import DrawLogWeight, importance_sample
+from hvae.likelihood.refinement import DEFAULT, Refinement
 from hvae.numerics import FloatArray
 from hvae.shapes import Value
 from hvae.vocabulary import PARETO_K_LIMIT

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from hvae import rng
-from hvae.diagnostics.refinement import Refinement, linearise, refine, scaled
 from hvae.diagnostics.rest import Rest
 from hvae.errors import NotMeasuredError
 from hvae.families.general import DistributionOfOutputs
 from hvae.likelihood.annealing import Annealing, anneal
 from hvae.likelihood.importance import DrawLogWeight
+from hvae.likelihood.refinement import Refinement, linearise, refine, scaled
 from hvae.likelihood.target import Target
 from hvae.network import Site
 from hvae.rng import NoiseSpecs

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.marginals import Marginal
-from hvae.diagnostics.refinement import DEFAULT, Refinement, refine, scaled
 from hvae.diagnostics.terms import Term
 from hvae.evidence import HVAE
+from hvae.likelihood.refinement import DEFAULT, Refinement, refine, scaled
 from hvae.likelihood.target import Target, from_encoder
 from hvae.numerics import FloatArray
 

@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the s
 """
 
 import dataclasses
+import math
 import os
 import shutil
 import sys
@@ -173,15 +174,25 @@ def _evaluate(options: Any) -> int:
         raise ConfigError(
             f"{knobs} go with --likelihood {', '.join(evaluation.MEASUREMENTS)}; name one of these words."
         )
+    until_se = options.until_se
+    if until_se is not None and not 0 < until_se < math.inf:
+        raise ConfigError(f"--until-se is {until_se:g}; give a standard error above 0 nats, such as 0.1.")
+    if until_se is not None and "importance" not in words:
+        raise ConfigError("--until-se goes with --likelihood importance; name this word, or leave --likelihood out.")
     completion.check_device(options.device)
     torch.set_num_threads(options.threads)
     where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}
-    todo = [run for run in runs if options.force or not run.done] if "importance" in words else []
+    todo = [
+        run
+        for run in runs
+        if options.force or not run.done or (until_se is not None and completion.measured_to(run) != until_se)
+    ]
+    todo = todo if "importance" in words else []
     refusals, n_measured_further = [], 0
     for run in runs:
         if run in todo:
             _say(f"Measuring {run.path} ({_state(run)})")
-            completion.measure(run, **where)
+            completion.measure(run, until_se=until_se, **where)
         wanted = measurements if options.force else completion.unmeasured(run, measurements, budget)
         if wanted:
             _say(f"Measuring {', '.join(wanted)} of {run.path}")

@@ -90,16 +90,29 @@ def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -
         run.mark_done()
 
 
-def measure(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = True) -> None:
+def measure(
+    run: Run,
+    *,
+    until_se: float | None = None,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> None:
     """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
     with _held(run) as step:
         data = load_data(run.config, data_dir)
         _pin_data(run, data)
         run.unmark_done()
         with run.session(device, torch.get_num_threads()):
-            evaluate(run, data, device=device, progress=progress)
+            evaluate(run, data, until_se=until_se, device=device, progress=progress)
         if step >= run.config.training.n_steps:
             run.mark_done()
+
+
+def measured_to(run: Run) -> float | None:
+    """The standard error that log p(x) was brought to; None where a run of before has the curve alone."""
+    arrays = run.load_arrays("likelihood") if run.has_arrays("likelihood") else {}
+    return float(arrays["until_se"]) if "until_se" in arrays else None
 
 
 def unmeasured(run: Run, words: Sequence[str], budget: Budget) -> list[str]:

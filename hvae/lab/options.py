@@ -230,6 +230,15 @@ def _further(parser: Parser) -> None:
         "importance sampling, from both sides on simulated data. exact: where a reference solves the stack. gap: "
         "log p(x) - ELBO by layer and by cause (default: importance)",
     )
+    group.add_argument(
+        "--until-se",
+        type=float,
+        default=None,
+        metavar="NATS",
+        help="standard error that log p(x) of an image is brought to, by the cheapest of importance samples, a "
+        "proposal fitted to the image and annealed chains, unless its budget is spent before; another value than the "
+        "run was measured with measures again (default: 0.1)",
+    )
     texts = _texts_below_fields(Budget)
     group.add_argument("--gradients", type=_Counts(), default=(), metavar="K,K,...", help=texts["gradients"])
     budget = parser.add_argument_group("budget", "how much is spent on annealed, exact and gap")

@@ -4,6 +4,7 @@ Exact answers, where there are any, are in `hvae.exact`.
 """
 
 from hvae.likelihood.annealing import Annealed, Annealing, anneal
+from hvae.likelihood.cheapest import Bound, Spending, cheapest_bound
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import Curve, importance_sample, log_likelihood_curve
 from hvae.likelihood.sandwich import Sandwich, sandwich
@@ -12,12 +13,15 @@ from hvae.likelihood.target import NotWhitenedError, Target, from_encoder, from_
 __all__ = [
     "Annealed",
     "Annealing",
+    "Bound",
     "Curve",
     "Estimate",
     "NotWhitenedError",
     "Sandwich",
+    "Spending",
     "Target",
     "anneal",
+    "cheapest_bound",
     "from_encoder",
     "from_prior",
     "importance_sample",

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from hvae import rng
-from hvae.likelihood.estimate import Estimate, log_mean_error, pareto_k, tail_length
+from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.hmc import QUARTER_TURN, State, move
 from hvae.likelihood.target import Target
-from hvae.numerics import ess, log_mean_exp
+from hvae.likelihood.weights import estimate
 from hvae.shapes import LogProb, Noise
 
 N_TUNING = 60
@@ -158,7 +158,7 @@ def run_forward(
         accepted = accepted + chance.mean()
         tick()
     n_moves = len(path.betas) - 1
-    return Annealed(_estimate(log_weight, "lower"), state.noise, log_weight, float(accepted) / n_moves)
+    return Annealed(estimate(log_weight), state.noise, log_weight, float(accepted) / n_moves)
 
 
 @torch.no_grad()
@@ -178,7 +178,7 @@ def run_backward(
         state, _ = move(target, state, path.betas[t], path.step_sizes[t - 1], annealing.n_leapfrog, *draws.next(t))
         log_weight -= (path.betas[t] - path.betas[t - 1]) * state.log_weight
         tick()
-    return _estimate(log_weight, "upper")
+    return estimate(log_weight, "upper")
 
 
 class _Draws:
@@ -222,21 +222,3 @@ def _path(betas: Tensor, log_steps: Tensor, spreads: Tensor, n_temperatures: int
     chosen[0], chosen[-1] = 0.0, 1.0
     tuned = torch.searchsorted(betas, chosen[1:]).clamp(1, len(betas) - 1) - 1
     return Path(tuple(chosen.tolist()), log_steps.exp()[tuned.to(log_steps.device)])
-
-
-def _estimate(log_weight: LogProb, direction: str) -> Estimate:
-    """The log of the mean weight ("lower"), or minus that of the mean inverse weight ("upper")."""
-    n_chains = len(log_weight)
-    size = ess(log_weight, 0)
-    log_mean = log_mean_exp(log_weight, 0)
-    broken = (log_weight.isnan() | (log_weight == float("inf"))).any(0)
-    values = (log_mean if direction == "lower" else -log_mean).masked_fill(broken, float("nan"))
-    largest = log_weight.topk(min(tail_length(n_chains) + 1, n_chains), dim=0).values
-    return Estimate(
-        log_px=values.cpu().numpy(),
-        direction="lower" if direction == "lower" else "upper",
-        standard_error=log_mean_error(size, n_chains).cpu().numpy(),
-        ess=size.cpu().numpy(),
-        pareto_k=pareto_k(largest.masked_fill(broken, float("nan")).cpu().numpy(), n_chains),
-        n_samples=n_chains,
-    )

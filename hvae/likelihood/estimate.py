@@ -3,25 +3,30 @@
 A standard error is not enough: it is computed from the draws that came, and a poor q never draws what it
 misses (importance sampling was off by five of its own standard errors at K = 200,000). So an `Estimate` also
 holds, per datum, the effective sample size and Pareto k-hat, and says in a sentence when not to believe its number.
+The sentence is about the mean over data, in nats: how far it may still move.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from arviz_stats.base.array import array_stats
 from torch import Tensor
 
-from hvae.numerics import FloatArray, mean_interval
+from hvae.numerics import BoolArray, FloatArray, IntArray, mean_interval
 from hvae.vocabulary import FEWEST_SAMPLES, good_k
 
+TOLERATED_NATS = 0.1
+"""how far the mean over data may still move before it is doubted"""
+HOPELESS_NATS = 1.0
+"""from which on nothing of it is left to believe"""
+HEAVIEST = 0.9
+"""k-hat beyond which an error is not extrapolated: as 1 comes near, it falls ever more slowly"""
 TOLERATED_SHARE = 0.05
-"""share of the data that may be doubtful before the whole estimate is"""
-HOPELESS_SHARE = 0.5
-"""share of doubtful data from which nothing of the whole is left to believe"""
+"""share of the data that may be doubtful where a quantity has no such measure in nats"""
 SMALLEST_ESS = 10.0
 """effective draws below which a standard error, itself about 1/sqrt(ESS), says nothing"""
 EQUAL_ESS_SHARE = 0.999
@@ -52,17 +57,35 @@ class Estimate:
     """effective sample size of the weights, between 1 and `n_samples`"""
     pareto_k: FloatArray
     """k-hat of the weights; nan where it is undefined (the largest weights are equal or tied, or too few samples)"""
-    n_samples: int
+    n_samples: int | IntArray
+    """draws of each datum, or the one number of all"""
+    halving: FloatArray | None = None
+    """nats that the second half of the draws brought: `log_px` less the mean of both halves' own, without sign"""
+    reach: FloatArray | None = None
+    """nats that it would still move, were log w normal: then log E w is its mean and half its variance"""
 
     @staticmethod
     def joined(parts: Sequence["Estimate"]) -> "Estimate":
-        """One estimate of the data of several that were made in the same way."""
+        """One estimate of the data of several that are of one direction."""
         first = parts[0]
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ("log_px", "standard_error", "ess", "pareto_k")
         }
-        return Estimate(direction=first.direction, n_samples=first.n_samples, **arrays)
+        for name in ("halving", "reach"):
+            known = [getattr(part, name) for part in parts]
+            arrays[name] = None if any(values is None for values in known) else np.concatenate(known)
+        same = all(isinstance(part.n_samples, int) and part.n_samples == first.n_samples for part in parts)
+        numbers = [np.broadcast_to(part.n_samples, part.log_px.shape) for part in parts]
+        return Estimate(
+            direction=first.direction, n_samples=first.n_samples if same else np.concatenate(numbers), **arrays
+        )
+
+    def taken(self, where: IntArray) -> "Estimate":
+        """Of the data at these places, in their order."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays: dict[str, Any] = {name: value[where] for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
     @property
     def mean(self) -> tuple[float, float, float]:
@@ -71,35 +94,65 @@ class Estimate:
         return low, middle, high
 
     @property
-    def largest_pareto_k(self) -> float:
-        """Above it K draws do not suffice (Vehtari et al. 2024, section 3.2.4)."""
-        return good_k(self.n_samples)
+    def largest_pareto_k(self) -> FloatArray:
+        """Above it K draws do not suffice (Vehtari et al. 2024, section 3.2.4); one number, or one a datum."""
+        largest: FloatArray = np.vectorize(good_k, otypes=[float])(self.n_samples)
+        return largest
+
+    @property
+    def doubtful(self) -> BoolArray:
+        """Data with a tail too heavy for their draws, or too few effective ones."""
+        heavy, poor = self.pareto_k > self.largest_pareto_k, self.ess < SMALLEST_ESS
+        return np.asarray(heavy | poor)
+
+    @property
+    def missing_nats(self) -> FloatArray:
+        """What each may still miss ``[B]``; infinite where a doubtful datum is not known to miss less.
+
+        With a tail of index k an error falls like K^-s, s = 1/k - 1 (at most 1): of what a doubling brings, all later
+        ones bring 2^-s / (1 - 2^-s) times as much. A q too narrow shows that, a q too far away shows in `reach`.
+        """
+        k = np.where(np.isnan(self.pareto_k), 0.5, self.pareto_k).clip(0.5, HEAVIEST)
+        ratio = 2 ** (1 - 1 / k)
+        halving = np.zeros(self.log_px.shape) if self.halving is None else self.halving
+        reach = np.full(self.log_px.shape, math.nan) if self.reach is None else self.reach
+        reach = np.where(np.isnan(reach), math.inf, reach)
+        rise = halving * ratio / (1 - ratio)
+        return np.where(self.doubtful, np.maximum(reach, rise), rise)
+
+    @property
+    def doubt_nats(self) -> tuple[float, float]:
+        """How far the mean over data may still move, by its sound and by its doubtful data."""
+        if self.direction == "exact":
+            return 0.0, 0.0
+        doubtful, missing = self.doubtful, self.missing_nats
+        return float(np.where(doubtful, 0.0, missing).mean()), float(np.where(doubtful, missing, 0.0).mean())
 
     @property
     def warning(self) -> str:
-        """Why the estimate should not be believed, in one sentence; empty when nothing speaks against it."""
+        """Why the mean should not be believed, in one sentence and in nats; empty when nothing speaks against it."""
         if self.direction == "exact":
             return ""
         n_data = len(self.log_px)
         broken = np.isnan(self.log_px)
         if broken.any():
             return f"Not a number: {broken.sum()} of {n_data} data have weights that are nan or infinite."
-        if self.n_samples < FEWEST_SAMPLES:
+        fewest = int(np.min(self.n_samples))
+        if fewest < FEWEST_SAMPLES:
             return (
-                f"Nothing is known of its error: {self.n_samples} samples are too few to judge the weights; "
+                f"Nothing is known of its error: {fewest} samples are too few to judge the weights; "
                 f"draw at least {FEWEST_SAMPLES}."
             )
-        heavy, poor = self.pareto_k > self.largest_pareto_k, self.ess < SMALLEST_ESS
-        share = float((heavy | poor).mean())
-        if share <= TOLERATED_SHARE:
+        sound, doubtful = self.doubt_nats
+        if sound + doubtful <= TOLERATED_NATS:
             return ""
-        grade = "Doubtful" if share < HOPELESS_SHARE else "Not to be believed"
+        grade = "Doubtful" if sound + doubtful < HOPELESS_NATS else "Not to be believed"
         side = "below" if self.direction == "lower" else "above"
+        far, part = (f"{nats:.2g}" if nats < math.inf else "any number of" for nats in (sound + doubtful, doubtful))
         return (
-            f"{grade} as log p(x): Pareto k-hat is above {self.largest_pareto_k:.2f} for {heavy.sum()} and "
-            f"the effective sample size below {SMALLEST_ESS:.0f} for {poor.sum()} of {n_data} data (median "
-            f"{np.median(self.ess):.3g} of {self.n_samples} samples), so mass may be missed and it may lie far "
-            f"{side}."
+            f"{grade} as log p(x): its mean may lie {far} nats {side}. {self.doubtful.sum()} of {n_data} data have too "
+            f"heavy a tail or fewer than {SMALLEST_ESS:.0f} effective draws, and may move it by {part} nats; as the "
+            f"halves of the draws differ, the others may by {sound:.2g}."
         )
 
     @property
@@ -108,7 +161,7 @@ class Estimate:
 
         Equal weights prove little: q on one of two modes has them too. Tied weights are judged by their ESS alone.
         """
-        if self.direction == "exact" or self.n_samples < FEWEST_SAMPLES:
+        if self.direction == "exact" or np.min(self.n_samples) < FEWEST_SAMPLES:
             return ""
         undefined = np.isnan(self.pareto_k) & np.isfinite(self.log_px)
         equal = undefined & (self.ess > EQUAL_ESS_SHARE * self.n_samples)

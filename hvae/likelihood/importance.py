@@ -7,7 +7,6 @@ K // k disjoint groups of k, and the mean over groups is unbiased for L_k. Draws
 not grow with K, but for the O(sqrt K) largest weights that Pareto k-hat is fitted to. Nats, weights summed in float64.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +16,13 @@ from torch import Tensor
 
 from hvae import rng
 from hvae.evidence import HVAE, Evidence
-from hvae.likelihood.estimate import Estimate, log_mean_error, pareto_k, tail_length
+from hvae.likelihood.estimate import Estimate
+from hvae.likelihood.weights import Weights
 from hvae.numerics import FloatArray, StreamingLogMeanExp, log_mean_exp
 from hvae.shapes import LogProb
 
+CHUNK_SAMPLES = 500
+"""draws at a time"""
 DrawLogWeight = Callable[[int, int], LogProb]
 """(number of the chunk, k) -> log-weights `[k, B]` of fresh draws"""
 
@@ -39,6 +41,15 @@ class Curve:
     bound_datum_nats: FloatArray
     """`[C, B]`, one row for each k"""
     estimate: Estimate
+
+    @staticmethod
+    def joined(curves: Sequence["Curve"]) -> "Curve":
+        """One curve for the data of several."""
+        return Curve(
+            curves[0].n_samples,
+            np.concatenate([curve.bound_datum_nats for curve in curves], axis=1),
+            Estimate.joined([curve.estimate for curve in curves]),
+        )
 
 
 class _GroupedBound:
@@ -73,11 +84,12 @@ class _GroupedBound:
         return self._total / self._n_groups
 
 
-def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], *, chunk_samples: int = 500) -> Curve:
+def importance_sample(
+    draw_log_weight: DrawLogWeight, n_samples: Sequence[int], *, chunk_samples: int = CHUNK_SAMPLES
+) -> Curve:
     """The curve of bounds at every k of `n_samples`, from as many draws as the largest, `chunk_samples` at a time.
 
-    The standard error is the delta method's, `sqrt(1/ESS - 1/K)` (Owen 2013, equation 9.8 on log). A weight of
-    zero (-inf) is legal; a datum with a nan or +inf among its weights is nan throughout, and the estimate warns.
+    A weight of zero (-inf) is legal; a datum with a nan or +inf among its weights is nan throughout.
     """
     ks = tuple(n_samples)
     if not ks or min(ks) < 1 or list(ks) != sorted(set(ks)):
@@ -85,39 +97,22 @@ def importance_sample(draw_log_weight: DrawLogWeight, n_samples: Sequence[int], 
     if chunk_samples < 1:
         raise ValueError(f"chunk_samples is {chunk_samples}; give at least 1.")
     total = ks[-1]
-    mean, bounds = StreamingLogMeanExp(), [_GroupedBound(k) for k in ks]
-    largest: Tensor | None = None
-    broken: Tensor | None = None
+    weights, bounds = Weights(total), [_GroupedBound(k) for k in ks]
     for chunk, start in enumerate(range(0, total, chunk_samples)):
         log_weight = draw_log_weight(chunk, min(chunk_samples, total - start)).detach().double()
-        infinite = (log_weight.isnan() | (log_weight == math.inf)).any(0)
-        broken = infinite if broken is None else broken | infinite
-        mean.update(log_weight)
+        weights.update(log_weight)
         for bound in bounds:
             bound.update(log_weight)
-        merged = log_weight if largest is None else torch.cat([largest, log_weight])
-        largest = merged.topk(min(tail_length(total) + 1, len(merged)), dim=0).values
-    assert largest is not None and broken is not None
-
-    def array(values: Tensor) -> FloatArray:
-        marked: FloatArray = values.masked_fill(broken, math.nan).cpu().numpy()
-        return marked
-
-    estimate = Estimate(
-        log_px=array(mean.value),
-        direction="lower",
-        standard_error=array(log_mean_error(mean.ess, total)),
-        ess=array(mean.ess),
-        pareto_k=pareto_k(array(largest), total),
-        n_samples=total,
-    )
-    return Curve(ks, np.stack([array(bound.value) for bound in bounds]), estimate)
+    estimate = weights.estimate()
+    broken = np.isnan(estimate.log_px)
+    curve = np.stack([np.where(broken, np.nan, bound.value.cpu().numpy()) for bound in bounds])
+    return Curve(ks, curve, estimate)
 
 
 @torch.no_grad()
 def log_likelihood_curve(
-    model: HVAE, x: Tensor, n_samples: Sequence[int] = (1, 10, 100, 1000), *, seed: int, chunk_samples: int = 500,
-    chunk_data: int = 16,
+    model: HVAE, x: Tensor, n_samples: Sequence[int] = (1, 10, 100, 1000), *, seed: int,
+    chunk_samples: int = CHUNK_SAMPLES, chunk_data: int = 16,
 ) -> Curve:  # fmt: skip
     """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
 
@@ -131,35 +126,38 @@ def log_likelihood_curve(
     """
     if len(x) == 0 or chunk_data < 1:
         raise ValueError(f"There are {len(x)} data in chunks of {chunk_data}; give at least 1 of each.")
-    specs = model.noise_specs()
-
-    def proposal(first: int, data: Tensor) -> DrawLogWeight:
-        keys = [f"likelihood/{datum}" for datum in range(first, first + len(data))]
-
-        def draw_log_weight(chunk: int, k: int) -> LogProb:
-            numbers = range(chunk * chunk_samples, chunk * chunk_samples + k)
-            draws = [
-                rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys
-            ]
-            noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
-            evidence = model(data.unsqueeze(0), noise)
-            assert isinstance(evidence, Evidence)
-            return evidence.log_weight
-
-        return draw_log_weight
-
-    return _concatenate(
+    return Curve.joined(
         [
-            importance_sample(proposal(first, x[first : first + chunk_data]), n_samples, chunk_samples=chunk_samples)
+            importance_sample(
+                encoder_draws(
+                    model, x[first : first + chunk_data], seed=seed, first=first, chunk_samples=chunk_samples
+                ),
+                n_samples,
+                chunk_samples=chunk_samples,
+            )
             for first in range(0, len(x), chunk_data)
         ]
     )
 
 
-def _concatenate(curves: Sequence[Curve]) -> Curve:
-    """One curve for the data of several."""
-    return Curve(
-        curves[0].n_samples,
-        np.concatenate([curve.bound_datum_nats for curve in curves], axis=1),
-        Estimate.joined([curve.estimate for curve in curves]),
-    )
+def encoder_draws(
+    model: HVAE, x: Tensor, *, seed: int, first: int | Sequence[int] = 0, purpose: str = "likelihood",
+    chunk_samples: int = CHUNK_SAMPLES,
+) -> DrawLogWeight:  # fmt: skip
+    """Log-weights of draws of q(z|x) for ``x [B, D]``, whose first datum has the number ``first``; or one number each.
+
+    Each datum has draws of its own, a function of (seed, purpose, its number, number of the draw).
+    """
+    specs = model.noise_specs()
+    places = range(first, first + len(x)) if isinstance(first, int) else first
+    keys = [f"{purpose}/{datum}" for datum in places]
+
+    def draw_log_weight(chunk: int, k: int) -> LogProb:
+        numbers = range(chunk * chunk_samples, chunk * chunk_samples + k)
+        draws = [rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys]
+        noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
+        evidence = model(x.unsqueeze(0), noise)
+        assert isinstance(evidence, Evidence)
+        return evidence.log_weight
+
+    return draw_log_weight

@@ -3,7 +3,7 @@
     whole       `measure`: models, data and sizes -> a `Diagnosis`
     judging     what decides "active" and "collapsed"
     layers      rates, information, use, knock-out, units and verdict of every layer
-    likelihood  the curve of bounds L_1 … L_K
+    likelihood  log p(x) from below, and the curve of bounds L_1 … L_K
     pictures    reconstructions, samples, resamplings
     on_request  `further`: annealed, exact, gap, gradients, each of one `replica`
     guard       what a model cannot give, and why

@@ -30,6 +30,7 @@ from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
+from hvae.likelihood.cheapest import BUDGET
 from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
 from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS
 from hvae.measuring.whole import measure
@@ -247,7 +248,7 @@ def rows_of_a_diagnosis(sizes: Sizes, model: HVAE, n: int) -> int:
     walks = 1 if model.bottom_up else layers
     a_datum = 2 * sizes.n_paths + 3 * sizes.n_paths_use + (2 * MORE_DRAWS + walks) * sizes.n_paths_knockout
     used = min(images, FIRST_IMAGES) * layers * sizes.n_alternatives * (1 if model.bottom_up else 3)
-    return images * (a_datum + 2 * pairs) + used + 2 * sizes.n_samples * min(n, sizes.n_likelihood)
+    return images * (a_datum + 2 * pairs) + used + 2 * BUDGET * sizes.n_samples * min(n, sizes.n_likelihood)
 
 
 def _order(model: HVAE) -> str:

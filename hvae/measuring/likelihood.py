@@ -1,4 +1,6 @@
-"""The curve of bounds L_1 … L_K on log p(x), with the encoder as proposal."""
+"""log p(x) from below, and the curve of bounds L_1 … L_K with the encoder as proposal."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,26 +10,42 @@ from hvae.diagnosis.likelihood import Likelihood
 from hvae.diagnosis.record import of_one
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
+from hvae.likelihood.cheapest import Bound, Spending, cheapest_bound
 from hvae.likelihood.importance import Curve, log_likelihood_curve
 from hvae.numerics import mean_interval
 
 
 @torch.no_grad()
-def measure_likelihood(model: HVAE, x: Tensor, n_samples: int, *, seed: int) -> Likelihood:
-    """L_K of one model on ``x [B, D]``, at powers of ten up to ``n_samples``; R = 1.
+def measure_likelihood(model: HVAE, x: Tensor, n_samples: int, *, until_se: float, seed: int) -> Likelihood:
+    """log p(x) of one model on ``x [B, D]``, and L_K at powers of ten up to ``n_samples``; R = 1.
 
     Where the model cannot give it, the numbers are NaN, with the reason in `refused`.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> measure_likelihood(stack.model, stack.x, 30, seed=0).n_samples.tolist()
-    [1, 10, 30]
+    >>> found = measure_likelihood(stack.model, stack.x, 1000, until_se=0.1, seed=0)
+    >>> found.n_samples.tolist(), bool(found.log_px_reached.all()), found.warning
+    ([1, 10, 100, 1000], True, ('',))
     """
+    ks = powers_of_ten(n_samples)
     try:
-        curve = log_likelihood_curve(model, x, powers_of_ten(n_samples), seed=seed)
+        curve, bound = cheapest_bound(model, x, ks, Spending(n_samples, until_se), seed=seed)
     except NotMeasuredError as refusal:
-        return _refused(len(x), powers_of_ten(n_samples), " ".join(str(refusal).split()))
-    return _record(curve)
+        return _record(_nothing(len(x), ks), _nowhere(len(x), until_se), _sentence(refusal))
+    return _record(_of_curve(curve), _of_bound(bound))
+
+
+@torch.no_grad()
+def measure_curve(model: HVAE, x: Tensor, n_samples: int, *, seed: int) -> Likelihood:
+    """The curve alone; R = 1. Its warning is that of L_K."""
+    ks = powers_of_ten(n_samples)
+    alone = dict.fromkeys(_DATUM, np.full(0, np.nan)) | {"doubt_nats": np.nan, "until_se": None}
+    try:
+        curve = log_likelihood_curve(model, x, ks, seed=seed)
+    except NotMeasuredError as refusal:
+        return _record(_nothing(len(x), ks), alone | _SILENT, _sentence(refusal))
+    said = {"warning": curve.estimate.warning, "note": curve.estimate.note}
+    return _record(_of_curve(curve), alone | said)
 
 
 def powers_of_ten(n_samples: int) -> tuple[int, ...]:
@@ -36,37 +54,68 @@ def powers_of_ten(n_samples: int) -> tuple[int, ...]:
     return (*powers, n_samples)
 
 
-def _record(curve: Curve) -> Likelihood:
+Values = dict[str, Any]
+"""fields of a record, without the axis of replicas"""
+_DATUM = (
+    "log_px_datum_nats", "log_px_se_nats", "log_px_ess", "log_px_pareto_k", "log_px_method", "log_px_evaluations",
+    "log_px_reached",
+)  # fmt: skip
+_SILENT: Values = {"warning": "", "note": ""}
+
+
+def _of_curve(curve: Curve) -> Values:
     estimate = curve.estimate
-    return of_one(
-        Likelihood,
-        n_samples=np.array(curve.n_samples),
-        bound_nats=mean_interval(curve.bound_datum_nats),
-        bound_datum_nats=estimate.log_px,
-        elbo_datum_nats=curve.bound_datum_nats[0],
-        se_nats=estimate.standard_error,
-        ess=estimate.ess,
-        pareto_k=estimate.pareto_k,
-        warning=estimate.warning,
-        note=estimate.note,
-        refused="",
-        image_index=None,
+    return {
+        "n_samples": np.array(curve.n_samples),
+        "bound": curve.bound_datum_nats,
+        "bound_datum_nats": estimate.log_px,
+        "elbo_datum_nats": curve.bound_datum_nats[0],
+        "se_nats": estimate.standard_error,
+        "ess": estimate.ess,
+        "pareto_k": estimate.pareto_k,
+    }
+
+
+def _nothing(n_data: int, n_samples: tuple[int, ...]) -> Values:
+    of_data = dict.fromkeys(
+        ("bound_datum_nats", "elbo_datum_nats", "se_nats", "ess", "pareto_k"), np.full(n_data, np.nan)
     )
+    return {"n_samples": np.array(n_samples), "bound": np.full((len(n_samples), n_data), np.nan)} | of_data
 
 
-def _refused(n_data: int, n_samples: tuple[int, ...], sentence: str) -> Likelihood:
+def _of_bound(bound: Bound) -> Values:
+    estimate = bound.estimate
+    values = (
+        estimate.log_px, estimate.standard_error, estimate.ess, estimate.pareto_k, np.array(bound.method),
+        bound.evaluations, bound.reached,
+    )  # fmt: skip
+    return dict(zip(_DATUM, values, strict=True)) | {
+        "doubt_nats": sum(estimate.doubt_nats),
+        "until_se": bound.until_se,
+        "warning": estimate.warning,
+        "note": bound.note,
+    }
+
+
+def _nowhere(n_data: int, until_se: float) -> Values:
     nothing = np.full(n_data, np.nan)
+    words: Values = {"log_px_method": np.full(n_data, ""), "log_px_reached": np.zeros(n_data, dtype=bool)}
+    return dict.fromkeys(_DATUM, nothing) | words | {"doubt_nats": np.nan, "until_se": until_se} | _SILENT
+
+
+def _record(curve: Values, bound: Values, refused: str = "") -> Likelihood:
+    curve = dict(curve)
+    by_datum = bound["log_px_datum_nats"]
     return of_one(
         Likelihood,
-        n_samples=np.array(n_samples),
-        bound_nats=np.full((len(n_samples), 3), np.nan),
-        bound_datum_nats=nothing,
-        elbo_datum_nats=nothing,
-        se_nats=nothing,
-        ess=nothing,
-        pareto_k=nothing,
-        warning="",
-        note="",
-        refused=sentence,
+        bound_nats=mean_interval(curve.pop("bound")),
+        log_px_nats=mean_interval(by_datum) if len(by_datum) else np.full(3, np.nan),
+        refused=refused,
         image_index=None,
+        **curve,
+        **bound,
     )
+
+
+def _sentence(refusal: NotMeasuredError) -> str:
+    return " ".join(str(refusal).split())

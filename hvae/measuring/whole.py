@@ -18,7 +18,7 @@ from hvae.diagnostics import units
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.evidence import HVAE
 from hvae.measuring.layers import measure_layers
-from hvae.measuring.likelihood import measure_likelihood
+from hvae.measuring.likelihood import measure_curve, measure_likelihood
 from hvae.measuring.on_request import further, with_further
 from hvae.measuring.pictures import draw_pictures
 from hvae.measuring.replica import silent
@@ -122,14 +122,13 @@ def _side_by_side(
 
 
 def _curves(model: HVAE, x: Tensor, sizes: Sizes) -> dict[str, Likelihood]:
-    """The likelihood and, where it is asked for, the deeper one."""
+    """The likelihood and, where it is asked for, a deeper curve."""
 
-    def curve(n_images: int, n_samples: int) -> Likelihood:
-        return measure_likelihood(model, x[:n_images], n_samples, seed=sizes.seed)
-
-    found = {"": curve(sizes.n_likelihood, sizes.n_samples)}
+    found = {"": measure_likelihood(
+        model, x[: sizes.n_likelihood], sizes.n_samples, until_se=sizes.until_se, seed=sizes.seed
+    )}  # fmt: skip
     if sizes.n_likelihood_deep:
-        found[DEEP] = curve(sizes.n_likelihood_deep, sizes.n_samples_deep)
+        found[DEEP] = measure_curve(model, x[: sizes.n_likelihood_deep], sizes.n_samples_deep, seed=sizes.seed)
     return found
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from hvae.diagnostics.marginals import Marginal, Sampling, best_marginal, measured
 from hvae.diagnostics.proposals import PROPOSALS, spread
-from hvae.diagnostics.refinement import Refinement, linearise, scaled
 from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family
 from hvae.likelihood import Estimate
 from hvae.likelihood.annealing import Annealing
+from hvae.likelihood.refinement import Refinement, linearise, scaled
 from hvae.likelihood.sandwich import simulate
 from hvae.likelihood.target import Target
 from hvae.nets import Root

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.marginals import Marginal
-from hvae.diagnostics.refinement import Refinement, refine, scaled
 from hvae.diagnostics.suboptimality import Suboptimality, suboptimality
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli
 from hvae.likelihood import Estimate
+from hvae.likelihood.refinement import Refinement, refine, scaled
 from hvae.likelihood.target import NotWhitenedError, from_encoder
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional

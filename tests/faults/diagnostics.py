@@ -245,7 +245,7 @@ FAULTS = (
         "refinement-without-log-s",
         "a refined q forgets by how much it was stretched",
         Change(
-            "hvae.diagnostics.refinement:scaled",
+            "hvae.likelihood.refinement:scaled",
             "log_scale.double().sum(-1)",
             "(1 - SIZE) * log_scale.double().sum(-1)",
         ),
@@ -274,7 +274,7 @@ FAULTS = (
         "newton-uphill",
         "the fit of a full covariance steps away from the mode",
         Change(
-            "hvae.diagnostics.refinement:_Fit.newton",
+            "hvae.likelihood.refinement:_Fit.newton",
             "self.shift + (self.scale_tril @ step).squeeze(-1)",
             "self.shift - (self.scale_tril @ step).squeeze(-1)",
         ),
@@ -310,7 +310,7 @@ FAULTS = (
     Fault(
         "every-layer-free",
         "the refinement of one layer refines all of them",
-        Change("hvae.diagnostics.refinement:refine", "gradient if free is None else gradient * free", "gradient"),
+        Change("hvae.likelihood.refinement:refine", "gradient if free is None else gradient * free", "gradient"),
         (
             "tests/diagnostics/test_suboptimality.py::test_only_what_is_free_moves",
             "tests/diagnostics/test_suboptimality.py::test_the_layer_that_is_wrong_is_the_one_that_frees",

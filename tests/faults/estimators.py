@@ -24,16 +24,16 @@ FAULTS = (
     Fault(
         "data-share-their-draws",
         "all data are weighed on the same noise",
-        Change("hvae.likelihood.importance:log_likelihood_curve", 'f"likelihood/{datum}"', '"likelihood"'),
+        Change("hvae.likelihood.importance:encoder_draws", 'f"{purpose}/{datum}"', "purpose"),
         ("tests/likelihood/test_importance.py::test_data_do_not_share_their_draws",),
     ),
     Fault(
         "error-without-a-root",
         "the standard error is a variance",
         Change(
-            "hvae.likelihood.importance:importance_sample",
-            "(1 / mean.ess - 1 / total).clamp(min=0).sqrt()",
-            "(1 / mean.ess - 1 / total).clamp(min=0)",
+            "hvae.likelihood.weights:Weights.estimate",
+            "(1 / size - 1 / self._n_samples).clamp(min=0).sqrt()",
+            "(1 / size - 1 / self._n_samples).clamp(min=0)",
         ),
         ("tests/likelihood/test_importance.py::test_streaming_equals_one_shot_at_every_k",),
     ),
@@ -56,8 +56,20 @@ FAULTS = (
     Fault(
         "warning-without-k-hat",
         "an estimate is believed whatever its k-hat",
-        Change("hvae.likelihood.estimate:Estimate.warning", "heavy | poor", "poor"),
-        ("tests/likelihood/test_estimate.py::test_more_than_a_twentieth_of_doubtful_data_is_not_believed",),
+        Change("hvae.likelihood.estimate:Estimate.doubtful", "heavy | poor", "poor"),
+        ("tests/likelihood/test_estimate.py::test_a_warning_is_about_the_mean_in_nats",),
+    ),
+    Fault(
+        "doubt-counts-images",
+        "a warning takes no notice of how far doubtful data may move the mean",
+        Change("hvae.likelihood.estimate:Estimate.missing_nats", "np.maximum(reach, rise)", "rise"),
+        ("tests/likelihood/test_cheapest.py::test_few_hopeless_data_are_warned_of_by_nats_and_mended",),
+    ),
+    Fault(
+        "the-pilot-counts",
+        "draws that decide whether they suffice are counted",
+        Change("hvae.likelihood.cheapest:cheapest_bound", "table[spending.n_pilot :]", "table[: spending.n_pilot]"),
+        ("tests/likelihood/test_cheapest.py::test_draws_that_stop_do_not_count",),
     ),
     # moves
     Fault(
@@ -213,7 +225,7 @@ FAULTS = (
     Fault(
         "upper-bound-from-the-mean",
         "the upper bound is the log of the mean inverse weight, its sign forgotten",
-        Change("hvae.likelihood.annealing:_estimate", "-log_mean", "log_mean"),
+        Change("hvae.likelihood.weights:Weights.estimate", "-value", "value"),
         (BACKWARD,),
     ),
     # the target

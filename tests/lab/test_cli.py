@@ -245,6 +245,11 @@ def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: 
     assert "--force" in capsys.readouterr().err
     assert main(["evaluate", str(one.path), "--force"]) == 0
     assert Run.open(one.path).done
+    assert one.load_arrays("likelihood")["until_se"] == 0.1
+    for said in ("Measuring", "--force"):  # another error is measured, the same one is there
+        capsys.readouterr()
+        assert main(["evaluate", str(one.path), "--until-se=0.3"]) == 0
+        assert said in capsys.readouterr().err and one.load_arrays("likelihood")["until_se"] == 0.3
 
     code = (
         "import sys; from hvae.lab.cli import main; sys.exit(main(['report', sys.argv[1]]) or 'torch' in sys.modules)"
@@ -264,6 +269,9 @@ BAD_MEASUREMENTS = [
     (["--likelihood=gap", "--draws=1"], "--draws is 1; give at least 2."),
     (["--likelihood=exact", "--images=1"], "--images is 1; give at least 2."),
     (["--images=3"], "go with --likelihood"),
+    *(([f"--until-se={bad}"], "give a standard error above 0 nats") for bad in ("0", "-0.1")),
+    *(([f"--until-se={bad}"], '"until_se": Expected a float') for bad in ("much", "nan", "inf")),
+    (["--likelihood=exact", "--until-se=0.1"], "--until-se goes with --likelihood importance"),
     (["--likelihood=importance", "--images=3"], "go with --likelihood"),
     (["--likelihood=exact", "--device=abacus"], "The device 'abacus' cannot be used"),
     (["--device=abacus"], "The device 'abacus' cannot be used"),

@@ -132,21 +132,31 @@ def test_an_estimate_without_fault_says_nothing() -> None:
     assert estimate().warning == "" and estimate().note == ""
 
 
-def test_more_than_a_twentieth_of_doubtful_data_is_not_believed() -> None:
-    k = np.full(100, 0.3)
-    k[:5] = 2.0
-    assert estimate(pareto_k=k).warning == ""
-    k[:6] = 2.0
-    assert "above 0.67 for 6" in estimate(pareto_k=k).warning
-    k[:6] = math.inf
-    assert "above 0.67 for 6" in estimate(pareto_k=k).warning
-    assert estimate(pareto_k=k).warning.startswith("Doubtful as log p(x)")
-    k[:50] = 2.0
-    assert estimate(pareto_k=k).warning.startswith("Not to be believed as log p(x)")
-    ess = np.full(100, 300.0)
-    ess[:10] = 1.2
-    assert "below 10 for 10 of 100" in estimate(ess=ess).warning
-    assert estimate(ess=ess, direction="exact").warning == ""
+def test_a_warning_is_about_the_mean_in_nats() -> None:
+    """Many data that hardly move the mean say nothing; one that moves it by much does."""
+    k, reach = np.full(100, 0.3), np.full(100, 90.0)  # what sound data would reach counts nothing
+    k[:50], reach[:50] = 2.0, 0.1
+    assert estimate(pareto_k=k, reach=reach).warning == ""
+    k[1:50] = 0.3
+    reach[0] = 11.0
+    assert "its mean may lie 0.11 nats below. 1 of 100 data" in estimate(pareto_k=k, reach=reach).warning
+    assert "may lie 0.11 nats above" in estimate(pareto_k=k, reach=reach, direction="upper").warning
+    assert estimate(pareto_k=k, reach=reach).warning.startswith("Doubtful as log p(x)")
+    assert estimate(pareto_k=k, reach=10 * reach).warning.startswith("Not to be believed as log p(x)")
+    assert estimate(pareto_k=k, reach=reach, direction="exact").warning == ""
+
+
+def test_a_doubtful_datum_of_which_nothing_is_known_is_warned_of() -> None:
+    k, ess, reach = np.full(100, 0.3), np.full(100, 300.0), np.zeros(100)
+    k[0] = math.inf
+    assert "any number of nats below" in estimate(pareto_k=k).warning
+    ess[7], reach[7] = 1.2, math.nan  # a weight of zero
+    assert "any number of nats below" in estimate(ess=ess, reach=reach).warning
+
+
+def test_a_bound_that_still_rises_is_warned_of() -> None:
+    assert estimate(halving=np.full(100, 0.09)).warning == ""
+    assert "the others may by 0.2." in estimate(halving=np.full(100, 0.2)).warning
 
 
 def test_few_samples_and_broken_data_are_said() -> None:

@@ -68,7 +68,7 @@ def test_a_likelihood_that_is_refused_costs_itself_alone(monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> object:
         raise NotMeasuredError("x has no log_prob.")
 
-    monkeypatch.setattr("hvae.measuring.likelihood.log_likelihood_curve", refuse)
+    monkeypatch.setattr("hvae.measuring.likelihood.cheapest_bound", refuse)
     stack = linear_stack(1.0, "best", seed=0)
     found = measure([stack.model], stack.x, SIZES)
     assert found.not_measured["likelihood", ""] == "x has no log_prob."

@@ -21,23 +21,30 @@ def sizes_of(config: EvaluationConfig) -> Sizes:
     return Sizes(**dataclasses.asdict(config))
 
 
-def evaluate(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True) -> None:
+def evaluate(
+    run: Run, data: Dataset, *, until_se: float | None = None, device: str = "cpu", progress: bool = True
+) -> None:
     """Measure every replica of the newest checkpoint and write the arrays.
 
-    Of a run still in training, nothing is written if it ended and was measured meanwhile.
+    log p(x) is brought to the standard error ``until_se`` in nats an image, by default that of `Sizes`. Of a run still
+    in training, nothing is written if it ended and was measured meanwhile.
     """
     replicas = Replicas.of(run, data, device)
     with tqdm(total=2 * len(replicas.models), desc=f"{run.label} evaluated", disable=None if progress else True) as bar:
-        found = diagnosed(run, replicas, data, bar.update)
+        found = diagnosed(run, replicas, data, bar.update, until_se)
     if run.done and replicas.trained.step < run.config.training.n_steps:
         return
     for name, arrays in to_arrays(found).items():
         run.save_arrays(name, arrays)
 
 
-def diagnosed(run: Run, replicas: Replicas, data: Dataset, tick: Callable[[], object]) -> Diagnosis:
+def diagnosed(
+    run: Run, replicas: Replicas, data: Dataset, tick: Callable[[], object], until_se: float | None = None
+) -> Diagnosis:
     """The diagnosis of the replicas of a run."""
     config, sizes, health = run.config, sizes_of(run.config.evaluation), replicas.trained.health
+    if until_se is not None:
+        sizes = dataclasses.replace(sizes, until_se=until_se)
     found = measure(
         replicas.living,
         replicas.test,

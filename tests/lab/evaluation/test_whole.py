@@ -102,9 +102,12 @@ def test_images_are_drawn_at_random_and_recorded(run: Run, data: Dataset) -> Non
     assert order.tolist() != other.tolist()
     pictures = run.load_arrays("images")
     assert np.array_equal(pictures["x"], data.test[index[:10]].numpy())
-    expected = measure_likelihood(load_trained(run, data).models[1], data.test[index], 30, seed=0)
-    found = run.load_arrays("likelihood")["bound_datum_nats"][1]
-    assert found == pytest.approx(expected.bound_datum_nats[0], abs=1e-6)
+    model = load_trained(run, data).models[1]
+    expected = measure_likelihood(model, data.test[index], 30, until_se=0.1, seed=0)
+    found = run.load_arrays("likelihood")
+    assert found["bound_datum_nats"][1] == pytest.approx(expected.bound_datum_nats[0], abs=1e-6)
+    assert found["log_px_datum_nats"][1] == pytest.approx(expected.log_px_datum_nats[0], abs=1e-4)
+    assert found["until_se"] == 0.1 and found["log_px_nats"].shape == (2, 3)
 
 
 def test_pictures_of_a_trained_run(run: Run) -> None:

@@ -1,0 +1,329 @@
+"""log p(x) of each datum from below, to a wanted standard error, by the cheapest method that gets there.
+
+    importance  draws of q(z|x)
+    refined     draws of a Gaussian in q's noise, fitted to the datum, then frozen (`hvae.likelihood.refinement`)
+    annealed    chains from that Gaussian to the posterior (`hvae.likelihood.annealing`)
+
+*Every choice is made by draws that are not counted*: method and number of draws by pilots, the fit by draws of its own.
+Given all of them the weights are unbiased for p(x), so the log of their mean is a lower bound in expectation, whatever
+was chosen. Its own draws are looked at once, for its doubt. Were they also what stops it, it would be no bound: weights
+of 0 or 2 stop where the twos came. Of the K draws behind the curve of L_k the first half is the pilot. The second is
+the estimate where it suffices.
+
+Cost is counted in evaluations of log w; a gradient is three. The budget of a datum is `BUDGET` K. Layers whose draws
+no gradient passes, discrete ones among them, have importance samples only.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae.evidence import HVAE
+from hvae.likelihood.annealing import N_TUNING, N_TUNING_CHAINS, Annealing, Path, run_forward, tune
+from hvae.likelihood.estimate import SMALLEST_ESS, Estimate
+from hvae.likelihood.importance import Curve, DrawLogWeight, encoder_draws, importance_sample
+from hvae.likelihood.refinement import DIAGONAL, FULL, WIDEST, Fitted
+from hvae.likelihood.target import NotWhitenedError, Target, from_encoder
+from hvae.likelihood.weights import estimate
+from hvae.numerics import BoolArray, FloatArray, IntArray
+from hvae.shapes import LogProb
+from hvae.vocabulary import FEWEST_SAMPLES, PARETO_K_LIMIT
+
+IMPORTANCE, REFINED, ANNEALED = "importance", "refined", "annealed"
+BUDGET = 14
+"""evaluations a datum may cost, in units of K"""
+N_PILOT = 200
+"""draws of a refined proposal that choose how many count"""
+FINITE_VARIANCE = 0.5
+"""k-hat above which weights have no variance. The encoder's are not drawn on then: a fit is cheap"""
+MARGIN = 3.0
+"""as many more draws as a pilot asks for: what it has not drawn may spread more"""
+GRADIENT = 3
+"""evaluations that a gradient costs"""
+N_LEAPFROG = 2
+FEWEST_TEMPERATURES, MOST_TEMPERATURES = 20, 100
+FEWEST_CHAINS, USUAL_CHAINS = 32, 64
+ROWS, NUMBERS = 8192, 2**22
+"""draws of a call that takes gradients, and numbers of noise in it: this limits the memory"""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """K draws for the curve, the standard error that is wanted, and the budget.
+
+    Raises ValueError for what cannot be wanted.
+
+    >>> Spending(n_samples=1000, until_se=0.1).n_evaluations
+    14000
+    """
+
+    n_samples: int = 1000
+    until_se: float = 0.1
+    """nats a datum"""
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 2:
+            raise ValueError(f"n_samples is {self.n_samples}; give at least 2.")
+        if not 0 < self.until_se < math.inf:
+            raise ValueError(f"until_se is {self.until_se}; give a standard error above 0 nats, such as 0.1.")
+
+    @property
+    def n_evaluations(self) -> int:
+        """The budget of a datum, the curve's draws included."""
+        return BUDGET * self.n_samples
+
+    @property
+    def n_pilot(self) -> int:
+        """Draws of the curve that choose; 0 where there are too few to judge."""
+        n = self.n_samples // 2
+        return n if n >= FEWEST_SAMPLES else 0
+
+    def needed(self, pilot: Estimate, heaviest: float) -> FloatArray:
+        """Draws ``[B]`` that reach `until_se`, as the pilot's weights spread, and that carry its k-hat.
+
+        Infinite where those say nothing: their k-hat is above ``heaviest``, or hardly one of them counts. A k-hat takes
+        ``10^(1/(1 - k))`` draws (Vehtari et al. 2024, section 3.2.4).
+        """
+        relative_variance = np.asarray(pilot.n_samples, dtype=np.float64) / pilot.ess - 1
+        unknown = (pilot.pareto_k > heaviest) | ~(pilot.ess >= SMALLEST_ESS)
+        carried = 10 ** (1 / (1 - pilot.pareto_k.clip(0, heaviest)))
+        wanted = np.fmax(MARGIN * relative_variance / self.until_se**2, carried)
+        return np.where(unknown, math.inf, wanted)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of each of B data: how it was made, and what that cost.
+
+    >>> from hvae.exact.known_stacks import linear_stack
+    >>> stack = linear_stack(1.0, "best", seed=0)
+    >>> _, found = cheapest_bound(stack.model, stack.x, (1, 1000), Spending(1000), seed=0)
+    >>> found.estimate.direction, len(found.method), bool(found.reached.all())
+    ('lower', 6, True)
+    """
+
+    estimate: Estimate
+    method: tuple[str, ...]
+    evaluations: FloatArray
+    """of log w a datum, with pilots and fits"""
+    until_se: float
+
+    @property
+    def reached(self) -> BoolArray:
+        """Where the standard error is as wanted, and the weights are sound or miss less than that.
+
+        The k-hat of few chains is too noisy to judge them alone: it doubts weights that are nearly equal.
+        """
+        found = self.estimate
+        sound = ~found.doubtful | (found.missing_nats <= self.until_se)
+        return np.asarray((found.standard_error <= self.until_se) & sound & np.isfinite(found.log_px))
+
+    @property
+    def note(self) -> str:
+        """How many data the budget did not suffice for, and what k-hat does not say; empty where there is nothing."""
+        missed, errors = ~self.reached, self.estimate.standard_error
+        sentences = [self.estimate.note]
+        if missed.any():
+            worst = np.nanmax(errors[missed], initial=0.0)
+            sentences.append(
+                f"{missed.sum()} of {len(missed)} data did not reach a standard error of {self.until_se:g} nats within "
+                f"the budget (the largest is {worst:.2g}); more samples K raise it."
+            )
+        return " ".join(filter(None, sentences))
+
+
+@torch.no_grad()
+def cheapest_bound(
+    model: HVAE, x: Tensor, n_samples: tuple[int, ...], spending: Spending, *, seed: int, chunk_data: int = 16
+) -> tuple[Curve, Bound]:
+    """The curve of L_k, as `log_likelihood_curve` makes it, and the bound of every datum of ``x [N, D]``."""
+    if len(x) == 0:
+        raise ValueError("There are 0 data; give at least 1.")
+    curves, pilots, counted = [], [], []
+    for first in range(0, len(x), chunk_data):
+        part = x[first : first + chunk_data]
+        drawn: list[LogProb] = []
+        draws = encoder_draws(model, part, seed=seed, first=first)
+        curves.append(importance_sample(_kept(draws, drawn), n_samples))
+        table = torch.cat(drawn).double()
+        pilots.append(estimate(table[: spending.n_pilot] if spending.n_pilot else table))
+        counted.append(estimate(table[spending.n_pilot :]))
+    curve, pilot = Curve.joined(curves), Estimate.joined(pilots)
+    found = _Found(Estimate.joined(counted), spending)
+    missing = np.flatnonzero(spending.needed(pilot, FINITE_VARIANCE) > spending.n_samples - spending.n_pilot)
+    if spending.n_pilot and len(missing):
+        _go_on(model, x, missing, curve.estimate, found, seed)
+    return curve, found.bound
+
+
+def _kept(draws: DrawLogWeight, into: list[LogProb]) -> DrawLogWeight:
+    def draw_log_weight(chunk: int, k: int) -> LogProb:
+        into.append(draws(chunk, k))
+        return into[-1]
+
+    return draw_log_weight
+
+
+class _Found:
+    """What is known so far: an estimate of every datum, replaced where a better method was chosen."""
+
+    def __init__(self, counted: Estimate, spending: Spending) -> None:
+        self.spending = spending
+        n = len(counted.log_px)
+        self._parts: list[Estimate] = [counted]
+        self._place = np.arange(n)
+        self._size = n
+        self._method = np.full(n, IMPORTANCE, dtype="U10")
+        self.evaluations = np.full(n, float(spending.n_samples))
+
+    def put(self, places: IntArray, estimates: Estimate, method: str) -> None:
+        self._parts.append(estimates)
+        self._place[places] = self._size + np.arange(len(places))
+        self._size += len(places)
+        self._method[places] = method
+
+    def left(self, places: IntArray) -> FloatArray:
+        """Evaluations that the budget still has."""
+        left: FloatArray = self.spending.n_evaluations - self.evaluations[places]
+        return left
+
+    @property
+    def bound(self) -> Bound:
+        estimates = Estimate.joined(self._parts).taken(self._place)
+        return Bound(estimates, tuple(self._method.tolist()), self.evaluations, self.spending.until_se)
+
+
+def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Found, seed: int) -> None:
+    """Data for which the curve's draws do not suffice. All of those are their pilot now, and others count."""
+    spending = found.spending
+    needed = spending.needed(pilot, FINITE_VARIANCE)[places]
+    width, cost = _fit(model, x[places[:1]], found.left(places).min() / 2)
+    by_importance = (needed <= cost) if cost else np.full(len(places), True)
+    _draw(model, x, places[by_importance], needed[by_importance], found, seed)
+    others = places[~by_importance]
+    rows = max(1, min(ROWS, NUMBERS // max(1, width)))
+    n_together = max(1, rows // (4 * width + 16 if width <= WIDEST else USUAL_CHAINS))
+    parts = [part for part in np.split(others, range(n_together, len(others), n_together)) if len(part)]
+    spread = [_refined(model, x, part, cost, found, seed, f"cheapest/{number}") for number, part in enumerate(parts)]
+    rest = np.concatenate([places for places, _ in spread]) if spread else others
+    if len(rest):
+        fits = Fitted.joined([fit for _, fit in spread])
+        for start in range(0, len(rest), n_together := max(1, rows // USUAL_CHAINS)):
+            some = np.arange(start, min(start + n_together, len(rest)))
+            _annealed(fits.of(some), rest[some], found, seed, f"cheapest/{start}/annealing")
+
+
+def _fit(model: HVAE, x: Tensor, most: float) -> tuple[int, float]:
+    """Numbers of noise a draw, and what a fit costs a datum; 0 where there is none, or it costs more than ``most``."""
+    try:
+        target = from_encoder(model, x)
+    except NotWhitenedError:
+        return 0, 0.0
+    full, diagonal = 4 * target.width + 16, DIAGONAL.n_steps * DIAGONAL.n_samples
+    cost = GRADIENT * (FULL.n_iterations * full if target.width <= WIDEST else diagonal)
+    return target.width, float(cost) if cost <= most and _differentiable(target) else 0.0
+
+
+def _differentiable(target: Target) -> bool:
+    """Whether log w has a gradient. A user's model may leave the graph, and discrete parts have none."""
+    with torch.enable_grad():
+        leaf = target.noise(2, seed=0, purpose="cheapest/trial").requires_grad_()
+        try:
+            (gradient,) = torch.autograd.grad(target.log_weight(leaf).sum(), leaf)
+        except (RuntimeError, NotImplementedError):
+            return False
+    return bool(gradient.isfinite().all())
+
+
+def _draw(model: HVAE, x: Tensor, places: IntArray, needed: FloatArray, found: _Found, seed: int) -> None:
+    """Fresh draws of q(z|x), as many as are needed or can be paid."""
+    for n, of in _alike(np.minimum(needed, found.left(places))):
+        for part in np.split(places[of], range(16, len(of), 16)):
+            draws = encoder_draws(model, x[part], seed=seed, first=part.tolist(), purpose="cheapest")
+            found.put(part, importance_sample(draws, (n,)).estimate, IMPORTANCE)
+            found.evaluations[part] += n
+
+
+def _alike(needed: FloatArray) -> Iterator[tuple[int, IntArray]]:
+    """Numbers of draws, and the data that take as many: powers of 2 above what is needed, unless that is too much."""
+    if len(needed):
+        whole = np.maximum(FEWEST_SAMPLES, np.floor(needed)).astype(int)
+        taken = np.minimum(2 ** np.ceil(np.log2(whole)).astype(int), whole.max())
+        for n in np.unique(taken):
+            yield int(n), np.flatnonzero(taken == n)
+
+
+def _refined(
+    model: HVAE, x: Tensor, places: IntArray, cost: float, found: _Found, seed: int, purpose: str
+) -> tuple[IntArray, Fitted]:
+    """Fit, look at a few draws, then draw what counts. Answers the data whose draws spread too far, for chains."""
+    fit = Fitted.to(model, x[places], seed, purpose)
+    pilot = _draws_of(fit.target, N_PILOT, seed, f"{purpose}/pilot")
+    found.evaluations[places] += cost + N_PILOT
+    left = found.left(places)
+    needed = found.spending.needed(pilot, PARETO_K_LIMIT)
+    drawn = (needed <= left) if _annealing(left.min()) else np.full(len(places), True)
+    where = np.flatnonzero(drawn)
+    for n, of in _alike(np.minimum(needed, left)[where]):
+        some = where[of]
+        counted = _draws_of(fit.of(some).target, n, seed, f"{purpose}/counted/{n}")
+        found.put(places[some], counted, REFINED)
+        found.evaluations[places[some]] += n
+    rest = np.flatnonzero(~drawn)
+    return places[rest], fit.of(rest)
+
+
+def _annealed(fit: Fitted, places: IntArray, found: _Found, seed: int, purpose: str) -> None:
+    """Tune, run a few chains that say how many count, then run those."""
+    most = _annealing(found.left(places).min())
+    assert most is not None
+    target = fit.target
+    path = tune(target, most, seed, purpose)
+    pilot = run_forward(target, path, replace(most, n_chains=N_TUNING_CHAINS), seed, f"{purpose}/pilot")
+    found.evaluations[places] += _tuning(most.n_temperatures) + _moves(most.n_temperatures, N_TUNING_CHAINS)
+    variance = pilot.log_weight.var(0).nan_to_num(math.inf).cpu().numpy()
+    with np.errstate(over="ignore"):
+        needed = MARGIN * np.expm1(variance) / found.spending.until_se**2
+    for n, some in _alike(needed.clip(FEWEST_CHAINS, most.n_chains)):
+        steps = path.step_sizes[:, torch.as_tensor(some, device=path.step_sizes.device)]
+        frozen, counted = Path(path.betas, steps), replace(most, n_chains=n)
+        chains = run_forward(fit.of(some).target, frozen, counted, seed, f"{purpose}/counted/{n}")
+        found.put(places[some], chains.estimate, ANNEALED)
+        found.evaluations[places[some]] += _moves(most.n_temperatures, n)
+
+
+def _draws_of(target: Target, n: int, seed: int, purpose: str) -> Estimate:
+    """``n`` draws, as many at a time as memory allows."""
+    most = max(1, min(n, ROWS // target.n_data, NUMBERS // (target.n_data * target.width)))
+    sizes = [min(most, n - start) for start in range(0, n, most)]
+    return estimate(
+        torch.cat(
+            [
+                target.log_weight(target.noise(size, seed=seed, purpose=purpose, step=step))
+                for step, size in enumerate(sizes)
+            ]
+        )
+    )
+
+
+def _annealing(left: float) -> Annealing | None:
+    """The most that the evaluations that are left buy; None where they buy too little."""
+    n = int(left // _moves(1, USUAL_CHAINS + 3 * N_TUNING_CHAINS))
+    n_temperatures = min(MOST_TEMPERATURES, max(FEWEST_TEMPERATURES, n))
+    spare = left - _tuning(n_temperatures) - _moves(n_temperatures, N_TUNING_CHAINS)
+    n_chains = int(spare // _moves(n_temperatures, 1))
+    return Annealing(n_temperatures, n_chains, N_LEAPFROG) if n_chains >= FEWEST_CHAINS else None
+
+
+def _moves(n_temperatures: int, n_chains: int) -> int:
+    """Evaluations of a run."""
+    return GRADIENT * N_LEAPFROG * n_temperatures * n_chains
+
+
+def _tuning(n_temperatures: int) -> int:
+    """Of `tune`, which tries every temperature twice."""
+    return 2 * _moves(min(N_TUNING, n_temperatures), N_TUNING_CHAINS)
