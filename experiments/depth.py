@@ -73,7 +73,7 @@ def _demo(depth: int, arm: str) -> RunConfig:
         training=TrainingConfig(
             seeds=(0, 1, 2, 3), n_steps=n_steps, batch_size=128, learning_rate=Constant(2e-3), log_every_steps=25
         ),
-        evaluation=EvaluationConfig(n_images=500, max_paths=256, n_likelihood=100, n_samples=1000),
+        evaluation=EvaluationConfig(n_images=500, max_paths=256, n_likelihood=64, n_samples=500),
     )
 
 

@@ -196,7 +196,8 @@ class Knockouts:
 
     @cached_property
     def _weights(self) -> tuple[Bound, Mapping[str, Bound | NotMeasuredError]]:
-        """The whole stack's bound and those with a layer clamped; K grows while one of them is not settled."""
+        """The whole stack's bound and those with a layer clamped; K grows while one of them is not settled,
+        and may become so."""
         decoder, n_paths = self.sampler.model.decoder, len(self.evidence.q[self.evidence.latents[0]].value)
         parts: dict[str, list[LogProb]] = {"": [], **{name: [] for name in self.evidence.latents}}
         refused: dict[str, NotMeasuredError] = {}
@@ -215,7 +216,8 @@ class Knockouts:
                 if name not in refused:
                     parts[name].append(torch.cat(pieces[name], 1))
             weights = {name: torch.cat(found) for name, found in parts.items() if name not in refused}
-            if all(missing(found) <= MOST_MISSING for found in weights.values()):
+            left = [missed for missed in map(missing, weights.values()) if missed > MOST_MISSING]
+            if not left or (block and min(left) > MOST * MOST_MISSING):  # an error falls like 1/K at best
                 break
         bounds = {name: Bound.of(found) for name, found in weights.items()}
         return bounds.pop(""), {**bounds, **refused}
