@@ -25,7 +25,7 @@ from hvae.diagnostics.redrawn import redrawn_information
 from hvae.diagnostics.verdict import Found
 from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
-from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS, USED, judge
+from hvae.measuring.judging import MOST_OTHERS, USED, judge
 from hvae.numerics import FloatArray, mean_interval
 
 FROM_PARENT, ABOUT_X, USE = "parent_information_nats", "information_nats", "reading_nats"
@@ -79,7 +79,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
         if judged[name].moved and _perhaps_unread(found, sizes.epsilon_nats):
-            comes_back = partial(_comes_back, Sampler(model, x[:FIRST_IMAGES], sizes.seed), name, rest)
+            comes_back = partial(_comes_back, sampler, name, rest)
             found |= guard.measured([COMES_BACK], [name], comes_back) or {}
         found |= _knocked_out(knockouts, name, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
