@@ -12,7 +12,7 @@ from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from hvae.analysis.tables.likelihood import best_text, elbo_text, reliability, shown_text, warnings
+from hvae.analysis.tables.likelihood import best_text, bound_heading, elbo_text, reliability, shown_text, warnings
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
@@ -33,9 +33,9 @@ from hvae.analysis.tables.verdict import (
 from hvae.diagnosis.layer import Layer
 
 GAIN = (
-    "Active layers: their number in every seed (? where another layer is undecided). Gain: L_K minus the baseline's, "
-    "paired by seed and image, ± the longer half of its 95 % interval over both. Gap, where measured: log p(x) minus "
-    "the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
+    "Active layers: their number in every seed (? where another layer is undecided). Gain: the bound minus the "
+    "baseline's, paired by seed and image, ± the longer half of its 95 % interval over both. Gap, where measured: "
+    "log p(x) minus the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
 )
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""
@@ -66,8 +66,8 @@ def _several(study: Study, width: int) -> str:
     lines.append(
         wrap(
             f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
-            "z1 is next to the image. L_K: lower bound of log p(x), mean over images and replicas "
-            "± the longer half of its 95 % interval over both."
+            f"z1 is next to the image. {bound_heading(study.runs).removesuffix(' ≥')}: lower bound in nats, mean over "
+            "images and replicas ± the longer half of its 95 % interval over both."
         )
     )
     lines += _legend(words, level or int(any(_mixed(run) for run in study.runs)), width)

@@ -14,7 +14,7 @@ MOST_LEVEL_TICKS = 6
 
 
 def comparison(study: Study) -> Figure | None:
-    """Rows are runs. Left: active layers by the verdict. Right: gain in L_K in nats with its interval.
+    """Rows are runs. Left: active layers by the verdict. Right: gain in the bound, nats, with its interval.
 
     A point is a replica, hollow where the verdict on another layer is undecided.
     """
@@ -36,7 +36,7 @@ def comparison(study: Study) -> Figure | None:
             label.set_fontweight("normal" if row.baseline else "bold")
         left.invert_yaxis()
         right.axvline(0, color=style.GREY, linewidth=0.6)
-        right.set_xlabel("gain in $L_K$ (nats)")
+        right.set_xlabel("gain in the bound on log p(x) (nats)")
         right.margins(x=0.08)
         right.set_xscale("symlog", linthresh=1.0, linscale=0.8)
         right.xaxis.set_major_formatter(lambda value, _: style.plain(float(f"{value:.2g}")))

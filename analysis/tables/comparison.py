@@ -1,6 +1,6 @@
 """Runs compared with a baseline: layers kept, nats gained, and the cost of a step.
 
-Differences of L_K are paired by seed and image, with a 95 % interval over both. Both runs have the same yardstick.
+Differences of bounds are paired by seed and image, with a 95 % interval over both. Both runs have the same yardstick.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from hvae.analysis.load import Array, LoadedRun, by_label
 from hvae.analysis.measures import images_of
 from hvae.analysis.samples import Interval, Sample, of_mean
 from hvae.analysis.study import Study
-from hvae.analysis.tables.likelihood import best_text, bound_text, mean_text
+from hvae.analysis.tables.likelihood import bound_heading, bound_of, bound_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, span, to_csv
 from hvae.vocabulary import ACTIVE
 
@@ -26,7 +26,7 @@ class Compared:
     run: LoadedRun
     baseline: LoadedRun | None
     gain_nats: Array
-    """[R] L_K minus the baseline's, seed by seed; NaN where either is missing"""
+    """[R] bound on log p(x) minus the baseline's, seed by seed; NaN where either is missing"""
     gain_of_images: Array
     """[R, B] the same for every image; NaN where no value of each image is kept"""
     cost: Array
@@ -51,8 +51,8 @@ def compared(study: Study) -> list[Compared]:
         gain, of_images = np.full(run.n_replicas, np.nan), np.full((run.n_replicas, 1), np.nan)
         if baseline is not None and _comparable(run, baseline):
             assert run.likelihood is not None and baseline.likelihood is not None
-            gain = run.likelihood.best[:, 1] - baseline.likelihood.best[:, 1]
-            ours, theirs = run.likelihood.bound_datum_nats, baseline.likelihood.bound_datum_nats
+            gain = run.likelihood.shown[:, 1] - baseline.likelihood.shown[:, 1]
+            ours, theirs = run.likelihood.shown_datum_nats, baseline.likelihood.shown_datum_nats
             of_images = ours - theirs if ours.shape == theirs.shape else of_images
         cost = seconds.get(run.label, UNTIMED) / seconds.get((baseline or run).label, UNTIMED)
         found.append(Compared(run, baseline, gain, of_images, cost))
@@ -66,11 +66,11 @@ def _seconds(study: Study) -> dict[str, Array]:
 
 
 def _comparable(run: LoadedRun, baseline: LoadedRun) -> bool:
-    """Whether both are measured, with the same images, distribution of x, seeds and K."""
+    """Whether both are measured, with the same bound, images, distribution of x and seeds."""
     if run.likelihood is None or baseline.likelihood is None:
         return False
-    same_k = run.likelihood.n_samples[-1] == baseline.likelihood.n_samples[-1]
-    return bool(same_k) and images_of(run) == images_of(baseline) and run.seeds == baseline.seeds
+    same_bound = run.likelihood.shown_as == baseline.likelihood.shown_as
+    return same_bound and images_of(run) == images_of(baseline) and run.seeds == baseline.seeds
 
 
 def comparison(study: Study) -> Table | None:
@@ -81,7 +81,7 @@ def comparison(study: Study) -> Table | None:
     columns = [
         Column("run", numeric=False),
         Column("active layers", "seed by seed", numeric=False),
-        Column("L_K", "nats"),
+        Column(bound_heading([row.run for row in rows]), "nats"),
         Column("against", numeric=False),
         Column("gain", "nats"),
         Column("gap", "nats"),
@@ -92,7 +92,11 @@ def comparison(study: Study) -> Table | None:
         (
             Cell(row.run.title, "" if row.baseline else "first"),
             Cell(layers_text(row.run)),
-            Cell(number(np.nan) if row.run.likelihood is None else best_text(row.run.likelihood)),
+            Cell(
+                number(np.nan)
+                if row.run.likelihood is None
+                else bound_of(row.run.likelihood, [each.run for each in rows])
+            ),
             Cell(row.baseline.label if row.baseline else ""),
             Cell(_signed(row) if row.baseline else ""),
             Cell(_gap_text(row.run)),

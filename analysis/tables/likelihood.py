@@ -54,6 +54,22 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     return Table(tuple(columns), tuple(rows))
 
 
+def bound_heading(runs: Sequence[LoadedRun]) -> str:
+    """What a column of bounds on log p(x) is called: that of the cheapest methods where all runs have it, else L_K."""
+    return "log p(x) ≥" if _all_have_log_px(runs) else "L_K"
+
+
+def bound_of(likelihood: Likelihood, runs: Sequence[LoadedRun]) -> str:
+    """A cell of that column, with `DOUBTED` where a replica's warning speaks of it."""
+    if not _all_have_log_px(runs):
+        return best_text(likelihood)
+    return log_px_text(likelihood) + (DOUBTED if any(likelihood.warning) else "")
+
+
+def _all_have_log_px(runs: Sequence[LoadedRun]) -> bool:
+    return all(run.likelihood is None or run.likelihood.has_log_px for run in runs)
+
+
 def shown_text(likelihood: Likelihood) -> str:
     """The number to show with its name and direction, in nats."""
     relation = "≥" if likelihood.has_log_px else "="

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hvae.analysis.load import Array, LoadedRun
-from hvae.analysis.tables.likelihood import best_text
+from hvae.analysis.tables.likelihood import bound_heading, bound_of
 from hvae.analysis.tables.table import Cell, Column, Table, hull, interval_text, number, to_csv
 from hvae.diagnosis.layer import NOT_MEASURED, Layer
 from hvae.vocabulary import (
@@ -221,12 +221,12 @@ def short(found: Counter[str], level: int = 0) -> str:
 
 
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
-    """One row per run, one column per layer, z1 first; last L_K with `bound_text`."""
+    """One row per run, one column per layer, z1 first; last the bound on log p(x), else L_K."""
     depth = max(run.depth for run in runs)
     columns = [Column("run", numeric=False), *(Column(f"z{index + 1}", numeric=False) for index in range(depth))]
     with_bound = any(run.likelihood is not None for run in runs)
     if with_bound:
-        columns.append(Column("L_K", "nats"))
+        columns.append(Column(bound_heading(runs), "nats"))
     rows = []
     previous = 0
     for run in runs:
@@ -238,7 +238,7 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
         cells += [Cell("")] * (depth - run.depth)
         if with_bound:
             bound = run.likelihood
-            cells.append(Cell(number(np.nan) if bound is None else best_text(bound)))
+            cells.append(Cell(number(np.nan) if bound is None else bound_of(bound, runs)))
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
