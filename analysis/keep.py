@@ -29,6 +29,8 @@ GREYS = 16
 
 LEFT_OUT = ("kl_standard_unit_nats", "kl_prior_unit_nats", "collapse_reference")
 """of the diagnostics"""
+WHOLE = ("moved_share",)
+"""intervals that stay whole; of units only the middle is kept"""
 LIKELIHOOD = (
     "n_samples", "bound_nats", "elbo_nats", "warning", "image_index", "log_px_nats", "log_px_reached", "doubt_nats",
     "until_se",
@@ -72,7 +74,7 @@ def _diagnostics(arrays: Arrays) -> Arrays:
         if stem == "collapsed_fraction":
             found[key] = values.astype(np.float32)
         elif stem not in LEFT_OUT:
-            found[key] = _middle(values) if values.ndim == 3 else values
+            found[key] = _middle(values) if values.ndim == 3 and stem not in WHOLE else values
     return found
 
 

@@ -101,7 +101,7 @@ def test_files_beside_the_page(page: str, depth_directory: Path) -> None:
     )
     assert row["verdict"] == "active"
     bounds = list(csv.DictReader((tables / "likelihood.csv").read_text(encoding="utf-8").splitlines()))
-    assert {row["n_samples"] for row in bounds} == {"1", "10", "100", "1000"}
+    assert {row["n_samples"] for row in bounds} == {"1", "10", "100", "500"}
     decisions = json.loads((tables / "claims.json").read_text(encoding="utf-8"))
     assert decisions[0]["criterion"] == "below 0.1 nats"
     assert (depth_directory / "figures" / "information.svg").read_text(encoding="utf-8").startswith("<svg")
@@ -241,7 +241,7 @@ def test_terminal_table_of_a_run(tmp_path: Path, n_replicas: int) -> None:
     text = verdict_text(run.path)
     assert max(map(len, text.splitlines())) <= 100
     assert f"collapsed to N(0, I) {n_replicas}/{n_replicas}" in text.replace("\N{NO-BREAK SPACE}", " ")
-    assert "L_1000" in text
+    assert "L_500" in text
 
 
 def test_compare_names_settings_and_pairs_seeds(depth_directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,8 @@ def test_it_is_listed_shown_and_compared(
 def test_a_page_keeps_its_arrays(saved: Path, tmp_path: Path) -> None:
     write_kept(tmp_path, kept(open_study(saved)))
     (run,) = open_study(tmp_path).runs
-    assert run.config is None and verdict_text(tmp_path) == verdict_text(saved)
+    texts = [re.sub(r"(± \d+\.\d)\d", r"\1", verdict_text(place)) for place in (tmp_path, saved)]  # kept to 1/1024 nat
+    assert run.config is None and texts[0] == texts[1]
 
 
 @pytest.mark.slow
