@@ -49,6 +49,8 @@ VISITS, WALKED_VISITS = 512, 512
 """layers below z_l that all its alternatives may visit on the middle path, and on walks"""
 TEMPERS = (*(2.0**-power for power in range(21)), 0.0)
 """t; at 0 the critic says nothing, and V is 0"""
+DEEPEST = 10.0
+"""nats below the best of the values where the critic stops: one image that it is badly wrong on costs no more"""
 NUMBERS = 2**22
 """numbers of x that the decoder is asked for at once: bounds the memory"""
 SURELY = 4.0
@@ -190,6 +192,7 @@ def _terms(critics: list[LogProb], count: Tensor | None = None) -> FloatArray:
 def _ratio(log_c: LogProb, t: float, count: Tensor | None) -> FloatArray:
     """``log c_0^t - log mean c^t`` for each image; the first row is its own."""
     scaled = t * log_c if t else torch.zeros_like(log_c)
+    scaled = torch.maximum(scaled, scaled.amax(0) - DEEPEST)  # symmetric in the values, so as valid a critic
     n = torch.full_like(scaled[0], len(scaled) - 1) if count is None else count.clamp(max=len(scaled) - 1)
     beyond = torch.arange(len(scaled), device=scaled.device).unsqueeze(1) > n
     found: FloatArray = (scaled[0] - scaled.masked_fill(beyond, -math.inf).logsumexp(0) + n.log1p()).cpu().numpy()

@@ -6,7 +6,7 @@
       … to N(0, I)        d_i is the divergence from it
       … to another law    d_i is the divergence from a law of its own
     codes noise only    J_l surely > epsilon, I_l surely < epsilon, from `FEWEST_FOR_NOISE` images on
-    coded but unread    I_l surely > epsilon, U_l or R_l surely < epsilon
+    coded but unread    coded, and U_l or R_l surely < epsilon
     undecided           the rest
 
 in this order. V_l is what the decoder uses of z_l (`hvae.diagnostics.critic`), a lower bound; d_i the divergence of
@@ -15,6 +15,9 @@ the datum (`hvae.diagnostics.information`). Two upper bounds are U_l, how far th
 (`hvae.diagnostics.usage`), and R_l, what of the image comes back from it (`hvae.diagnostics.redrawn`). Of its prior
 and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies on one side; of a share it
 is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
+
+Coded means I_l surely > epsilon; top-down, where at the layers above x alone moves z_l, also that surely more than
+`RARE_SHARE` of images move it: I_l has no lower end below layers that tell the images apart.
 
 Unread is a statement of absence by a mean, so it waits for as many images as a collapse, and noise only, where the mean
 itself is small, for `FEWEST_FOR_NOISE`. A code of a few images may make a layer active that says nothing of the rest:
@@ -71,6 +74,8 @@ class Found:
     """R_l"""
     from_prior: FloatArray = field(default_factory=_unknown)
     """M_l"""
+    by_x_alone: bool = False
+    """whether x alone moves the layer at what q drew before it: top-down"""
     divergences: Mapping[str, FloatArray] = field(default_factory=dict)
     """a phrase of collapse -> d_i ``[n]`` from its law"""
 
@@ -86,9 +91,14 @@ class Found:
             return UNDECIDED
         if self._noise_only(epsilon):
             return NOISE_ONLY if self.n_images >= FEWEST_FOR_NOISE else UNDECIDED
-        if self.about_datum[0] > epsilon and (self.read[2] < epsilon or self.comes_back[2] < epsilon):
+        if self.coded(epsilon) and (self.read[2] < epsilon or self.comes_back[2] < epsilon):
             return UNREAD
         return UNDECIDED
+
+    def coded(self, epsilon: float) -> bool:
+        """Whether the layer surely says something of the image."""
+        moved = self.by_x_alone and self.moved_share(epsilon)[0] > RARE_SHARE
+        return bool(self.about_datum[0] > epsilon or moved)
 
     def moved_share(self, epsilon: float) -> FloatArray:
         """(low, middle, high) of the share of images with d_i > epsilon, from the law that leaves the fewest."""

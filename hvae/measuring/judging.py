@@ -66,7 +66,9 @@ def judge(
     used = _used(sampler.model, sampler.x, sizes, rest, guard, moved)
     nothing = np.full(3, np.nan), np.nan
     return {
-        name: Judged(Found(n, used=interval, divergences=apart[name]), cap, name in moved)
+        name: Judged(
+            Found(n, used=interval, divergences=apart[name], by_x_alone=not sampler.model.bottom_up), cap, name in moved
+        )
         for name, (interval, cap) in ((name, used.get(name, nothing)) for name in names)
     }
 

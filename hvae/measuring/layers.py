@@ -78,7 +78,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         found[USED] = judged[name].used
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
-        if judged[name].moved and _perhaps_unread(found, sizes.epsilon_nats):
+        if judged[name].moved and _perhaps_unread(judged[name].found, found, sizes.epsilon_nats):
             comes_back = partial(_comes_back, sampler, name, rest)
             found |= guard.measured([COMES_BACK], [name], comes_back) or {}
         found |= _knocked_out(knockouts, name, guard)
@@ -91,11 +91,11 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     return tuple(layers)
 
 
-def _perhaps_unread(found: Mapping[str, FloatArray], epsilon: float) -> bool:
+def _perhaps_unread(statement: Found, found: Mapping[str, FloatArray], epsilon: float) -> bool:
     """Whether a layer is coded and not surely used, and U cannot say that it is unread."""
-    if not {ABOUT_X, USE, USED} <= set(found):
+    if not {ABOUT_X, USE} <= set(found) or statement.used[0] > epsilon:
         return False
-    return bool(found[ABOUT_X][0] > epsilon < found[USE][2] and not found[USED][0] > epsilon)
+    return replace(statement, about_datum=found[ABOUT_X]).coded(epsilon) and bool(found[USE][2] > epsilon)
 
 
 def _comes_back(sampler: Sampler, name: str, rest: Tensor | None) -> dict[str, FloatArray]:
