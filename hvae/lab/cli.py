@@ -79,7 +79,7 @@ costs. A model that you trained is measured from Python:
 
 and these commands train and measure stacks of hvae's own:
 
-  hvae run depth --preset demo     19 stacks on digits, every layer judged
+  hvae run depth --preset demo     15 stacks on digits, every layer judged
   hvae train --data.name my.npz    one stack on your own data
   hvae list                        your runs, experiments and their presets
   hvae report RUN                  the table and the page of a run, again

@@ -93,7 +93,7 @@ def test_page_states_the_counts_and_the_outcomes(page: str) -> None:
 def test_files_beside_the_page(page: str, depth_directory: Path) -> None:
     tables = depth_directory / "tables"
     rows = list(csv.DictReader((tables / "verdict.csv").read_text(encoding="utf-8").splitlines()))
-    assert len(rows) == 4 * (3 * 1 + 4 * (2 + 3 + 4 + 5))
+    assert len(rows) == 4 * (3 * 1 + 4 * (2 + 3 + 5))
     run = next(run for run in load_runs(depth_directory) if run.label == "depth-5 ladder+WU")
     row = next(row for row in rows if (row["run"], row["layer"], row["seed"]) == (run.label, "z3", "2"))
     assert float(row["information_nats_high"]) == pytest.approx(
@@ -215,7 +215,7 @@ def test_terminal_table_of_an_experiment(depth_directory: Path) -> None:
     text = verdict_text(depth_directory)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
-    assert sum(line.startswith("depth-") for line in lines) == 19
+    assert sum(line.startswith("depth-") for line in lines) == 15
     (deepest,) = (line for line in lines if line.startswith("depth-5 bottom-up "))
     assert deepest.count("act 4") == 2 and deepest.count("col 4") == 3
     (bottom_up,) = (run for run in load_runs(depth_directory) if run.title == "depth-5 bottom-up")
@@ -268,7 +268,7 @@ def test_bounds_on_other_data_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_compare_wants_single_runs(depth_directory: Path) -> None:
-    with pytest.raises(ConfigError, match="holds 19 runs"):
+    with pytest.raises(ConfigError, match="holds 15 runs"):
         compare_text(depth_directory, depth_directory)
 
 

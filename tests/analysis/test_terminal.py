@@ -23,7 +23,7 @@ def widest(text: str) -> int:
 def test_the_table_of_an_experiment_fits(depth_directory: Path) -> None:
     text = verdict_text(depth_directory, width=80)
     assert widest(text) <= 80
-    assert sum(line.startswith("depth-") for line in text.splitlines()) == 19
+    assert sum(line.startswith("depth-") for line in text.splitlines()) == 15
 
 
 def test_replicas_that_differ_keep_their_counts_in_80_columns(tmp_path: Path) -> None:
