@@ -123,10 +123,7 @@ def _layers(diagnosis: Diagnosis) -> list[str]:
         alive = layer.verdict[diagnosis.alive]
         if (alive != alive[:, :1]).any():
             moves.append(layer.name)
-    clauses = [
-        f"{_names(names)} {'is' if len(names) == 1 else 'are'} {SAID.get(word, word)}{_on_share(diagnosis, names)}"
-        for word, names in same.items()
-    ]
+    clauses = [f"{_names(names)} {_is(names, word)}{_on_share(diagnosis, names)}" for word, names in same.items()]
     where = "" if diagnosis.n_replicas == 1 else f" in {n_alive} of {diagnosis.n_replicas} replicas"
     joined = f"{'; '.join(clauses)}{where if clauses else ''}"
     sentence = "; ".join(filter(None, (joined, *mixed)))
@@ -137,6 +134,12 @@ def _layers(diagnosis: Diagnosis) -> list[str]:
         else f"The verdicts are the same at thresholds from {low:g} to {high:g} nats."
     )
     return [f"{sentence}. {sure}"]
+
+
+def _is(names: Sequence[str], word: str) -> str:
+    """ "is active", "are collapsed to their priors"."""
+    said = SAID.get(word, word)
+    return f"is {said}" if len(names) == 1 else f"are {said.replace('its prior', 'their priors')}"
 
 
 def _on_share(diagnosis: Diagnosis, names: Sequence[str]) -> str:
