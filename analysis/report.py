@@ -140,7 +140,7 @@ def _content(
 
 
 def _not_measured(study: Study) -> list[str]:
-    """ "z1, z2: J, I. q cannot score a value that it did not draw": one line for each reason."""
+    """ "z1, z2: J, I: q cannot score a value that it did not draw": one line for each reason."""
     headings = {quantity: heading for heading, quantity, _ in QUANTITIES}
     reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for run in study.runs:
@@ -149,7 +149,7 @@ def _not_measured(study: Study) -> list[str]:
                 layers, quantities = reasons.setdefault(reason, ({}, {}))
                 layers[layer] = quantities[headings[quantity]] = None
     return [
-        f"{', '.join(layers)}: {', '.join(quantities)}. {reason}" for reason, (layers, quantities) in reasons.items()
+        f"{', '.join(layers)}: {', '.join(quantities)}: {reason}" for reason, (layers, quantities) in reasons.items()
     ]
 
 
