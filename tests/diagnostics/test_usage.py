@@ -139,7 +139,7 @@ def test_a_loss_is_right_or_refused(variance: float) -> None:
         assert low <= middle <= high and middle - 0.03 < right.mean() < high + 0.03
         assert high - low < (0.3 if variance < 0.02 else 0.1)
     else:
-        with pytest.raises(NotMeasuredError, match="Of the whole stack, the likelihood by 256 draws"):
+        with pytest.raises(NotMeasuredError, match="Of the whole stack, the likelihood may be too low"):
             knocked.loss()
 
 
