@@ -67,10 +67,12 @@ def redrawn_information(
 def _own(block: Block, name: str, n_paths: int) -> Value:
     """Draws ``[M, B, D]`` of z_l for the own images, at the layers that q visits before; the first is that of q."""
     model = block.model
-    noise = block.noise(model.noise_specs(), n_paths, "redrawn paths")
     order = model.posterior.order
-    kept = {} if model.bottom_up else {z: block.draws[z] for z in order[: order.index(name)]}
-    trace = model.infer(block.x.unsqueeze(0), {z: numbers for z, numbers in noise.items() if z not in kept}, kept)
+    place = order.index(name)
+    fresh = order[: place + 1] if model.bottom_up else [name]
+    specs = {z: spec for z, spec in model.noise_specs().items() if z in fresh}
+    given = {z: block.draws[z] for z in order if z not in fresh}  # those after z_l have no say in it
+    trace = model.infer(block.x.unsqueeze(0), block.noise(specs, n_paths, "redrawn paths"), given)
     drawn = trace[name].value.expand(n_paths, len(block.x), -1)
     return torch.cat([block.draws[name], drawn[1:]])
 
@@ -79,15 +81,17 @@ def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int
     """``[B]``: x~ of the first path, scored under the paths of its own image and those of others."""
     latents = [z for z in decoder.variables if z != "x"]
     above = latents[: latents.index(name)]
-    specs = {z: spec for z, spec in decoder.noise_specs().items() if z not in above and z != name}
+    every = decoder.noise_specs()
+    specs = {z: every[z] for z in latents if z not in above and z != name}
     noise = block.noise(specs, len(tried), "redrawn walks")
     kept = {z: block.draws[z] for z in above}
-    first = {z: numbers[:1] for z, numbers in noise.items()}
+    of_x = block.noise({"x": every["x"]}, 1, "redrawn x")
+    first = {**{z: numbers[:1] for z, numbers in noise.items()}, **of_x}
     again = block.model.redrawn(block.x.unsqueeze(0), {**kept, name: tried[:1]}, first)
     try:
         scores = []
         for rows in torch.arange(len(tried)).split(max(1, ROWS // len(block.x))):
-            below = {z: noise[z][rows] for z in specs if z != "x"}
+            below = {z: noise[z][rows] for z in specs}
             trace = decoder.walk({**kept, name: tried[rows], "x": again}, below)
             scores.append(trace["x"].log_prob.double().expand(len(rows), len(block.x)))
     finally:
