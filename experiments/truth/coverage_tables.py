@@ -1,13 +1,16 @@
 """Coverage of intervals, and false statements: tables and sentences. Shares in %."""
 
+import csv
+import io
 from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
 
 from hvae.analysis.load import Array, Arrays
-from hvae.analysis.tables.table import Cell, Column, Table, number
-from hvae.experiments.truth.tally import FEWEST_ABSENT, STATEMENT
+from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.experiments.truth.tally import STATEMENT
+from hvae.vocabulary import FEWEST_FOR_ABSENCE
 
 LEAST, MOST = 0.93, 0.03
 """the coverage to reach from `FROM` images on; the most of what is falsely sure"""
@@ -40,11 +43,11 @@ def failing(rows: Arrays) -> Array:
     """Which rows surely hold the truth too rarely, or are surely false too often: ``[rows]`` bool.
 
     Nothing is said of codes that n images cannot show (`shown`). "Below 0.1 nats" is not said of fewer than
-    `FEWEST_ABSENT` images, nor of codes that fewer than 5 % of the images bear.
+    `FEWEST_FOR_ABSENCE` images, nor of codes that fewer than 5 % of the images bear.
     """
     n, ends = rows["repetitions"], rows["covers"] != STATEMENT
     held = stats.binom.cdf(np.round(rows["covered"] * n), n, LEAST) < SURE
-    worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_ABSENT, 0.0, rows["falsely_below"]))
+    worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_FOR_ABSENCE, 0.0, rows["falsely_below"]))
     false = stats.binom.sf(np.round(worst * n) - 1, n, MOST) < SURE
     found: Array = (ends & (rows["n"] >= FROM) & shown(rows) & held) | (rows["counted"] & false)
     return found
@@ -99,3 +102,34 @@ def _by(
             row.append(number(100 * worst(here), 1) if len(here) else number(np.nan))
         cells.append(tuple(map(Cell, row)))
     return Table(tuple(heads), tuple(cells))
+
+
+TEXTS = ("inference", "stack", "pixel", "layer", "quantity", "covers")
+
+
+def coverage_csv(rows: Arrays) -> str:
+    """Every row, shares to four digits."""
+    short = [[f"{x:.4g}" if isinstance(x, float) and x == x else x for x in rows[name].tolist()] for name in rows]
+    return to_csv(list(rows), [list(row) for row in zip(*short, strict=True)])
+
+
+def read_rows(table: str) -> Arrays:
+    """The rows of `coverage_csv`."""
+    found = list(csv.DictReader(io.StringIO(table)))
+    columns = {name: [row[name] for row in found] for name in found[0]}
+    rows: Arrays = {}
+    for name, values in columns.items():
+        if name in TEXTS:
+            rows[name] = np.array(values)
+        elif name == "counted":
+            rows[name] = np.array([value == "True" for value in values])
+        elif name in ("n", "repetitions", "refused"):
+            rows[name] = np.array([int(value) for value in values])
+        else:
+            rows[name] = np.array([float(value or "nan") for value in values])
+    return rows
+
+
+def coverage_page(rows: Arrays) -> str:
+    """coverage.md"""
+    return ""
