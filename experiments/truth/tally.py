@@ -33,7 +33,7 @@ class Tally:
 
     def add(self, ends: FloatArray, truth: FloatArray | float | None = None) -> None:
         """More intervals ``[R, 2]``, NaN where one was refused; ``truth [R]`` where it differs between repetitions."""
-        measured = np.isfinite(ends).all(1)
+        measured = ~np.isnan(ends).any(1)
         self.counts["refused"] += int(np.count_nonzero(~measured))
         truth = np.broadcast_to(self.truth if truth is None else truth, len(ends))[measured]
         ends = ends[measured]
