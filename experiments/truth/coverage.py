@@ -24,9 +24,9 @@ from hvae.certain import crossed_interval
 from hvae.experiments import truth
 from hvae.experiments.truth.accuracy import columns
 from hvae.experiments.truth.coverage_gaps import gap_coverage_rows
-from hvae.experiments.truth.coverage_tables import coverage_csv, coverage_page, read_rows
+from hvae.experiments.truth.coverage_page import coverage_csv, coverage_page, read_rows
 from hvae.experiments.truth.planted import PIXELS, STACKS, Pixel, Planted
-from hvae.experiments.truth.repeated import LAYERS, Effort, Interval, built, intervals
+from hvae.experiments.truth.repeated import LAYERS, N_PATHS, Effort, Interval, built, intervals
 from hvae.experiments.truth.tally import EPSILON, STATEMENT, Tally
 from hvae.lab.evaluation.replicas import Arrays, Say
 from hvae.numerics import mean_interval
@@ -34,6 +34,10 @@ from hvae.vocabulary import ACTIVE, COLLAPSED, NOISE_ONLY, RARE_SHARE, UNREAD
 
 EFFORT = Effort(n_alternatives=16, n_walks=2, max_paths=16)
 """less than a diagnosis takes, which is as valid and less sharp"""
+MADE_WITH = (
+    f"Settings are smaller than those of a diagnosis: V has {EFFORT.n_alternatives} alternatives, {EFFORT.n_walks} "
+    f"walks and one look, information {EFFORT.max_paths} paths, everything else {N_PATHS}; L_{N_PATHS} stands for L_K."
+)
 N_OTHERS = 256
 IMAGES = 4096
 """images at once: bounds the memory"""
@@ -61,8 +65,9 @@ def parts(
 def together(rows: Sequence[Arrays]) -> Arrays:
     """One table: planted cells first, by pixel and number of images."""
     every = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-    pixels = [list(PIXELS).index(name) for name in every["pixel"]]
-    order = np.lexsort((every["n"], pixels, ~np.isin(every["stack"], [stack.name for stack in STACKS])))
+    pixels = np.array([list(PIXELS).index(name) for name in every["pixel"]])
+    others = ~np.isin(every["stack"], [stack.name for stack in STACKS])
+    order = np.lexsort(np.stack([every["n"], pixels, others]))
     return {name: values[order] for name, values in every.items()}
 
 
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         file = files[name] = given.rows / f"{given.preset} {name}.npz"
         if not file.exists():
             made, half = make(), file.with_suffix(".half.npz")
-            np.savez(half, **made)
+            np.savez(half, **dict[str, Any](made))
             half.rename(file)
     write(together([dict(np.load(file)) for file in files.values()]), given.to or given.rows)
 
@@ -95,7 +100,7 @@ def write(rows: Arrays, folder: Path) -> None:
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     table = coverage_csv(rows)
     (folder / "tables" / "accuracy-coverage.csv").write_text(table, encoding="utf-8")
-    (folder / "coverage.md").write_text(coverage_page(read_rows(table)), encoding="utf-8")
+    (folder / "coverage.md").write_text(coverage_page(read_rows(table), MADE_WITH), encoding="utf-8")
 
 
 def coverage_rows(

@@ -1,14 +1,12 @@
 """Coverage of intervals, and false statements: tables and sentences. Shares in %."""
 
-import csv
-import io
 from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
 
 from hvae.analysis.load import Array, Arrays
-from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.analysis.tables.table import Cell, Column, Table, number
 from hvae.experiments.truth.tally import STATEMENT
 from hvae.vocabulary import FEWEST_FOR_ABSENCE
 
@@ -57,6 +55,7 @@ def coverage_summary(rows: Arrays) -> list[str]:
     """What holds, what fails, and what statements are false how often."""
     ends = (rows["covers"] != STATEMENT) & (rows["n"] >= FROM) & shown(rows)
     n = int(rows["repetitions"].max())
+    ends &= rows["repetitions"] > 0
     fails, low = failing(rows), ends & (rows["covered"] < LEAST)
     chance = float(stats.binom.cdf(np.ceil(LEAST * n) - 1, n, 0.95))
     kinds = sorted({f"{q} ({p})" for q, p in zip(rows["quantity"][fails], rows["pixel"][fails], strict=True)})
@@ -98,38 +97,7 @@ def _by(
         at = rows["quantity"] == quantity
         row = [quantity, *[str(rows["covers"][at][0])] * covers]
         for value in values:
-            here = rows[what][at & (rows[key] == value)]
+            here = rows[what][at & (rows[key] == value) & (rows["repetitions"] > 0)]
             row.append(number(100 * worst(here), 1) if len(here) else number(np.nan))
         cells.append(tuple(map(Cell, row)))
     return Table(tuple(heads), tuple(cells))
-
-
-TEXTS = ("inference", "stack", "pixel", "layer", "quantity", "covers")
-
-
-def coverage_csv(rows: Arrays) -> str:
-    """Every row, shares to four digits."""
-    short = [[f"{x:.4g}" if isinstance(x, float) and x == x else x for x in rows[name].tolist()] for name in rows]
-    return to_csv(list(rows), [list(row) for row in zip(*short, strict=True)])
-
-
-def read_rows(table: str) -> Arrays:
-    """The rows of `coverage_csv`."""
-    found = list(csv.DictReader(io.StringIO(table)))
-    columns = {name: [row[name] for row in found] for name in found[0]}
-    rows: Arrays = {}
-    for name, values in columns.items():
-        if name in TEXTS:
-            rows[name] = np.array(values)
-        elif name == "counted":
-            rows[name] = np.array([value == "True" for value in values])
-        elif name in ("n", "repetitions", "refused"):
-            rows[name] = np.array([int(value) for value in values])
-        else:
-            rows[name] = np.array([float(value or "nan") for value in values])
-    return rows
-
-
-def coverage_page(rows: Arrays) -> str:
-    """coverage.md"""
-    return ""
