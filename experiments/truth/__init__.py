@@ -50,7 +50,7 @@ COVERAGE: Mapping[str, Mapping[str, Any]] = {
             (("above", "below"), COMMON, (20, 100)), (("clear",), COMMON, (100,)), (("above",), COMMON, (512,)),
             (("above",), ("5 % of images",), (72, 144)), (("above",), RARE, (512,)), (("above",), RARE[:1], (100,)),
             (("more than noise", "unread"), ("Gaussian", "5 % of images"), (100, 144)),
-            (("unread",), ("Gaussian",), (512,)),
+            (("more than noise",), ("5 % of images",), (72,)), (("unread",), ("Gaussian",), (512,)),
         ),
         "gaps": (COMMON[:2], (20,)), "n_samples": 400, "tables": (COMMON + RARE, (100, 512)),
     },

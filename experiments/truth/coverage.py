@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         file = files[name] = given.rows / f"{given.preset} {name}.npz"
         if not file.exists():
             made, half = make(), file.with_suffix(".half.npz")
-            np.savez(half, **dict[str, Any](made))
+            np.savez(half, **made)
             half.rename(file)
     write(together([dict(np.load(file)) for file in files.values()]), given.to or given.rows)
 

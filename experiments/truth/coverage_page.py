@@ -25,7 +25,7 @@ TEXTS, COUNTS = ("inference", "stack", "pixel", "layer", "quantity", "covers"), 
 def coverage_csv(rows: Arrays) -> str:
     """Every row, its numbers to four digits."""
     columns = [[_short(value) for value in values.tolist()] for values in rows.values()]
-    return str(to_csv(list(rows), [list(row) for row in zip(*columns, strict=True)]))
+    return to_csv(list(rows), [list(row) for row in zip(*columns, strict=True)])
 
 
 def _short(value: object) -> object:
@@ -94,7 +94,7 @@ def _failures(rows: Arrays) -> Table:
         below = np.where(rows["n"] < FEWEST_FOR_ABSENCE, 0.0, rows["falsely_below"])
         least = np.nan if rows["covers"][at][0] == STATEMENT else 100 * rows["covered"][at].min()
         most = 100 * np.maximum(rows["falsely_above"], below)[at].max()
-        row = [f"{quantity}", f"{pixel}", sizes, f"{at.sum()}", number(least, 1), number(most, 1)]
+        row = [str(quantity), str(pixel), sizes, str(at.sum()), number(least, 1), number(most, 1)]
         cells.append(tuple(map(Cell, row)))
     return Table(columns, tuple(cells))
 
