@@ -107,7 +107,7 @@ class Planted:
 
     >>> stack = bottom_up("example", z1=0.5, z2=1.0, read=0.5)
     >>> round(stack.truth("z1", "rate", PIXELS["Gaussian"]), 4), round(stack.truth("z1", "I", PIXELS["Gaussian"]), 4)
-    (-0.1913, 0.5)
+    (-0.5, 0.5)
     """
 
     name: str
