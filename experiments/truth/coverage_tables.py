@@ -64,8 +64,8 @@ def coverage_summary(rows: Arrays) -> list[str]:
     which = f": {', '.join(kinds)}" if kinds else ""
     return [
         f"Of {ends.sum()} kinds of interval on {FROM} or more images, of codes that so many can show, "
-        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions; chance would leave "
-        f"{chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
+        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions (model knock-outs: of "
+        f"those not refused); chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
         f"{SURE:g} each){which}. A statement of the rule is false in at most {100 * worst:.1f} % where 5 % of images "
         "or more bear the code."
     ]

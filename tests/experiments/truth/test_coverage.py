@@ -242,6 +242,12 @@ def test_the_table_of_results_has_every_part_of_the_preset() -> None:
     assert {"gap", "annealed bound", "L over seeds"} <= set(rows["quantity"].tolist())
 
 
+def test_the_summary_says_what_the_table_says() -> None:
+    rows = read_rows((RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8"))
+    summary = " ".join((RESULTS / "summary.md").read_text(encoding="utf-8").split())
+    assert coverage_summary(rows)[0] in summary
+
+
 def test_sentences_of_what_is_withheld_follow_the_rows() -> None:
     rows = read_rows((RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8"))
     at = (rows["quantity"] == "active") & rows["counted"]
