@@ -38,22 +38,25 @@ SANDWICH: Mapping[str, Mapping[str, Any]] = {
     "demo": {"n_data": 50, "n_temperatures": (10, 40, 160), "n_chains": 16, "n_leapfrog": 4},
     "cpu": {"n_data": 100, "n_temperatures": (10, 25, 50, 100, 200), "n_chains": 64, "n_leapfrog": 4},
 }
+COMMON, RARE = ("Gaussian", "heavy tails", "5 % of images"), ("1 % of images", "0.5 % of images")
 COVERAGE: Mapping[str, Mapping[str, Any]] = {
     "demo": {
-        "repetitions": 25, "sizes": {"above": (20, 100)}, "pixels": ("Gaussian", "5 % of images"),
-        "gaps": (20,), "n_samples": 200,
+        "repetitions": 25, "cells": ((("above",), ("Gaussian", "5 % of images"), (20, 100)),),
+        "gaps": (("Gaussian",), (20,)), "n_samples": 200, "tables": (("Gaussian", "5 % of images"), (100,)),
     },
     "cpu": {
         "repetitions": 400,
-        "sizes": {
-            "above": (20, 50, 72, 100, 144, 512), "below": (20, 50, 100), "clear": (100,),
-            "more than noise": (72, 100, 144),
-        },
-        "pixels": ("Gaussian", "heavy tails", "5 % of images", "1 % of images", "0.5 % of images"),
-        "gaps": (20,), "n_samples": 400,
+        "cells": (
+            (("above", "below"), COMMON, (20, 100)), (("clear",), COMMON, (100,)), (("above",), COMMON, (512,)),
+            (("above",), ("5 % of images",), (72, 144)), (("above",), RARE, (512,)), (("above",), RARE[:1], (100,)),
+            (("more than noise", "unread"), ("Gaussian", "5 % of images"), (100, 144)),
+            (("more than noise",), ("5 % of images",), (72,)), (("unread",), ("Gaussian",), (512,)),
+        ),
+        "gaps": (COMMON[:2], (20,)), "n_samples": 400, "tables": (COMMON + RARE, (100, 512)),
     },
 }  # fmt: skip
-"""repetitions of each cell; numbers of images by stack; images of the gaps, and their draws of a proposal"""
+"""repetitions of each cell; stacks, pixels and numbers of images; pixels and images of gap terms, and their draws of a
+proposal; pixels and images of tables of seeds"""
 
 MEASUREMENTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {"cpu": {"annealed": {}, "gap": {}}}
 """of the trained stack, so that its report has its gap too"""

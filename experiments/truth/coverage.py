@@ -3,46 +3,104 @@
 A repetition draws n images, further images, and all noise anew, and makes every interval that a diagnosis makes.
 "Surely" is false where an interval lies on one side of epsilon and the truth on the other. The statements are those of
 the rule: collapsed, active, noise only, unread. Nats.
+
+    python -m hvae.experiments.truth.coverage DIR --preset cpu --to experiments/results/truth
+
+makes the page of results; what is in DIR is not made again.
 """
 
+import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hvae.diagnostics.certain import crossed_interval
 
-from hvae.diagnostics import usage
-from hvae.diagnostics.draws import Sampler
+from hvae.certain import crossed_interval
+from hvae.experiments import truth
 from hvae.experiments.truth.accuracy import columns
 from hvae.experiments.truth.coverage_gaps import gap_coverage_rows
+from hvae.experiments.truth.coverage_page import coverage_csv, coverage_page, read_rows
 from hvae.experiments.truth.planted import PIXELS, STACKS, Pixel, Planted
-from hvae.experiments.truth.repeated import ITS_BOUNDS, LAYERS, N_PATHS, Effort, Interval, built, intervals
-from hvae.experiments.truth.tally import EPSILON, FEWEST_ABSENT, FEWEST_ACTIVE, SHARE, STATEMENT, Tally
+from hvae.experiments.truth.repeated import LAYERS, N_PATHS, Effort, Interval, built, intervals
+from hvae.experiments.truth.tally import EPSILON, STATEMENT, Tally
 from hvae.lab.evaluation.replicas import Arrays, Say
-from hvae.numerics import FloatArray, mean_interval
+from hvae.numerics import mean_interval
+from hvae.vocabulary import ACTIVE, COLLAPSED, NOISE_ONLY, RARE_SHARE, UNREAD
 
+EFFORT = Effort(n_alternatives=16, n_walks=2, max_paths=16)
+"""less than a diagnosis takes, which is as valid and less sharp"""
+MADE_WITH = (
+    f"Settings are smaller than those of a diagnosis: V has {EFFORT.n_alternatives} alternatives, {EFFORT.n_walks} "
+    f"walks and one look, information {EFFORT.max_paths} paths, everything else {N_PATHS}; L_{N_PATHS} stands for L_K."
+)
 N_OTHERS = 256
 IMAGES = 4096
 """images at once: bounds the memory"""
-MANY = 2**17
+
+Grid = tuple[Sequence[str], Sequence[int]]
 
 
-def all_rows(
-    *, repetitions: int, sizes: Mapping[str, Sequence[int]], pixels: Sequence[str], gaps: Sequence[int], n_samples: int,
-    say: Say,
-) -> Arrays:  # fmt: skip
-    """Every row: of the planted stacks at their sizes, of gaps and annealed bounds, of tables of seeds and images."""
-    chosen = [PIXELS[name] for name in pixels]
-    cells = [(stack, pixel, n) for pixel in chosen for stack in STACKS for n in sizes.get(stack.name, ())]
-    parts = (
-        coverage_rows(cells, Effort(16, 2, 16), repetitions, say),
-        gap_coverage_rows(chosen[:2], gaps, n_samples, repetitions, say),
-        crossed_rows(chosen, (100, 512), repetitions, say),
-    )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def parts(
+    *, repetitions: int, cells: Sequence[tuple[Sequence[str], Sequence[str], Sequence[int]]], gaps: Grid,
+    n_samples: int, tables: Grid, say: Say,
+) -> dict[str, Callable[[], Arrays]]:  # fmt: skip
+    """Name -> what makes its rows: gaps and annealed bounds, tables of seeds and images, and each planted cell."""
+    found: dict[str, Callable[[], Arrays]] = {
+        "gaps": lambda: gap_coverage_rows([PIXELS[name] for name in gaps[0]], gaps[1], n_samples, repetitions, say),
+        "tables": lambda: crossed_rows([PIXELS[name] for name in tables[0]], tables[1], repetitions, say),
+    }
+    for stacks, pixels, sizes in cells:
+        for stack, pixel, n in product((s for s in STACKS if s.name in stacks), pixels, sizes):
+            cell = (stack, PIXELS[pixel], n)
+            name = f"{stack.inference} {stack.name} {pixel.split()[0]} {n}"
+            found[name] = partial(coverage_rows, [cell], EFFORT, repetitions, say)
+    return found
+
+
+def together(rows: Sequence[Arrays]) -> Arrays:
+    """One table: planted cells first, by pixel and number of images."""
+    every = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+    pixels = np.array([list(PIXELS).index(name) for name in every["pixel"]])
+    others = ~np.isin(every["stack"], [stack.name for stack in STACKS])
+    order = np.lexsort(np.stack([every["n"], pixels, others]))
+    return {name: values[order] for name, values in every.items()}
+
+
+def all_rows(*, say: Say, **knobs: Any) -> Arrays:
+    """Every row of a preset."""
+    return together([make() for make in parts(**knobs, say=say).values()])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Makes the rows part by part, skips those that are there, and writes the table and the page."""
+    parser = argparse.ArgumentParser(prog="python -m hvae.experiments.truth.coverage", description=main.__doc__)
+    parser.add_argument("rows", type=Path, metavar="DIR", help="folder of the rows, a file for each part")
+    parser.add_argument("--preset", choices=list(truth.COVERAGE), default="cpu")
+    parser.add_argument("--to", type=Path, help="folder of coverage.md and tables/accuracy-coverage.csv; default DIR")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    given.rows.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, make in parts(**truth.COVERAGE[given.preset], say=partial(print, flush=True)).items():
+        file = files[name] = given.rows / f"{given.preset} {name}.npz"
+        if not file.exists():
+            made, half = make(), file.with_suffix(".half.npz")
+            np.savez(half, **made)
+            half.rename(file)
+    write(together([dict(np.load(file)) for file in files.values()]), given.to or given.rows)
+
+
+def write(rows: Arrays, folder: Path) -> None:
+    """The table, and the page that is made of it."""
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    table = coverage_csv(rows)
+    (folder / "tables" / "accuracy-coverage.csv").write_text(table, encoding="utf-8")
+    (folder / "coverage.md").write_text(coverage_page(read_rows(table), MADE_WITH), encoding="utf-8")
 
 
 def coverage_rows(
@@ -72,20 +130,21 @@ def _cell(
     at_once = max(1, min(repetitions, IMAGES // n))
     for first in range(0, repetitions, at_once):
         x = torch.as_tensor(pixel.draw(source, at_once * (n + N_OTHERS)).reshape(at_once, n + N_OTHERS, 1))
-        found = intervals(model, x[: repetitions - first, :n], x[: repetitions - first, n:], first, effort, interval)
+        found, verdicts = intervals(
+            model, x[: repetitions - first, :n], x[: repetitions - first, n:], first, effort, interval
+        )
         for (layer, quantity), ends in found.items():
             if (layer, quantity) not in tallies:
                 tallies[layer, quantity] = Tally(quantity, _truth(stack, pixel, layer, quantity))
             tallies[layer, quantity].add(ends)
         for layer in LAYERS:
-            of_layer = {quantity: ends for (of, quantity), ends in found.items() if of == layer}
-            said.update((layer, statement) for statement in stated(of_layer, n))
+            said.update((layer, STATEMENTS[0] if word in COLLAPSED else word) for word in verdicts[layer])
     here = {
         "inference": stack.inference,
         "stack": stack.name,
         "pixel": pixel.name,
         "n": n,
-        "counted": pixel.share >= SHARE,
+        "counted": pixel.share >= RARE_SHARE,
     }
     rows = [{**here, "layer": layer, **tally.row()} for (layer, _), tally in tallies.items()]
     for layer in LAYERS:
@@ -100,41 +159,17 @@ def _cell(
 def _truth(stack: Planted, pixel: Pixel, layer: str, quantity: str) -> float:
     if quantity == "share of images":
         return stack.share_beyond(layer, EPSILON, pixel)
-    return _mean_of_bounds(stack, pixel, layer) if quantity == ITS_BOUNDS else stack.truth(layer, quantity, pixel)
+    return stack.truth(layer, quantity, pixel)
 
 
-@cache
-@torch.no_grad()
-def _mean_of_bounds(stack: Planted, pixel: Pixel, layer: str) -> float:
-    """The model knock-out's own mean, of `MANY` images: SE 3 % of the half width of an interval at 512."""
-    x = torch.as_tensor(pixel.draw(np.random.default_rng(0), MANY)).unsqueeze(-1)
-    sampler = Sampler(built(stack), x, seed=2**20)
-    return float(usage.model_knockout(sampler, sampler.evidence(N_PATHS, "truth"), layer, "truth").mean())
-
-
-STATEMENTS = ("collapsed", "active", "codes noise only", "coded but unread")
+STATEMENTS = ("collapsed", ACTIVE, NOISE_ONLY, UNREAD)
 
 
 def truths(stack: Planted, layer: str, pixel: Pixel) -> dict[str, bool]:
     """Which statements are true of a layer: of its share of images, what is used, coded, and coded of x."""
     i, j, v, child = (stack.truth(layer, quantity, pixel) for quantity in ("I", "J", "V", "child"))
-    return {
-        "collapsed": stack.share_beyond(layer, EPSILON, pixel) < SHARE,
-        "active": v > EPSILON,
-        "codes noise only": j > EPSILON > i,
-        "coded but unread": i > EPSILON > child,
-    }
-
-
-def stated(ends: Mapping[str, FloatArray], n: int) -> list[str]:
-    """What the rule says of a layer, from its intervals ``[R, 2]`` on n images, in each repetition."""
-    v, j, i, u = (ends[quantity].T for quantity in ("V", "J", "I", "U"))
-    collapsed = ends["share of images"][:, 1] < SHARE
-    active = (n >= FEWEST_ACTIVE) & (v[0] > EPSILON)
-    noise = (n >= FEWEST_ABSENT) & (j[0] > EPSILON) & (i[1] < EPSILON)
-    unread = (n >= FEWEST_ABSENT) & (i[0] > EPSILON) & (u[1] < EPSILON)
-    found: list[str] = np.select([collapsed, active, noise, unread], STATEMENTS, "undecided").tolist()
-    return found
+    holds = (stack.share_beyond(layer, EPSILON, pixel) < RARE_SHARE, v > EPSILON, j > EPSILON > i, i > EPSILON > child)
+    return dict(zip(STATEMENTS, holds, strict=True))
 
 
 def crossed_rows(pixels: Sequence[Pixel], sizes: Sequence[int], repetitions: int, say: Say) -> Arrays:
@@ -153,3 +188,7 @@ def crossed_rows(pixels: Sequence[Pixel], sizes: Sequence[int], repetitions: int
                 here = {"inference": "any", "stack": "tables", "pixel": pixel.name, "n": n, "counted": False}
                 rows.append({**here, "layer": "x", **tally.row()})
     return columns(rows)
+
+
+if __name__ == "__main__":
+    main()

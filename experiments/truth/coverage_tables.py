@@ -7,7 +7,8 @@ from scipy import stats
 
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number
-from hvae.experiments.truth.tally import FEWEST_ABSENT, STATEMENT
+from hvae.experiments.truth.tally import STATEMENT
+from hvae.vocabulary import FEWEST_FOR_ABSENCE
 
 LEAST, MOST = 0.93, 0.03
 """the coverage to reach from `FROM` images on; the most of what is falsely sure"""
@@ -40,11 +41,11 @@ def failing(rows: Arrays) -> Array:
     """Which rows surely hold the truth too rarely, or are surely false too often: ``[rows]`` bool.
 
     Nothing is said of codes that n images cannot show (`shown`). "Below 0.1 nats" is not said of fewer than
-    `FEWEST_ABSENT` images, nor of codes that fewer than 5 % of the images bear.
+    `FEWEST_FOR_ABSENCE` images, nor of codes that fewer than 5 % of the images bear.
     """
     n, ends = rows["repetitions"], rows["covers"] != STATEMENT
     held = stats.binom.cdf(np.round(rows["covered"] * n), n, LEAST) < SURE
-    worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_ABSENT, 0.0, rows["falsely_below"]))
+    worst = np.maximum(rows["falsely_above"], np.where(rows["n"] < FEWEST_FOR_ABSENCE, 0.0, rows["falsely_below"]))
     false = stats.binom.sf(np.round(worst * n) - 1, n, MOST) < SURE
     found: Array = (ends & (rows["n"] >= FROM) & shown(rows) & held) | (rows["counted"] & false)
     return found
@@ -54,6 +55,7 @@ def coverage_summary(rows: Arrays) -> list[str]:
     """What holds, what fails, and what statements are false how often."""
     ends = (rows["covers"] != STATEMENT) & (rows["n"] >= FROM) & shown(rows)
     n = int(rows["repetitions"].max())
+    ends &= rows["repetitions"] > 0
     fails, low = failing(rows), ends & (rows["covered"] < LEAST)
     chance = float(stats.binom.cdf(np.ceil(LEAST * n) - 1, n, 0.95))
     kinds = sorted({f"{q} ({p})" for q, p in zip(rows["quantity"][fails], rows["pixel"][fails], strict=True)})
@@ -62,8 +64,8 @@ def coverage_summary(rows: Arrays) -> list[str]:
     which = f": {', '.join(kinds)}" if kinds else ""
     return [
         f"Of {ends.sum()} kinds of interval on {FROM} or more images, of codes that so many can show, "
-        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions; chance would leave "
-        f"{chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
+        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions (model knock-outs: of "
+        f"those not refused); chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
         f"{SURE:g} each){which}. A statement of the rule is false in at most {100 * worst:.1f} % where 5 % of images "
         "or more bear the code."
     ]
@@ -95,7 +97,7 @@ def _by(
         at = rows["quantity"] == quantity
         row = [quantity, *[str(rows["covers"][at][0])] * covers]
         for value in values:
-            here = rows[what][at & (rows[key] == value)]
+            here = rows[what][at & (rows[key] == value) & (rows["repetitions"] > 0)]
             row.append(number(100 * worst(here), 1) if len(here) else number(np.nan))
         cells.append(tuple(map(Cell, row)))
     return Table(tuple(heads), tuple(cells))

@@ -107,7 +107,7 @@ class Planted:
 
     >>> stack = bottom_up("example", z1=0.5, z2=1.0, read=0.5)
     >>> round(stack.truth("z1", "rate", PIXELS["Gaussian"]), 4), round(stack.truth("z1", "I", PIXELS["Gaussian"]), 4)
-    (-0.1913, 0.5)
+    (-0.5, 0.5)
     """
 
     name: str
@@ -296,5 +296,7 @@ STACKS: tuple[Planted, ...] = (
     top_down("above", z1=0.12, z2=0.15, read=0.107),
     top_down("below", z1=0.085, z2=0.07, read=0.8),
     top_down("clear", z1=1.0, z2=0.5, read=0.5),
+    bottom_up("unread", z1=0.15, z2=1.0, read=0.08),
 )
-"""just above the threshold of 0.1 nats, just below, and far above; and a z2 of much noise whose I is just above it"""
+"""just above the threshold of 0.1 nats, just below, and far above; a z2 of much noise whose I is just above it;
+and a z1 whose I is just above it and whose U is just below it"""

@@ -1,18 +1,21 @@
-"""Every interval of a diagnosis of a planted stack, on many sets of images at once. Nats."""
+"""Every interval of a diagnosis of a planted stack, and its verdict, on many sets of images at once. Nats."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from hvae.diagnostics.certain import share_above
 from torch import Tensor, nn
 
 from hvae.diagnostics import rates, units, usage
 from hvae.diagnostics.critic import decoder_use
 from hvae.diagnostics.draws import Sampler, per_datum
 from hvae.diagnostics.information import information
+from hvae.diagnostics.knockouts import Knockouts
+from hvae.diagnostics.redrawn import redrawn_information
+from hvae.diagnostics.verdict import Found
+from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.experiments.truth.planted import Link, Planted
 from hvae.experiments.truth.tally import EPSILON
@@ -21,11 +24,10 @@ from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.numerics import FloatArray, log_mean_exp, mean_interval
 from hvae.posterior import NetworkPosterior
+from hvae.vocabulary import FEWEST_FOR_ABSENCE, TO_ANOTHER, UNDECIDED
 
 LAYERS = ("z1", "z2")
 N_PATHS = 8
-ITS_BOUNDS = "model knock-out, its bounds"
-"""the same interval, against the mean of the difference of two bounds L_8 that it is made of"""
 
 Interval = Callable[..., FloatArray]
 
@@ -46,17 +48,19 @@ class Effort:
 @torch.no_grad()
 def intervals(
     model: HVAE, x: Tensor, others: Tensor, seed: int, effort: Effort, interval: Interval = mean_interval
-) -> dict[tuple[str, str], FloatArray]:
-    """(layer, quantity) -> ends ``[R, 2]`` of every interval of a diagnosis, on R sets of n images ``x [R, n, 1]``.
+) -> tuple[dict[tuple[str, str], FloatArray], dict[str, list[str]]]:
+    """(layer, quantity) -> ends ``[R, 2]`` of every interval, and layer -> R verdicts, on R sets of n images.
 
-    Whatever is a term of an image, or of a pair, is made of all R n images at once: the same terms, as n is even.
-    What depends on the whole set, V's critic and the mixtures of I and J, is made set by set.
+    ``x [R, n, 1]``; ``others [R, m, 1]`` are images beside them. Whatever is a term of an image, or of a pair, is made
+    of all R n images at once: the same terms, as n is even. What depends on the whole set is made set by set: V's
+    critic, the mixtures of I and J, and whether a model knock-out is settled, which is NaN where it is not.
     """
     n_sets, n = x.shape[:2]
     sampler = Sampler(model, x.flatten(0, 1), seed)
     evidence = sampler.evidence(N_PATHS, "diagnostics")
-    read = usage.use(sampler, evidence)
+    read, knockouts = usage.use(sampler, evidence), Knockouts(sampler, evidence)
     found: dict[tuple[str, str], FloatArray] = {}
+    apart: dict[str, FloatArray] = {}
     for name in LAYERS:
         of_rates, site = rates.rates(evidence, name), evidence.q[name]
         one, other = (mean.reshape(n_sets, n) for mean in units.mean_variance(site, n_sets * n))
@@ -66,37 +70,44 @@ def intervals(
             ("Burda's variance", one, one),
             ("twins", one, other) if model.bottom_up else ("residual", other, other),
         ]
-        lost = usage.model_knockout(sampler, evidence, name, "diagnostics")
         terms = {
             "rate": of_rates["rate_nats"],
             "KL to N(0, I)": of_rates["kl_standard_nats"],
-            "encoder knock-out": usage.encoder_knockout(sampler, evidence, name),
-            "model knock-out": lost,
-            ITS_BOUNDS: lost,
+            "encoder knock-out": knockouts.encoder(name),
         }
         if name == "z1":
             terms["L_8"] = per_datum(log_mean_exp(evidence.log_weight, 0).unsqueeze(0), n_sets * n)
         found |= {(name, what): interval(values.reshape(n_sets, n)) for what, values in terms.items()}
         found[name, "U"] = interval(read[name].reshape(n_sets, n), clusters=sampler.pairs[:n])
         found |= {(name, what): _covariances(a, b) for what, a, b in of_units}
-        above = [int(count) for count in (_own_divergence(model, evidence, name, n_sets) > EPSILON).sum(1)]
-        found[name, "share of images"] = np.array([share_above(count, n) for count in above])
-    for key in [(name, what) for name in LAYERS for what in ("V", "I", "J")]:
-        found[key] = np.empty((n_sets, 3))
+        apart[name] = _own_divergence(model, evidence, name, n_sets)
+    by_set = ("model knock-out", "V", "I", "J", "share of images")
+    found |= {(name, what): np.full((n_sets, 3), np.nan) for name in LAYERS for what in by_set}
+    verdicts: dict[str, list[str]] = {name: [] for name in LAYERS}
     for row in range(n_sets):
         one_set = Sampler(model, x[row], seed + row)
+        first, knockouts = one_set.evidence(1, "use"), Knockouts(one_set, one_set.evidence(N_PATHS, "diagnostics"))
         used = decoder_use(
-            one_set,
-            one_set.evidence(1, "use"),
-            others[row],
-            n_alternatives=effort.n_alternatives,
-            n_walks=effort.n_walks,
-        )
+            one_set, first, others[row], n_alternatives=effort.n_alternatives, n_walks=effort.n_walks
+        )  # fmt: skip
         carried = information(one_set, epsilon=EPSILON, max_paths=effort.max_paths)
         for name in LAYERS:
-            found[name, "V"][row] = interval(used[name].terms)
-            found[name, "I"][row], found[name, "J"][row] = carried[name].about_datum, carried[name].from_parent
-    return {key: found_[:, [0, 2]] for key, found_ in found.items()}
+            try:
+                lost = knockouts.model(name)
+                found[name, "model knock-out"][row] = lost.widened(interval(lost.loss()))
+            except NotMeasuredError:
+                pass
+            known = Found(
+                n, used=interval(used[name].terms), from_parent=carried[name].from_parent,
+                about_datum=carried[name].about_datum, read=found[name, "U"][row],
+                divergences={TO_ANOTHER: apart[name][row]},
+            )  # fmt: skip
+            found[name, "V"][row], found[name, "share of images"][row] = known.used, known.moved_share(EPSILON)
+            found[name, "I"][row], found[name, "J"][row] = known.about_datum, known.from_parent
+            if n >= FEWEST_FOR_ABSENCE and known.about_datum[0] > EPSILON and known.verdict(EPSILON) == UNDECIDED:
+                known = replace(known, comes_back=interval(redrawn_information(one_set, first, name, others[row])))
+            verdicts[name].append(known.verdict(EPSILON))
+    return {key: ends[:, [0, 2]] for key, ends in found.items()}, verdicts
 
 
 def _covariances(a: FloatArray, b: FloatArray) -> FloatArray:

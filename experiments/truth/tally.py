@@ -10,10 +10,6 @@ from hvae.numerics import FloatArray
 
 EPSILON = 0.1
 """nats"""
-SHARE = 0.05
-"""a code that fewer images bear is outside what the verdict says"""
-FEWEST_ACTIVE, FEWEST_ABSENT = 20, 72
-"""images from which on a layer may be called active; and those from which on something may be called absent"""
 STATEMENT = "a statement"
 """rows whose `covered` is how often it was said, `falsely_above` how often falsely, `truth` whether it is true"""
 LOWER = ("V", "L_8", "annealed bound")
@@ -36,8 +32,11 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, ends: FloatArray, truth: FloatArray | float | None = None) -> None:
-        """More intervals ``[R, 2]``; ``truth [R]`` where it differs between repetitions."""
-        truth = self.truth if truth is None else truth
+        """More intervals ``[R, 2]``, NaN where one was refused; ``truth [R]`` where it differs between repetitions."""
+        measured = ~np.isnan(ends).any(1)
+        self.counts["refused"] += int(np.count_nonzero(~measured))
+        truth = np.broadcast_to(self.truth if truth is None else truth, len(ends))[measured]
+        ends = ends[measured]
         low, high = ends.T
         if self.quantity in LOWER:
             high = high + np.inf
@@ -49,11 +48,13 @@ class Tally:
         self.counts["below"] += int(np.count_nonzero((high < EPSILON) & (truth > EPSILON)))
 
     def row(self) -> dict[str, Any]:
-        """Shares of the repetitions."""
+        """Shares of the repetitions in which there was an interval; NaN if there was none."""
         n = self.counts["n"]
-        low, high, above, below = (self.counts[key] / n for key in ("low", "high", "above", "below"))
+        shares = (self.counts[key] / n if n else np.nan for key in ("low", "high", "above", "below"))
+        low, high, above, below = shares
         return {
             "quantity": self.quantity, "covers": COVERS[self.quantity in LOWER], "truth": self.truth,
-            "repetitions": n, "covered": 1 - low - high, "low_too_high": low, "high_too_low": high,
+            "repetitions": n, "refused": self.counts["refused"],
+            "covered": 1 - low - high, "low_too_high": low, "high_too_low": high,
             "falsely_above": above, "falsely_below": below,
         }  # fmt: skip

@@ -1,15 +1,19 @@
 """The page of coverage: its truths by simulation that shares no code, and broken intervals that it must see."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hvae.experiments import truth
 from hvae.experiments.truth import coverage
 from hvae.experiments.truth.coverage_gaps import gap_coverage_rows
+from hvae.experiments.truth.coverage_page import coverage_csv, coverage_page, read_rows, withheld
 from hvae.experiments.truth.coverage_tables import coverage_summary, coverage_tables, failing
 from hvae.experiments.truth.planted import PIXELS, STACKS, Planted
 from hvae.experiments.truth.repeated import Effort
+from hvae.experiments.truth.tally import STATEMENT, Tally
 from hvae.numerics import FloatArray, mean_interval
 from tests.statistics import assert_mean
 
@@ -138,24 +142,16 @@ class _Silent(np.random.Generator):
 CELL = [(STACKS[0], PIXELS["Gaussian"], 100)]
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coverage, "MANY", 2**12)
-
-
 def found(interval: coverage.Interval, repetitions: int = 60) -> coverage.Arrays:
     return coverage.coverage_rows(CELL, SMALL, repetitions, quiet, interval)
 
 
-KNOWN_TO_FAIL = ("model knock-out", "model knock-out, its bounds")
+def test_the_products_interval_passes_and_a_narrow_one_is_seen() -> None:
+    """Sixty repetitions: an interval of 95 % fails with chance 1e-3 at most, one of 49 % passes with 1e-6."""
 
-
-def test_the_products_interval_passes_and_a_narrow_one_is_seen(few: None) -> None:
-    """Sixty repetitions: an interval of 95 % fails with chance 1e-3 at most, one of 67 % passes with 1e-4."""
-
-    def narrow(values: FloatArray, *, clusters: coverage.FloatArray | None = None) -> FloatArray:
+    def narrow(values: FloatArray, *, clusters: FloatArray | None = None) -> FloatArray:
         ends = mean_interval(values, clusters=clusters)
-        return ends[..., 1:2] + (ends - ends[..., 1:2]) / 2
+        return ends[..., 1:2] + (ends - ends[..., 1:2]) / 3
 
     for interval, fails in ((mean_interval, False), (narrow, True)):
         rows = found(interval)
@@ -166,7 +162,7 @@ def test_the_products_interval_passes_and_a_narrow_one_is_seen(few: None) -> Non
         assert not any(seen[layer, quantity] for layer in ("z1", "z2") for quantity in ("I", "J", "twins"))
 
 
-def test_an_end_that_is_surely_wrong_is_counted(few: None) -> None:
+def test_an_end_that_is_surely_wrong_is_counted() -> None:
     """z1 says .12 nats. Ends a nat too low are all surely below; a V a nat too high makes "active" of unread layers."""
     rows = found(lambda values, clusters=None: mean_interval(values, clusters=clusters) - 1.0, 5)
     at = (rows["layer"] == "z1") & (rows["quantity"] == "KL to N(0, I)")
@@ -179,22 +175,28 @@ def test_an_end_that_is_surely_wrong_is_counted(few: None) -> None:
     assert raised["falsely_above"][at].tolist() == [1.0] and failing(raised)[at].all()
 
 
-def test_what_the_rule_says_of_intervals() -> None:
-    wide, above, below = (0.0, 5.0), (0.2, 0.3), (0.0, 0.05)
-    cases = {
-        "collapsed": {"share of images": (0.0, 0.04)},
-        "active": {"V": above, "U": above, "I": above, "J": above},
-        "codes noise only": {"J": above, "I": below},
-        "coded but unread": {"I": above, "J": above, "U": below},
-        "undecided": {"I": above, "J": above},
-    }
-    defaults = {"share of images": (0.2, 0.9), "V": wide, "J": wide, "I": wide, "U": wide}
-    ends = {
-        what: np.array([{**defaults, **given}[what] for given in cases.values()], dtype=np.float64) for what in defaults
-    }
-    assert coverage.stated(ends, 72) == list(cases)
-    assert coverage.stated(ends, 71) == ["collapsed", "active", *["undecided"] * 3]
-    assert coverage.stated(ends, 19) == ["collapsed", *["undecided"] * 4]
+def test_statements_are_those_of_the_rule() -> None:
+    """Clear layers are called active; below 20 images nothing is said; noise only is not said of 100."""
+    said = {}
+    for stack, n in ((STACKS[2], 100), (STACKS[2], 18), (STACKS[3], 100), (STACKS[1], 100)):
+        rows = coverage.coverage_rows([(stack, PIXELS["Gaussian"], n)], SMALL, 4, quiet)
+        at = rows["covers"] == STATEMENT
+        for layer, quantity, share in zip(rows["layer"][at], rows["quantity"][at], rows["covered"][at], strict=True):
+            said[stack.name, n, layer, quantity] = share
+    assert said["clear", 100, "z1", "active"] == 1.0
+    assert not any(share for (name, n, *_), share in said.items() if (name, n) == ("clear", 18))
+    assert not any(share for (*_, word), share in said.items() if word == "codes noise only")
+    assert said["below", 100, "z1", "collapsed"] == 0.0  # most images are beyond 0.1 nats of it: its mean is not
+
+
+def test_refused_intervals_are_counted_apart() -> None:
+    tally = Tally("model knock-out", 0.2)
+    tally.add(np.array([[np.nan, np.nan], [0.1, 0.3], [0.3, 0.4]]))
+    row = tally.row()
+    assert (row["refused"], row["repetitions"], row["covered"], row["low_too_high"]) == (1, 2, 0.5, 0.5)
+    nothing = Tally("model knock-out", 0.2)
+    nothing.add(np.full((2, 2), np.nan))
+    assert nothing.row()["repetitions"] == 0 and math.isnan(nothing.row()["covered"])
 
 
 def test_tables_of_seeds_and_images_hold() -> None:
@@ -208,7 +210,7 @@ def test_gaps_and_annealed_bounds_have_rows() -> None:
     assert (rows["covered"] >= 0.7).all()
 
 
-def test_the_page_names_what_fails(few: None) -> None:
+def test_the_page_names_what_fails() -> None:
     rows = found(mean_interval, 40)
     at = (rows["layer"] == "z2") & (rows["quantity"] == "I")
     rows["covered"][at] = 0.5
@@ -217,3 +219,52 @@ def test_the_page_names_what_fails(few: None) -> None:
     tables = coverage_tables(rows)
     assert "50.0" in tables["Lowest coverage from 100 images on"].to_text()
     assert [table.columns[-1].name for table in tables.values()] == ["Gaussian", *["n = 100"] * 3]
+
+
+RESULTS = Path(truth.__file__).parents[1] / "results" / "truth"
+
+
+def test_the_page_of_results_is_made_of_its_table() -> None:
+    table = (RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8")
+    assert coverage_csv(read_rows(table)) == table
+    page = coverage_page(read_rows(table), coverage.MADE_WITH)
+    assert page == (RESULTS / "coverage.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_results_has_every_part_of_the_preset() -> None:
+    rows = read_rows((RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8"))
+    knobs = truth.COVERAGE["cpu"]
+    assert set((rows["repetitions"] + rows["refused"]).tolist()) == {knobs["repetitions"]}
+    keys = ("inference", "stack", "pixel", "n")
+    seen = set(zip(*(rows[key].tolist() for key in keys), strict=True))
+    planted = {cell for cell in seen if cell[1] not in ("known", "tables")}
+    assert len(planted) == len(coverage.parts(**knobs, say=quiet)) - 2
+    assert {"gap", "annealed bound", "L over seeds"} <= set(rows["quantity"].tolist())
+
+
+def test_the_summary_says_what_the_table_says() -> None:
+    rows = read_rows((RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8"))
+    summary = " ".join((RESULTS / "summary.md").read_text(encoding="utf-8").split())
+    assert coverage_summary(rows)[0] in summary
+
+
+def test_sentences_of_what_is_withheld_follow_the_rows() -> None:
+    rows = read_rows((RESULTS / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8"))
+    at = (rows["quantity"] == "active") & rows["counted"]
+    rows["falsely_above"][np.flatnonzero(at)[0]] = 0.777
+    (line,) = (line for line in withheld(rows) if "*Active*" in line)
+    assert "77.7 %" in line
+
+
+def test_the_command_makes_page_and_table_and_skips_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = {**truth.COVERAGE["demo"], "repetitions": 2, "cells": ((("unread",), ("Gaussian",), (20,)),)}
+    monkeypatch.setattr(truth, "COVERAGE", {"demo": demo})
+    coverage.main([str(tmp_path / "rows"), "--preset", "demo", "--to", str(tmp_path)])
+    assert "coverage of bottom-up, unread, Gaussian, n = 20" in capsys.readouterr().out
+    page = (tmp_path / "coverage.md").read_bytes()
+    table = (tmp_path / "tables" / "accuracy-coverage.csv").read_text(encoding="utf-8")
+    assert page.decode() == coverage_page(read_rows(table), coverage.MADE_WITH)
+    coverage.main([str(tmp_path / "rows"), "--preset", "demo", "--to", str(tmp_path)])
+    assert not capsys.readouterr().out and (tmp_path / "coverage.md").read_bytes() == page
