@@ -8,7 +8,7 @@ from scipy import stats
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number
 from hvae.experiments.truth.tally import STATEMENT
-from hvae.vocabulary import FEWEST_FOR_ABSENCE
+from hvae.vocabulary import FEWEST_FOR_ABSENCE, RARE_SHARE
 
 LEAST, MOST = 0.93, 0.03
 """the coverage to reach from `FROM` images on; the most of what is falsely sure"""
@@ -65,8 +65,9 @@ def coverage_summary(rows: Arrays) -> list[str]:
     return [
         f"Of {ends.sum()} kinds of interval on {FROM} or more images, of codes that so many can show, "
         f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions (model knock-outs: of "
-        f"those not refused); chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. {fails.sum()} rows surely fail (chance "
-        f"{SURE:g} each){which}. A statement of the rule is false in at most {100 * worst:.1f} % where 5 % of images "
+        f"those not refused); chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. "
+        f"{fails.sum()} rows surely fail (chance {SURE:g} each){which}. A statement of the rule is false in at most "
+        f"{100 * worst:.1f} % where {100 * RARE_SHARE:g} % of images "
         "or more bear the code."
     ]
 
