@@ -23,9 +23,9 @@ from hvae.analysis.sections import sections
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import summary
 from hvae.analysis.tables.claims import claims_json, claims_table
+from hvae.analysis.tables.floor import below
 from hvae.analysis.tables.gap import causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_csv import gap_csv
-from hvae.analysis.tables.floor import below
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
 from hvae.analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv

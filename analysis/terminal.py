@@ -159,7 +159,7 @@ def _single(study: Study, width: int) -> str:
                 f"{shown_text(run.likelihood)}; {', '.join(bounds)} nats (lower bounds, higher better; ± over {over})."
             )
         )
-        lines += [wrap(text) for text in (beside_text(run.likelihood), below([run])) if text]
+        lines += [wrap(text) for text in (beside_text(run.likelihood),) if text]
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:

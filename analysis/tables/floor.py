@@ -32,14 +32,21 @@ def bits_text(likelihood: Likelihood) -> str:
 
 
 def beside_text(likelihood: Likelihood) -> str:
-    """Bits per dimension, and the floor with what it was fitted to or why there is none; empty for runs of before."""
-    bits = "" if likelihood.bits_per_dim is None else f"At most {bits_text(likelihood)} bits per dimension. "
-    if likelihood.floor_fitted_to is None:
-        return bits.strip()
+    """Bits per dimension; the floor with what it was fitted to and its mark, or why there is none.
+
+    Empty for runs of before.
+    """
+    said = [] if likelihood.bits_per_dim is None else [f"At most {bits_text(likelihood)} bits per dimension."]
     refusal = next(filter(None, likelihood.floor_refused), "")
+    n_below = int(likelihood.below_floor.sum())
     if refusal:
-        return f"{bits}No floor. {refusal}"
-    return f"{bits}Floor, independent columns fitted to {likelihood.floor_fitted_to}: {floor_text(likelihood)} nats."
+        said.append(f"No floor. {refusal}")
+    elif likelihood.floor_fitted_to is not None:
+        middle = number(_mean(likelihood.floor_nats[:, 1]))
+        said.append(f"Floor: {middle} nats, independent columns fitted to {likelihood.floor_fitted_to}.")
+    if n_below:
+        said.append(f"{BELOW_FLOOR.capitalize()} in {n_below} of {len(likelihood.below_floor)} replicas. {_SO}")
+    return " ".join(said)
 
 
 def below(runs: Sequence[LoadedRun]) -> str:
@@ -49,12 +56,13 @@ def below(runs: Sequence[LoadedRun]) -> str:
         for run in runs
         if run.likelihood is not None and run.likelihood.below_floor.any()
     ]
-    if not named:
-        return ""
-    return (
-        f"{BELOW_FLOOR.capitalize()}: {', '.join(named)}. Most images are told better by independent columns, so "
-        "the verdicts are of a model that is not trained, or of a bound that is far too low."
-    )
+    return f"{BELOW_FLOOR.capitalize()}: {', '.join(named)}. {_SO}" if named else ""
+
+
+_SO = (
+    "Independent columns tell most data better, so the model is not trained, or the bound is far too low; its verdicts "
+    "are of a model as it is."
+)
 
 
 def _mean(values: Array) -> float:

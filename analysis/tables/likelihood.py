@@ -185,7 +185,7 @@ def warnings(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
-    """One row per run, replica and K; that of log p(x) has the share of images that did not reach their error, and bits.
+    """One row per run, replica and K; that of log p(x) has the share of images without their error, and bits.
 
     A row "floor" is of independent columns; it has the mark of the replica.
     """
