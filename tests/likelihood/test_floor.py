@@ -163,7 +163,7 @@ def test_too_few_data() -> None:
     ],
 )
 def test_on_mnist(name: str, family: Family, nats: float) -> None:
-    """Fitted to 60,000 and measured on 10,000 images. Raw moments gave −∞; free variances are no floor of fixed ones."""
+    """Fitted to 60,000 images, measured on 10,000. Raw moments give -inf; free variances are no floor of fixed ones."""
     try:
         data = load(name)
     except ConfigError as error:
