@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from hvae.errors import NotMeasuredError
 from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
 from hvae.families.gaussian import LOG_VARIANCE_LIMIT, DiagonalNormal
-from hvae.shapes import Value
 
 HALF = 0.5
 """the count that is added"""
@@ -53,7 +52,7 @@ class Columns:
     """S, of that shape"""
 
     @staticmethod
-    def of(x: Value) -> "Columns":
+    def of(x: Tensor) -> "Columns":
         """Of data ``x [n, D]``. Raises ValueError for none."""
         if len(x) == 0:
             raise ValueError("There are no data to fit a floor to; give at least one.")
@@ -62,7 +61,7 @@ class Columns:
         squares = torch.stack([(part.cpu().double() - mean).square().sum(0) for part in parts]).sum(0)
         return Columns(len(x), mean, squares)
 
-    def without(self, x: Value) -> "Columns":
+    def without(self, x: Tensor) -> "Columns":
         """B fits, each to all data but one: ``x [B, D]``, which are among them.
 
         Data that a floor is fitted to lie above it by as much as the fit gained from them, half a nat a parameter in
@@ -89,7 +88,7 @@ class Columns:
 
 
 @torch.no_grad()
-def floor_datum_nats(family: Family, columns: Columns, x: Value) -> Tensor:
+def floor_datum_nats(family: Family, columns: Columns, x: Tensor) -> Tensor:
     """The floor under log p(x) of data ``x [B, D]``: ``[B]`` in float64.
 
     Raises `NotMeasuredError` for a family without a closed form.

@@ -16,7 +16,6 @@ from hvae.families import DiagonalGaussian, DiagonalNormal, DiscretisedLogistic,
 from hvae.foreign.stack import Stack
 from hvae.likelihood.floor import Columns, floor_datum_nats
 from hvae.numerics import mean_interval
-from hvae.shapes import Value
 
 TRAINING, MEASURED = "the training data", "the measured data"
 N_LOOKED_AT = 64
@@ -67,7 +66,7 @@ class Floor:
 
 
 @torch.no_grad()
-def _as_fixed(model: HVAE, family: Family, x: Value) -> Family:
+def _as_fixed(model: HVAE, family: Family, x: Tensor) -> Family:
     """A Gaussian family of a user's model: with a fixed variance where that of p(x|z) is the same for all data.
 
     A user's function does not say whether its variance is fixed. One that does not move is taken as it is.
