@@ -185,6 +185,8 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
         heading = f"L_{k_a}" if k_a == k_b else f"L_{k_a} | L_{k_b}"
         bounds = _samples(first.bound_datum_nats, second.bound_datum_nats, a, b)
         rows.append(_row(heading, first.best[:, 1], second.best[:, 1], bounds))
+        floors = _samples(first.floor_datum_nats, second.floor_datum_nats, a, b)
+        rows.append(_row("floor", first.floor_nats[:, 1], second.floor_nats[:, 1], floors))
     for layer_a, layer_b in zip(a.layers, b.layers, strict=False):
         for heading, key, _ in QUANTITIES[:4]:
             ends = [layer.interval(key)[:, 1] for layer in (layer_a, layer_b)]

@@ -14,6 +14,7 @@ from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.load import of_diagnosis
 from hvae.analysis.report import write_page
 from hvae.analysis.study import Study, single
+from hvae.analysis.tables.floor import beside_text
 from hvae.analysis.tables.likelihood import best_text, bound_text, elbo_text, log_px_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number
 from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_text, quantity_text, share_text, short
@@ -173,7 +174,8 @@ def _likelihood(diagnosis: Diagnosis) -> list[str]:
     least = f"{log_px_text(curve)} nats ({of_curve})" if curve.has_log_px else f"{of_curve} nats"
     return [
         f"log p(x) is on average at least {least}; the ELBO is {elbo_text(curve)} (mean over {curve.n_images} data ± "
-        f"the longer half of its 95 % interval over {both}).{left_out}"
+        f"the longer half of its 95 % interval over {both}).{left_out}",
+        *filter(None, (beside_text(curve),)),
     ]
 
 

@@ -33,9 +33,9 @@ WHOLE = ("moved_share",)
 """intervals that stay whole; of units only the middle is kept"""
 LIKELIHOOD = (
     "n_samples", "bound_nats", "elbo_nats", "warning", "image_index", "log_px_nats", "log_px_reached", "doubt_nats",
-    "until_se",
+    "until_se", "floor_nats", "floor_fitted_to", "floor_refused", "n_columns", "n_levels",
 )  # fmt: skip
-OF_IMAGES = ("bound_datum_nats", "elbo_datum_nats", "annealed_datum_nats", "log_px_datum_nats")
+OF_IMAGES = ("bound_datum_nats", "elbo_datum_nats", "annealed_datum_nats", "log_px_datum_nats", "floor_datum_nats")
 """likelihoods of images, which their intervals are made of"""
 PARTS_OF_NETS = "layer/"
 """of a part beside the runs: weights of a classifier"""

@@ -23,6 +23,7 @@ from hvae.analysis.sections import sections
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import summary
 from hvae.analysis.tables.claims import claims_json, claims_table
+from hvae.analysis.tables.floor import below
 from hvae.analysis.tables.gap import causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_csv import gap_csv
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
@@ -129,6 +130,7 @@ def _content(
         "likelihoods": likelihoods(study.runs),
         "likelihood_images": max((run.likelihood.n_images for run in study.runs if run.likelihood), default=0),
         "reliability": reliability(study.runs),
+        "below_floor": below(study.runs),
         "warnings": warnings(study.runs),
         "claims": claims_table(decisions) if decisions else None,
         "common": _common_settings(study.runs),
@@ -200,7 +202,9 @@ def write_tables(study: Study, decisions: Sequence[Decision], directory: Path) -
         files["gap.csv"] = gap_csv(study.runs)
     for section in sections(study):
         files |= section.csv(study)
-    files["summary.txt"] = "\n".join([*summary(study), reliability(study.runs), *study.notes]) + "\n"
+    files["summary.txt"] = (
+        "\n".join([*summary(study), *filter(None, (reliability(study.runs), below(study.runs))), *study.notes]) + "\n"
+    )
     for name, text in files.items():
         write_atomically(directory / name, text.encode())
 

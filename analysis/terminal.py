@@ -10,6 +10,7 @@ from hvae.analysis.load import LoadedRun, by_label
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import measured_summary
 from hvae.analysis.tables.comparison import comparison
+from hvae.analysis.tables.floor import below, beside_text
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import best_text, bound_heading, elbo_text, reliability, shown_text, warnings
@@ -78,7 +79,7 @@ def _several(study: Study, width: int) -> str:
             reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
             lines.append(wrap(decision.claim.statement + reason, f"  {decision.outcome:<14}", indent=16))
     lines += _gap_lines(study, width)
-    lines += ["", *(wrap(text) for text in (reliability(study.runs), *study.notes) if text)]
+    lines += ["", *(wrap(text) for text in (reliability(study.runs), below(study.runs), *study.notes) if text)]
     return "\n".join(lines)
 
 
@@ -158,6 +159,7 @@ def _single(study: Study, width: int) -> str:
                 f"{shown_text(run.likelihood)}; {', '.join(bounds)} nats (lower bounds, higher better; ± over {over})."
             )
         )
+        lines += [wrap(text) for text in (beside_text(run.likelihood),) if text]
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:

@@ -6,6 +6,7 @@ import numpy as np
 
 from hvae.analysis.load import Array, Likelihood, LoadedRun
 from hvae.analysis.samples import Sample, of_mean
+from hvae.analysis.tables.floor import bits_text, floor_text, has_floor
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
@@ -16,7 +17,8 @@ DOUBTED = "*"
 def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     """One row per run: log p(x) from below, the ELBO, L_K at three values of K, `bound_text` but for L_K in between.
 
-    A number that a replica's warning speaks of has the mark `DOUBTED`.
+    Then the floor of independent columns and bits per dimension, where a run has them. A number that a replica's
+    warning speaks of has the mark `DOUBTED`; a replica below its floor is counted beside it.
     """
     measured = [run for run in runs if run.likelihood is not None]
     if not measured:
@@ -31,6 +33,10 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     columns += [Column("ELBO", "nats"), *(Column(f"L_{k}", "nats") for k in shown)]
     if deep is not None:
         columns.append(Column(f"L_{int(deep.n_samples[-1])} on {deep.n_images} images", "nats"))
+    with_floor = any(has_floor(run) for run in measured)
+    in_bits = any(run.likelihood is not None and run.likelihood.bits_per_dim is not None for run in measured)
+    columns += [Column("floor", "nats")] if with_floor else []
+    columns += [Column("bits/dim ≤", "bits")] if in_bits else []
     rows = []
     for run in measured:
         likelihood = run.likelihood
@@ -50,6 +56,8 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
         if deep is not None:
             best = run.likelihood_deep
             cells.append(Cell(number(np.nan) if best is None else best_text(best)))
+        cells += [Cell(floor_text(likelihood))] if with_floor else []
+        cells += [Cell(bits_text(likelihood))] if in_bits else []
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
@@ -177,23 +185,30 @@ def warnings(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
-    """One row per run, replica and K; that of log p(x) has the share of images that did not reach their error."""
+    """One row per run, replica and K; that of log p(x) has the share of images without their error, and bits.
+
+    A row "floor" is of independent columns; it has the mark of the replica.
+    """
     heading = ["run", "seed", "images", "n_samples", "bound_nats_low", "bound_nats_middle", "bound_nats_high",
-               "high_pareto_k_share", "direction"]  # fmt: skip
+               "high_pareto_k_share", "direction", "mark", "bits_per_dim"]  # fmt: skip
     rows: list[list[object]] = []
     for run in runs:
         for likelihood in (run.likelihood, run.likelihood_deep):
             if likelihood is None:
                 continue
             for replica, seed in enumerate(run.seeds):
-                share = bad_share(likelihood, replica)
-                start, end = [run.label, seed, likelihood.n_images], likelihood.direction
+                share, bits = bad_share(likelihood, replica), likelihood.bits_per_dim
+                start, end = [run.label, seed, likelihood.n_images], [likelihood.direction, "", np.nan]
                 for index, n_samples in enumerate(likelihood.n_samples):
                     interval = [float(value) for value in likelihood.bound_nats[replica, index]]
-                    rows.append([*start, int(n_samples), *interval, share, end])
+                    rows.append([*start, int(n_samples), *interval, share, *end])
                 if likelihood.has_log_px:
                     interval = [float(value) for value in likelihood.log_px_nats[replica]]
-                    rows.append([*start, "log p(x)", *interval, 1 - reached_share(likelihood, replica), end])
+                    in_bits = [*end[:2], np.nan if bits is None else float(bits[replica, 1])]
+                    rows.append([*start, "log p(x)", *interval, 1 - reached_share(likelihood, replica), *in_bits])
+                if np.isfinite(likelihood.floor_nats[replica, 1]):
+                    interval = [float(value) for value in likelihood.floor_nats[replica]]
+                    rows.append([*start, "floor", *interval, np.nan, "", likelihood.marks[replica], np.nan])
     return to_csv(heading, rows)
 
 

@@ -38,6 +38,10 @@ def _intervals(diagnosis: Measured) -> Iterator[tuple[str, str, Array]]:
             yield layer.name, "active_units", np.stack([counts] * 3, axis=-1)
     if diagnosis.likelihood is not None and diagnosis.likelihood.has_log_px:
         yield "", "log_px_nats", diagnosis.likelihood.log_px_nats
+    if diagnosis.likelihood is not None and np.isfinite(diagnosis.likelihood.floor_nats).any():
+        yield "", "floor_nats", diagnosis.likelihood.floor_nats
+    if diagnosis.likelihood is not None and diagnosis.likelihood.bits_per_dim is not None:
+        yield "", "bits_per_dim", diagnosis.likelihood.bits_per_dim
     for name, curve in (("L", diagnosis.likelihood), ("deep_L", diagnosis.likelihood_deep)):
         if curve is not None:
             for index, k in enumerate(curve.n_samples):
@@ -92,6 +96,9 @@ def _likelihood(xarray: Any, diagnosis: Measured) -> Any:
         "log_px_datum_nats": (("replica", "datum"), curve.log_px_datum_nats),
         "log_px_se_nats": (("replica", "datum"), curve.log_px_se_nats),
         "log_px_method": (("replica", "datum"), curve.log_px_method),
+        "floor_nats": (("replica", "bound"), curve.floor_nats),
+        "floor_datum_nats": (("replica", "datum"), curve.floor_datum_nats),
+        "mark": (("replica",), list(curve.marks)),
         "warning": (("replica",), list(curve.warning)),
     }
     variables = {key: entry for key, entry in variables.items() if np.size(entry[1])}

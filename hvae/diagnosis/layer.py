@@ -17,7 +17,7 @@ NOT_MEASURED = "not measured"
 REASON = "not_measured"
 """in a file, the reasons stand under not_measured/<quantity>/<layer>"""
 
-UNITS = {"_nats": "nats", "_seconds": "s", "_units": "units"}
+UNITS = {"_nats": "nats", "_seconds": "s", "_units": "units", "bits_per_dim": "bits"}
 """end of a quantity's name -> its unit"""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hvae.diagnosis.record import Array, Arrays, Setting, Texts, numbers, settings, shared, texts
-from hvae.vocabulary import FAILED
+from hvae.vocabulary import BELOW_FLOOR, BELOW_FLOOR_NATS, FAILED
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,18 @@ class Likelihood:
     note: Texts = texts()
     refused: Texts = texts()
     """[R] why there is no number"""
+    floor_nats: Array = numbers(3)
+    """[R, 3] mean over the images of what independent columns say (`hvae.likelihood.floor`)"""
+    floor_datum_nats: Array = numbers(0)
+    """[R, B]"""
+    floor_fitted_to: str | None = shared()
+    """what the columns were fitted to; of the measured data each is left out of its own floor"""
+    floor_refused: Texts = texts()
+    """[R] why there is no floor"""
+    n_columns: int | None = shared()
+    """D of x"""
+    n_levels: int | None = shared()
+    """of grey values, where x has levels and no density"""
     image_index: Array | None = shared()
     """[B] places of the images in the data set, where that is known"""
 
@@ -105,6 +117,37 @@ class Likelihood:
     def shown_as(self) -> str:
         """What that number is called."""
         return "log p(x)" if self.has_log_px else f"L_{int(self.n_samples[-1])}"
+
+    @property
+    def below_floor(self) -> Array:
+        """[R] whether most images lie below the floor by more than `BELOW_FLOOR_NATS` a column.
+
+        False where no floor is known; an image without a number does not count as below.
+        """
+        bound, floor = self.shown_datum_nats, self.floor_datum_nats
+        if self.n_columns is None or bound.shape != floor.shape or not floor.size:
+            return np.zeros(len(self.floor_nats), dtype=bool)
+        with np.errstate(invalid="ignore"):
+            below = bound < floor - BELOW_FLOOR_NATS * self.n_columns
+        found: Array = below.mean(axis=1) > 0.5
+        return found
+
+    @property
+    def marks(self) -> Texts:
+        """[R] what stands beside all verdicts of a replica: `BELOW_FLOOR`, or nothing."""
+        return tuple(BELOW_FLOOR if below else "" for below in self.below_floor)
+
+    @property
+    def bits_per_dim(self) -> Array | None:
+        """[R, 3] (low, middle, high) of ``-log p(x) / (D log 2)`` for grey values in levels, from above; else None.
+
+        A density of grey values is no probability of them: a Gaussian that narrows on the grid says as few bits as it
+        likes, so of Gaussians there are none.
+        """
+        if self.n_levels is None or self.n_columns is None:
+            return None
+        bits: Array = -self.shown[:, ::-1] / (self.n_columns * np.log(2))
+        return bits
 
     @property
     def methods(self) -> Mapping[str, int]:

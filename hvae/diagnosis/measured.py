@@ -186,6 +186,8 @@ class Measured(ABC):
     def _texts(self) -> Iterator[tuple[str, Texts]]:
         for layer in self.layers:
             yield layer.name, layer.marks
+        if self.likelihood is not None:
+            yield "likelihood", self.likelihood.marks
         for curve in (self.likelihood, self.likelihood_deep):
             if curve is not None:
                 yield curve.shown_as, curve.warning

@@ -100,7 +100,7 @@ def from_prior(block: Block, numbers: Mapping[str, int]) -> Iterator[tuple[str, 
         yield name, family.draw(sites[name].distribution, block.noise(specs, n, "alternatives of p")[name])
 
 
-def codes_of(sampler: Sampler, pool: Tensor) -> dict[str, Value]:
+def codes_of(sampler: Sampler, pool: Tensor) -> dict[str, Tensor]:
     """A draw ``[m, D]`` of every layer for each other image, where z1 is visited first."""
     trace = sampler.model.infer(
         pool.unsqueeze(0), _noise(sampler, sampler.model.noise_specs(), 1, len(pool), "other images")

@@ -61,7 +61,7 @@ class Weights:
         self._largest = merged.topk(min(tail_length(self._n_samples) + 1, len(merged)), dim=0).values
         self._seen += len(log_weight)
 
-    def _parts(self, log_weight: LogProb, half: int) -> tuple[LogProb, LogProb]:
+    def _parts(self, log_weight: LogProb, half: int) -> tuple[Tensor, Tensor]:
         """What belongs to the first half of the draws and to the second; an odd last one to neither."""
         first = max(0, min(len(log_weight), half - self._seen))
         last = max(first, min(len(log_weight), 2 * half - self._seen))

@@ -4,6 +4,7 @@
     judging     what decides "active" and "collapsed"
     layers      rates, information, use, knock-out, units and verdict of every layer
     likelihood  log p(x) from below, and the curve of bounds L_1 … L_K
+    floor       the floor of independent columns beside a likelihood
     pictures    reconstructions, samples, resamplings
     on_request  `further`: annealed, exact, gap, gradients, each of one `replica`
     guard       what a model cannot give, and why

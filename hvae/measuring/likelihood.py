@@ -112,9 +112,20 @@ def _record(curve: Values, bound: Values, refused: str = "") -> Likelihood:
         log_px_nats=mean_interval(by_datum) if len(by_datum) else np.full(3, np.nan),
         refused=refused,
         image_index=None,
+        **_no_floor(len(curve["pareto_k"])),
         **curve,
         **bound,
     )
+
+
+def _no_floor(n_data: int) -> Values:
+    """Of a likelihood before `hvae.measuring.floor` was asked."""
+    unknown: Values = dict.fromkeys(("floor_fitted_to", "n_columns", "n_levels"))
+    return unknown | {
+        "floor_nats": np.full(3, np.nan),
+        "floor_datum_nats": np.full(n_data, np.nan),
+        "floor_refused": "",
+    }
 
 
 def _sentence(refusal: NotMeasuredError) -> str:

@@ -17,6 +17,7 @@ from hvae.diagnosis.sizes import Budget, Sizes
 from hvae.diagnostics import units
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.evidence import HVAE
+from hvae.measuring.floor import Floor
 from hvae.measuring.layers import measure_layers
 from hvae.measuring.likelihood import measure_curve, measure_likelihood
 from hvae.measuring.on_request import further, with_further
@@ -41,6 +42,7 @@ def measure(
     source: str = OUTSIDE,
     words: Sequence[str] = (),
     budget: Budget | None = None,
+    train: Tensor | None = None,
     tick: Callable[[], object] = silent,
 ) -> Diagnosis:
     """What is measured of replicas on data ``x [N, D]``, of which the first are taken, so they stand in random order.
@@ -49,7 +51,8 @@ def measure(
     it is in evaluation mode. None stands for a replica that died: it has NaN and the verdict "failed". Where all died,
     ``like`` is a model with their layers. ``seeds`` tell the replicas apart, ``order`` is a name for the inference
     order, ``yardstick`` for data and distribution of x, ``shape`` that of x as it is drawn. ``words`` name what is
-    measured further, with what ``budget`` (`hvae.measuring.further`). ``tick`` is called twice a replica.
+    measured further, with what ``budget`` (`hvae.measuring.further`). The floor under the likelihood is fitted to the
+    training data ``train [n, D]``, or without them to x. ``tick`` is called twice a replica.
     Raises ValueError for no model, and for fewer than two data; `ConfigError` for data that are all equal.
 
     >>> from hvae.exact.known_stacks import linear_stack
@@ -76,8 +79,9 @@ def measure(
         return found
 
     layers = _side_by_side(every(lambda model: measure_layers(model, images, sizes, rest)), first, images, sizes, rest)
-    curves = every(lambda model: _curves(model, x, sizes))
-    template = next((curve for curve in curves if curve is not None), None) or _curves(first, x, sizes)
+    floor = Floor(x, train)
+    curves = every(lambda model: _curves(model, x, sizes, floor))
+    template = next((curve for curve in curves if curve is not None), None) or _curves(first, x, sizes, floor)
     main, deep = (
         joined([None if curve is None else curve[key] for curve in curves], template[key]) if key in template else None
         for key in ("", DEEP)
@@ -121,12 +125,12 @@ def _side_by_side(
     )
 
 
-def _curves(model: HVAE, x: Tensor, sizes: Sizes) -> dict[str, Likelihood]:
-    """The likelihood and, where it is asked for, a deeper curve."""
-
-    found = {"": measure_likelihood(
+def _curves(model: HVAE, x: Tensor, sizes: Sizes, floor: Floor) -> dict[str, Likelihood]:
+    """The likelihood over its floor and, where it is asked for, a deeper curve."""
+    bound = measure_likelihood(
         model, x[: sizes.n_likelihood], sizes.n_samples, until_se=sizes.until_se, seed=sizes.seed
-    )}  # fmt: skip
+    )
+    found = {"": floor.beside(bound, model)}
     if sizes.n_likelihood_deep:
         found[DEEP] = measure_curve(model, x[: sizes.n_likelihood_deep], sizes.n_samples_deep, seed=sizes.seed)
     return found

@@ -146,6 +146,11 @@ def likelihood(config: RunConfig, rng: np.random.Generator, failed: int | None) 
         "se_nats": np.full((n, n_images), 0.02),
         "ess": rng.uniform(5, 200, (n, n_images)),
         "pareto_k": rng.normal(0.45, 0.15, (n, n_images)),
+        "floor_nats": np.tile([-27.0, -26.0, -25.0], (n, 1)),
+        "floor_datum_nats": np.full((n, n_images), -26.0),
+        "floor_fitted_to": np.array("the training data"),
+        "floor_refused": np.full(n, ""),
+        "n_columns": np.array(64),
         "warning": np.array(["Pareto k-hat exceeds 0.7 for 5 % of the images; raise K."] + [""] * (n - 1)),
     }
 

@@ -157,6 +157,13 @@ def test_little_is_kept(made: tuple[Path, Path]) -> None:
     assert not {key for key in keys if key.startswith(("se_nats", "samples", "kl_standard_unit"))}
     for run in kept.runs:
         assert np.isin(run.files["likelihood"]["pareto_k"], (0.0, np.inf)).all()
+        assert (run.files["likelihood"]["floor_datum_nats"] == -26).all()
+    for run in load_runs(page):
+        assert run.likelihood is not None and run.likelihood.floor_fitted_to == "the training data"
+        assert (
+            run.likelihood.floor_nats[:, 1].tolist() == [-26.0] * run.n_replicas
+            and not run.likelihood.below_floor.any()
+        )
 
 
 def test_rates_of_units_are_kept_of_what_is_drawn_at_few_steps(made: tuple[Path, Path]) -> None:

@@ -101,7 +101,7 @@ def test_files_beside_the_page(page: str, depth_directory: Path) -> None:
     )
     assert row["verdict"] == "active"
     bounds = list(csv.DictReader((tables / "likelihood.csv").read_text(encoding="utf-8").splitlines()))
-    assert {row["n_samples"] for row in bounds} == {"1", "10", "100", "500"}
+    assert {row["n_samples"] for row in bounds} == {"1", "10", "100", "500", "floor"}
     decisions = json.loads((tables / "claims.json").read_text(encoding="utf-8"))
     assert decisions[0]["criterion"] == "below 0.1 nats"
     assert (depth_directory / "figures" / "information.svg").read_text(encoding="utf-8").startswith("<svg")

@@ -24,7 +24,7 @@ SIZES = Sizes(
 @pytest.fixture(scope="module")
 def found() -> Likelihood:
     stack = linear_stack(10.0, "over-confident", seed=0)
-    return measure_likelihood(stack.model, stack.x, 1000, until_se=0.1, n_bootstrap=50, seed=0)
+    return measure_likelihood(stack.model, stack.x, 1000, until_se=0.1, seed=0)
 
 
 def test_the_bound_stands_beside_the_curve(found: Likelihood) -> None:
@@ -72,7 +72,7 @@ def test_a_replica_that_failed_has_no_method(found: Likelihood) -> None:
 
 def test_doubt_of_a_curve_is_said_in_nats() -> None:
     stack = linear_stack(10.0, "over-confident", seed=0)
-    curve = measure_curve(stack.model, stack.x, 1000, n_bootstrap=50, seed=0)
+    curve = measure_curve(stack.model, stack.x, 1000, seed=0)
     assert "its mean may lie" in curve.warning[0] and "nats below" in curve.warning[0]
 
 

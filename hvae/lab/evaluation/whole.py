@@ -56,6 +56,7 @@ def diagnosed(
         shape=data.image_shape,
         label=run.label,
         source="",
+        train=data.train,
         tick=tick,
     )
     assert found.likelihood is not None

@@ -1,0 +1,124 @@
+"""A floor under log p(x): independent columns of the model's own family of x, in closed form. Nats.
+
+A model whose layers have all collapsed can still say this much. The columns (pixels, variables) are fitted to n
+training data with half a count added, so that no value that a column can take has probability 0. With S_d the sum of
+``(x - mean_d)²`` over the training data and ``s² = Σ_d S_d / (n D)``, the variance that all columns share:
+
+    Bernoulli            p_d = (n mean_d + 1/2) / (n + 1)
+    categorical, C       p_dc = (n mean_dc + 1/2) / (n + C/2)
+    Gaussian, fixed      N(mean_d, the model's variance or covariance)
+    Gaussian, shared     N(mean_d, s²)
+    Gaussian, else       N(mean_d, (S_d + s²/2) / (n + 1/2)): learned, an output of the net, or a full covariance
+
+For 0/1 columns that is the estimator of Krichevsky and Trofimov 1981. A Gaussian column gets half a datum at distance
+s from its mean. So a constant column has the variance s² / (2n + 1), never 0, and one whose unit is far smaller than
+those of the others has a floor that is too low. A log-variance stays within ±20, as in the family. The mean needs no
+count. Grey training data of a Bernoulli x, which
+are binarised at every presentation, are counted as their expectation.
+
+It is a floor for a model that is trained well, not a bound: optimisation leaves it somewhat below. Logits that are
+off by a deviation of 0.3 cost 3.6 nats on MNIST.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hvae.errors import NotMeasuredError
+from hvae.families import Bernoulli, Categorical, DiagonalGaussian, Family, FullGaussian
+from hvae.families.gaussian import LOG_VARIANCE_LIMIT, DiagonalNormal
+
+HALF = 0.5
+"""the count that is added"""
+N_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is kept of n data: the mean of each column, and its sum of squared deviations, in float64.
+
+    >>> x = torch.tensor([[0.0], [2.0], [4.0]])
+    >>> columns = Columns.of(x)
+    >>> columns.n, columns.mean.tolist(), columns.squares.tolist(), columns.without(x).mean.tolist()
+    (3, [2.0], [8.0], [[3.0], [2.0], [1.0]])
+    """
+
+    n: int
+    mean: Tensor
+    """[D], or of each of B fits [B, D]"""
+    squares: Tensor
+    """S, of that shape"""
+
+    @staticmethod
+    def of(x: Tensor) -> "Columns":
+        """Of data ``x [n, D]``. Raises ValueError for none."""
+        if len(x) == 0:
+            raise ValueError("There are no data to fit a floor to; give at least one.")
+        parts = x.detach().split(N_AT_ONCE)
+        mean = torch.stack([part.cpu().double().sum(0) for part in parts]).sum(0) / len(x)
+        squares = torch.stack([(part.cpu().double() - mean).square().sum(0) for part in parts]).sum(0)
+        return Columns(len(x), mean, squares)
+
+    def without(self, x: Tensor) -> "Columns":
+        """B fits, each to all data but one: ``x [B, D]``, which are among them.
+
+        Data that a floor is fitted to lie above it by as much as the fit gained from them, half a nat a parameter in
+        all. Raises `NotMeasuredError` for a single datum.
+        """
+        if self.n < 2:
+            raise NotMeasuredError("A floor from the measured data takes at least 2 of them.")
+        away = x.detach().cpu().double() - self.mean
+        fewer = self.n - 1
+        return Columns(fewer, self.mean - away / fewer, (self.squares - away.square() * (self.n / fewer)).clamp(min=0))
+
+    @property
+    def shared(self) -> Tensor:
+        """s² ``[1]``, or ``[B, 1]``. Raises `NotMeasuredError` where every column is constant."""
+        found = self.squares.mean(-1, keepdim=True) / self.n
+        if not (found > 0).all():
+            raise NotMeasuredError("Every column of the data that the floor is fitted to is constant.")
+        return found
+
+    @property
+    def variance(self) -> Tensor:
+        """``(S_d + s²/2) / (n + 1/2)``."""
+        return (self.squares + HALF * self.shared) / (self.n + HALF)
+
+
+@torch.no_grad()
+def floor_datum_nats(family: Family, columns: Columns, x: Tensor) -> Tensor:
+    """The floor under log p(x) of data ``x [B, D]``: ``[B]`` in float64.
+
+    Raises `NotMeasuredError` for a family without a closed form.
+
+    >>> from hvae.families import Bernoulli
+    >>> x = torch.tensor([[0.0], [1.0], [1.0]])
+    >>> floor_datum_nats(Bernoulli(1), Columns.of(x), x).exp().tolist()  # 2.5 of 4 counts are ones
+    [0.375, 0.625, 0.625]
+    """
+    family, x, n = copy.deepcopy(family).cpu().double(), x.detach().cpu().double(), columns.n
+    match family:
+        case Bernoulli():
+            if not (0 <= columns.mean.min() and columns.mean.max() <= 1):
+                raise NotMeasuredError("A Bernoulli x has a floor for values between 0 and 1 only.")
+            ones = n * columns.mean
+            logits = (ones + HALF).log() - (n - ones + HALF).log()
+            return family.log_prob(family.distribution(logits), x)
+        case Categorical():
+            if columns.mean.min() < 0:
+                raise NotMeasuredError("A categorical x has a floor for one-hot values only.")
+            return family.log_prob(family.distribution((n * columns.mean + HALF).log()), x)
+        case DiagonalGaussian(log_variance=spread) | FullGaussian(scale=spread):
+            if isinstance(spread, Tensor) and not isinstance(spread, nn.Parameter):
+                return family.log_prob(family.distribution(columns.mean), x)
+            one_for_all = isinstance(family, DiagonalGaussian) and isinstance(spread, Tensor) and len(spread) == 1
+            variance = columns.shared if one_for_all else columns.variance
+            return DiagonalNormal(columns.mean, variance.log().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)).log_prob(
+                x
+            )
+    raise NotMeasuredError(
+        f"The floor is known in closed form for Bernoulli, categorical and Gaussian x; for {type(family).__name__} it "
+        "is not."
+    )

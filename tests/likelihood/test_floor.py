@@ -1,0 +1,173 @@
+"""The floor of independent columns, against counts and scipy's densities."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from hvae.data import load
+from hvae.errors import ConfigError, NotMeasuredError
+from hvae.families import (
+    Autoregressive,
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    DiscretisedLogistic,
+    Family,
+    Flow,
+    FullGaussian,
+    MixtureGaussian,
+)
+from hvae.likelihood import Columns, floor_datum_nats
+from hvae.likelihood.floor import N_AT_ONCE
+
+GENERATOR = torch.Generator().manual_seed(0)
+D = 5
+REAL = (torch.randn(40, D, generator=GENERATOR, dtype=torch.float64) * torch.tensor([0.1, 1.0, 3.0, 2.0, 0.5])) + 2.0
+REAL[:, 3] = 0.7  # a constant column
+BITS = (torch.rand(40, D, generator=GENERATOR) < torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])).double()
+ONE_HOT = torch.nn.functional.one_hot(torch.randint(3, (40, 2), generator=GENERATOR), 4).flatten(1).double()
+TEST = slice(30, 40)
+
+
+def by_counts(train: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Half a count for a zero, and half a count for a one."""
+    found = np.zeros(len(x))
+    for d in range(x.shape[1]):
+        ones, zeros = 0.5, 0.5
+        for value in train[:, d]:
+            ones, zeros = ones + value, zeros + 1 - value
+        for b, value in enumerate(x[:, d]):
+            found[b] += np.log((ones if value else zeros) / (ones + zeros))
+    return found
+
+
+def by_states(train: np.ndarray, x: np.ndarray) -> np.ndarray:
+    found = np.zeros(len(x))
+    for unit in range(2):
+        counts = [0.5] * 4
+        for row in train:
+            counts[int(np.argmax(row[4 * unit : 4 * unit + 4]))] += 1
+        for b, row in enumerate(x):
+            found[b] += np.log(counts[int(np.argmax(row[4 * unit : 4 * unit + 4]))] / sum(counts))
+    return found
+
+
+def by_scipy(kind: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def of(train: np.ndarray, x: np.ndarray) -> np.ndarray:
+        n = len(train)
+        pooled = np.mean([np.var(column) for column in train.T])
+        found = np.zeros(len(x))
+        for d, column in enumerate(train.T):
+            variance = {
+                "fixed": 1.0,
+                "shared": pooled,
+                "own": (n * np.var(column) + 0.5 * pooled) / (n + 0.5),
+            }[kind]
+            found += stats.norm.logpdf(x[:, d], column.mean(), np.sqrt(variance))
+        return found
+
+    return of
+
+
+CASES: dict[str, tuple[Family, Tensor, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "bernoulli": (Bernoulli(D), BITS, by_counts),
+    "categorical": (Categorical(2, n_classes=4), ONE_HOT, by_states),
+    "fixed": (DiagonalGaussian(D, variance="fixed"), REAL, by_scipy("fixed")),
+    "shared": (DiagonalGaussian(D, variance="shared"), REAL, by_scipy("shared")),
+    "learned": (DiagonalGaussian(D, variance="learned"), REAL, by_scipy("own")),
+    "network": (DiagonalGaussian(D), REAL, by_scipy("own")),
+    "full": (FullGaussian(D), REAL, by_scipy("own")),
+    "full, learned": (FullGaussian(D, variance="learned"), REAL, by_scipy("own")),
+    "full, fixed": (FullGaussian(D, variance="fixed"), REAL, by_scipy("fixed")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_independent_columns_fitted_to_training_data(case: str) -> None:
+    family, x, of = CASES[case]
+    found = floor_datum_nats(family, Columns.of(x[:30]), x[TEST])
+    assert found.shape == (10,) and found.dtype == torch.float64
+    np.testing.assert_allclose(found.numpy(), of(x[:30].numpy(), x[TEST].numpy()), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_of_measured_data_each_is_left_out_of_its_own(case: str) -> None:
+    family, x, of = CASES[case]
+    found = floor_datum_nats(family, Columns.of(x).without(x[TEST]), x[TEST])
+    others = [of(np.delete(x.numpy(), place, axis=0), x[place : place + 1].numpy())[0] for place in range(30, 40)]
+    np.testing.assert_allclose(found.numpy(), others, rtol=0, atol=1e-10)
+
+
+def test_a_fixed_variance_is_the_model_s_own() -> None:
+    family = DiagonalGaussian(D, variance="fixed", log_variance=-2.0)
+    found = floor_datum_nats(family, Columns.of(REAL[:30]), REAL[TEST])
+    wanted = stats.norm.logpdf(REAL[TEST], REAL[:30].mean(0), np.exp(-1.0)).sum(1)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_covariance_that_is_fixed_stays() -> None:
+    tril = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+    family, x = FullGaussian(2, variance="fixed", scale_tril=tril), REAL[:, :2]
+    found = floor_datum_nats(family, Columns.of(x), x)
+    wanted = stats.multivariate_normal(x.mean(0), tril @ tril.T).logpdf(x)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=2e-6)  # the family keeps log 2 in float32
+
+
+def test_grey_training_values_are_expected_counts() -> None:
+    """A presentation is a draw: the mean count over many is the sum of the grey values."""
+    grey = torch.tensor([[0.25], [0.5], [0.0]])
+    found = floor_datum_nats(Bernoulli(1), Columns.of(grey), torch.tensor([[1.0], [0.0]]))
+    np.testing.assert_allclose(found.exp().numpy(), [1.25 / 4, 2.75 / 4], rtol=0, atol=1e-10)
+
+
+def test_many_data_are_summed_in_parts() -> None:
+    x = torch.randn(2 * N_AT_ONCE + 7, 3, generator=torch.Generator().manual_seed(1)) + 100
+    found = Columns.of(x)
+    np.testing.assert_allclose(found.mean.numpy(), x.double().numpy().mean(0), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.squares.numpy() / len(x), x.double().numpy().var(0), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("family", "x", "sentence"),
+    [
+        (DiscretisedLogistic(D), REAL, "for DiscretisedLogistic it is not"),
+        (MixtureGaussian(D, 2), REAL, "for MixtureGaussian it is not"),
+        (Flow(D, "maf", 4, 1, source=torch.Generator()), REAL, "for Flow it is not"),
+        (Autoregressive(Bernoulli(D), 4, source=torch.Generator()), BITS, "for Autoregressive it is not"),
+        (Bernoulli(D), REAL, "for values between 0 and 1 only"),
+        (Categorical(1, n_classes=D), -REAL, "for one-hot values only"),
+        (DiagonalGaussian(D), torch.ones(6, D), "fitted to is constant"),
+    ],
+)
+def test_what_has_no_floor_says_so(family: Family, x: Tensor, sentence: str) -> None:
+    with pytest.raises(NotMeasuredError, match=sentence):
+        floor_datum_nats(family, Columns.of(x), x)
+
+
+def test_too_few_data() -> None:
+    with pytest.raises(ValueError, match="give at least one"):
+        Columns.of(torch.zeros(0, 2))
+    with pytest.raises(NotMeasuredError, match="at least 2 of them"):
+        Columns.of(torch.zeros(1, 2)).without(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "nats"),
+    [
+        ("mnist-dynamic", Bernoulli(784), -205.81991343),
+        ("mnist-grey", DiagonalGaussian(784, variance="fixed"), -746.89607680),
+    ],
+)
+def test_on_mnist(name: str, family: Family, nats: float) -> None:
+    """Fitted to 60,000 images, measured on 10,000. Raw moments give -inf; free variances are no floor of fixed ones."""
+    try:
+        data = load(name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    found = floor_datum_nats(family, Columns.of(data.train), data.test)
+    assert found.isfinite().all()
+    assert found.mean().item() == pytest.approx(nats, abs=1e-6)
