@@ -40,8 +40,8 @@ def check_device(device: str) -> None:
         raise ConfigError(f"The device {device!r} cannot be used{why}; give another, as cpu or cuda:0.") from None
 
 
-def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
-    """Raise `ConfigError`, before anything is written, for missing data or models that do not fit them."""
+def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> list[Dataset]:
+    """The data of these runs. Raises `ConfigError`, before anything is written, where they or a model are no good."""
     check_device(device)
     sets: dict[object, Dataset] = {}
     for config in configs:
@@ -54,6 +54,7 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
         if all_equal(data.test) or all_equal(data.train):
             raise ConfigError(f"All images of {data.name} are equal, so no layer can tell them apart; give other data.")
         check_batch_size(config.training.batch_size, data)
+    return list(sets.values())
 
 
 def complete(
