@@ -151,10 +151,8 @@ def check_scales(path: str, train: tuple[Items, Facts], test: tuple[Items, Facts
     largest = math.log(test[1].largest / train[1].largest) if test[1].largest * train[1].largest > 0 else 0.0
     told = abs(distance) > 5 * math.hypot(error, its_error) and distance * largest > 0
     if told and min(abs(distance), abs(largest)) > SCALES_DIFFER:
-        raise ConfigError(
-            f"{path} tests on numbers that are about {math.exp(distance):.2g} times those that it trains on; scale "
-            "both alike."
-        )
+        times = f"{math.exp(abs(distance)):.0f} times as {'large' if distance > 0 else 'small'}"
+        raise ConfigError(f"{path} tests on numbers about {times} as those that it trains on; scale both alike.")
 
 
 def _log_size(items: Items) -> tuple[float, float]:

@@ -24,7 +24,11 @@ LEFT_OUT = ("label", "labels", "target", "y", "class")
 
 _SAVE = "np.savez('{stem}.npz', train={x})"
 _REFUSED: dict[str, tuple[str, str, str]] = {
-    ".pkl": ("a pickle, which may run code", "import pickle; x = pickle.load(open('{path}', 'rb'))", "np.asarray(x)"),
+    ".pkl": (
+        "a pickle, which may run code",
+        "import pickle; from pathlib import Path; x = pickle.loads(Path('{path}').read_bytes())",
+        "np.asarray(x)",
+    ),
     ".h5": ("HDF5", "import h5py; x = h5py.File('{path}')['NAME OF THE ARRAY'][:]", "x"),
     ".mat": ("a .mat of MATLAB 7.3, which is HDF5", "import h5py; x = h5py.File('{path}')['NAME'][:].T", "x"),
     ".parquet": ("a parquet table", "import pandas as pd; x = pd.read_parquet('{path}')", "x.to_numpy(float)"),
