@@ -151,6 +151,7 @@ def _train(options: Any) -> int:
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     if is_user_file(config.data.name) and not run.done:
         _say(str(Card.of(data)))
+    del data  # `complete` reads them again
     _say(
         f"{path} is done already."
         if run.done

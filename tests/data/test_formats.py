@@ -112,6 +112,26 @@ def test_matlab_with_items_last(tmp_path: Path) -> None:
         load(str(path))
 
 
+def test_a_damaged_code_of_a_type_does_not_end_the_process(tmp_path: Path) -> None:
+    """The code 9 (double) of the numbers becomes 136, which scipy's reader looks up beyond its table."""
+    path = tmp_path / "my.mat"
+    io.savemat(path, {"X": Z})
+    raw = bytearray(path.read_bytes())
+    assert raw[176:184] == bytes((9, 0, 0, 0, 192, 3, 0, 0))
+    raw[176] = 136
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError, match="cannot be read as numeric arrays"):
+        load(str(path))
+
+
+def test_sparse_places_beyond_the_matrix(tmp_path: Path) -> None:
+    matrix = sparse.csr_array(np.eye(5))
+    matrix.indices[2] = 10**6
+    sparse.save_npz(tmp_path / "my.npz", matrix)
+    with pytest.raises(ConfigError, match="cannot be read as numeric arrays"):
+        load(str(tmp_path / "my.npz"))
+
+
 def test_matlab_7_3(tmp_path: Path) -> None:
     path = tmp_path / "my.mat"
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
