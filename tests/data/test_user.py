@@ -63,6 +63,23 @@ def test_labels_follow_the_split(save: Save) -> None:
     assert data.test_labels is not None and torch.equal(data.test_labels / 2, data.test[:, 0])
 
 
+@pytest.mark.parametrize("way", ["", ":dynamic"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_rows_and_bits_are_those_of_their_seed(save: Save, apart: bool, way: str) -> None:
+    """The draws that a run pins by its SHA-256, written down again; a part of the rows is drawn before conversion."""
+    seed = 7
+    order = np.random.default_rng([seed, 3]).permutation(50)
+    train, test = (GREY, GREY[::2] ** 2) if apart else (GREY[order[5:]], GREY[order[:5]])
+    data = load(save(train=GREY, **({"test": test} if apart else {})) + way, n_train=11, n_test=3, seed=seed)
+    if way:
+        uniform = np.random.default_rng([seed, 0]).random((len(test), 4, 5), dtype=np.float32)
+        test = uniform < test.astype(np.float32)
+    train = train[np.random.default_rng([seed, 1]).permutation(len(train))[:11]]
+    test = test[np.random.default_rng([seed, 2]).permutation(len(test))[:3]]
+    np.testing.assert_array_equal(data.train, train.reshape(11, 20).astype(np.float32))
+    np.testing.assert_array_equal(data.test, test.reshape(3, 20).astype(np.float32))
+
+
 BITS = (GREY > 0.5).astype(np.uint8)
 
 
