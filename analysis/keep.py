@@ -20,6 +20,7 @@ from hvae.analysis.figures.unit_rates import first_alive
 from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
 from hvae.analysis.load import Array, LoadedRun
 from hvae.analysis.study import Study
+from hvae.diagnosis.pixels import Pixels
 from hvae.vocabulary import good_k
 
 N_STEPS = 48
@@ -172,7 +173,7 @@ def _stacked(rows: Sequence[Mapping[str, Any]], key: str, dtype: Any) -> Array:
 def _images(images: Arrays, shown: bool) -> Arrays:
     """Of a run that has a grid of its own the first images, where they are images; of the others their shape."""
     shape = {key: images[key] for key in ("image_shape",) if key in images}
-    if not shown or len(np.atleast_1d(shape.get("image_shape", ()))) != 2:
+    if not shown or Pixels.of(np.atleast_1d(shape.get("image_shape", ()))) is None:
         return shape
     drawn = {key: values for key, values in images.items() if key in ("x", "reconstruction")}
     drawn |= {key: values[:, :MAX_DRAWS] for key, values in images.items() if key.startswith("resample/")}

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from hvae.analysis import style
 from hvae.analysis.load import Array, LoadedRun
+from hvae.diagnosis.pixels import Pixels
 
 MAX_ROWS = 6
 MAX_DRAWS = 3
@@ -20,7 +21,9 @@ def resampling_grid(run: LoadedRun) -> Figure | None:
     if pictures is None or pictures.x is None or not pictures.is_image:
         return None
     blocks = columns(run)
-    return _draw(blocks, tuple(int(side) for side in pictures.shape))
+    pixels = Pixels.of(pictures.shape)
+    assert pixels is not None
+    return _draw(blocks, pixels)
 
 
 def columns(run: LoadedRun) -> list[tuple[str, Array]]:
@@ -39,15 +42,18 @@ def columns(run: LoadedRun) -> list[tuple[str, Array]]:
     return blocks
 
 
-def _draw(blocks: list[tuple[str, Array]], shape: tuple[int, ...]) -> Figure:
+def _draw(blocks: list[tuple[str, Array]], pixels: Pixels) -> Figure:
     """All images on one canvas, so that all pixels and gaps have one width."""
-    enlarge = max(1, 96 // max(shape))
-    height, width = shape[0] * enlarge + 2, shape[1] * enlarge + 2
+    colour = pixels.channels > 1
+    enlarge = max(1, 96 // max(pixels.rows, pixels.columns))
+    height, width = pixels.rows * enlarge + 2, pixels.columns * enlarge + 2
     gap, block_gap = width // 8, width // 2
     n_rows = len(blocks[0][1])
     n_columns = sum(block.shape[1] for _, block in blocks)
     total = n_columns * (width + gap) - gap + (block_gap - gap) * (len(blocks) - 1)
-    canvas = np.zeros((n_rows * (height + gap) - gap, total))
+    size = (n_rows * (height + gap) - gap, total)
+    # grey values are ink on white paper, colours are light
+    canvas = np.ones((*size, 3)) if colour else np.zeros(size)
     titles, left = [], 0
     for title, block in blocks:
         start = left
@@ -55,7 +61,7 @@ def _draw(blocks: list[tuple[str, Array]], shape: tuple[int, ...]) -> Figure:
             for row in range(n_rows):
                 top = row * (height + gap)
                 canvas[top : top + height, left : left + width] = 0.35
-                picture = np.kron(block[row, draw].reshape(shape), np.ones((enlarge, enlarge)))
+                picture = pixels.picture(block[row, draw]).repeat(enlarge, axis=0).repeat(enlarge, axis=1)
                 canvas[top + 1 : top + height - 1, left + 1 : left + width - 1] = picture
             left += width + gap
         titles.append((title, (start + left - gap) / 2))
@@ -65,7 +71,8 @@ def _draw(blocks: list[tuple[str, Array]], shape: tuple[int, ...]) -> Figure:
         made = style.figure(canvas.shape[0] * cm + 0.7, width_cm=total * cm + 0.1)
         axes = made.add_subplot()
         axes.axis("off")
-        axes.imshow(np.pad(canvas, 2), cmap="gray_r", vmin=0, vmax=1)
+        framed = np.pad(canvas, ((2, 2), (2, 2), (0, 0)), constant_values=1) if colour else np.pad(canvas, 2)
+        axes.imshow(np.nan_to_num(framed, nan=1.0).clip(0, 1) if colour else framed, cmap="gray_r", vmin=0, vmax=1)
         for title, middle in titles:
             axes.text(middle, -gap, title.replace(" ", "\n", 1), ha="center", va="bottom", fontsize=5.6)
         return made

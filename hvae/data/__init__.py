@@ -10,11 +10,14 @@ Reading order (each file imports only what stands above it):
     files       where files are, checksums, downloads
     synthetic   data from known stacks, with their parameters
     names       what each name means
-    user        a user's own .npy / .npz
+    formats     files of other people: .npy, .npz, .csv, .mat
+    card        what is known of data, and what is refused
+    user        a user's own file
     access      load, catalogue, get, verify
 """
 
 from hvae.data.access import Record, catalogue, get, load, verify
+from hvae.data.card import Card
 from hvae.data.images import Dataset
 
-__all__ = ["Dataset", "Record", "catalogue", "get", "load", "verify"]
+__all__ = ["Card", "Dataset", "Record", "catalogue", "get", "load", "verify"]

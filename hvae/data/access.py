@@ -7,7 +7,7 @@ from pathlib import Path
 from hvae.data.files import State, data_folder, fetch, require, state
 from hvae.data.images import Dataset, Purpose, as_labels, as_rows, subset_rows
 from hvae.data.names import CATALOGUE, Entry, files_of
-from hvae.data.user import is_user_file, read_user_file
+from hvae.data.user import is_user_file, load_user_file
 from hvae.errors import ConfigError
 
 
@@ -41,13 +41,11 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
     for knob, value in (("n_train", n_train), ("n_test", n_test), ("seed", seed)):
         if value < 0:
             raise ConfigError(f"data.{knob} is {value}; give 0 or more.")
-    if is_user_file(name):
-        split, image_shape, present = read_user_file(name, seed=seed)
-    else:
-        entry, folder = _entry(name), data_folder(data_dir)
-        split = entry.read([require(file, folder, name=name) for file in entry.files])
-        image_shape, present = entry.image_shape, entry.present
-    shown = present(split, seed)
+    if name not in CATALOGUE and (is_user_file(name) or (name and Path(name).is_dir())):
+        return load_user_file(name, n_train=n_train, n_test=n_test, seed=seed)
+    entry, folder = _entry(name), data_folder(data_dir)
+    split = entry.read([require(file, folder, name=name) for file in entry.files])
+    shown = entry.present(split, seed)
     train_rows, test_rows = (
         subset_rows(n, len(items), seed=seed, purpose=purpose, what=f"data.{knob} of {name}")
         for n, items, purpose, knob in (
@@ -59,7 +57,7 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
         name=name,
         train=as_rows(shown.train, train_rows),
         test=as_rows(shown.test, test_rows),
-        image_shape=image_shape,
+        image_shape=entry.image_shape,
         kind=shown.kind,
         dynamic=shown.dynamic,
         train_labels=as_labels(split.train_labels, train_rows),
@@ -98,5 +96,9 @@ def _entry(name: str) -> Entry:
         return CATALOGUE[name]
     alike = [known for known in CATALOGUE if name and known.startswith(name)]
     alike = alike or difflib.get_close_matches(name, CATALOGUE, n=3)
-    hint = f"perhaps {' or '.join(alike)} is meant" if alike else "see `hvae data list`, or give a .npy or .npz file"
+    hint = (
+        f"perhaps {' or '.join(alike)} is meant"
+        if alike
+        else "see `hvae data list`, or give a file (.npz, .npy, .csv, .mat)"
+    )
     raise ConfigError(f"{name!r} is not the name of a data set; {hint}.")

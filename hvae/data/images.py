@@ -41,13 +41,15 @@ class Dataset:
     test: Tensor
     """[N', D]"""
     image_shape: tuple[int, ...]
-    """(rows, columns), or (D,) when an item is not an image"""
+    """as `hvae.diagnosis.pixels.Pixels.of` reads it, or (D,) when an item is not an image"""
     kind: Kind
     """the values of a presented x"""
     dynamic: bool
     """`train` holds grey values, and every presentation draws 0/1 from them; `test` is drawn already"""
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    """what was done to the numbers of a file, and what was left out, in sentences"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +109,12 @@ def grey(split: Split, seed: int) -> Presented:
 
 def threshold(split: Split, seed: int) -> Presented:
     """1 where the grey value exceeds one half."""
-    return Presented(_above_half(split.train), _above_half(split.test), "binary")
+    return Presented(above_half(split.train), above_half(split.test), "binary")
 
 
 def dynamic(split: Split, seed: int) -> Presented:
     """Training images stay grey, to be drawn at every presentation; test images are drawn once, by the seed."""
-    uniform = stream(seed, Purpose.TEST_BITS).random(split.test.shape, dtype=np.float32)
-    return Presented(split.train, (uniform < split.test).astype(np.float32), "binary", dynamic=True)
+    return Presented(split.train, draw_bits(split.test, seed, len(split.test), None), "binary", dynamic=True)
 
 
 def binary(split: Split, seed: int) -> Presented:
@@ -129,7 +130,14 @@ def real(split: Split, seed: int) -> Presented:
 BINARISATIONS: dict[str, Present] = {"grey": grey, "dynamic": dynamic, "threshold": threshold}
 
 
-def _above_half(values: Array) -> Array:
+def draw_bits(grey: Array, seed: int, n_there: int, rows: NDArray[np.int64] | None) -> Array:
+    """0/1 of test images [n, ...], which are these rows of ``n_there`` (None: all of them)."""
+    uniform = stream(seed, Purpose.TEST_BITS).random((n_there, *grey.shape[1:]), dtype=np.float32)
+    return ((uniform if rows is None else uniform[rows]) < grey).astype(np.float32)
+
+
+def above_half(values: Array) -> Array:
+    """1 where the grey value exceeds one half."""
     return (values > 0.5).astype(np.float32)
 
 

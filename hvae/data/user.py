@@ -1,157 +1,241 @@
-"""A user's own data: a .npy or .npz file, and optionally :dynamic or :threshold after its name.
+"""A user's own file (see `hvae.data.formats`), and optionally :dynamic or :threshold after its name.
 
-The arrays, items first ([N, D] or [N, rows, columns]), are named in a .npz
+The arrays, items first ([N, D], [N, rows, columns], in colour [N, 3, rows, columns] or [N, rows, columns, 3]), are
+named in a file of several; capitals do not matter:
 
-    train or x_train, or any name if there is only one      the items to train on
-    test or x_test                                           the items to test on; without it, a random tenth
-    train_labels, y_train, labels or y (test_labels, y_test)  optional integers [N]
+    train, x_train, else x, data, images, …, else any name   the items to train on
+    test, x_test, …                                          the items to test on; without it, a random tenth
+    train_labels, y_train, labels, y, … (test_labels, …)     optional integers [N]
 
-Bytes (uint8) are divided by 255, unless there are only 0 and 1 among them. The values then say the
-kind: only 0 and 1 is binary, within [0, 1] is grey, anything else is real.
+Bytes (uint8) are divided by 255, unless there are only 0 and 1 among them. The values then say the kind: only 0 and 1
+is binary, within [0, 1] is grey, anything else is real. Values whose meaning is not known are refused
+(`hvae.data.card`), by all of the file; then rows are drawn, and only those are converted.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hvae.data.images import BINARISATIONS, Array, Present, Purpose, Split, binary, grey, real, split_at_random, stream
+from hvae.data.card import Facts, check_finite, check_scales, check_values, single
+from hvae.data.formats import Items, read, suffix
+from hvae.data.images import (
+    Array,
+    Dataset,
+    Kind,
+    Purpose,
+    above_half,
+    as_labels,
+    as_rows,
+    draw_bits,
+    stream,
+    subset_rows,
+)
+from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 
-SUFFIXES = (".npy", ".npz")
 WAYS = ("dynamic", "threshold")
-MAX_BYTES = 16 * 2**30
-TRAIN, TEST = ("train", "x_train"), ("test", "x_test")
-TRAIN_LABELS, TEST_LABELS = ("train_labels", "y_train", "labels", "y"), ("test_labels", "y_test")
+N_ROWS = 4096
+"""rows that are converted at once"""
+TRAIN, TEST = ("train", "x_train"), ("test", "x_test", "test_images", "images_test", "test_data", "data_test", "test_x")
+OTHER_TRAIN = ("train_images", "images_train", "train_data", "data_train", "train_x", "x", "data", "images")
+"""names that more than one array of a file may bear; then none is taken"""
+TRAIN_LABELS = ("train_labels", "y_train", "labels", "y", "label", "target", "targets", "class", "train_y")
+TEST_LABELS = ("test_labels", "y_test", "test_y")
 
 
 def is_user_file(name: str) -> bool:
-    """Whether the name is the path of a .npy or .npz file, with or without a binarisation."""
-    return name.endswith(SUFFIXES) or name.rpartition(":")[0].endswith(SUFFIXES)
+    """Whether the name is the path of a file, with or without a binarisation, that is read or refused with how."""
+    return suffix(name) != "" or suffix(name.rpartition(":")[0]) != ""
 
 
-def read_user_file(name: str, *, seed: int) -> tuple[Split, tuple[int, ...], Present]:
-    """The values of a user's file, the shape of an item, and how it is presented.
+def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Dataset:
+    """The values of a user's file.
 
-    Raises `ConfigError` for whatever is not a finite numeric array of at least two items.
+    Raises `ConfigError` for whatever is not a finite numeric array of at least two items with a known meaning.
     """
-    path, way = (name, "") if name.endswith(SUFFIXES) else name.rpartition(":")[::2]
+    path, way = (name, "") if suffix(name) or ":" not in name else name.rpartition(":")[::2]
     if path != name and way not in WAYS:
         raise ConfigError(f"{name} ends in :{way}; append :dynamic or :threshold, or nothing.")
-    arrays = _read_arrays(Path(path).expanduser())
-    split = _numbers(_split(arrays, path, seed), path)
-    values = (split.train, split.test)
-    within = all(v.min() >= 0 and v.max() <= 1 for v in values)
-    if way:
-        if not within:
-            low, high = min(v.min() for v in values), max(v.max() for v in values)
-            raise ConfigError(
-                f"{name} asks to binarise values between {low:g} and {high:g}; scale them to [0, 1] first "
-                "(or store bytes as uint8)."
-            )
-        present = BINARISATIONS[way]
-    elif all(np.isin(v, (0, 1)).all() for v in values):
-        present = binary
+    contents = read(Path(path).expanduser())
+    parts = _parts(contents.arrays, path)
+    facts = Facts.of(parts.train)
+    check_finite(path, "training", facts, contents.columns)
+    if parts.test is None:
+        its_facts = facts
     else:
-        present = grey if within else real
-    return split, _image_shape(split.train.shape[1:]), present
-
-
-def _read_arrays(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        raise ConfigError(f"{path} is not there; give a .npy or .npz file, or a name from `hvae data list`.")
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"
-        if zipped:
-            with zipfile.ZipFile(path) as archive:
-                n_bytes = sum(member.file_size for member in archive.infolist())
-            if n_bytes > MAX_BYTES:
-                raise ConfigError(
-                    f"{path} unpacks to {n_bytes / 2**30:.1f} GiB; give at most {MAX_BYTES // 2**30} GiB, "
-                    "a random part of it for example."
-                )
-            with np.load(path, allow_pickle=False) as archived:
-                members = {key: archived[key] for key in archived.files}
-            # a member that is no array comes as bytes
-            return {key: array for key, array in members.items() if isinstance(array, np.ndarray)}
-        # memory-mapping compares the size of the file with its header before anything is allocated
-        return {"train": np.load(path, allow_pickle=False, mmap_mode="r")}
-    except ConfigError:
-        raise
-    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        if "pickle" in reason:  # numpy's sentence recommends to load it all the same
-            reason = "it holds Python objects, or is no numpy file"
+        its_facts = Facts.of(parts.test)
+        check_finite(path, "test", its_facts, contents.columns)
+    low, high = min(facts.low, its_facts.low), max(facts.high, its_facts.high)
+    check_values(path, facts, its_facts, binarised=way != "")
+    if parts.test is not None:
+        check_scales(path, (parts.train, facts), (parts.test, its_facts))
+    scale = np.float32(255 if facts.bytes_ and high > 1 else 1)
+    low, high = low / float(scale), high / float(scale)
+    within = low >= 0 and high <= 1
+    if way and not within:
         raise ConfigError(
-            f"{path} cannot be read as numeric arrays, being truncated, damaged or of another kind ({reason}); "
-            "write it again with np.savez(path, train=x)."
-        ) from None
+            f"{name} asks to binarise values between {low:g} and {high:g}; scale them to [0, 1] first "
+            "(or store bytes as uint8)."
+        )
+    rows = _draw_rows(parts, name, n_train=n_train, n_test=n_test, seed=seed)
+    test_items = parts.train if parts.test is None else parts.test
+    train, test = _converted(parts.train, rows.train, scale), _converted(test_items, rows.test, scale)
+    zero_one = {*facts.distinct, *its_facts.distinct} <= {0.0, float(scale)}
+    kind: Kind = "binary" if way or zero_one else "grey" if within else "real"
+    if way == "threshold":
+        train, test = above_half(train), above_half(test)
+    elif way == "dynamic":
+        test = draw_bits(test, seed, rows.n_test, rows.test_drawn)
+    return Dataset(
+        name=name,
+        train=as_rows(train, None),
+        test=as_rows(test, None),
+        image_shape=_image_shape(parts.train.shape[1:]),
+        kind=kind,
+        dynamic=way == "dynamic",
+        train_labels=as_labels(parts.train_labels, rows.train),
+        test_labels=as_labels(parts.train_labels if parts.test is None else parts.test_labels, rows.test),
+        notes=(*(["Bytes are divided by 255."] if scale > 1 else []), *contents.notes, *parts.notes),
+    )
 
 
-def _split(arrays: Mapping[str, Array], path: str, seed: int) -> Split:
-    train, test = _named(arrays, TRAIN), _named(arrays, TEST)
-    labels, test_labels = _named(arrays, TRAIN_LABELS), _named(arrays, TEST_LABELS)
-    if train is None:
-        others = [key for key in arrays if key not in (*TEST, *TRAIN_LABELS, *TEST_LABELS)]
-        if len(others) != 1:
-            raise ConfigError(f"{path} holds the arrays {sorted(arrays)}; name one train, and optionally one test.")
-        train = arrays[others[0]]
-    _check_items(train, labels, f"the training array of {path}")
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    train: Items
+    test: Items | None
+    train_labels: Array | None
+    test_labels: Array | None
+    notes: tuple[str, ...]
+
+
+def _parts(arrays: Mapping[str, Items], path: str) -> _Parts:
+    """The arrays of a file by what they are for."""
+    train_key, test_key = _train_key(arrays, path), _key(arrays, TEST)
+    train, test = arrays[train_key], None if test_key is None else arrays[test_key]
+    notes: list[str] = []
+    _check_items(train, f"the training array of {path}")
+    label_key = _key(arrays, TRAIN_LABELS, but=train_key)
+    labels = _labels(arrays, label_key, train, f"the training array of {path}", notes)
     if len(train) < 2:
         raise ConfigError(f"the training array of {path} holds {len(train)} item; give at least 2.")
+    test_labels, test_label_key = None, None
     if test is not None:
-        _check_items(test, test_labels, f"the test array of {path}")
+        _check_items(test, f"the test array of {path}")
+        test_label_key = _key(arrays, TEST_LABELS)
+        test_labels = _labels(arrays, test_label_key, test, f"the test array of {path}", notes)
         if test.shape[1:] != train.shape[1:]:
             raise ConfigError(
                 f"{path} trains on items of shape {train.shape[1:]} and tests on {test.shape[1:]}; make them equal."
             )
-        return Split(train, test, labels, test_labels)
-    n_test = max(1, len(train) // 10)
-    return split_at_random(train, labels, n_test=n_test, generator=stream(seed, Purpose.SPLIT))
+    unused = sorted({*arrays} - {train_key, test_key, label_key, test_label_key})
+    if unused:
+        verb = "is" if len(unused) == 1 else "are"
+        notes.append(f"Of its arrays {', '.join(unused)} {verb} not used.")
+    return _Parts(train, test, labels, test_labels, tuple(notes))
 
 
-def _named(arrays: Mapping[str, Array], keys: tuple[str, ...]) -> Array | None:
-    return next((arrays[key] for key in keys if key in arrays), None)
+def _train_key(arrays: Mapping[str, Items], path: str) -> str:
+    found = _key(arrays, TRAIN)
+    if found is not None:
+        return found
+    known = (*TEST, *TRAIN_LABELS, *TEST_LABELS)
+    others = [key for key in arrays if key.lower() not in known]
+    if not others and len(arrays) == 1 and _key(arrays, TEST) is None:
+        return next(iter(arrays))
+    if len(others) > 1:
+        tables = [key for key in others if arrays[key].ndim > 1 and 1 not in arrays[key].shape[:2]]
+        named = [key for key in others if key.lower() in OTHER_TRAIN]
+        others = named or tables
+    if len(others) != 1:
+        raise ConfigError(f"{path} holds the arrays {sorted(arrays)}; name one train, and optionally one test.")
+    return others[0]
 
 
-def _check_items(items: Array, labels: Array | None, what: str) -> None:
+def _key(arrays: Mapping[str, Items], names: tuple[str, ...], but: str = "") -> str | None:
+    """The name of the array that bears the first of these names; as it is written, or else in other letters."""
+    for name in names:
+        if name in arrays and name != but:
+            return name
+    alike = {key.lower(): key for key in arrays if key != but}
+    return next((alike[name] for name in names if name in alike), None)
+
+
+def _check_items(items: Items, what: str) -> None:
     if items.ndim < 2:
         raise ConfigError(f"{what} has shape {items.shape}; give items first, [N, D] or [N, rows, columns].")
     if items.size == 0:
         raise ConfigError(f"{what} has shape {items.shape} and is empty; give at least 2 items of at least 1 number.")
     if items.dtype.kind not in "buif":
         raise ConfigError(f"{what} has dtype {items.dtype}; give real numbers, bytes or truth values.")
-    if labels is not None and (labels.shape != items.shape[:1] or labels.dtype.kind not in "bui"):
-        raise ConfigError(
-            f"the labels of {what} have shape {labels.shape} and dtype {labels.dtype}; "
-            f"give {len(items)} integers, one per item."
-        )
 
 
-def _numbers(split: Split, path: str) -> Split:
-    """Both parts in float32, bytes divided by 255, every number finite."""
-    both = (split.train, split.test)
-    bytes_ = [v.dtype == np.uint8 for v in both]
-    if any(bytes_) and not all(bytes_):
-        raise ConfigError(
-            f"{path} trains on {split.train.dtype} and tests on {split.test.dtype}; bytes are divided by 255 and "
-            "other numbers are not, so make both the same."
+def _labels(arrays: Mapping[str, Items], key: str | None, items: Items, what: str, notes: list[str]) -> Array | None:
+    """Labels [N]; a note and None where they are of another kind, as floats or one of C."""
+    labels = None if key is None else arrays[key]
+    if not isinstance(labels, np.ndarray):
+        return None
+    if labels.ndim == 2 and 1 in labels.shape:  # so MATLAB holds vectors
+        labels = labels.reshape(-1)
+    if labels.shape[:1] != items.shape[:1]:
+        last = "; items seem to stand last, so move them with np.moveaxis(x, -1, 0)"
+        hint = last if labels.shape[:1] == items.shape[-1:] else f"; give {len(items)} integers, one per item"
+        raise ConfigError(f"the labels of {what} have shape {labels.shape} and the items {items.shape}{hint}.")
+    if labels.ndim != 1 or labels.dtype.kind not in "bui":
+        notes.append(f"The labels {key} are left out, as they are no integers [N].")
+        return None
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of the arrays of a file, in the order of the data set; None for all."""
+
+    train: NDArray[np.int64] | None
+    test: NDArray[np.int64] | None
+    n_test: int
+    """test items before some are drawn"""
+    test_drawn: NDArray[np.int64] | None
+    """which of these"""
+
+
+def _draw_rows(parts: _Parts, name: str, *, n_train: int, n_test: int, seed: int) -> _Rows:
+    """The rows that are used: `subset_rows` of the two arrays, or of the two parts that one is split into."""
+    order: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None] = (None, None)
+    n = len(parts.train)
+    if parts.test is None:
+        held_out = max(1, n // 10)
+        shuffled = stream(seed, Purpose.SPLIT).permutation(n)
+        order, n_there = (shuffled[held_out:], shuffled[:held_out]), (n - held_out, held_out)
+    else:
+        n_there = (n, len(parts.test))
+    drawn = [
+        subset_rows(wanted, there, seed=seed, purpose=purpose, what=f"data.{knob} of {name}")
+        for wanted, there, purpose, knob in (
+            (n_train, n_there[0], Purpose.TRAIN_SUBSET, "n_train"),
+            (n_test, n_there[1], Purpose.TEST_SUBSET, "n_test"),
         )
-    scale = np.float32(255 if all(bytes_) and max(v.max() for v in both) > 1 else 1)
-    with np.errstate(over="ignore"):
-        train, test = (v.astype(np.float32) / scale for v in both)
-    for values in (train, test):
-        if not np.isfinite(values).all():
-            n_bad = int((~np.isfinite(values)).sum())
-            raise ConfigError(f"{path} holds {n_bad} values that are not finite in float32; remove or replace them.")
-    return Split(train, test, split.train_labels, split.test_labels)
+    ]
+    train, test = (
+        within if of is None else of if within is None else of[within] for of, within in zip(order, drawn, strict=True)
+    )
+    return _Rows(train, test, n_there[1], drawn[1])
+
+
+def _converted(items: Items, rows: NDArray[np.int64] | None, scale: np.float32) -> Array:
+    """The chosen items [n, ...] in float32, divided by the scale, some rows at once."""
+    n = len(items) if rows is None else len(rows)
+    found = np.empty((n, *items.shape[1:]), dtype=np.float32)
+    for start in range(0, n, N_ROWS):
+        part = slice(start, start + N_ROWS)
+        found[part] = single(np.asarray(items[part if rows is None else rows[part]])) / scale
+    return found
 
 
 def _image_shape(item: tuple[int, ...]) -> tuple[int, ...]:
-    """(rows, columns) of an image, with or without an axis for its one channel; else (D,)."""
+    """That of an image (see `Pixels`), without an axis for one channel; else (D,)."""
     if len(item) == 3 and 1 in (item[0], item[2]):
         item = item[1:] if item[0] == 1 else item[:2]
-    return item if len(item) == 2 else (int(np.prod(item)),)
+    return item if len(item) > 1 and Pixels.of(item) is not None else (int(np.prod(item)),)

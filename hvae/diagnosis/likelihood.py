@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hvae.diagnosis.pixels import Pixels
 from hvae.diagnosis.record import Array, Arrays, Setting, Texts, numbers, settings, shared, texts
 from hvae.vocabulary import BELOW_FLOOR, BELOW_FLOOR_NATS, FAILED
 
@@ -205,4 +206,4 @@ class Pictures:
     @property
     def is_image(self) -> bool:
         """Whether x has rows and columns."""
-        return self.shape is not None and len(np.atleast_1d(self.shape)) == 2
+        return self.shape is not None and Pixels.of(np.atleast_1d(self.shape)) is not None

@@ -142,11 +142,16 @@ def _train(options: Any) -> int:
 
     import torch
 
+    from hvae.data import Card
+    from hvae.data.user import is_user_file
     from hvae.lab import completion
 
     torch.set_num_threads(options.threads)
-    completion.check([config], _folder(options.data_dir), options.device)
+    [data] = completion.check([config], _folder(options.data_dir), options.device)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    if is_user_file(config.data.name) and not run.done:
+        _say(str(Card.of(data)))
+    del data  # `complete` reads them again
     _say(
         f"{path} is done already."
         if run.done

@@ -40,20 +40,21 @@ def check_device(device: str) -> None:
         raise ConfigError(f"The device {device!r} cannot be used{why}; give another, as cpu or cuda:0.") from None
 
 
-def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> None:
-    """Raise `ConfigError`, before anything is written, for missing data or models that do not fit them."""
+def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: str = "cpu") -> list[Dataset]:
+    """The data of these runs. Raises `ConfigError`, before anything is written, where they or a model are no good."""
     check_device(device)
     sets: dict[object, Dataset] = {}
     for config in configs:
         if config.data not in sets:
             sets[config.data] = load_data(config, data_dir)
         data = sets[config.data]
+        if all_equal(data.test) or all_equal(data.train):
+            raise ConfigError(f"All images of {data.name} are equal, so no layer can tell them apart; give other data.")
         build_hvae(config.model, data, seed=config.training.seeds[0])
         if len(data.test) < 2:
             raise ConfigError(f"{data.name} has {len(data.test)} test images; give at least 2 to measure on.")
-        if all_equal(data.test) or all_equal(data.train):
-            raise ConfigError(f"All images of {data.name} are equal, so no layer can tell them apart; give other data.")
         check_batch_size(config.training.batch_size, data)
+    return list(sets.values())
 
 
 def complete(

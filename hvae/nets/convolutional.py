@@ -2,8 +2,8 @@
 
 Each convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``. Its transpose goes
 back to n exactly, odd or even (28, 14, 7, 4), by one more row of padding where n is even. An image is a row of
-numbers ``[..., rows * columns]``; channels are ``[..., C, rows, columns]``, with any leading axes. Under `vmap` over
-replicas a convolution becomes one of R groups.
+numbers ``[..., D]``, in colour three for each pixel, in either order (`hvae.diagnosis.pixels`); channels are
+``[..., C, rows, columns]``, with any leading axes. Under `vmap` over replicas a convolution becomes one of R groups.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvae.diagnosis.pixels import Pixels
 from hvae.nets.layers import Initialise, Style, dense, linear
 from hvae.nets.normalisation import ImageNorm
 
@@ -93,14 +94,51 @@ class PixelBias(nn.Module):
         return h + self.bias
 
 
+class Unfold(nn.Module):
+    """``[..., D]`` to ``[..., channels, rows, columns]``.
+
+    >>> Unfold(Pixels(2, 2, 3, channels_last=True))(torch.arange(12))[0].tolist()
+    [[0, 3], [6, 9]]
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, h: Tensor) -> Tensor:
+        image = self.pixels
+        if image.channels_last:
+            return h.reshape(*h.shape[:-1], image.rows, image.columns, image.channels).movedim(-1, -3)
+        return h.reshape(*h.shape[:-1], image.channels, image.rows, image.columns)
+
+
+class Fold(nn.Module):
+    """``[..., n * channels, rows, columns]`` to ``[..., n * D]``: n images, one after another.
+
+    >>> pixels = Pixels(2, 2, 3, channels_last=True)
+    >>> Fold(pixels)(Unfold(pixels)(torch.arange(12))).tolist() == list(range(12))
+    True
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.pixels.channels_last:
+            return h.reshape(*h.shape[:-3], -1, self.pixels.channels, *h.shape[-2:]).movedim(-3, -1).flatten(-4)
+        return h.flatten(-3)
+
+
 def convolutional(
-    image_shape: tuple[int, int], channels: Sequence[int], hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
+    image_shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
 ) -> nn.Sequential:
     """Image to ``n_outputs``: a convolution to each of ``channels``, dense layers of the widths ``hidden``, linear."""
-    sizes = resolutions(image_shape, len(channels))
+    pixels = _pixels(image_shape)
+    sizes = resolutions(pixels, len(channels))
     norm = style.get("batch_norm", False)
-    layers: list[nn.Module] = [nn.Unflatten(-1, (1, *image_shape))]
-    for n_in, n_out in pairwise((1, *channels)):
+    layers: list[nn.Module] = [Unfold(pixels)]
+    for n_in, n_out in pairwise((pixels.channels, *channels)):
         layers.append(Convolution(n_in, n_out, style["initialise"], style["source"], bias=not norm))
         layers += [*([ImageNorm(n_out)] if norm else []), style["activation"]()]
     layers.append(nn.Flatten(-3))
@@ -115,15 +153,16 @@ def transposed(
     n_in: int,
     hidden: Sequence[int],
     channels: Sequence[int],
-    image_shape: tuple[int, int],
+    image_shape: Sequence[int],
     n_outputs: int,
     **style: Unpack[Style],
 ) -> nn.Sequential:
     """The mirror of `convolutional`: ``n_in`` numbers to an image, ``hidden`` and ``channels`` in the order of use.
 
-    ``n_outputs`` is a multiple of the number of pixels: all first outputs of the pixels, then all second ones.
+    ``n_outputs`` is a multiple of D: all first outputs of the numbers of an image, then all second ones.
     """
-    sizes = resolutions(image_shape, len(channels))[::-1]
+    pixels = _pixels(image_shape)
+    sizes = resolutions(pixels, len(channels))[::-1]
     norm = style.get("batch_norm", False)
     layers: list[nn.Module] = []
     for width in (*hidden, channels[0] * sizes[0][0] * sizes[0][1]):
@@ -133,14 +172,23 @@ def transposed(
     for size, (before, after) in zip(sizes[1:-1], pairwise(channels), strict=True):
         layers.append(Transposed(before, after, size, style["initialise"], style["source"], bias=not norm))
         layers += [*([ImageNorm(after)] if norm else []), style["activation"]()]
-    per_pixel = n_outputs // (image_shape[0] * image_shape[1])
-    last = Transposed(channels[-1], per_pixel, image_shape, style["initialise"], style["source"], bias=False)
-    return nn.Sequential(*layers, last, nn.Flatten(-3), PixelBias(n_outputs))
+    per_pixel = n_outputs // (pixels.rows * pixels.columns)
+    last = Transposed(channels[-1], per_pixel, sizes[-1], style["initialise"], style["source"], bias=False)
+    return nn.Sequential(*layers, last, Fold(pixels), PixelBias(n_outputs))
 
 
-def resolutions(image_shape: tuple[int, int], n_layers: int) -> list[tuple[int, int]]:
+def _pixels(image_shape: Sequence[int]) -> Pixels:
+    pixels = Pixels.of(image_shape)
+    if pixels is None:
+        raise ValueError(
+            f"image_shape is {tuple(image_shape)}; give (rows, columns), (3, rows, columns) or (rows, columns, 3)."
+        )
+    return pixels
+
+
+def resolutions(pixels: Pixels, n_layers: int) -> list[tuple[int, int]]:
     """Rows and columns of an image, and after each of ``n_layers`` convolutions."""
-    rows, columns = image_shape
+    rows, columns = pixels.rows, pixels.columns
     found = [(rows, columns)]
     for _ in range(n_layers):
         rows, columns = (rows + 1) // 2, (columns + 1) // 2

@@ -15,6 +15,7 @@ from hvae.analysis.figures.collapse import collapse_curves
 from hvae.analysis.figures.information import information
 from hvae.analysis.figures.likelihood import likelihood_curves
 from hvae.analysis.study import Study, open_study
+from hvae.diagnosis.pixels import Pixels
 from hvae.experiments.depth import configs
 from tests.analysis.fabricate import fabricate
 
@@ -100,6 +101,21 @@ def test_resampling_grid_keeps_images_in_place(depth_study: Study) -> None:
     blocks = resampling.columns(run)
     assert [title for title, _ in blocks] == ["x", "mean", *(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
     np.testing.assert_array_equal(blocks[3][1][4, 2], run.pictures.resampled["z2"][4, 2])
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5, 3)], ids=["planes", "pixels"])
+def test_resampling_grid_in_colour(shape: tuple[int, ...]) -> None:
+    """The pixel (2, 4) of the image of row 1 is red, in whichever order the file has the colours."""
+    red, pixels = np.zeros((6, *shape)), Pixels.of(shape)
+    red[(1, 0, 2, 4) if shape[0] == 3 else (1, 2, 4, 0)] = 1
+    assert pixels is not None
+    figure = resampling._draw([("x", red.reshape(6, 1, 60))], pixels)
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
+    rows, columns = np.nonzero((canvas == (1, 0, 0)).all(-1))
+    enlarge, height, gap = 96 // 5, 4 * (96 // 5) + 2, (5 * (96 // 5) + 2) // 8
+    top, left = 2 + (height + gap) + 1 + 2 * enlarge, 2 + 1 + 4 * enlarge
+    assert (rows.min(), rows.max()) == (top, top + enlarge - 1)
+    assert (columns.min(), columns.max()) == (left, left + enlarge - 1)
 
 
 @pytest.mark.parametrize("exhibit", LAYERS, ids=lambda exhibit: exhibit.name)

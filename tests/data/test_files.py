@@ -186,6 +186,6 @@ def test_unknown_name(tmp_path: Path) -> None:
         access.load("mnist", data_dir=tmp_path)
     with pytest.raises(ConfigError, match="perhaps mnist-dynamic"):
         access.get("mnist-dynamik", tmp_path)
-    for name in ("", "photographs.csv", "photographs.csv:dynamic"):
+    for name in ("", "photographs.doc", "photographs.doc:dynamic"):
         with pytest.raises(ConfigError, match="is not the name of a data set; see `hvae data list`"):
             access.load(name, data_dir=tmp_path)

@@ -210,6 +210,49 @@ def test_the_flags_are_the_configuration(tmp_path: Path, capsys: pytest.CaptureF
     assert _sections(_printed_config(capsys, "--config=f.yaml", "--training.n_steps=301")).training.n_steps == 301
 
 
+def _refused_files() -> dict[str, tuple[dict[str, Any], str]]:
+    source = np.random.default_rng(0)
+    counts, images = source.poisson(0.5, (80, 23)), source.random((60, 4, 5))
+    return {
+        "counts as bytes": ({"x": counts.astype(np.uint8)}, "holds whole numbers from 0 to"),
+        "counts": ({"x": counts}, "holds whole numbers from 0 to"),
+        "digits:threshold": ({"x": source.integers(0, 17, (60, 8, 8)).astype(np.uint8)}, "whole numbers from 0 to 16"),
+        "masks": ({"x": 255 * (images > 0.5)}, "holds two values only, 0 and 255"),
+        "blank": ({"x": np.zeros((50, 4, 5))}, "All images of blank.npz are equal"),
+        "blank:threshold": ({"x": images / 3}, "All images of blank.npz:threshold are equal"),
+        "scales": ({"train": images, "test": 255 * images[:30]}, "times as large"),
+    }
+
+
+@pytest.mark.parametrize("name", _refused_files())
+@pytest.mark.parametrize("observation", ["bernoulli", "gaussian"])
+def test_a_file_of_unknown_meaning_is_refused_before_training(
+    name: str, observation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays, words = _refused_files()[name]
+    stem, colon, way = name.partition(":")
+    np.savez(tmp_path / f"{stem}.npz", **arrays)
+    arguments = TINY[2:]  # as many items as there are
+    assert main(["train", f"--data.name={stem}.npz{colon}{way}", f"--model.observation={observation}", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.startswith("hvae: ") and err.count("\n") == 1 and len(err) < 400
+    assert [path.name for path in tmp_path.iterdir()] == [f"{stem}.npz"]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_colour_images_of_ones_own(last: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, 3, 5, 6), dtype=np.uint8)
+    np.savez(tmp_path / "my.npz", x=np.moveaxis(images, 1, -1) if last else images, ids=np.arange(200))
+    colour = ["--model.observation=gaussian", "--model.nets=[convolutional, mlp]", "--model.channels=[2]"]
+    assert main(["train", "--data.name=my.npz", *TINY[:1], "--data.n_test=20", *TINY[2:], *colour]) == 0
+    err = capsys.readouterr().err
+    assert "my.npz: 96 training and 20 test colour images of 5 x 6, grey values, " in err
+    assert "Bytes are divided by 255. Of its arrays ids is not used." in err
+    (run,) = find_runs(tmp_path / "runs")
+    assert (run.path / "figures" / "resampling-1.png").exists()
+    assert run.load_arrays("images")["image_shape"].tolist() == ([5, 6, 3] if last else [3, 5, 6])
+
+
 def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A newcomer's hour: one command trains, measures and reports; the same command again does nothing."""
     images = np.random.default_rng(0).random((400, 6, 6)) < 0.3

@@ -288,6 +288,36 @@ def test_convolutional_nets_keep_replicas_apart_under_vmap(batch_norm: bool) -> 
         torch.testing.assert_close(found[replica], model(x[replica]), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_colours_stand_in_either_order(n_outputs: int) -> None:
+    """The same weights read [3, rows, columns] and [rows, columns, 3], and both are a convolution of numpy's order."""
+    style: Style = {"activation": nn.ELU, "initialise": xavier, "source": source(), "batch_norm": False}
+    planes, pixels = (
+        nn.Sequential(
+            convolutional(shape, (3, 5), (6,), 4, **style),
+            transposed(4, (6,), (5, 3), shape, n_outputs * 105, **style),
+        ).double()
+        for shape in ((3, 7, 5), (7, 5, 3))
+    )
+    pixels.load_state_dict(planes.state_dict())
+    images = normal(2, 4, 3, 7, 5).numpy()
+    first = planes(torch.from_numpy(images.reshape(2, 4, 105)))
+    last = pixels(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 1, 3, 4, 2)).reshape(2, 4, 105)))
+    expected = first.detach().numpy().reshape(2, 4, n_outputs, 3, 7, 5).transpose(0, 1, 2, 4, 5, 3)
+    np.testing.assert_allclose(last.detach().numpy().reshape(expected.shape), expected, atol=1e-12, rtol=0)
+    layer = planes[0][1]
+    assert isinstance(layer, Convolution)
+    middle = (layer.weight.detach().numpy() * images[1, 2, :, 1:4, 1:4]).sum((1, 2, 3))  # the pixel (2, 2)
+    found = layer(planes[0][0](torch.from_numpy(images.reshape(2, 4, 105))))[1, 2, :, 1, 1]
+    np.testing.assert_allclose(found.detach(), middle, atol=1e-12, rtol=0)
+
+
+def test_what_is_no_image_is_refused() -> None:
+    style: Style = {"activation": nn.ELU, "initialise": xavier, "source": source(), "batch_norm": False}
+    with pytest.raises(ValueError, match=r"image_shape is \(4, 7, 5\); give \(rows, columns\)"):
+        convolutional((4, 7, 5), (3,), (), 4, **style)
+
+
 # What follows a net
 
 

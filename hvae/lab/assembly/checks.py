@@ -1,6 +1,7 @@
 """Checks of a configuration that need the data."""
 
 from hvae.data import Dataset
+from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 from hvae.lab.config import ModelConfig
 
@@ -39,16 +40,17 @@ def check_image(config: ModelConfig, data: Dataset) -> None:
     """Refuse convolutions over data that are no images, or too small ones."""
     if "convolutional" not in config.nets:
         return
-    if len(data.image_shape) != 2:
+    pixels = Pixels.of(data.image_shape)
+    if pixels is None:
         raise ConfigError(
             f"model.nets is convolutional, but {data.name} holds rows of {data.train.shape[1]} numbers and no images; "
             "use mlp or residual."
         )
-    side, n = min(data.image_shape), len(config.channels)
+    side, n = min(pixels.rows, pixels.columns), len(config.channels)
     if side <= 2 ** (n - 1):
         raise ConfigError(
-            f"model.channels is {list(config.channels)}, which halves the {data.image_shape[0]} x "
-            f"{data.image_shape[1]} images of {data.name} {n} times, beyond one pixel; give fewer."
+            f"model.channels is {list(config.channels)}, which halves the {pixels.rows} x "
+            f"{pixels.columns} images of {data.name} {n} times, beyond one pixel; give fewer."
         )
 
 

@@ -35,9 +35,8 @@ class Nets:
         widths, n_outputs = (*crossed, *self._own(self.config.hidden, layer)), family.n_outputs
         match self._own(self.config.nets, layer):
             case "convolutional":
-                rows, columns = self.data.image_shape
                 channels = self.config.channels
-                net = nets.convolutional((rows, columns), channels, widths, n_outputs, **self._style(layer))
+                net = nets.convolutional(self.data.image_shape, channels, widths, n_outputs, **self._style(layer))
             case "residual":
                 net = nets.residual(n_in, widths, n_outputs, **self._style(layer))
             case _:
@@ -55,9 +54,8 @@ class Nets:
         widths, n_outputs = self._own(self.config.hidden, layer)[::-1], family.n_outputs
         match self._own(self.config.nets, layer):
             case "convolutional":
-                rows, columns = self.data.image_shape
                 channels = self.config.channels[::-1]
-                return nets.transposed(n_in, widths, channels, (rows, columns), n_outputs, **self._style(layer))
+                return nets.transposed(n_in, widths, channels, self.data.image_shape, n_outputs, **self._style(layer))
             case "residual":
                 return nets.residual(n_in, widths, n_outputs, **self._style(layer))
             case _:

@@ -10,8 +10,8 @@ class DataConfig:
     """Which images a run sees."""
 
     name: str = "digits-threshold"
-    """data set: a name from `hvae data list`, or the path of a .npy or .npz file; append :dynamic or :threshold to
-    binarise"""
+    """data set: a name from `hvae data list`, or the path of a .npz, .npy, .csv or .mat file; append :dynamic or
+    :threshold to binarise"""
     n_train: int = 0
     """number of training images, drawn at random with `data.seed`; 0 takes all"""
     n_test: int = 0

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hvae import extras, rng
 from hvae.data import Dataset
+from hvae.diagnosis.pixels import Pixels
 from hvae.evidence import HVAE
 from hvae.lab.runs.run import Run
 
@@ -94,11 +95,13 @@ class Board:
 
     def images(self, tag: str, replica: int, values: Tensor, image_shape: tuple[int, ...], step: int) -> None:
         """Show values ``[n, D]`` of one replica as a row of images."""
-        if len(image_shape) != 2:
+        pixels = Pixels.of(image_shape)
+        if pixels is None:
             return
-        pixels = values.detach().cpu().nan_to_num().clamp(0, 1).unflatten(-1, image_shape)
-        row = torch.cat(list(pixels), dim=-1).numpy()
-        self._writers[replica].add_image(tag, _enlarge(row, 4)[None], step)
+        pictures = pixels.picture(values.detach().cpu().nan_to_num().clamp(0, 1).numpy())
+        row = np.concatenate(list(pictures), axis=1)
+        channels = row[None] if pixels.channels == 1 else np.moveaxis(row, -1, 0)
+        self._writers[replica].add_image(tag, _enlarge(channels, 4), step)
 
 
 def tag_of(name: str, row: Mapping[str, Any]) -> str:

@@ -418,10 +418,11 @@ def test_a_skip_decoder_sees_all_layers_above() -> None:
         assert [evidence.closed_form(name) for name in ("z1", "z2", "z3")] == [order == "top-down"] * 2 + [True]
 
 
+@pytest.mark.parametrize("shape", [(9, 7), (3, 3, 7), (3, 7, 3)])
 @pytest.mark.parametrize("variance", ["learned", "network"])
-def test_a_convolutional_stack(variance: str) -> None:
+def test_a_convolutional_stack(variance: str, shape: tuple[int, ...]) -> None:
     grey = dataset("grey")
-    grey = replace(grey, train=torch.rand(20, 63), test=torch.rand(5, 63), image_shape=(9, 7))
+    grey = replace(grey, train=torch.rand(20, 63), test=torch.rand(5, 63), image_shape=shape)
     config = ModelConfig(
         latents=(4, 3), hidden=((8,), (5,)), nets=("convolutional", "residual"), channels=(2, 3),
         observation="gaussian", observation_variance=variance,  # type: ignore[arg-type]
