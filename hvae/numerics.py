@@ -169,7 +169,8 @@ def mean_interval(values: FloatArray, level: float = 0.95, clusters: IntArray | 
             return np.asarray(middle + np.array([-np.inf, 0.0, np.inf]))
         below, above = student_hall(errors, n, (1 - level) / 2)
         error = np.sqrt(np.square(errors).sum(-1) * n / (n - 1)) / n_data
-    return np.asarray(middle + np.stack([-below * error, 0 * error, above * error], axis=-1))
+    middle = middle[..., 0]
+    return np.stack([middle - below * error, middle, middle + above * error], axis=-1)
 
 
 def all_equal(x: Tensor) -> bool:

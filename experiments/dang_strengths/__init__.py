@@ -87,7 +87,7 @@ REGIMES: Mapping[str, tuple[Knobs, tuple[float, ...]]] = {
 GRID: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "seeds": (0, 1), "data": "digits-grey", "units": 3, "beta2": (0.5, 1.5, 2.5), "beta1": (0.5, 2.0, 6.0),
-        "eta": (0.25, 2.0), "given": (0.5, 2.5), "n_images": 100, "max_paths": 64,
+        "eta": (0.25, 2.0), "given": (0.5, 2.5), "n_images": 160, "max_paths": 64,
     },
     "cpu": {
         "seeds": tuple(range(6)), "data": "mnist-grey", "units": 10,

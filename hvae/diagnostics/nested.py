@@ -172,4 +172,4 @@ def _from_above(terms: FloatArray, others: Alternatives, site: Site) -> FloatArr
     if enough.all() or not site.family.exponential:
         return terms
     far = kl(site.distribution, site.family.match(site.distribution)).double()
-    return np.where(enough, terms, far.expand(1, len(terms))[0].cpu().numpy())
+    return np.where(enough, terms, far.mean(0).expand(len(terms)).cpu().numpy())

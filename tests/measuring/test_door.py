@@ -127,7 +127,7 @@ def test_an_empty_context() -> None:
 
 def test_x_of_another_width_than_the_house_s_own_model_has() -> None:
     with pytest.raises(ConfigError, match="x has 99 numbers a datum"):
-        diagnose(linear_stack(1.0, "best", seed=0).model, torch.zeros(40, 99))
+        diagnose(linear_stack(1.0, "best", seed=0).model, torch.randn(40, 99))
 
 
 def test_a_latent_called_x() -> None:
