@@ -227,7 +227,11 @@ FAULTS = (
     Fault(
         "reading-of-one-child",
         "with generative skips only one child of a layer is asked whether it reads it",
-        Change("hvae.diagnostics.usage:use", "found[name] + per_datum", "per_datum"),
+        Change(
+            "hvae.diagnostics.usage:use",
+            "found[name] + per_datum(read(child, site), sampler.n_images)",
+            "per_datum(read(child, site), sampler.n_images)",
+        ),
         ("tests/diagnostics/test_usage.py::test_reading_with_skips_is_the_sum_over_children",),
     ),
     Fault(

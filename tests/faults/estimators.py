@@ -225,7 +225,7 @@ FAULTS = (
     Fault(
         "upper-bound-from-the-mean",
         "the upper bound is the log of the mean inverse weight, its sign forgotten",
-        Change("hvae.likelihood.estimate:log_mean_error", "-value", "value"),
+        Change("hvae.likelihood.weights:Weights.estimate", "-value", "value"),
         (BACKWARD,),
     ),
     # the target

@@ -94,7 +94,7 @@ def test_it_enters_in_at_most_fifteen_lines() -> None:
 
 
 def test_what_a_diagnosis_of_twenty_layers_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most twelve times the rows of 200 ELBOs of the net's own, L_100 included, where V_l of every layer is walked."""
+    """At most twelve times the rows of 200 ELBOs of the net's own, L_100 included, where every V_l is walked."""
 
     def walk(visit: Any) -> None:
         h = torch.zeros(visit.rows, 1)

@@ -155,11 +155,13 @@ def test_a_replica_without_a_finite_likelihood_is_not_left_out_in_silence() -> N
     q, p = LAWS["Laplace"]
     found = hvae.diagnose([flat(q, p, 2), flat(q, p, 2)], torch.randn(60, 2), sizes=SIZES, progress=False)
     assert found.likelihood is not None
-    bound = found.likelihood.bound_nats.copy()
-    bound[1] = -float("inf")
-    one = dataclasses.replace(found, likelihood=dataclasses.replace(found.likelihood, bound_nats=bound))
+    bound, log_px = found.likelihood.bound_nats.copy(), found.likelihood.log_px_nats.copy()
+    bound[1] = log_px[1] = -float("inf")
+    infinite = {"bound_nats": bound, "log_px_nats": log_px}
+    one = dataclasses.replace(found, likelihood=dataclasses.replace(found.likelihood, **infinite))
     assert "It is not finite in 1 of 2 replicas" in " ".join(one.to_text(80).split())
-    none = dataclasses.replace(found, likelihood=dataclasses.replace(found.likelihood, bound_nats=bound[[1, 1]]))
+    nowhere = {key: values[[1, 1]] for key, values in infinite.items()}
+    none = dataclasses.replace(found, likelihood=dataclasses.replace(found.likelihood, **nowhere))
     assert "The likelihood is not finite" in " ".join(none.to_text(80).split())
 
 

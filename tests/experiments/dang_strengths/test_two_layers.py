@@ -138,9 +138,9 @@ def test_strengths_of_data_and_of_a_model_are_read_off() -> None:
 
 @pytest.fixture(scope="module")
 def noisy() -> Arrays:
-    """Two starts at the optimum where z2 codes noise only."""
+    """Six starts at the optimum where z2 codes noise only: the fewest that decide a claim on a count."""
     knobs, theta = dang_strengths.REGIMES["A, noise only"]
-    return verdict_rows({"A, noise only": (Setting(*knobs), theta)}, 4, (0, 1), 160, 64, lambda line: None)
+    return verdict_rows({"A, noise only": (Setting(*knobs), theta)}, 4, tuple(range(6)), 160, 64, lambda line: None)
 
 
 def test_a_rate_above_nought_is_no_information_on_the_datum(noisy: Arrays) -> None:
