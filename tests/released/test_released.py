@@ -57,7 +57,7 @@ def test_what_is_done_is_not_done_again(own: Path) -> None:
         assert path.read_bytes() == content, path
 
 
-MOVED = ("reading_nats", "parent_information_nats", "information_nats", "knockout_")
+MOVED = ("reading_nats", "parent_information_", "information_", "knockout_")
 """other draws, and another control, than in that release"""
 
 
