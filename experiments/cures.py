@@ -1,7 +1,7 @@
 """Which cure revives which layer of a five-layer stack, how many nats does it gain, and what does it cost?
 
 Every cure by itself and two combinations are compared with one plain bottom-up stack, with the same seeds and number of
-steps. A layer is alive by the verdict (I and U surely above 0.1 nats), never by its rate. The likelihood is L_K, a
+steps. A layer is alive by the verdict (V surely above 0.1 nats), never by its rate. The likelihood is L_K, a
 lower bound; its difference from the plain stack is paired by seed. The combination `all together` was chosen from the
 literature before any run: ladder, warm-up and batch normalisation (Sønderby et al. 2016) with free nats (Kingma et al.
 2016). `bottom-up together` is the same without the ladder. Two runs on grey images compare a learned variance of a

@@ -30,7 +30,8 @@ MEANING: Mapping[str, str] = {
     TO_ANOTHER: "surely on more than 95 % of images the layer's law is one and the same, neither its prior nor N(0, I)",
     TO_A_CONSTANT: "by rule 1: J surely below the threshold, and not near N(0, I); its prior was not compared",
     NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
-    UNREAD: "I surely above, U surely below: the layer knows the image, but the decoder does not use it",
+    UNREAD: "the layer surely knows the image (I above, or in a ladder moved by more than 5 % of images), and nothing "
+    "of it comes back (U or R below): the decoder does not use it",
     UNDECIDED: "an interval crosses the threshold, or there are too few images",
     FAILED: "training of this replica became non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.draws import Sampler
+from hvae.diagnostics.draws import IMAGES, Sampler
 from hvae.evidence import HVAE
 from hvae.rng import NoiseSpecs, noise, permutation
 from hvae.shapes import Noise, Value
-
-IMAGES = 64
-"""images of a block, which has a key of its own"""
 
 
 @dataclass(frozen=True)

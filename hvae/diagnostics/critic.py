@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.alternatives import IMAGES, Block, Partners, codes_of, from_prior, of_others
-from hvae.diagnostics.draws import Sampler
+from hvae.diagnostics.alternatives import Block, Partners, codes_of, from_prior, of_others
+from hvae.diagnostics.draws import IMAGES, Sampler
 from hvae.errors import NotMeasuredError
 from hvae.evidence import Evidence
 from hvae.network import Decoder, Trace
@@ -62,8 +62,8 @@ class Used:
     """What the decoder uses of one layer.
 
     >>> used = Used(np.array([0.5, 1.5]), cap=math.log(65), alternatives="other images")
-    >>> float(used.terms.mean()), used.at_cap
-    (1.0, False)
+    >>> float(used.terms.mean())
+    1.0
     """
 
     terms: FloatArray
@@ -72,11 +72,6 @@ class Used:
     """log (N + 1)"""
     alternatives: str
     """those that left less: "prior" or "other images" """
-
-    @property
-    def at_cap(self) -> bool:
-        """Whether only "at least" can be said: the mean is within a tenth of the cap."""
-        return bool(self.terms.mean() > 0.9 * self.cap)
 
 
 @torch.no_grad()
@@ -192,9 +187,10 @@ def _terms(critics: list[LogProb], count: Tensor | None = None) -> FloatArray:
 def _ratio(log_c: LogProb, t: float, count: Tensor | None) -> FloatArray:
     """``log c_0^t - log mean c^t`` for each image; the first row is its own."""
     scaled = t * log_c if t else torch.zeros_like(log_c)
-    scaled = torch.maximum(scaled, scaled.amax(0) - DEEPEST)  # symmetric in the values, so as valid a critic
     n = torch.full_like(scaled[0], len(scaled) - 1) if count is None else count.clamp(max=len(scaled) - 1)
     beyond = torch.arange(len(scaled), device=scaled.device).unsqueeze(1) > n
+    best = scaled.masked_fill(beyond, -math.inf).amax(0)  # of those that count, so as symmetric and valid a critic
+    scaled = torch.maximum(scaled, best - DEEPEST)
     found: FloatArray = (scaled[0] - scaled.masked_fill(beyond, -math.inf).logsumexp(0) + n.log1p()).cpu().numpy()
     return found
 

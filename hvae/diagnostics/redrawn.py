@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hvae.diagnostics.alternatives import Block, Partners, codes_of, of_others
-from hvae.diagnostics.draws import IMAGES, Sampler
+from hvae.diagnostics.draws import Sampler
 from hvae.evidence import Evidence
 from hvae.network import Decoder
 from hvae.numerics import FloatArray
@@ -52,7 +52,7 @@ def redrawn_information(
     codes = codes_of(sampler, pool) if model.bottom_up and partners.alone is None else None
     values = {z: site.value[:1].expand(1, sampler.n_images, -1) for z, site in evidence.q.items()}
     found: list[LogProb] = []
-    for number, images in enumerate(torch.arange(sampler.n_images).split(IMAGES)):
+    for number, images in enumerate(sampler.blocks):
         block = Block(
             model, sampler.x[images], sampler.seed, number, {z: value[:, images] for z, value in values.items()}
         )

@@ -26,6 +26,7 @@ FIRST_IMAGES = 128
 N_DRAWS = 4
 """draws of q for V_l in a second look"""
 SEEDS_APART = 104_729
+"""between the seeds of two of these draws"""
 MOST_OTHERS = 256
 """images beside them whose codes are alternatives"""
 

@@ -27,6 +27,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.measuring.guard import Guard
 from hvae.measuring.judging import MOST_OTHERS, USED, judge
 from hvae.numerics import FloatArray, mean_interval
+from hvae.vocabulary import TO_PRIOR
 
 FROM_PARENT, ABOUT_X, USE = "parent_information_nats", "information_nats", "reading_nats"
 OWN_PRIOR, COMES_BACK = "kl_prior_nats", "redrawn_nats"
@@ -74,7 +75,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         carries = informations.get(name)
         if carries is not None:
             found |= {FROM_PARENT: carries.from_parent, ABOUT_X: carries.about_datum}
-        found[OWN_PRIOR] = _own_prior(model, evidence(sizes.n_paths), name, found)
+        found[OWN_PRIOR] = _own_prior(judged[name].found, model, evidence(sizes.n_paths), name, found)
         found[USED] = judged[name].used
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
@@ -104,10 +105,12 @@ def _comes_back(sampler: Sampler, name: str, rest: Tensor | None) -> dict[str, F
 
 
 def _own_prior(
-    model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray]
-) -> FloatArray:  # fmt: skip
+    statement: Found, model: HVAE, evidence: Evidence, name: str, found: Mapping[str, FloatArray]
+) -> FloatArray:
     """M_l, the divergence from its prior: as a mean, or between J_l and T_l."""
-    terms = laws.from_prior(model, evidence, name)
+    terms = statement.divergences.get(TO_PRIOR)
+    if terms is None:  # no divergence, or not judged
+        terms = laws.from_prior(model, evidence, name)
     if terms is not None:
         return mean_interval(terms)
     at_most = mean_interval(laws.up_to_the_top(evidence, name))

@@ -264,3 +264,11 @@ def test_an_image_has_the_same_alternatives_whatever_images_follow(monkeypatch: 
                 found.append(critic._critics(sampler, evidence, x[20:], partners, numbers, asked, 3))
         for key, log_c in found[0].items():
             torch.testing.assert_close(log_c, found[1][key][:, :6], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("better", [0.0, 50.0, 1000.0])
+def test_an_alternative_that_does_not_count_moves_nothing(better: float) -> None:
+    """Of two alternatives one is of another context: it stands there, however much better, and is left out."""
+    log_c = torch.tensor([[0.0], [-1.0], [better]])
+    found = critic._ratio(log_c, 1.0, torch.tensor([1.0], dtype=torch.float64))
+    assert found == pytest.approx([math.log(2 / (1 + math.exp(-1)))], abs=1e-12)

@@ -69,8 +69,10 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                     bar.set_postfix_str(f"ELBO {torch.nanmean(record.bound_nats).item():.2f} nats")
                 if record.step == half(run.config):
                     training.put()
-                    settling = [batch(data.train.to(device), run.config, record.step + n, dynamic=data.dynamic)
-                                for n in range(N_BATCHES)]  # fmt: skip
+                    images = data.train.to(device)
+                    settling = [
+                        batch(images, run.config, record.step + n, dynamic=data.dynamic) for n in range(N_BATCHES)
+                    ]
                     alive = [bool(good) for good in record.alive.tolist()]
                     measure_halfway(run, training.models, alive, data, settling, device)
                 if record.step == steps.n_steps:
