@@ -105,10 +105,10 @@ LAYERS = (
     Exhibit(
         "knockout-model",
         "What the model loses without the layer",
-        "Nats of likelihood lost when the decoder is given the layer's prior mean instead of the layer. It is the "
-        "difference of two L_32 bounds, paired over images. It is too high where the clamped stack's bound is loose, "
-        "as q was not trained for that stack. It is too low where the whole stack's bound is loose. Linear up to 0.1 "
-        "nats, logarithmic beyond. " + EVERY_SEED,
+        "Nats of likelihood lost when the decoder is given the layer's prior mean instead of the layer, which q does "
+        "not see. It is the difference of two lower bounds, paired over images, with an interval that is wider by what "
+        "they may miss. A replica without a point may miss more than 0.25 nats in one of them. Linear up to 0.1 nats, "
+        "logarithmic beyond. " + EVERY_SEED,
         lambda study: knockout_model(study.panels),
         "No run has its model knock-out measured.",
     ),
