@@ -11,6 +11,7 @@ quadratic, and a sum of many parts. Nats, in float64.
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,8 +68,9 @@ class Weights:
         last = max(first, min(len(log_weight), 2 * half - self._seen))
         return log_weight[:first], log_weight[first:last]
 
-    def estimate(self) -> Estimate:
-        """Of all that was seen, which must be as many as were promised."""
+    def estimate(self, *, tails: bool = True) -> Estimate:
+        """Of all that was seen, which must be as many as were promised; without ``tails`` k-hat, the dear part, is
+        left undefined."""
         assert self._seen == self._n_samples and self._largest is not None and isinstance(self._broken, Tensor)
         broken, size = self._broken, self._all.ess
 
@@ -82,7 +84,7 @@ class Weights:
             direction=self._direction,
             standard_error=array(log_mean_error(size, self._n_samples)),
             ess=array(size),
-            pareto_k=pareto_k(array(self._largest), self._n_samples),
+            pareto_k=pareto_k(array(self._largest), self._n_samples) if tails else np.full(len(value), math.nan),
             n_samples=self._n_samples,
             halving=array(self._halving(value)),
             reach=array(self._reach(value)),
@@ -103,7 +105,9 @@ class Weights:
         return torch.where(reach.isfinite(), reach, math.nan)
 
 
-def estimate(log_weight: LogProb, direction: Literal["lower", "upper"] = "lower") -> Estimate:
+def estimate(
+    log_weight: LogProb, direction: Literal["lower", "upper"] = "lower", *, tails: bool = True
+) -> Estimate:
     """Of log-weights ``[K, B]`` at once; for "upper" those of inverse weights.
 
     >>> estimate(torch.zeros(30, 2)).log_px
@@ -111,4 +115,4 @@ def estimate(log_weight: LogProb, direction: Literal["lower", "upper"] = "lower"
     """
     weights = Weights(len(log_weight), direction)
     weights.update(log_weight)
-    return weights.estimate()
+    return weights.estimate(tails=tails)

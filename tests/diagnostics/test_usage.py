@@ -128,16 +128,18 @@ def test_model_knockout_is_the_difference_of_two_exact_likelihoods(order: str, n
 def test_a_loss_is_right_or_refused(variance: float) -> None:
     """q(z1 | x) = N(x 1.3 / 1.4, variance), 0.0929 the right one: the loss had been too small by up to 3 nats of 5.3.
 
+    At 0.01 the bound misses 0.20 nats and at 0.001 1.1, after all the draws that may be taken.
+
     With z1 set nothing is weighed, so that bound is exact; the whole stack's is the loose one.
     """
     x, ratio = images(512, seed=3) * 1.4**0.5, 1.3 / 1.4
     stack = Stack([link(ratio, variance), link(1 / 1.3, 0.3 / 1.3)], [root(1.0), link(1, 0.3), link(1, 0.1)])
     knocked = Knockouts(*observed(stack.bottom_up(), x)).model("z1")
     right = (np.log(0.1 / 1.4) + x.numpy().ravel() ** 2 * (1 / 0.1 - 1 / 1.4)) / 2
-    if variance > 2e-3:
+    if variance > 0.02:
         low, middle, high = knocked.widened(np.repeat(knocked.loss().mean(), 3))
         assert low <= middle <= high and middle - 0.03 < right.mean() < high + 0.03
-        assert high - low < (0.3 if variance < 0.02 else 0.1)
+        assert high - low < (0.2 if variance < 0.05 else 0.001)
     else:
         with pytest.raises(NotMeasuredError, match="Of the whole stack, the likelihood may be too low"):
             knocked.loss()
