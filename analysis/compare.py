@@ -141,7 +141,8 @@ def _moved(first: Counter[str], second: Counter[str]) -> str:
     if not words:
         return ""
     word = words[0] if words[0] == "active" else max(words, key=lambda word: second[word] - first[word])
-    adjective = {"noise only": "coding noise only", "unread": "coded but unread"}.get(word, word)
+    adjectives = {"noise only": "coding noise only", "weak": "weakly coded", "unread": "coded but unread"}
+    adjective = adjectives.get(word, word)
     return f"{adjective} in {second[word]} of {n_second} instead of {first[word]} of {n_first}"
 
 

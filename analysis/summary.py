@@ -67,7 +67,7 @@ def _kinds(run: LoadedRun) -> str:
 
 
 def _adjective(word: str) -> str:
-    return {"noise only": "coding noise only"}.get(word, word)
+    return {"noise only": "coding noise only", "weak": "weakly coded"}.get(word, word)
 
 
 def _likelihood(study: Study) -> str:

@@ -37,6 +37,6 @@ def test_the_front_page_diagnoses_a_model_of_ones_own(
     exec(compile(example, "README.md", "exec"), {"vae": own_model.Vae(), "x_test": own_model.bars(60, seed=1)})
     printed = capsys.readouterr().out
     assert printed.splitlines()[:3] == [line.rstrip() for line in printed.splitlines()[:3]]
-    for line in ("layer  active  verdict", "Verdict at 0.1 nats, rule 2", "log p(x) is on average at least"):
+    for line in ("layer  active  verdict", "Verdict at 0.1 nats, rule 3", "log p(x) is on average at least"):
         assert line in printed and line in shown
     assert len(text.splitlines()) <= 120

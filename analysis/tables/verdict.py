@@ -21,6 +21,7 @@ from hvae.vocabulary import (
     TO_STANDARD,
     UNDECIDED,
     UNREAD,
+    WEAK,
 )
 
 MEANING: Mapping[str, str] = {
@@ -30,6 +31,7 @@ MEANING: Mapping[str, str] = {
     TO_ANOTHER: "surely on more than 95 % of images the layer's law is one and the same, neither its prior nor N(0, I)",
     TO_A_CONSTANT: "by rule 1: J surely below the threshold, and not near N(0, I); its prior was not compared",
     NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
+    WEAK: "surely more than 5 % of images move the layer, and I surely below: it says little of the image",
     UNREAD: "the layer surely knows the image (I above, or in a ladder moved by more than 5 % of images), and nothing "
     "of it comes back (U or R below): the decoder does not use it",
     UNDECIDED: "an interval crosses the threshold, or there are too few images",
@@ -42,6 +44,7 @@ KIND: Mapping[str, str] = {
     ACTIVE: "active",
     **dict.fromkeys((*COLLAPSED, TO_A_CONSTANT), "collapsed"),
     NOISE_ONLY: "noise only",
+    WEAK: "weak",
     UNREAD: "unread",
     UNDECIDED: "undecided",
     FAILED: "failed",
@@ -53,6 +56,7 @@ ABBREVIATION: Mapping[str, str] = {
     "active": "act",
     "collapsed": "col",
     "noise only": "noi",
+    "weak": "weak",
     "unread": "unr",
     "undecided": "und",
     "failed": "fail",
@@ -63,6 +67,7 @@ LETTER: Mapping[str, str] = {
     "active": "A",
     "collapsed": "C",
     "noise only": "N",
+    "weak": "W",
     "unread": "U",
     "undecided": "?",
     "failed": "F",

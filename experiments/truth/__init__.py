@@ -49,6 +49,7 @@ COVERAGE: Mapping[str, Mapping[str, Any]] = {
         "cells": (
             (("above", "below"), COMMON, (20, 100)), (("clear",), COMMON, (100,)), (("above",), COMMON, (512,)),
             (("above",), ("5 % of images",), (72, 144)), (("above",), RARE, (512,)), (("above",), RARE[:1], (100,)),
+            (("below",), ("Gaussian", "5 % of images"), (144, 512)),
             (("more than noise", "unread"), ("Gaussian", "5 % of images"), (100, 144)),
             (("more than noise",), ("5 % of images",), (72,)), (("unread",), ("Gaussian",), (512,)),
         ),

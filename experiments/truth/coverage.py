@@ -2,7 +2,7 @@
 
 A repetition draws n images, further images, and all noise anew, and makes every interval that a diagnosis makes.
 "Surely" is false where an interval lies on one side of epsilon and the truth on the other. The statements are those of
-the rule: collapsed, active, noise only, unread. Nats.
+the rule: collapsed, active, noise only, weakly coded, unread. Nats.
 
     python -m hvae.experiments.truth.coverage DIR --preset cpu --to experiments/results/truth
 
@@ -30,7 +30,7 @@ from hvae.experiments.truth.repeated import LAYERS, N_PATHS, Effort, Interval, b
 from hvae.experiments.truth.tally import EPSILON, STATEMENT, Tally
 from hvae.lab.evaluation.replicas import Arrays, Say
 from hvae.numerics import mean_interval
-from hvae.vocabulary import ACTIVE, COLLAPSED, NOISE_ONLY, RARE_SHARE, UNREAD
+from hvae.vocabulary import ACTIVE, COLLAPSED, NOISE_ONLY, RARE_SHARE, UNREAD, WEAK
 
 EFFORT = Effort(n_alternatives=16, n_walks=2, max_paths=16)
 """less than a diagnosis takes, which is as valid and less sharp"""
@@ -162,13 +162,15 @@ def _truth(stack: Planted, pixel: Pixel, layer: str, quantity: str) -> float:
     return stack.truth(layer, quantity, pixel)
 
 
-STATEMENTS = ("collapsed", ACTIVE, NOISE_ONLY, UNREAD)
+STATEMENTS = ("collapsed", ACTIVE, NOISE_ONLY, WEAK, UNREAD)
 
 
 def truths(stack: Planted, layer: str, pixel: Pixel) -> dict[str, bool]:
     """Which statements are true of a layer: of its share of images, what is used, coded, and coded of x."""
     i, j, v, child = (stack.truth(layer, quantity, pixel) for quantity in ("I", "J", "V", "child"))
-    holds = (stack.share_beyond(layer, EPSILON, pixel) < RARE_SHARE, v > EPSILON, j > EPSILON > i, i > EPSILON > child)
+    share = stack.share_beyond(layer, EPSILON, pixel)
+    noise, weak, unread = j > EPSILON > i, i < EPSILON and share > RARE_SHARE, i > EPSILON > child
+    holds = (share < RARE_SHARE, v > EPSILON, noise, weak, unread)
     return dict(zip(STATEMENTS, holds, strict=True))
 
 

@@ -12,11 +12,12 @@ from hvae.experiments.truth.tally import STATEMENT
 from hvae.vocabulary import (
     ACTIVE,
     FEWEST_FOR_ABSENCE,
-    FEWEST_FOR_NOISE,
+    FEWEST_FOR_SMALL,
     FEWEST_IMAGES,
     NOISE_ONLY,
     RARE_SHARE,
     UNREAD,
+    WEAK,
 )
 
 TEXTS, COUNTS = ("inference", "stack", "pixel", "layer", "quantity", "covers"), ("n", "repetitions", "refused")
@@ -129,9 +130,12 @@ def withheld(rows: Arrays) -> list[str]:
         f"{_most(rows, (of == 'collapsed') & few, 'covered')} %.",
         f"- *Active* is the low end of V from {FEWEST_IMAGES} images on, false in at most "
         f"{_most(rows, (of == ACTIVE) & counted, false)} %.",
-        f"- *Noise only* waits for {FEWEST_FOR_NOISE} images: then it is false in at most "
-        f"{_most(rows, noise & (n >= FEWEST_FOR_NOISE), false)} %. Where {100 * RARE_SHARE:g} % of images bear the "
+        f"- *Noise only* waits for {FEWEST_FOR_SMALL} images: then it is false in at most "
+        f"{_most(rows, noise & (n >= FEWEST_FOR_SMALL), false)} %. Where {100 * RARE_SHARE:g} % of images bear the "
         f"code, I is falsely surely below 0.1 nats in up to {below}.",
+        f"- *Weakly coded* waits for as many: then it is false in at most "
+        f"{_most(rows, (of == WEAK) & counted & (n >= FEWEST_FOR_SMALL), false)} %. Where it is true it is said in "
+        f"up to {_most(rows, (of == WEAK) & (rows['truth'] == 1), 'covered')} %.",
         f"- *Unread* waits for {FEWEST_FOR_ABSENCE} images: then it is false in at most "
         f"{_most(rows, (of == UNREAD) & counted & ~few, false)} %. Of the z1 of the stack *unread* it is said "
         f"in {read} (Gaussian).",

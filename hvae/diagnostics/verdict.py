@@ -1,11 +1,12 @@
-"""The verdict on a layer: the sure statement at a threshold epsilon, in one phrase. Rule 2.
+"""The verdict on a layer: the sure statement at a threshold epsilon, in one phrase. Rule 3.
 
     active              V_l surely > epsilon, from `FEWEST_IMAGES` images on
     collapsed …         the share of images with d_i > epsilon surely below `RARE_SHARE`: from `FEWEST_FOR_ABSENCE` on
       … to its prior      d_i is the divergence from it; bottom-up below the top M_l surely < epsilon
       … to N(0, I)        d_i is the divergence from it
       … to another law    d_i is the divergence from a law of its own
-    codes noise only    J_l surely > epsilon, I_l surely < epsilon, from `FEWEST_FOR_NOISE` images on
+    codes noise only    I_l surely < epsilon, J_l surely > epsilon, from `FEWEST_FOR_SMALL` images on
+    weakly coded        I_l surely < epsilon, the share of images surely above `RARE_SHARE`, from as many
     coded but unread    coded, and U_l or R_l surely < epsilon
     undecided           the rest
 
@@ -19,9 +20,12 @@ is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
 Coded means I_l surely > epsilon; top-down, where at the layers above x alone moves z_l, also that surely more than
 `RARE_SHARE` of images move it: I_l has no lower end below layers that tell the images apart.
 
-Unread is a statement of absence by a mean, so it waits for as many images as a collapse, and noise only, where the mean
-itself is small, for `FEWEST_FOR_NOISE`. A code of a few images may make a layer active that says nothing of the rest:
-active comes first, and the share stands beside it.
+Collapsed is said of a share and weakly coded of a mean, so that a layer below epsilon on average has a word whatever
+its share is: such a layer no number of images would decide by the share alone.
+
+Unread is a statement of absence by a mean, so it waits for as many images as a collapse. Noise only and weakly coded,
+where the mean itself is small, wait for `FEWEST_FOR_SMALL`. A code of a few images may make a layer active that says
+nothing of the rest: active comes first, and the share stands beside it.
 """
 
 from collections.abc import Mapping
@@ -34,7 +38,7 @@ from hvae.numerics import FloatArray
 from hvae.vocabulary import (
     ACTIVE,
     FEWEST_FOR_ABSENCE,
-    FEWEST_FOR_NOISE,
+    FEWEST_FOR_SMALL,
     FEWEST_IMAGES,
     NOISE_ONLY,
     RARE_SHARE,
@@ -44,6 +48,7 @@ from hvae.vocabulary import (
     TOO_FEW,
     UNDECIDED,
     UNREAD,
+    WEAK,
 )
 
 
@@ -89,8 +94,8 @@ class Found:
             return self._law(epsilon)
         if self.n_images < FEWEST_FOR_ABSENCE:
             return UNDECIDED
-        if self._noise_only(epsilon):
-            return NOISE_ONLY if self.n_images >= FEWEST_FOR_NOISE else UNDECIDED
+        if small := self._small(epsilon):
+            return small if self.n_images >= FEWEST_FOR_SMALL else UNDECIDED
         if self.coded(epsilon) and (self.read[2] < epsilon or self.comes_back[2] < epsilon):
             return UNREAD
         return UNDECIDED
@@ -109,11 +114,16 @@ class Found:
         """What stands beside the verdict: too few images, where more of them might decide."""
         needed = FEWEST_IMAGES
         if self.verdict(epsilon) == UNDECIDED:
-            needed = FEWEST_FOR_NOISE if self._noise_only(epsilon) else FEWEST_FOR_ABSENCE
+            needed = FEWEST_FOR_SMALL if self._small(epsilon) else FEWEST_FOR_ABSENCE
         return TOO_FEW if self.n_images < needed else ""
 
-    def _noise_only(self, epsilon: float) -> bool:
-        return bool(self.about_datum[2] < epsilon < self.from_parent[0])
+    def _small(self, epsilon: float) -> str:
+        """The word for a layer that says surely less than epsilon of the image, on average; or empty."""
+        if not self.about_datum[2] < epsilon:
+            return ""
+        if self.from_parent[0] > epsilon:
+            return NOISE_ONLY
+        return WEAK if self.moved_share(epsilon)[0] > RARE_SHARE else ""
 
     def _n_moved(self, law: str, epsilon: float) -> int:
         return int((~(self.divergences[law] <= epsilon)).sum())  # nan counts as moved

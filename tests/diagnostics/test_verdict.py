@@ -11,7 +11,7 @@ from hvae.measuring import Sizes, measure_layers
 from hvae.network import BeliefNetwork
 from hvae.numerics import FloatArray
 from hvae.posterior import NetworkPosterior
-from hvae.vocabulary import ACTIVE, NOISE_ONLY, TO_ANOTHER, TO_PRIOR, TO_STANDARD, TOO_FEW, UNDECIDED, UNREAD
+from hvae.vocabulary import ACTIVE, NOISE_ONLY, TO_ANOTHER, TO_PRIOR, TO_STANDARD, TOO_FEW, UNDECIDED, UNREAD, WEAK
 from tests.diagnostics.chains import Stack, images, link, root
 
 SIZES = Sizes(max_paths=256, n_bootstrap=100)
@@ -54,7 +54,7 @@ def test_a_layer_near_the_threshold_moves_with_epsilon() -> None:
     """z1 = x + noise of variance 4, read by a decoder of that scale: I_1 = 0.11 nats, of images and at large."""
     stack = Stack([link(1, 4), link(0, 1)], [root(1), link(0, 5), link(0.2, 0.8)])
     found = verdicts(stack.bottom_up(), n=2048, sizes=Sizes(n_images=2048, max_paths=64, n_bootstrap=100))
-    assert found["z1"][0] == ACTIVE and found["z1"][2] == UNDECIDED and found["z1"][1] != ACTIVE
+    assert found["z1"][0] == ACTIVE and found["z1"][2] == WEAK and found["z1"][1] != ACTIVE
 
 
 def test_too_few_paths_leave_noise_undecided() -> None:
@@ -93,7 +93,9 @@ PERHAPS, NOTHING, SURE = np.array([0.05, 0.1, 0.2]), np.array([0.0, 0.01, 0.02])
 @pytest.mark.parametrize(
     ("used", "from_parent", "about_datum", "read", "expected"),
     [
-        (PERHAPS, PERHAPS, NOTHING, SURE, UNDECIDED),  # it may as well have collapsed
+        (PERHAPS, PERHAPS, NOTHING, SURE, WEAK),
+        (PERHAPS, NOTHING, NOTHING, SURE, WEAK),
+        (NOTHING, PERHAPS, PERHAPS, SURE, UNDECIDED),
         (NOTHING, SURE, NOTHING, SURE, NOISE_ONLY),
         (NOTHING, SURE, SURE, PERHAPS, UNDECIDED),
         (NOTHING, SURE, SURE, NOTHING, UNREAD),
@@ -149,7 +151,16 @@ def test_bottom_up_the_prior_is_near_where_its_bound_is() -> None:
     assert Found(100, NOTHING, from_prior=np.array([0, 1.1, 2.3]), divergences=laws).verdict(0.1) == TO_ANOTHER
 
 
-def test_noise_only_waits_for_more_images() -> None:
-    for n, word, mark in ((143, UNDECIDED, TOO_FEW), (144, NOISE_ONLY, "")):
-        found = Found(n, NOTHING, SURE, NOTHING, SURE, divergences={TO_ANOTHER: np.ones(n)})
-        assert (found.verdict(0.1), found.mark(0.1)) == (word, mark)
+@pytest.mark.parametrize(("from_parent", "word"), [(SURE, NOISE_ONLY), (PERHAPS, WEAK)])
+def test_what_rests_on_a_small_mean_waits_for_more_images(from_parent: FloatArray, word: str) -> None:
+    for n, said, mark in ((143, UNDECIDED, TOO_FEW), (144, word, "")):
+        found = Found(n, NOTHING, from_parent, NOTHING, SURE, divergences={TO_ANOTHER: np.ones(n)})
+        assert (found.verdict(0.1), found.mark(0.1)) == (said, mark)
+
+
+@pytest.mark.parametrize(("moved", "word"), [(0, TO_PRIOR), (16, UNDECIDED), (100, WEAK), (512, WEAK)])
+def test_a_layer_below_the_threshold_on_average_has_a_word_whatever_its_share(moved: int, word: str) -> None:
+    """Of 512 images: only a share that may be 5 % itself leaves it open, and more images decide that."""
+    terms = np.where(np.arange(512) < moved, 0.11, 0.01)
+    found = Found(512, NOTHING, NOTHING, NOTHING, SURE, divergences={TO_PRIOR: terms})
+    assert found.verdict(0.1) == word
