@@ -105,7 +105,8 @@ def intervals(
             found[name, "V"][row], found[name, "share of images"][row] = known.used, known.moved_share(EPSILON)
             found[name, "I"][row], found[name, "J"][row] = known.about_datum, known.from_parent
             if n >= FEWEST_FOR_ABSENCE and known.about_datum[0] > EPSILON and known.verdict(EPSILON) == UNDECIDED:
-                known = replace(known, comes_back=interval(redrawn_information(one_set, first, name, others[row])))
+                comes_back = redrawn_information(one_set, first, [name], others[row])[name]
+                known = replace(known, comes_back=interval(comes_back))
             verdicts[name].append(known.verdict(EPSILON))
     return {key: ends[:, [0, 2]] for key, ends in found.items()}, verdicts
 

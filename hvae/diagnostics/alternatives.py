@@ -113,7 +113,7 @@ def of_others(block: Block, pool: Tensor, partners: Partners) -> dict[str, Value
     model, n, draws = block.model, len(partners.places), block.draws
     kept = {} if model.bottom_up else dict(draws)
     noises = block.noise(model.noise_specs(), n, "alternatives of q")
-    found = _drawn(model, pool[partners.places], kept, noises)
+    found = drawn_at(model, pool[partners.places], kept, noises)
     if partners.alone is not None:
         alone = partners.alone
         kept = {name: values[:, alone] for name, values in draws.items()}
@@ -121,7 +121,7 @@ def of_others(block: Block, pool: Tensor, partners: Partners) -> dict[str, Value
             before = {} if model.bottom_up else _before(model, kept, name)
             of_p = block.noise(model.decoder.noise_specs(), n, "images of p")
             x = model.redrawn(block.x[alone].unsqueeze(0), before, {v: e[:, alone] for v, e in of_p.items()})
-            code = _drawn(model, x, before, {v: e[:, alone] for v, e in noises.items()})[name]
+            code = drawn_at(model, x, before, {v: e[:, alone] for v, e in noises.items()})[name]
             found[name] = found[name].clone()
             found[name][:, alone] = code
             model.forget()
@@ -133,7 +133,7 @@ def _before(model: HVAE, values: Mapping[str, Value], name: str) -> dict[str, Va
     return {latent: values[latent] for latent in order[: order.index(name)]}
 
 
-def _drawn(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[str, Noise]) -> dict[str, Value]:
+def drawn_at(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[str, Noise]) -> dict[str, Value]:
     """A draw of every layer at the layers that ``kept`` has; the kept ones are drawn anew, not returned."""
     if not kept:
         return {name: site.value for name, site in model.infer(x, noises).items()}

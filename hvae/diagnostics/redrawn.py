@@ -14,11 +14,12 @@ of what x~ tells of its own path: 256 paths serve for about 3 nats of noise that
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hvae.diagnostics.alternatives import Block, Partners, codes_of, of_others
+from hvae.diagnostics.alternatives import Block, Partners, codes_of, drawn_at, of_others
 from hvae.diagnostics.draws import Sampler
 from hvae.evidence import Evidence
 from hvae.network import Decoder
@@ -33,16 +34,16 @@ ROWS = 2**13
 
 @torch.no_grad()
 def redrawn_information(
-    sampler: Sampler, evidence: Evidence, name: str, others: Tensor | None = None, *, n_paths: int = N_PATHS
-) -> FloatArray:
-    """Terms ``[n]`` of R_l for one layer; ``others [m, D]`` are images that are not measured, or else the rest.
+    sampler: Sampler, evidence: Evidence, names: Sequence[str], others: Tensor | None = None, *, n_paths: int = N_PATHS
+) -> dict[str, FloatArray]:
+    """Terms ``[n]`` of R_l for some layers; ``others [m, D]`` are images that are not measured, or else the rest.
 
-    Raises `NotMeasuredError` where x that was drawn cannot be scored.
+    The layers share two walks of q. Raises `NotMeasuredError` where x that was drawn cannot be scored.
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
     >>> sampler = Sampler(stack.model, stack.x[:4], seed=0)
-    >>> redrawn_information(sampler, sampler.evidence(1, "use"), "z2", stack.x[4:], n_paths=8).shape
+    >>> redrawn_information(sampler, sampler.evidence(1, "use"), ["z2"], stack.x[4:], n_paths=8)["z2"].shape
     (4,)
     """
     model, decoder = sampler.model, sampler.model.decoder
@@ -51,30 +52,33 @@ def redrawn_information(
     partners = Partners.of(sampler, pool, min(n_paths, len(pool) - own), own=own)
     codes = codes_of(sampler, pool) if model.bottom_up and partners.alone is None else None
     values = {z: site.value[:1].expand(1, sampler.n_images, -1) for z, site in evidence.q.items()}
-    found: list[LogProb] = []
+    found: dict[str, list[LogProb]] = {name: [] for name in names}
     for number, images in enumerate(sampler.blocks):
         block = Block(
             model, sampler.x[images], sampler.seed, number, {z: value[:, images] for z, value in values.items()}
         )
         here = partners.at(images)
-        other = codes[name][here.places] if codes is not None else of_others(block, pool, here)[name]
-        tried = torch.cat([_own(block, name, n_paths), other])
-        found.append(_ratio(block, decoder, name, tried, n_paths))
-    terms: FloatArray = torch.cat(found).cpu().numpy()
-    return terms
+        of_own = _own(block, n_paths)
+        if codes is None:
+            of_other = of_others(block, pool, here)
+        else:
+            of_other = {name: codes[name][here.places] for name in names}
+        for name in names:
+            found[name].append(_ratio(block, decoder, name, torch.cat([of_own[name], of_other[name]]), n_paths))
+    return {name: torch.cat(terms).cpu().numpy() for name, terms in found.items()}
 
 
-def _own(block: Block, name: str, n_paths: int) -> Value:
-    """Draws ``[M, B, D]`` of z_l for the own images, at the layers that q visits before; the first is that of q."""
+def _own(block: Block, n_paths: int) -> dict[str, Value]:
+    """Draws ``[M, B, D]`` of every layer for the own images; the first is that of q.
+
+    Top-down at the layers above as they were drawn. Where z1 is visited first, at layers below that are drawn anew.
+    """
     model = block.model
-    order = model.posterior.order
-    place = order.index(name)
-    fresh = order[: place + 1] if model.bottom_up else [name]
-    specs = {z: spec for z, spec in model.noise_specs().items() if z in fresh}
-    given = {z: block.draws[z] for z in order if z not in fresh}  # those after z_l have no say in it
-    trace = model.infer(block.x.unsqueeze(0), block.noise(specs, n_paths, "redrawn paths"), given)
-    drawn = trace[name].value.expand(n_paths, len(block.x), -1)
-    return torch.cat([block.draws[name], drawn[1:]])
+    kept = {} if model.bottom_up else dict(block.draws)
+    noises = block.noise(model.noise_specs(), n_paths, "redrawn paths")
+    drawn = drawn_at(model, block.x.unsqueeze(0), kept, noises)
+    found = {name: value.expand(n_paths, len(block.x), -1) for name, value in drawn.items()}
+    return {name: torch.cat([block.draws[name], value[1:]]) for name, value in found.items()}
 
 
 def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int) -> LogProb:

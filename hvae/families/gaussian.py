@@ -34,7 +34,8 @@ class DiagonalNormal(Distribution):
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
         self._mean = mean
         self.log_variance = log_variance
-        shape = torch.broadcast_shapes(mean.shape, log_variance.shape)
+        same = mean.shape == log_variance.shape  # asked first, as broadcasting is dear in a small net
+        shape = mean.shape if same else torch.broadcast_shapes(mean.shape, log_variance.shape)
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
 
     @property

@@ -69,9 +69,9 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
     read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
     knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
-    layers = []
+    every: dict[str, dict[str, FloatArray]] = {}
     for name in names:
-        found = _rates(evidence(sizes.n_paths), name, guard)
+        found = every[name] = _rates(evidence(sizes.n_paths), name, guard)
         carries = informations.get(name)
         if carries is not None:
             found |= {FROM_PARENT: carries.from_parent, ABOUT_X: carries.about_datum}
@@ -79,16 +79,20 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         found[USED] = judged[name].used
         if name in read:
             found[USE] = mean_interval(read[name], clusters=sampler.pairs)
-        if judged[name].moved and _perhaps_unread(judged[name].found, found, sizes.epsilon_nats):
-            comes_back = partial(_comes_back, sampler, name, rest)
-            found |= guard.measured([COMES_BACK], [name], comes_back) or {}
+    asked = [z for z in names if judged[z].moved and _perhaps_unread(judged[z].found, every[z], sizes.epsilon_nats)]
+    if asked:
+        comes_back = guard.measured([COMES_BACK], asked, partial(_comes_back, sampler, asked, rest)) or {}
+        for name, interval in comes_back.items():
+            every[name][COMES_BACK] = interval
+    layers = []
+    for name, found in every.items():
         found |= _knocked_out(knockouts, name, guard)
         of_units = guard.measured(OF_UNITS, [name], partial(_units, model, evidence(sizes.n_paths), name, guard))
         found |= of_units or {}
         known: dict[str, Any] = {field: found[key] for field, key in STATED.items() if key in found}
         statement = replace(judged[name].found, **known)
-        cap = judged[name].cap
-        layers.append(_layer(model, evidence(sizes.n_paths), name, found, statement, cap, carries, sizes, guard))
+        of_all, cap, carried_by = evidence(sizes.n_paths), judged[name].cap, informations.get(name)
+        layers.append(_layer(model, of_all, name, found, statement, cap, carried_by, sizes, guard))
     return tuple(layers)
 
 
@@ -99,9 +103,10 @@ def _perhaps_unread(statement: Found, found: Mapping[str, FloatArray], epsilon: 
     return replace(statement, about_datum=found[ABOUT_X]).coded(epsilon) and bool(found[USE][2] > epsilon)
 
 
-def _comes_back(sampler: Sampler, name: str, rest: Tensor | None) -> dict[str, FloatArray]:
+def _comes_back(sampler: Sampler, names: list[str], rest: Tensor | None) -> dict[str, FloatArray]:
     others = None if rest is None else rest[:MOST_OTHERS]
-    return {COMES_BACK: mean_interval(redrawn_information(sampler, sampler.evidence(1, "use"), name, others))}
+    terms = redrawn_information(sampler, sampler.evidence(1, "use"), names, others)
+    return {name: mean_interval(values) for name, values in terms.items()}
 
 
 def _own_prior(

@@ -19,7 +19,8 @@ def terms(up: ArrayLike, variance: ArrayLike, reads: ArrayLike, n: int = 400) ->
     sampler = Sampler(stack.bottom_up(), x[:n], 0)
     with torch.no_grad():
         evidence = sampler.evidence(8, "use")
-        return redrawn_information(sampler, evidence, "z1", x[n:]), float(usage.use(sampler, evidence)["z1"].mean())
+        terms = redrawn_information(sampler, evidence, ["z1"], x[n:])
+        return terms["z1"], float(usage.use(sampler, evidence)["z1"].mean())
 
 
 def test_noise_that_is_read_brings_nothing_of_the_image_back() -> None:
@@ -49,5 +50,6 @@ def test_top_down_what_the_layers_above_tell_is_no_news() -> None:
     sampler = Sampler(model, x[:200], 0)
     with torch.no_grad():
         evidence = sampler.evidence(1, "use")
-        found = {name: redrawn_information(sampler, evidence, name, x[200:]).mean() for name in ("z1", "z2")}
+        terms = redrawn_information(sampler, evidence, ["z1", "z2"], x[200:])
+        found = {name: values.mean() for name, values in terms.items()}
     assert -0.05 < found["z1"] < 0.1 < 0.3 < found["z2"]
