@@ -147,9 +147,12 @@ class RunConfig:
         """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
+        `model.standardise` is written where it is on only.
         """
-        canonical = read(RunConfig, dataclasses.asdict(self))
-        return json.dumps(dataclasses.asdict(canonical), indent=2, sort_keys=True)
+        values = dataclasses.asdict(read(RunConfig, dataclasses.asdict(self)))
+        if not values["model"]["standardise"]:
+            del values["model"]["standardise"]
+        return json.dumps(values, indent=2, sort_keys=True)
 
     @property
     def digest(self) -> str:
