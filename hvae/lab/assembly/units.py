@@ -31,23 +31,26 @@ def check_units(config: ModelConfig, data: Dataset) -> None:
 
 
 def units_remark(config: ModelConfig, data: Dataset) -> str:
-    """A sentence where the columns of a user's table differ in scale by more than `FAR_APART`; else empty."""
+    """A sentence where the columns of a user's table are taken as they are, and should perhaps not be; else empty.
+
+    They differ in scale by more than `FAR_APART`, or lie between 0 and 1, where grey levels do.
+    """
     if config.observation != "gaussian" or config.standardise or data.kind == "binary" or not _is_table(data):
         return ""
     deviation = data.train.double().std(0, unbiased=False)
-    moving = deviation.clone()
-    moving[deviation == 0] = deviation.max()
-    small, large = int(moving.argmin()), int(deviation.argmax())
-    ratio = float(deviation[large] / deviation[small]) if deviation[small] > 0 else 1.0
-    if ratio <= FAR_APART:
-        return ""
-    way = "model.standardise true"
-    if not config.standardisable:
-        way = f"(x - x.mean(0)) / x.std(0), as model.observation_variance is {config.observation_variance}"
-    return (
-        f"Columns differ in scale: {large} varies {ratio:.2g} times as much as {small}, which will hardly count; "
-        f"give {way}."
-    )
+    moves = deviation > 0
+    small, large = int(deviation.where(moves, deviation.max()).argmin()), int(deviation.argmax())
+    far_apart = bool(moves.any()) and float(deviation[large] / deviation[small]) > FAR_APART
+    if far_apart and not config.standardisable:
+        return (
+            f"Columns differ in scale: column {large} varies {deviation[large] / deviation[small]:.2g} times as much as "
+            f"column {small}, which hardly counts where model.observation_variance is {config.observation_variance}; "
+            "use learned, or write columns as (x - x.mean(0)) / x.std(0)."
+        )
+    if config.standardisable and (far_apart or data.kind == "grey"):
+        why = "differ in scale" if far_apart else "lie between 0 and 1, as grey levels do"
+        return f"Columns {why}, and are taken as they are; --model.standardise true takes each as z-scores."
+    return ""
 
 
 def _is_table(data: Dataset) -> bool:

@@ -11,7 +11,7 @@ from hvae.errors import ConfigError
 from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
-from hvae.lab.config.model import DISCRETE, MERGED, ModelConfig
+from hvae.lab.config.model import COUNTS, DISCRETE, MERGED, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
@@ -91,8 +91,10 @@ class RunConfig:
 
     @property
     def yardstick(self) -> str:
-        """Data and distribution of x: bounds on log p(x) compare within one only."""
-        return f"{self.data.name} (seed {self.data.seed}, {self.model.observation} x)"
+        """Data and distribution of x: bounds on log p(x) compare within one only. All distributions of counts are one,
+        as they are probabilities of the same numbers."""
+        x = "counts" if self.model.observation in COUNTS else f"{self.model.observation} x"
+        return f"{self.data.name} (seed {self.data.seed}, {x})"
 
     @property
     def _discrete(self) -> set[str]:
