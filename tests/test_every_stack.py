@@ -40,11 +40,14 @@ def images(kind: Kind = "binary") -> Dataset:
     return Dataset("toy", values[:16], values[16:], (8, 8), kind, False)
 
 
+def images_for(observation: str) -> Dataset:
+    """With values that the distribution of x can produce."""
+    return images("counts" if observation in COUNTS else "binary" if observation == "bernoulli" else "grey")
+
+
 def built(**knobs: Any) -> HVAE:
     config = ModelConfig(**{"latents": (3, 2), "hidden": ((4,),), "n_masked": 4} | knobs)
-    kind: Kind = "counts" if config.observation in COUNTS else "binary" if config.observation == "bernoulli" else "grey"
-    data = images(kind)
-    return build_hvae(config, data, seed=0).double().eval()
+    return build_hvae(config, images_for(config.observation), seed=0).double().eval()
 
 
 KNOBS: dict[str, dict[str, Any]] = {

@@ -15,10 +15,11 @@ training data with half a count added, so that no value that a column can take h
 For 0/1 columns that is the estimator of Krichevsky and Trofimov 1981. A Gaussian column gets half a datum at distance
 s from its mean. So a constant column has the variance s² / (2n + 1), never 0, and one whose unit is far smaller than
 those of the others has a floor that is too low. Columns that a model standardises are standardised here too. A
-log-variance stays within ±20, as in the family. The mean needs no
-count. The dispersion of largest likelihood has no closed form. r_d is that of the moments, with half a datum at the
-distance √m_d of a Poisson count, and e^20 at most. Grey training data of a Bernoulli x, which
+log-variance stays within ±20, as in the family. The mean needs no count. Grey training data of a Bernoulli x, which
 are binarised at every presentation, are counted as their expectation.
+
+The dispersion of largest likelihood has no closed form. r_d is that of the moments, with half a datum at the distance
+√m_d of a Poisson count, and e^20 at most.
 
 It is a floor for a model that is trained well, not a bound: optimisation leaves it somewhat below. Logits that are
 off by a deviation of 0.3 cost 3.6 nats on MNIST.

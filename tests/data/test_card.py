@@ -49,7 +49,7 @@ def test_whole_numbers_from_0_on_are_counts_whatever_their_dtype(
 
 
 def test_whole_numbers_below_0_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds whole numbers from -1 to .*; write columns of a table") as found:
+    with pytest.raises(ConfigError, match=r"holds whole numbers from -1 to .*; write columns of a table") as found:
         load(save(tmp_path, train=COUNTS - 1))
     assert "poisson" not in str(found.value) and "\n" not in str(found.value)
 

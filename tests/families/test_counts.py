@@ -189,8 +189,8 @@ def test_draws_fall_with_the_distribution(name: str) -> None:
 
 
 def test_draws_of_every_size_have_mean_and_shares() -> None:
-    """Means from 1 to 1e7, dispersions from 0.5 to 1e6; false alarm 1e-6 of each, errors of 0.06 deviations and of 0.035
-    in a share are seen."""
+    """Means from 1 to 1e7, dispersions from 0.5 to 1e6; false alarm 1e-6 of each, errors of 0.06 deviations and of
+    0.035 in a share are seen."""
     log_m, log_r = np.meshgrid(np.log([1.0, 30.0, 1e4, 1e7]), np.log([0.5, 1.0, 5.0, 100.0, 1e6]))
     family = NegativeBinomial(log_m.size, variance="network")
     parameters = torch.tensor(np.concatenate([log_m.ravel(), log_r.ravel()]))

@@ -42,10 +42,11 @@ def units_remark(config: ModelConfig, data: Dataset) -> str:
     small, large = int(deviation.where(moves, deviation.max()).argmin()), int(deviation.argmax())
     far_apart = bool(moves.any()) and float(deviation[large] / deviation[small]) > FAR_APART
     if far_apart and not config.standardisable:
+        times = f"{deviation[large] / deviation[small]:.2g} times"
         return (
-            f"Columns differ in scale: column {large} varies {deviation[large] / deviation[small]:.2g} times as much as "
-            f"column {small}, which hardly counts where model.observation_variance is {config.observation_variance}; "
-            "use learned, or write columns as (x - x.mean(0)) / x.std(0)."
+            f"Columns differ in scale: column {large} varies {times} as much as column {small}, which hardly counts "
+            f"where model.observation_variance is {config.observation_variance}; use learned, or write columns as "
+            "(x - x.mean(0)) / x.std(0)."
         )
     if config.standardisable and (far_apart or data.kind == "grey"):
         why = "differ in scale" if far_apart else "lie between 0 and 1, as grey levels do"

@@ -77,7 +77,8 @@ def test_other_units_move_log_weights_by_the_jacobian(order: Any, variance: Any,
 
 def test_without_it_the_draws_move() -> None:
     """What the test above can see: nets that take the numbers of the file as they are."""
-    draws = [weighed(build_hvae(replace(GAUSSIAN, standardise=False), table(Z * unit), seed=0), (Z * unit)[:9]) for unit in (ONE, UNITS["1e3"])]  # fmt: skip
+    plain, tables = replace(GAUSSIAN, standardise=False), [Z, Z * UNITS["1e3"]]
+    draws = [weighed(build_hvae(plain, table(x), seed=0), x[:9]) for x in tables]
     assert not torch.allclose(draws[0].q["z1"].value, draws[1].q["z1"].value, atol=0.1)
 
 
