@@ -22,7 +22,7 @@ STIRLING_FROM = 10.0
 """where what the series leaves is below 1e-13"""
 
 
-class CountDistribution(Distribution):
+class _CountDistribution(Distribution):
     """Independent counts of means ``exp(log_mean)``."""
 
     has_rsample = False  # draws are `Family.draw`, from noise that is handed over
@@ -44,7 +44,7 @@ class CountDistribution(Distribution):
         return self.unit_log_prob(value).sum(-1)
 
 
-class PoissonDistribution(CountDistribution):
+class PoissonDistribution(_CountDistribution):
     """``P(v) = m^v exp(-m) / v!``.
 
     >>> round(PoissonDistribution(torch.zeros(1)).log_prob(torch.tensor([2.0])).item(), 4)  # -1 - log 2
@@ -57,7 +57,7 @@ class PoissonDistribution(CountDistribution):
         return (v * log_mean - log_mean.exp() - torch.lgamma(v + 1)).to(self.log_mean.dtype)
 
 
-class NegativeBinomialDistribution(CountDistribution):
+class NegativeBinomialDistribution(_CountDistribution):
     """``P(v) = Γ(v + r) / (Γ(r) v!) (r / (r + m))^r (m / (r + m))^v``: mean m, variance ``m + m²/r``.
 
     It is a Poisson count whose rate is gamma distributed with shape r and mean m; Poisson for r -> inf.
@@ -103,7 +103,7 @@ def _stirling(y: Tensor) -> Tensor:
     return total * inverse
 
 
-class CountFamily(GeneralFamily):
+class _CountFamily(GeneralFamily):
     """What the two families share."""
 
     noise: NoiseKind = "uniform"
@@ -123,7 +123,7 @@ class CountFamily(GeneralFamily):
         return distribution.mean
 
 
-class Poisson(CountFamily):
+class Poisson(_CountFamily):
     """Independent Poisson counts with ``outputs = log mean``, held below `LOG_LIMIT`.
 
     >>> family = Poisson(2)
@@ -145,7 +145,7 @@ class Poisson(CountFamily):
         return poisson_quantile(*torch.broadcast_tensors(rate, inner(noise))).to(noise.dtype)
 
 
-class NegativeBinomial(CountFamily):
+class NegativeBinomial(_CountFamily):
     """Independent counts of variance ``m + m²/r``: ``outputs = [log m, log r]`` with ``variance="network"``.
 
     With "learned", ``outputs = log m`` and every unit has a dispersion r of its own, which starts at 1. A large r says
@@ -188,6 +188,6 @@ class NegativeBinomial(CountFamily):
         return poisson_quantile(*torch.broadcast_tensors(rate, count)).to(noise.dtype)
 
 
-def _counts(distribution: Distribution) -> CountDistribution:
-    assert isinstance(distribution, CountDistribution)
+def _counts(distribution: Distribution) -> _CountDistribution:
+    assert isinstance(distribution, _CountDistribution)
     return distribution

@@ -47,8 +47,8 @@ def gamma_quantile(shape: Tensor, u: Tensor) -> Tensor:
     Halley's steps from the approximation of Wilson and Hilferty 1931, or where that is too low from
     ``(u Γ(shape + 1))^(1/shape)``, which no quantile is below.
 
-    >>> gamma_quantile(torch.tensor([1.0]).double(), torch.tensor([0.5]).double()).item()  # log 2
-    0.6931471805599453
+    >>> round(gamma_quantile(torch.tensor([1.0]).double(), torch.tensor([0.5]).double()).item(), 6)  # log 2
+    0.693147
     """
     z, log_gamma = torch.special.ndtri(u), torch.lgamma(shape)
     least = ((u.log() + log_gamma + shape.log()) / shape).exp()
