@@ -36,7 +36,7 @@ _HOMES = {
     "errors": "ConfigError MissingExtraError",
     "rng": "noise",
     "families": "Autoregressive Bernoulli Categorical DiagonalGaussian DiscretisedLogistic Family Flow FullGaussian "
-    "MixtureGaussian",
+    "MixtureGaussian NegativeBinomial Poisson",
     "nets": "Root mlp residual",
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",

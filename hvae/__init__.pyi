@@ -15,6 +15,8 @@ from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
 from hvae.families import MixtureGaussian as MixtureGaussian
+from hvae.families import NegativeBinomial as NegativeBinomial
+from hvae.families import Poisson as Poisson
 from hvae.fitting import fit as fit
 from hvae.foreign import Model as Model
 from hvae.foreign import Visit as Visit
@@ -76,8 +78,10 @@ __all__ = [
     "MissingExtraError",
     "MixtureGaussian",
     "Model",
+    "NegativeBinomial",
     "NetworkPosterior",
     "Objective",
+    "Poisson",
     "Posterior",
     "ReweightedWakeSleep",
     "Root",

@@ -21,7 +21,7 @@ from hvae.diagnostics.unamortised import unamortised
 from hvae.evidence import HVAE
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import ModelConfig
-from hvae.lab.config.model import LatentFamily, Net, ObservationFamily, Order, Prior
+from hvae.lab.config.model import COUNTS, LatentFamily, Net, ObservationFamily, Order, Prior
 from hvae.network import Decoder
 from hvae.objectives import Objective
 from hvae.posterior import Posterior
@@ -36,14 +36,18 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 def images(kind: Kind = "binary") -> Dataset:
     values = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
-    values = (values > 0.5).float() if kind == "binary" else (values * 255).round() / 255
+    values = (values > 0.5).float() if kind == "binary" else (values * 255).round() / (1 if kind == "counts" else 255)
     return Dataset("toy", values[:16], values[16:], (8, 8), kind, False)
+
+
+def images_for(observation: str) -> Dataset:
+    """With values that the distribution of x can produce."""
+    return images("counts" if observation in COUNTS else "binary" if observation == "bernoulli" else "grey")
 
 
 def built(**knobs: Any) -> HVAE:
     config = ModelConfig(**{"latents": (3, 2), "hidden": ((4,),), "n_masked": 4} | knobs)
-    data = images("binary" if config.observation == "bernoulli" else "grey")
-    return build_hvae(config, data, seed=0).double().eval()
+    return build_hvae(config, images_for(config.observation), seed=0).double().eval()
 
 
 KNOBS: dict[str, dict[str, Any]] = {

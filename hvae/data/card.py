@@ -131,13 +131,20 @@ def check_values(path: str, train: Facts, test: Facts, *, binarised: bool) -> No
             f"{path} holds two values only, {a:g} and {b:g}, where a density has no upper bound; write them as 0 and "
             f"1, train=(x > {a:g}), for model.observation bernoulli."
         )
-    if whole and not images:
-        levels = f"grey levels between 0 and 1, x / {high:g}, or " if low >= 0 else ""
-        raise ConfigError(
-            f"{path} holds whole numbers from {low:g} to {high:g}, which may be grey levels, counts or measurements; "
-            f"write {levels}columns of a table as (x - x.mean(0)) / x.std(0), in float32 (only bytes, uint8, that "
-            f"reach {BYTES_OF_IMAGES} are taken as grey levels of 0 to 255)."
-        )
+    if whole and not images and (low < 0 or binarised):
+        raise ConfigError(whole_numbers(path, low, high))
+
+
+def whole_numbers(name: str, low: float, high: float) -> str:
+    """Why whole numbers are refused where nothing says what they are; only counts need not be written anew."""
+    ways = [f"grey levels between 0 and 1, x / {high:g}"] if low >= 0 else []
+    ways = [*ways, "columns of a table as (x - x.mean(0)) / x.std(0), in float32"]
+    counts = "give counts model.observation poisson or negative-binomial, " if low >= 0 else ""
+    return (
+        f"{name} holds whole numbers from {low:g} to {high:g}, which may be grey levels, counts or measurements; "
+        f"{counts}write {', or '.join(ways)} (only bytes, uint8, that reach {BYTES_OF_IMAGES} are taken as grey levels "
+        "of 0 to 255)."
+    )
 
 
 def check_scales(path: str, train: tuple[Items, Facts], test: tuple[Items, Facts]) -> None:
@@ -250,7 +257,8 @@ class Card:
         many = f"more than {N_DISTINCT}" if self.n_distinct > N_DISTINCT else str(self.n_distinct)
         ours, theirs = (f"{low:.4g} to {high:.4g}" for low, high in (self.train_range, self.test_range))
         test = "" if ours == theirs else f" (test {theirs})"
-        return f"{self.kind} values, {many} different ones from {ours}{test}"
+        values = "counts" if self.kind == "counts" else f"{self.kind} values"
+        return f"{values}, {many} different ones from {ours}{test}"
 
 
 def _n_distinct(values: Tensor) -> int:

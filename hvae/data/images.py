@@ -23,7 +23,7 @@ from torch import Tensor
 from hvae.errors import ConfigError
 
 Array = NDArray[Any]
-Kind = Literal["binary", "grey", "real"]
+Kind = Literal["binary", "grey", "real", "counts"]
 
 
 @dataclass(frozen=True, eq=False)

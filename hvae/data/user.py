@@ -7,8 +7,8 @@ named in a file of several; capitals do not matter:
     test, x_test, …                                          the items to test on; without it, a random tenth
     train_labels, y_train, labels, y, … (test_labels, …)     optional integers [N]
 
-Bytes (uint8) are divided by 255, unless there are only 0 and 1 among them. The values then say the kind: only 0 and 1
-is binary, within [0, 1] is grey, anything else is real. Values whose meaning is not known are refused
+Bytes (uint8) that reach 128 are divided by 255. The values then say the kind: only 0 and 1 is binary, within [0, 1] is
+grey, whole numbers from 0 on are counts, anything else is real. Values whose meaning is not known are refused
 (`hvae.data.card`), by all of the file; then rows are drawn, and only those are converted.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae.data.card import Facts, check_finite, check_scales, check_values, single
+from hvae.data.card import BYTES_OF_IMAGES, Facts, check_finite, check_scales, check_values, single
 from hvae.data.formats import Items, read, suffix
 from hvae.data.images import (
     Array,
@@ -72,7 +72,7 @@ def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Datase
     check_values(path, facts, its_facts, binarised=way != "")
     if parts.test is not None:
         check_scales(path, (parts.train, facts), (parts.test, its_facts))
-    scale = np.float32(255 if facts.bytes_ and high > 1 else 1)
+    scale = np.float32(255 if facts.bytes_ and high >= BYTES_OF_IMAGES else 1)
     low, high = low / float(scale), high / float(scale)
     within = low >= 0 and high <= 1
     if way and not within:
@@ -84,7 +84,8 @@ def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Datase
     test_items = parts.train if parts.test is None else parts.test
     train, test = _converted(parts.train, rows.train, scale), _converted(test_items, rows.test, scale)
     zero_one = {*facts.distinct, *its_facts.distinct} <= {0.0, float(scale)}
-    kind: Kind = "binary" if way or zero_one else "grey" if within else "real"
+    whole = scale == 1 and facts.whole and its_facts.whole
+    kind: Kind = "binary" if way or zero_one else "grey" if within else "counts" if whole else "real"
     if way == "threshold":
         train, test = above_half(train), above_half(test)
     elif way == "dynamic":

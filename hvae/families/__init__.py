@@ -7,11 +7,12 @@ checks: one bad replica must not stop the others, and data are checked once, whe
 
 Bernoulli, categorical and Gaussian are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
 `statistic` T and `natural` (eta, A). One inner product scores many values under many distributions at once, and a
-product of distributions adds their eta. Richer families (`GeneralFamily`: autoregressive, mixture, flow) score and
-draw; methods that need eta raise TypeError there. Nats.
+product of distributions adds their eta. Other families (`GeneralFamily`: autoregressive, mixture, flow, grey levels,
+counts) score and draw; methods that need eta raise TypeError there. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive
+from hvae.families.counts import NegativeBinomial, Poisson
 from hvae.families.discrete import Bernoulli, Categorical, Discrete, Relaxation
 from hvae.families.divergence import has_closed_kl, has_unit_kl, kl, unit_kl
 from hvae.families.family import Family
@@ -35,6 +36,8 @@ __all__ = [
     "FullGaussian",
     "GeneralFamily",
     "MixtureGaussian",
+    "NegativeBinomial",
+    "Poisson",
     "Relaxation",
     "has_closed_kl",
     "has_unit_kl",

@@ -5,13 +5,14 @@ from torch import Tensor
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, MultivariateNormal, OneHotCategorical
 
+from hvae.families.counts import NegativeBinomialDistribution, PoissonDistribution
 from hvae.families.gaussian import DiagonalNormal, cholesky
 from hvae.families.logistic import LevelsDistribution
 from hvae.numerics import bernoulli_kl, categorical_kl, gaussian_kl
 from hvae.shapes import LogProb, UnitLogProb
 
 GAUSSIAN = (DiagonalNormal, MultivariateNormal)
-CLOSED = (GAUSSIAN, (BernoulliDistribution,), (OneHotCategorical,), (LevelsDistribution,))
+CLOSED = (GAUSSIAN, (BernoulliDistribution,), (OneHotCategorical,), (LevelsDistribution,), (PoissonDistribution,))
 """groups of distributions with a closed-form KL within each group"""
 
 
@@ -20,6 +21,8 @@ def has_closed_kl(distribution: Distribution, other: Distribution) -> bool:
     if hasattr(distribution, "closed_kl"):  # a distribution of a user's model knows itself whether it has one
         return distribution.closed_kl(other) is not None
     a, b = (getattr(each, "base_dist", each) for each in (distribution, other))
+    if isinstance(a, NegativeBinomialDistribution) and isinstance(b, NegativeBinomialDistribution):
+        return a.disperses_like(b)
     return any(isinstance(a, kinds) and isinstance(b, kinds) for kinds in CLOSED)
 
 
@@ -34,8 +37,9 @@ def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
     """``KL(distribution ‖ other)`` of each unit ``[..., D]``, closed form; both factorised and of one family.
 
     Gaussians in log-variance form, Bernoulli and categorical units from logits (`hvae.numerics`): finite where the
-    forms of `torch.distributions.kl_divergence` overflow, and fit for vmap; grey levels by their sum. Raises TypeError
-    otherwise: autoregressive, mixture and flow distributions have no closed form.
+    forms of `torch.distributions.kl_divergence` overflow, and fit for vmap; grey levels by their sum; counts, negative
+    binomial ones of one dispersion only. Raises TypeError otherwise: autoregressive, mixture and flow distributions
+    have no closed form.
     """
     match (getattr(distribution, "base_dist", distribution), getattr(other, "base_dist", other)):
         case (DiagonalNormal() as a, DiagonalNormal() as b):
@@ -46,6 +50,10 @@ def unit_kl(distribution: Distribution, other: Distribution) -> UnitLogProb:
             return categorical_kl(a.logits, b.logits)
         case (LevelsDistribution() as a, LevelsDistribution() as b) if a.n_levels == b.n_levels:
             return _levels_kl(a, b)
+        case (PoissonDistribution() as a, PoissonDistribution() as b):
+            return _poisson_kl(a.log_mean, b.log_mean)
+        case (NegativeBinomialDistribution() as a, NegativeBinomialDistribution() as b) if a.disperses_like(b):
+            return _negative_binomial_kl(a, b)
         case (a, b):
             raise TypeError(f"no closed-form KL per unit between {type(a).__name__} and {type(b).__name__}.")
 
@@ -75,6 +83,22 @@ def _levels_kl(distribution: LevelsDistribution, other: LevelsDistribution) -> U
         log_p = distribution.unit_log_prob(value)
         total = total + log_p.exp() * (log_p - other.unit_log_prob(value))
     return total
+
+
+def _poisson_kl(log_mean: Tensor, other: Tensor) -> UnitLogProb:
+    """``m (log m - log m') - m + m'``, as ``m (exp(d) - 1 - d)`` with ``d = log m' - log m``."""
+    d = other.double() - log_mean.double()
+    return (log_mean.double().exp() * (torch.expm1(d) - d)).to(log_mean.dtype)
+
+
+def _negative_binomial_kl(
+    distribution: NegativeBinomialDistribution, other: NegativeBinomialDistribution
+) -> UnitLogProb:
+    """``m (log m - log m') + (m + r)(log(r + m') - log(r + m))``, m and m' the means and r the dispersion of both."""
+    log_m, its, log_r = (each.double() for each in (distribution.log_mean, other.log_mean, distribution.log_dispersion))
+    m, r = log_m.exp(), log_r.exp()
+    beyond = torch.log1p((its.exp() - m) / (r + m))
+    return (m * (log_m - its) + (m + r) * beyond).to(distribution.log_mean.dtype)
 
 
 def _full_gaussian_kl(distribution: Distribution, other: Distribution) -> LogProb:

@@ -63,7 +63,9 @@ class DiagonalGaussian(Family):
     """``N(mean, diag(exp(log_variance)))``, with a log-variance from the net, learned or fixed.
 
     ``outputs = [mean, log_variance]`` with ``variance="network"``, else ``[mean]``: "learned" has a number for each
-    unit, "shared" one for all. ``log_variance`` is the fixed value, and the start of a learned one.
+    unit, "shared" one for all. ``log_variance`` is the fixed value, and the start of a learned one. With ``units_of =
+    (shift, scale)``, ``[D]`` each, outputs and log-variance are those of ``(v - shift) / scale``, and v keeps its own
+    units: its log-density is theirs less ``sum log scale``.
 
     >>> family = DiagonalGaussian(1)  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
     >>> merged = family.product(family.distribution(torch.tensor([2.0, 0.0])), family.distribution(torch.zeros(2)))
@@ -76,8 +78,9 @@ class DiagonalGaussian(Family):
     reparametrised = True
 
     def __init__(
-        self, units: int, *, variance: VarianceKind | Literal["shared"] = "network", log_variance: float = 0.0
-    ) -> None:
+        self, units: int, *, variance: VarianceKind | Literal["shared"] = "network", log_variance: float = 0.0,
+        units_of: tuple[Tensor, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.units = self.width = units
         self.n_outputs = 2 * units if variance == "network" else units
@@ -87,13 +90,21 @@ class DiagonalGaussian(Family):
         elif variance == "fixed":
             del self.log_variance
             self.register_buffer("log_variance", torch.full((units,), log_variance))
+        for name, constant in zip(("shift", "scale"), units_of or (None, None), strict=True):
+            self.register_buffer(name, None if constant is None else constant.clone())
+
+    shift: Tensor | None
+    scale: Tensor | None
 
     def distribution(self, outputs: Outputs) -> Distribution:
         if self.log_variance is None:
             mean, log_variance = outputs.chunk(2, dim=-1)
         else:
             mean, log_variance = outputs, self.log_variance.expand(self.units)
-        return DiagonalNormal(mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT))
+        log_variance = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        if self.shift is not None and self.scale is not None:
+            mean, log_variance = self.shift + self.scale * mean, log_variance + 2 * self.scale.log()
+        return DiagonalNormal(mean, log_variance)
 
     def standard_outputs(self) -> Tensor:
         return torch.zeros(self.n_outputs)

@@ -135,22 +135,31 @@ def _run_one(name: str, preset: str, means: experiment.Means) -> int:
 
 def _train(options: Any) -> int:
     values = options.as_dict()
+    chosen = "standardise" in values["model"]
     config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
     units = "-".join(map(str, config.model.latents))
     label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
-    path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)  # a bad label is refused at once
 
     import torch
 
     from hvae.data import Card
     from hvae.data.user import is_user_file
     from hvae.lab import completion
+    from hvae.lab.assembly.units import standardises, units_remark
 
     torch.set_num_threads(options.threads)
     [data] = completion.check([config], _folder(options.data_dir), options.device)
+    if not chosen and standardises(config.model, data):
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, standardise=True))
+    path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     if is_user_file(config.data.name) and not run.done:
         _say(str(Card.of(data)))
+        if config.model.standardise:
+            _say("Columns are standardised inside the model; likelihoods are those of the numbers in the file.")
+        elif remark := units_remark(config.model, data):
+            _say(remark)
     del data  # `complete` reads them again
     _say(
         f"{path} is done already."

@@ -295,7 +295,7 @@ def _add_settings(parser: Parser) -> None:
             group.add_argument(
                 f"--{section}.{knob}",
                 type=setting,
-                default=defaults[section][knob],
+                default=defaults[section].get(knob, SUPPRESS),  # what is left out is decided by the data
                 metavar=setting.metavar,
                 help=setting.with_choices(texts[knob]),
             )

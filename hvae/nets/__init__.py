@@ -3,11 +3,13 @@
 A net takes ``[..., n_in]`` and answers ``[..., n_outputs]``. A net with an input is a row of layers; the last one has a
 bias for each output. The net of a variable without parent is `Root` or `PseudoInputs`. The caller gives the generator
 that initialises the weights; biases start at 0. In `outputs` stand layers that may follow a net: means of a set spread,
-numbers held below a limit.
+numbers held below a limit; in `inputs` layers that may stand before it, and make x small.
 """
 
 from hvae.nets.convolutional import convolutional as convolutional
 from hvae.nets.convolutional import transposed as transposed
+from hvae.nets.inputs import LogCounts as LogCounts
+from hvae.nets.inputs import Standardised as Standardised
 from hvae.nets.layers import ACTIVATIONS as ACTIVATIONS
 from hvae.nets.layers import INITIALISERS as INITIALISERS
 from hvae.nets.layers import PseudoInputs as PseudoInputs

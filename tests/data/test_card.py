@@ -26,14 +26,32 @@ def save(tmp_path: Path, **arrays: np.ndarray) -> str:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("values", [COUNTS, DIGITS], ids=["counts", "digits"])
-@pytest.mark.parametrize("way", ["", ":threshold", ":dynamic"])
-def test_whole_numbers_are_refused_whatever_their_dtype(
+@pytest.mark.parametrize("way", [":threshold", ":dynamic"])
+def test_whole_numbers_are_never_binarised_whatever_their_dtype(
     tmp_path: Path, values: np.ndarray, dtype: type, way: str
 ) -> None:
     message = f"holds whole numbers from 0 to {values.max()}, which may be grey levels, counts or measurements; "
-    with pytest.raises(ConfigError, match=f"{message}write grey levels between 0 and 1, x / {values.max()}, ") as found:
+    with pytest.raises(
+        ConfigError, match=f"{message}give counts .*write grey levels .*, x / {values.max()}, "
+    ) as found:
         load(save(tmp_path, train=values.astype(dtype)) + way)
     assert "\n" not in str(found.value) and len(str(found.value)) < 400
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("values", [COUNTS, DIGITS], ids=["counts", "digits"])
+def test_whole_numbers_from_0_on_are_counts_whatever_their_dtype(
+    tmp_path: Path, values: np.ndarray, dtype: type
+) -> None:
+    found = load(save(tmp_path, train=values.astype(dtype), test=values[:20].astype(dtype)))
+    assert found.kind == "counts" and torch.equal(found.train, torch.tensor(values.reshape(len(values), -1)).float())
+    assert f", counts, {len(np.unique(values))} different ones from 0 to {values.max()}" in str(Card.of(found))
+
+
+def test_whole_numbers_below_0_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds whole numbers from -1 to .*; write columns of a table") as found:
+        load(save(tmp_path, train=COUNTS - 1))
+    assert "poisson" not in str(found.value) and "\n" not in str(found.value)
 
 
 def test_the_remedies_are_taken(tmp_path: Path) -> None:

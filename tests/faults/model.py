@@ -60,6 +60,39 @@ FAULTS = (
     ),
     # families
     Fault(
+        "counts-without-their-factorial",
+        "the log-probability of a Poisson count leaves log v! out, in part",
+        Change(
+            "hvae.families.counts:PoissonDistribution.unit_log_prob",
+            "torch.lgamma(v + 1)",
+            "(1 - SIZE) * torch.lgamma(v + 1)",
+        ),
+        ("tests/families/test_counts.py::test_log_probabilities_are_those_of_scipy",),
+        size=1e-6,
+    ),
+    Fault(
+        "dispersion-in-the-draws-alone",
+        "a negative binomial count is drawn as Poisson",
+        Change(
+            "hvae.families.counts:NegativeBinomial.draw",
+            "(log_m - log_r + log_gamma).exp()",
+            "(log_m + 0 * log_gamma).exp()",
+        ),
+        (
+            "tests/families/test_counts.py::test_draws_fall_with_the_distribution",
+            "tests/families/test_counts.py::test_draws_of_every_size_have_mean_and_shares",
+        ),
+    ),
+    Fault(
+        "standardised-without-the-jacobian",
+        "the log-density of a standardised column is that of its z-score",
+        Change("hvae.families.gaussian:DiagonalGaussian.distribution", "2 * self.scale.log()", "0 * self.scale.log()"),
+        (
+            "tests/lab/assembly/test_units.py::test_other_units_move_log_weights_by_the_jacobian",
+            "tests/lab/assembly/test_units.py::test_log_densities_are_those_of_the_data_in_their_own_units",
+        ),
+    ),
+    Fault(
         "units-averaged",
         "log-probabilities of units are averaged where they are to be summed",
         Change(

@@ -18,7 +18,7 @@ from hvae.foreign.stack import Stack
 from hvae.lab.config.model import Order
 from hvae.likelihood import log_likelihood_curve
 from tests.foreign.house import through_the_door
-from tests.test_every_stack import KNOBS, built, images
+from tests.test_every_stack import KNOBS, built, images_for
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 ORDERS = [order for order in get_args(Order) if order not in ("exact", "unamortised")]
@@ -37,7 +37,7 @@ def stack(knobs: str, order: str) -> HVAE | None:
 
 def pairs(knobs: str) -> Iterator[tuple[str, Sampler, Sampler]]:
     """Each order of these settings, by the stack's own door and by the user's, as two functions and as one."""
-    toy = images("binary" if KNOBS[knobs].get("observation", "bernoulli") == "bernoulli" else "grey")
+    toy = images_for(KNOBS[knobs].get("observation", "bernoulli"))
     x = torch.cat([toy.test, toy.train]).double()
     for order in ORDERS:
         model = stack(knobs, order)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,8 @@ from hvae.families import (
     Flow,
     FullGaussian,
     MixtureGaussian,
+    NegativeBinomial,
+    Poisson,
 )
 from hvae.likelihood import Columns, floor_datum_nats
 from hvae.likelihood.floor import N_AT_ONCE
@@ -30,6 +33,8 @@ REAL = (torch.randn(40, D, generator=GENERATOR, dtype=torch.float64) * torch.ten
 REAL[:, 3] = 0.7  # a constant column
 BITS = (torch.rand(40, D, generator=GENERATOR) < torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])).double()
 ONE_HOT = torch.nn.functional.one_hot(torch.randint(3, (40, 2), generator=GENERATOR), 4).flatten(1).double()
+COUNTS = torch.poisson(torch.tensor([0.05, 0.5, 3.0, 40.0, 0.0]).expand(40, D), generator=GENERATOR).double()
+COUNTS[:, 1] *= 4  # overdispersed
 TEST = slice(30, 40)
 
 
@@ -73,6 +78,33 @@ def by_scipy(kind: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     return of
 
 
+def by_moments(dispersed: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def of(train: np.ndarray, x: np.ndarray) -> np.ndarray:
+        n = len(train)
+        found = np.zeros(len(x))
+        for d, column in enumerate(train.T):
+            mean = (column.sum() + 0.5) / n
+            variance = (n * np.var(column) + 0.5 * mean) / (n + 0.5)
+            if not dispersed:
+                found += stats.poisson(mean).logpmf(x[:, d])
+            elif variance > mean:
+                r = mean**2 / (variance - mean)
+                found += stats.nbinom(r, r / (r + mean)).logpmf(x[:, d])
+            else:  # the largest r that the family holds, where scipy's terms cancel
+                with mpmath.workdps(40):
+                    r = mpmath.exp(20)
+                    found += [
+                        float(
+                            mpmath.log(mpmath.rf(r, int(v)) / mpmath.factorial(int(v)))
+                            - r * mpmath.log1p(mean / r) + v * mpmath.log(mean / (r + mean))
+                        )
+                        for v in x[:, d]
+                    ]  # fmt: skip
+        return found
+
+    return of
+
+
 CASES: dict[str, tuple[Family, Tensor, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
     "bernoulli": (Bernoulli(D), BITS, by_counts),
     "categorical": (Categorical(2, n_classes=4), ONE_HOT, by_states),
@@ -80,6 +112,9 @@ CASES: dict[str, tuple[Family, Tensor, Callable[[np.ndarray, np.ndarray], np.nda
     "shared": (DiagonalGaussian(D, variance="shared"), REAL, by_scipy("shared")),
     "learned": (DiagonalGaussian(D, variance="learned"), REAL, by_scipy("own")),
     "network": (DiagonalGaussian(D), REAL, by_scipy("own")),
+    "poisson": (Poisson(D), COUNTS, by_moments(False)),
+    "negative binomial": (NegativeBinomial(D), COUNTS, by_moments(True)),
+    "negative binomial, network": (NegativeBinomial(D, variance="network"), COUNTS, by_moments(True)),
     "full": (FullGaussian(D), REAL, by_scipy("own")),
     "full, learned": (FullGaussian(D, variance="learned"), REAL, by_scipy("own")),
     "full, fixed": (FullGaussian(D, variance="fixed"), REAL, by_scipy("fixed")),
@@ -117,6 +152,29 @@ def test_a_covariance_that_is_fixed_stays() -> None:
     np.testing.assert_allclose(found.numpy(), wanted, rtol=0, atol=2e-6)  # the family keeps log 2 in float32
 
 
+def test_the_dispersed_floor_is_above_that_of_poisson_for_dispersed_counts() -> None:
+    floors = [
+        floor_datum_nats(family, Columns.of(COUNTS), COUNTS).mean() for family in (Poisson(D), NegativeBinomial(D))
+    ]
+    assert floors[0] + 0.1 < floors[1]
+
+
+@pytest.mark.parametrize("variance", ["learned", "network"])
+def test_standardised_columns_have_a_floor_without_units(variance: str) -> None:
+    """Where the family standardises, a column in other units moves the floor by its Jacobian and nothing else."""
+    factor = torch.tensor([1.0, 1e-3, 1e6, 1.0, 1e3], dtype=torch.float64)
+    found = []
+    for unit in (torch.ones(D, dtype=torch.float64), factor):
+        x = REAL * unit
+        units_of = x[:30].mean(0), torch.where(x[:30].std(0) > 1e-9, x[:30].std(0), torch.ones(D))
+        family = DiagonalGaussian(D, variance=variance, units_of=units_of)  # type: ignore[arg-type]
+        found.append(floor_datum_nats(family, Columns.of(x[:30]), x[TEST]))
+    torch.testing.assert_close(found[1], found[0] - factor.log().sum(), rtol=0, atol=1e-8)
+    z = (REAL - REAL[:30].mean(0)) / torch.where(REAL[:30].std(0) > 1e-9, REAL[:30].std(0), torch.ones(D))
+    plain = floor_datum_nats(DiagonalGaussian(D), Columns.of(z[:30]), z[TEST])
+    torch.testing.assert_close(found[0], plain - units_of[1].div(factor).log().sum(), rtol=0, atol=1e-8)
+
+
 def test_grey_training_values_are_expected_counts() -> None:
     """A presentation is a draw: the mean count over many is the sum of the grey values."""
     grey = torch.tensor([[0.25], [0.5], [0.0]])
@@ -139,6 +197,8 @@ def test_many_data_are_summed_in_parts() -> None:
         (Flow(D, "maf", 4, 1, source=torch.Generator()), REAL, "for Flow it is not"),
         (Autoregressive(Bernoulli(D), 4, source=torch.Generator()), BITS, "for Autoregressive it is not"),
         (Bernoulli(D), REAL, "for values between 0 and 1 only"),
+        (Poisson(D), -REAL, "A Poisson x has a floor for counts from 0 on only"),
+        (NegativeBinomial(D), -REAL, "A NegativeBinomial x has a floor for counts"),
         (Categorical(1, n_classes=D), -REAL, "for one-hot values only"),
         (DiagonalGaussian(D), torch.ones(6, D), "fitted to is constant"),
     ],

@@ -1,13 +1,23 @@
 """Checks of a configuration that need the data."""
 
+import torch
+
 from hvae.data import Dataset
+from hvae.data.card import whole_numbers
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 from hvae.lab.config import ModelConfig
+from hvae.lab.config.model import COUNTS
+
+MOST = 2**24
+"""the largest count: float32 does not tell it from the next"""
 
 
 def check_observation(config: ModelConfig, data: Dataset) -> None:
     """Refuse a distribution of x that cannot produce the data."""
+    if config.observation in COUNTS or data.kind == "counts":
+        _check_counts(config, data)
+        return
     if config.observation == "bernoulli" and data.kind != "binary":
         binarise = "" if data.kind == "real" else f", or binarise the images with data.name {data.name}:dynamic"
         if data.kind == "grey" and data.name.endswith("-grey"):
@@ -33,6 +43,23 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
         raise ConfigError(
             f"model.observation is gaussian, but {data.name} holds 0/1 values, where a density has no upper bound; "
             "use model.observation bernoulli."
+        )
+
+
+def _check_counts(config: ModelConfig, data: Dataset) -> None:
+    low, high = (float(value) for value in torch.cat([data.train, data.test]).aminmax())
+    if config.observation not in COUNTS:
+        raise ConfigError(whole_numbers(data.name, low, high))
+    if data.kind != "counts":
+        remedy = {"binary": "use model.observation bernoulli", "real": "use model.observation gaussian"}
+        raise ConfigError(
+            f"model.observation is {config.observation}, which is for counts 0, 1, 2 and so on, but {data.name} holds "
+            f"{data.kind} values; {remedy.get(data.kind, 'write counts that are bytes as int64, or use gaussian')}."
+        )
+    if high > MOST:
+        raise ConfigError(
+            f"{data.name} holds counts up to {high:.4g}, above 2^24 = {MOST}, where neighbours are one number in "
+            "float32; count in larger units, or write the logarithms for model.observation gaussian."
         )
 
 

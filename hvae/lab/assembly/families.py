@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from hvae import families
+from hvae import families, nets
 from hvae.families import Family
 from hvae.lab.config import LatentFamily, ModelConfig
 
@@ -56,15 +56,23 @@ def prior_family(config: ModelConfig, kind: LatentFamily, source: torch.Generato
     )
 
 
-def observation_family(config: ModelConfig, n_pixels: int) -> Family:
-    """The family of x."""
+def observation_family(config: ModelConfig, n_pixels: int, seen: nets.Standardised | None = None) -> Family:
+    """The family of x, in its own units where the nets have it as it is ``seen``."""
     match config.observation:
         case "bernoulli":
             return families.Bernoulli(n_pixels)
         case "gaussian":
             log_variance = math.log(config.observation_start)
-            return families.DiagonalGaussian(n_pixels, variance=config.observation_variance, log_variance=log_variance)
+            units = None if seen is None else (seen.shift, seen.scale)
+            return families.DiagonalGaussian(
+                n_pixels, variance=config.observation_variance, log_variance=log_variance, units_of=units
+            )
         case "discretised-logistic":
             n_levels, variance = config.n_levels, config.observation_variance
             assert variance != "shared"  # refused by the configuration
             return families.DiscretisedLogistic(n_pixels, n_levels=n_levels, variance=variance)
+        case "poisson":
+            return families.Poisson(n_pixels)
+        case "negative-binomial":
+            assert config.observation_variance != "shared"  # refused by the configuration
+            return families.NegativeBinomial(n_pixels, variance=config.observation_variance)

@@ -10,6 +10,7 @@ from hvae import nets
 from hvae.data import Dataset
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.lab.config import ModelConfig, per_layer
+from hvae.lab.config.model import COUNTS
 from hvae.numerics import log_variance_cap
 
 T = TypeVar("T")
@@ -27,10 +28,13 @@ class Nets:
     data: Dataset
     source: torch.Generator
 
-    def upward(self, layer: int, n_in: int, family: Family, crossed: tuple[int, ...] = ()) -> nn.Sequential:
+    def upward(
+        self, layer: int, n_in: int, family: Family, crossed: tuple[int, ...] = (), *, sees_x: bool = False
+    ) -> nn.Sequential:
         """From ``n_in`` numbers to the encoder's distribution of ``layer`` (0 is z1), with the cures on its outputs.
 
-        ``crossed`` are hidden widths before its own, of the layers that x crosses as a parent of z2 and above.
+        ``crossed`` are hidden widths before its own, of the layers that x crosses as a parent of z2 and above. Where
+        it ``sees_x``, which is then the last of its parents, x comes to it as `seen`.
         """
         widths, n_outputs = (*crossed, *self._own(self.config.hidden, layer)), family.n_outputs
         match self._own(self.config.nets, layer):
@@ -47,7 +51,22 @@ class Nets:
             net = nets.normalise_means(net, family.units, spread)
         if floor > 0 and layer == len(self.config.latents) - 1:
             net = net.append(nets.Capped(family.units, log_variance_cap(floor / family.units)))
-        return net
+        view = self.seen if sees_x else None
+        return net if view is None else nn.Sequential(view, *net)
+
+    @property
+    def units(self) -> nets.Standardised | None:
+        """The units of x, where the nets see z-scores."""
+        return self.seen if isinstance(self.seen, nets.Standardised) else None
+
+    @property
+    def seen(self) -> nets.Standardised | nets.LogCounts | None:
+        """A first layer for nets that see x; None where they see it as it is."""
+        if self.config.standardise:
+            return nets.Standardised.of(self.data.train)
+        if self.config.observation in COUNTS:
+            return nets.LogCounts(self.data.train.shape[1])
+        return None
 
     def downward(self, layer: int, n_in: int, family: Family) -> nn.Sequential:
         """From ``n_in`` numbers of the layers above to the decoder's distribution of the variable below them."""

@@ -26,7 +26,8 @@ def build_upward(
         parents = _parents(config, names, layer)
         crossed = sum(hidden[:layer], ()) if layer and "x" in parents else ()
         n_in = sum(widths[parent] for parent in parents)
-        conditionals.append(Conditional(name, parents, nets.upward(layer, n_in, distribution, crossed), distribution))
+        net = nets.upward(layer, n_in, distribution, crossed, sees_x="x" in parents)
+        conditionals.append(Conditional(name, parents, net, distribution))
         widths[name] = distribution.width
     return conditionals
 

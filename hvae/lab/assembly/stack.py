@@ -18,6 +18,7 @@ from hvae.lab.assembly.checks import check_image, check_observation
 from hvae.lab.assembly.families import latent_family, observation_family, prior_family
 from hvae.lab.assembly.nets import Nets
 from hvae.lab.assembly.posteriors import build_upward, visited_in
+from hvae.lab.assembly.units import check_units
 from hvae.lab.config import LatentFamily, ModelConfig, per_layer
 from hvae.network import BeliefNetwork, Conditional
 from hvae.rng import NoiseSpecs, generator
@@ -34,6 +35,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     Raises `ConfigError` where the distribution of x does not fit the data.
     """
     check_observation(config, data)
+    check_units(config, data)
     check_image(config, data)
     source = generator(seed, "init")
     names = latent_names(config)
@@ -53,12 +55,12 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
         root = nets.Root(top.standard_outputs(), learned=config.prior == "learned")
         downward = [Conditional(names[-1], [], root, top)]
     for layer in range(n_layers - 1, -1, -1):
-        family = latent(layer - 1, kinds) if layer else observation_family(config, n_pixels)
+        family = latent(layer - 1, kinds) if layer else observation_family(config, n_pixels, made.units)
         child = names[layer - 1] if layer else "x"
         seen = downward[::-1] if config.generative_skips else downward[-1:]
         net = made.downward(layer, sum(above.family.width for above in seen), family)
         downward.append(Conditional(child, [above.name for above in seen], net, family))
-    _start_at_mean(downward[-1], data)
+    _start_at_mean(downward[-1], data.train)
     return HVAE(BeliefNetwork(downward), visited_in(config.order, BeliefNetwork(upward)))
 
 
@@ -79,16 +81,31 @@ def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Datase
     values = {"x": data.train[chosen]}
     for name, distribution in distributions.items():
         values[name] = distribution.kin.draw(distribution.kin.standard(noise[name]), noise[name])[0]
-    inputs = torch.cat([values[parent] for parent in top.parents], dim=-1)
-    return Conditional(top.name, [], nets.PseudoInputs(inputs, top.net), families.EqualMixture(top.family, n))
+    inputs, net = torch.cat([values[parent] for parent in top.parents], dim=-1), top.net
+    assert isinstance(net, nn.Sequential)
+    if isinstance(net[0], nets.Standardised | nets.LogCounts):  # learned as the net sees them, in no units
+        inputs, net = net[0](inputs), net[1:]
+    return Conditional(top.name, [], nets.PseudoInputs(inputs, net), families.EqualMixture(top.family, n))
 
 
-def _start_at_mean(conditional: Conditional, data: Dataset) -> None:
-    """Output bias at the data's mean: its logit (clamped to ±5) for a Bernoulli observation, otherwise itself."""
-    mean: Tensor = data.train.mean(0)
+def _start_at_mean(conditional: Conditional, x: Tensor) -> None:
+    """Output bias at the mean of data ``x [N, D]``.
+
+    Its logit (clamped to ±5) for a Bernoulli observation; for counts its logarithm, with half a count added in all;
+    for a standardised one 0.
+    """
+    mean: Tensor = x.mean(0)
     assert isinstance(conditional.net, nn.Sequential)
     bias = conditional.net[-1].bias
     assert isinstance(bias, Tensor)
-    start = torch.logit(mean, eps=1e-6).clamp(-5, 5) if isinstance(conditional.family, families.Bernoulli) else mean
+    match conditional.family:
+        case families.Bernoulli():
+            start = torch.logit(mean, eps=1e-6).clamp(-5, 5)
+        case families.Poisson() | families.NegativeBinomial():
+            start = (mean + 0.5 / len(x)).log()
+        case families.DiagonalGaussian(shift=Tensor()):
+            start = torch.zeros_like(mean)
+        case _:
+            start = mean
     with torch.no_grad():
         bias[: len(start)].copy_(start)

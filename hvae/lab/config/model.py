@@ -43,7 +43,11 @@ MOST_FLOOR_NATS = 8.0
 """largest floor per unit; beyond it the cap on a variance would be below the clamp of log-variances"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
 """families with draws that no gradient passes through"""
-ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic"]
+ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic", "poisson", "negative-binomial"]
+COUNTS = ("poisson", "negative-binomial")
+"""distributions of counts"""
+DISPERSED = ("discretised-logistic", "negative-binomial")
+"""distributions of x with a scale or a dispersion that is learned, or an output of the net"""
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
@@ -83,16 +87,21 @@ class ModelConfig:
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
-    `model.n_levels` steps, as in 8-bit images"""
+    `model.n_levels` steps, as in 8-bit images. poisson, negative-binomial: counts 0, 1, 2 and so on, of which the
+    encoder sees log (1 + x)"""
     n_levels: int = 256
     """number of levels from 0 to 1 of a discretised-logistic observation; 17 for digits-grey"""
     latent_variance: Variance = "network"
     """variance of Gaussian latents. network: an output of the net. learned: one number per unit. fixed: 1"""
     observation_variance: ObservationVariance = "learned"
-    """variance of a Gaussian observation, or scale of a discretised-logistic one. network, learned, fixed: as for
-    latents. shared: one learned number for all pixels, Gaussian only"""
+    """variance of a Gaussian observation, scale of a discretised-logistic one, or dispersion of a negative-binomial
+    one. network, learned, fixed: as for latents. shared: one learned number for all pixels, Gaussian only"""
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
+    standardise: bool = False
+    """nets see the columns of a table as z-scores, by mean and deviation of the training data, and the likelihood is
+    that of x in its own units; for a Gaussian observation of learned or network variance. Left out, `hvae train` takes
+    true for a file of real columns and false for anything else"""
     prior: Prior = "standard"
     """prior p(zL). standard: N(0, I), or fair Bernoulli and categorical units. learned: the family of the top layer,
     with learned parameters. vamp: the mixture of the encoder's top distributions at learned pseudo-inputs"""
@@ -168,14 +177,22 @@ class ModelConfig:
             f"model.latent_variance is {self.latent_variance}, but each component of a mixture has a variance of its "
             "own from the net; use network, or another family.",
         )
+        if self.observation in DISPERSED:
+            what, data = ("scale", "images") if self.observation == DISPERSED[0] else ("dispersion", "counts")
+            require(
+                self.observation_variance != "fixed",
+                f"model.observation_variance is fixed, but no one {what} of a {self.observation} observation suits all "
+                f"{data}; use learned or network.",
+            )
+            require(
+                self.observation_variance != "shared",
+                "model.observation_variance is shared, which is for a gaussian observation; use learned or network.",
+            )
         require(
-            (self.observation, self.observation_variance) != ("discretised-logistic", "fixed"),
-            "model.observation_variance is fixed, but no one scale of a discretised-logistic observation suits all "
-            "images; use learned or network.",
-        )
-        require(
-            (self.observation, self.observation_variance) != ("discretised-logistic", "shared"),
-            "model.observation_variance is shared, which is for a gaussian observation; use learned or network.",
+            not self.standardise or self.standardisable,
+            f"model.standardise is true, but with model.observation {self.observation} and model.observation_variance "
+            f"{self.observation_variance} it would change the model and not its units alone; use gaussian with learned "
+            "or network, or false.",
         )
         require(self.observation_start > 0, f"model.observation_start is {self.observation_start}; give more than 0.")
         require(
@@ -223,6 +240,11 @@ class ModelConfig:
             f"model.floor_nats is {self.floor_nats}, a floor of the rate under N(0, I), but model.prior is vamp; use "
             "floor_nats 0, or prior standard.",
         )
+
+    @property
+    def standardisable(self) -> bool:
+        """Whether other units of x add a constant to every log-weight and change nothing else."""
+        return self.observation == "gaussian" and self.observation_variance in ("network", "learned")
 
     @property
     def distributions_upward(self) -> tuple[LatentFamily, ...]:

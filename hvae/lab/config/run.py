@@ -11,7 +11,7 @@ from hvae.errors import ConfigError
 from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
-from hvae.lab.config.model import DISCRETE, MERGED, ModelConfig
+from hvae.lab.config.model import COUNTS, DISCRETE, MERGED, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
@@ -91,8 +91,10 @@ class RunConfig:
 
     @property
     def yardstick(self) -> str:
-        """Data and distribution of x: bounds on log p(x) compare within one only."""
-        return f"{self.data.name} (seed {self.data.seed}, {self.model.observation} x)"
+        """Data and distribution of x: bounds on log p(x) compare within one only. All distributions of counts are one,
+        as they are probabilities of the same numbers."""
+        x = "counts" if self.model.observation in COUNTS else f"{self.model.observation} x"
+        return f"{self.data.name} (seed {self.data.seed}, {x})"
 
     @property
     def _discrete(self) -> set[str]:
@@ -147,9 +149,12 @@ class RunConfig:
         """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
+        `model.standardise` is written where it is on only.
         """
-        canonical = read(RunConfig, dataclasses.asdict(self))
-        return json.dumps(dataclasses.asdict(canonical), indent=2, sort_keys=True)
+        values = dataclasses.asdict(read(RunConfig, dataclasses.asdict(self)))
+        if not values["model"]["standardise"]:
+            del values["model"]["standardise"]
+        return json.dumps(values, indent=2, sort_keys=True)
 
     @property
     def digest(self) -> str:

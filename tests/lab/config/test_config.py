@@ -122,6 +122,18 @@ def test_a_released_default_never_changes() -> None:
     ]
 
 
+def test_standardising_is_written_where_it_is_on() -> None:
+    """So the text, and the digest, of every configuration from before it stay what they were."""
+    off, on = (RunConfig(model=ModelConfig(observation="gaussian", standardise=way)) for way in (False, True))
+    assert "standardise" not in off.to_json() and '"standardise": true' in on.to_json()
+    for config, text in (
+        (off, '{"observation": "gaussian"}'),
+        (on, '{"observation": "gaussian", "standardise": true}'),
+    ):
+        assert RunConfig.from_json(config.to_json()) == config
+        assert config.digest == hashlib.sha256(f'{{"model": {text}}}'.encode()).hexdigest()[:8]
+
+
 def test_digests_are_pinned() -> None:
     """By the text that they are made of, by hand. A run on disk is found by its digest."""
     for config, text in (
