@@ -134,9 +134,10 @@ def test_card_of_colour_images(tmp_path: Path) -> None:
     assert (found.n_distinct, found.train_range) == (len(np.unique(values)), (0.0, 1.0))
     sentences = str(found).partition("npz: ")[2]
     assert sentences.startswith("30 training and 3 test colour images of 6 x 4, grey values, ")
-    assert "Bytes are divided by 255. The labels y are left out, as they are no integers [N]. Of its arrays ids is" in (
-        sentences
-    )
+    assert (
+        "Bytes are divided by 255. Colours and pixels of an item stand in one row of 72 numbers. The labels y are left "
+        "out, as they are no integers [N]. Of its arrays ids is not used."
+    ) in sentences
     assert sentences.endswith("1 of 72 columns is constant in training: 35. 3 of 3 test items stand in training too.")
 
 
