@@ -59,7 +59,11 @@ class Health:
         >>> health.obituary([4], torch.tensor([[[1.0, -9e14, 0.0]]])).partition("; ")[2]
         'the largest numbers of x stand in column 1, up to 9e+14 in size: scale it, or leave it out.'
         """
-        stopped = [f"seed {seed} at step {self.died_at[r].item()} in {self.culprit(r)}" for r, seed in enumerate(seeds)]
+        stopped: dict[str, list[str]] = {}
+        for replica, seed in enumerate(seeds):
+            where = f"at step {self.died_at[replica].item()} in {self.culprit(replica)}"
+            stopped.setdefault(where, []).append(str(seed))
+        who = ", ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)} {where}" for where, of in stopped.items())
         size = x.abs().flatten(0, -2).amax(0)
         column, largest = int(size.argmax()), float(size.max())
         if largest > TOO_LARGE:
@@ -70,7 +74,7 @@ class Health:
             )
         else:
             remedy = f"no number of x is above {largest:.3g} in size, so give a smaller learning rate."
-        return f"All replicas became non-finite, {', '.join(stopped)}; {remedy}"
+        return f"All replicas became non-finite, {who}; {remedy}"
 
     def culprit(self, replica: int) -> str:
         """What was not finite first: the term of a variable, or else the gradient of a parameter."""
