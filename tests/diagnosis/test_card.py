@@ -48,7 +48,7 @@ def test_it_comes_back_from_its_file_without_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[", "3", "{}x", '[{"name": 3}]', "[3]", '[{"nme": "a"}]', "\xff"])
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match="data.json is damaged .*; restore or delete it") as refusal:
+    with pytest.raises(ConfigError, match=r"data\.json is damaged .*; restore or delete it") as refusal:
         read_cards(tmp_path)
     assert "\n" not in str(refusal.value)
 

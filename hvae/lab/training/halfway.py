@@ -26,7 +26,7 @@ from hvae.vocabulary import ACTIVE, FAILED, NOT_SETTLED, UNDECIDED
 HALFWAY = "halfway"
 """name of the arrays: ``verdict/<layer> [R, E]`` and ``elbo_datum_nats [R, n]`` at half of training"""
 N_IMAGES, N_OTHERS = 128, 128
-N_DRAWS = 16
+N_DRAWS = 64
 """of q, behind the ELBO of an image"""
 N_BATCHES = 20
 """behind the constants of batch normalisation"""
