@@ -61,7 +61,7 @@ def test_one_process_per_run_and_the_failures_fail_alone(tmp_path: Path) -> None
     assert found["broken"][0] == 1 and found["broken"][1].startswith("RuntimeError: a bug in two lines; see ")
     assert "Traceback" in (runs[2].path / "log.txt").read_text()
     assert (runs[0].path / "log.txt").read_text() == "fine 1 on 1 threads\n"
-    assert len(lines) == 6 and lines[-1].startswith("[6/6] ")
+    assert len(lines) == 7 and lines[-1].startswith("[7/7] ")
     assert all(" left)" in line for line in lines[:-1])
 
 
