@@ -395,7 +395,10 @@ def test_a_trained_run_is_measured_further(
     assert {name for name in third if third[name] != second[name]} == {"annealed"} and run.done
     assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *MEASUREMENT, "--force"]) == 0
     fourth = written()
-    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} - {"halfway", "start"} and run.done
+    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} - {
+        "halfway",
+        "start",
+    } and run.done
 
 
 def test_what_a_stack_refuses_is_said_stored_and_shown(
