@@ -96,3 +96,13 @@ def test_the_card_of_items_of_any_dtype(values: torch.Tensor, words: str) -> Non
     found = card_of_items("x", values)
     assert words in str(found) and found.n_distinct == min(257, len(np.unique(values.numpy())))
     assert ("images of 4 x 6" in str(found)) == (values.ndim == 4)
+
+
+def test_the_place_of_a_number_that_is_not_finite_in_data_of_ones_own_model() -> None:
+    x = torch.ones(2000, 6)
+    x[40, 3] = torch.inf  # not among the few that the model is looked at with
+    x[41:, 5] = 0
+    with pytest.raises(
+        ConfigError, match="x has 1 numbers that are not finite, the first in column 3; leave such data"
+    ):
+        hvae.diagnose(model_of(6), x, sizes="quick", progress=False)

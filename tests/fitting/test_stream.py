@@ -431,7 +431,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong width": ({"batches": [X, X[:, :5]]}, r"batches\[1\] is \[60, 5\], but x of the models has 6 numbers"),
     "pictures": ({"batches": lambda step: X.view(60, 2, 3)}, r"the first batch is \[60, 2, 3\], but x of the models"),
     "no rows": ({"batches": [X[:0]]}, r"batches\[0\] is \[0, 6\].* with one row or more"),
-    "nan": ({"batches": [X, spoilt(X)]}, r"batches\[1\] holds numbers that are not finite; leave such rows out"),
+    "nan": (
+        {"batches": [X, spoilt(X)]},
+        r"batches\[1\] holds numbers that are not finite, the first in row 3, column 2, ",
+    ),
     "nan at first": ({"batches": lambda step: spoilt(X)}, "the first batch holds numbers that are not finite"),
     "no steps": ({"n_steps": 0}, "n_steps is 0; give a whole number of 1 or more"),
     "half a step": ({"n_steps": 2.5}, "n_steps is 2.5; give a whole number"),
