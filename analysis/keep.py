@@ -21,6 +21,7 @@ from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
 from hvae.analysis.load import Array, LoadedRun
 from hvae.analysis.study import Study
 from hvae.diagnosis.pixels import Pixels
+from hvae.lab.runs.remarks import START
 from hvae.vocabulary import good_k
 
 N_STEPS = 48
@@ -65,7 +66,9 @@ def _run(run: LoadedRun, *, shown: bool) -> KeptRun:
             files[name] = reduced(source.load_arrays(name))
     if source.has_arrays("images"):
         files["images"] = _images(source.load_arrays("images"), shown)
-    return KeptRun(run.path, run.experiment, run.label, run.config, run.done, run.provenance, files)
+    return KeptRun(
+        run.path, run.experiment, run.label, run.config, run.done, run.provenance, files, run.diagnosis.cards
+    )
 
 
 def _diagnostics(arrays: Arrays) -> Arrays:
@@ -122,6 +125,8 @@ FILES: Mapping[str, Any] = {
     "exact": _without_data,
     "gap": _without_data,
     "gradients": _without_data,
+    "halfway": lambda arrays: {key: _nats(arrays[key]) for key in OF_IMAGES if key in arrays},
+    START: dict,
 }
 """name of a file of a run's evaluation -> how it is reduced"""
 

@@ -1,6 +1,6 @@
 """The arrays behind a page of results: its runs without what nothing draws, in two files that a repository can hold.
 
-    <page>/arrays/runs.json   experiment, preset; of every run directory, label, configuration, provenance
+    <page>/arrays/runs.json   experiment, preset; of every run directory, label, configuration, provenance, cards
     <page>/arrays/runs.npz    arrays (see `packed`), <directory>/<file>/<key>; metrics are a file among them, and
                               what was measured beside the runs stands under measured/<part>/<key>
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hvae.analysis.packed import Array, load_packed, save_packed
+from hvae.diagnosis.card import Card
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import write_atomically
@@ -41,6 +42,7 @@ class KeptRun:
     provenance: Sequence[Mapping[str, Any]]
     files: Mapping[str, Arrays]
     """name of a file of the evaluation, or `METRICS`, -> its arrays"""
+    cards: tuple[Card, ...] = ()
 
     def has_arrays(self, name: str) -> bool:
         return name in self.files
@@ -50,6 +52,9 @@ class KeptRun:
 
     def read_provenance(self) -> list[dict[str, Any]]:
         return [dict(session) for session in self.provenance]
+
+    def read_cards(self) -> tuple[Card, ...]:
+        return self.cards
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """A row for every step; what is NaN in all of a row was not written there."""
@@ -89,6 +94,7 @@ def write_kept(page: Path, kept: Kept) -> None:
                 "done": run.done,
                 "config": None if run.config is None else json.loads(run.config.to_json()),
                 "provenance": run.read_provenance(),
+                "cards": [card.record() for card in run.cards],
             }
             for run in kept.runs
         ],
@@ -120,6 +126,7 @@ def read_kept(page: Path) -> Kept:
                 done=record["done"],
                 provenance=tuple(record["provenance"]),
                 files=files.get(record["directory"], {}),
+                cards=Card.of_records(record.get("cards", ())),
             )
             for record in records["runs"]
         )

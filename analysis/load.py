@@ -27,6 +27,7 @@ from hvae.diagnosis.record import Arrays as Arrays
 from hvae.diagnosis.record import Texts
 from hvae.diagnosis.saved import Saved, find_saved
 from hvae.lab.config import MERGING, RunConfig
+from hvae.lab.runs.remarks import START, remarks, unlucky
 from hvae.lab.runs.run import Run, find_runs
 
 Source = Run | KeptRun | Saved
@@ -61,6 +62,8 @@ class LoadedRun:
     metrics: Sequence[Mapping[str, Any]]
     source: Source | None = None
     """what was read; None for a diagnosis that is not on disk"""
+    elbo_halfway_nats: Array | None = None
+    """[R, n] at half of training, of the first n images of the likelihood"""
     beside: Arrays = field(default_factory=dict)
     """what the experiment measured of this run beside its evaluation"""
 
@@ -198,6 +201,25 @@ class LoadedRun:
         return f"measured at step {self.step} of {self.config.training.n_steps}"
 
     @property
+    def beta_at_end(self) -> float:
+        """The weight of the rates at the last step of training; NaN where there was none."""
+        if self.config is None:
+            return np.nan
+        last = self.config.training.n_steps - 1
+        stage = self.config.stage_at(last)
+        return stage.objective.beta(last - stage.from_step)
+
+    @property
+    def gained_nats(self) -> Array:
+        """[R, n] by how much the ELBO rose in the last half of training, image by image; [R, 0] where unknown."""
+        half = self.elbo_halfway_nats
+        if half is None or self.likelihood is None or self.early:
+            return np.zeros((self.n_replicas, 0))
+        end = self.likelihood.elbo_datum_nats
+        n = min(half.shape[1], end.shape[1])
+        return end[:, :n] - half[:, :n]
+
+    @property
     def title(self) -> str:
         """The label, with a star where a note says that the run was measured early."""
         return f"{self.label} *" if self.early else self.label
@@ -229,18 +251,23 @@ def load_run(run: Source) -> LoadedRun:
     def arrays(name: str) -> Arrays:
         return run.load_arrays(name) if run.has_arrays(name) else {}
 
+    cards, start = run.read_cards(), arrays(START)
     known = outline_of(arrays("diagnostics")) if run.config is None else outline(run.config)
     origin = run.source if isinstance(run, Saved) else OUTSIDE if run.config is None else ""
+    found = from_arrays(Diagnosis, arrays, known, label=run.label, source=origin)
+    said = () if run.config is None else (*remarks(run.config, cards), *(unlucky(start, run.config) if start else ()))
+    notes, checks = (run.notes, run.checks) if isinstance(run, Saved) else (said, ())
     return LoadedRun(
         path=run.path,
         experiment=run.experiment,
         label=run.label,
         config=run.config,
         done=run.done,
-        diagnosis=from_arrays(Diagnosis, arrays, known, label=run.label, source=origin),
+        diagnosis=dataclasses.replace(found, cards=cards, notes=notes, checks=checks),
         provenance=tuple(run.read_provenance()),
         metrics=run.read_metrics(),
         source=run,
+        elbo_halfway_nats=arrays("halfway").get("elbo_datum_nats"),
     )
 
 

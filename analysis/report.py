@@ -121,6 +121,7 @@ def _content(
         "meanings": {word: text for word, text in MEANING.items() if word in seen},
         "quantities": QUANTITIES,
         "summary": summary(study),
+        "cards": list(dict.fromkeys(str(card) for run in study.runs for card in run.diagnosis.cards)),
         "checks": [sentence for run in study.runs for sentence in run.diagnosis.checks],
         "doubts": [str(doubt) for run in study.runs for doubt in run.diagnosis.notes],
         "not_measured": _not_measured(study),

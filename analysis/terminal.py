@@ -13,21 +13,30 @@ from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.floor import below, beside_text
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
-from hvae.analysis.tables.likelihood import best_text, bound_heading, elbo_text, reliability, shown_text, warnings
+from hvae.analysis.tables.likelihood import (
+    best_text,
+    bound_heading,
+    elbo_text,
+    mean_text,
+    reliability,
+    shown_text,
+    warnings,
+)
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
     ABBREVIATION,
+    GAINED,
     KIND,
     LETTER,
-    LEVELS,
     MEANING,
     QUANTITIES,
+    beta_text,
     counted,
     counts,
     kind_counts,
     moved_text,
-    overview,
+    overview_within,
     quantity_text,
     short,
 )
@@ -38,6 +47,7 @@ GAIN = (
     "baseline's, paired by seed and image, ± the longer half of its 95 % interval over both. Gap, where measured: "
     "log p(x) minus the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
 )
+OF_TRAINING = "β: at the last step. Last half: what the ELBO gained in the last half of training."
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""
 
@@ -50,10 +60,7 @@ def verdict_text(directory: Path, preset: str = "", width: int = PAGE) -> str:
 
 def _several(study: Study, width: int) -> str:
     wrap = partial(wrapped, width=width)
-    for level in range(LEVELS):
-        table = overview(study.runs, level)
-        if table.width <= width:
-            break
+    table, level = overview_within(study.runs, width)
     words = {word for run in study.runs for layer in run.layers for word in kind_counts(layer, run.epsilon_index)}
     first = study.runs[0]
     lines = [wrap(sentence) + "\n" for sentence in measured_summary(study)]
@@ -69,6 +76,7 @@ def _several(study: Study, width: int) -> str:
             f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
             f"z1 is next to the image. {bound_heading(study.runs).removesuffix(' ≥')}: lower bound in nats, mean over "
             "images and replicas ± the longer half of its 95 % interval over both."
+            + (f" {OF_TRAINING}" if any(column.name == GAINED for column in table.columns) else "")
         )
     )
     lines += _legend(words, level or int(any(_mixed(run) for run in study.runs)), width)
@@ -159,7 +167,7 @@ def _single(study: Study, width: int) -> str:
                 f"{shown_text(run.likelihood)}; {', '.join(bounds)} nats (lower bounds, higher better; ± over {over})."
             )
         )
-        lines += [wrap(text) for text in (beside_text(run.likelihood),) if text]
+        lines += [wrap(text) for text in (beside_text(run.likelihood), _training(run)) if text]
         notes = warnings([run])
         lines += [wrap(text) for text in (reliability([run]), *notes[:1]) if notes]
     if not run.evaluated:
@@ -167,6 +175,14 @@ def _single(study: Study, width: int) -> str:
     lines += _gap_lines(study, width)
     lines += [wrap(text) for text in study.notes]
     return "\n".join(lines)
+
+
+def _training(run: LoadedRun) -> str:
+    """Beta at the end and what the last half of training gained; empty for a run that kept no half."""
+    if not run.gained_nats.size:
+        return ""
+    gained = mean_text(run.gained_nats)
+    return f"At its last step β was {beta_text(run)}; the last half of training raised the ELBO by {gained} nats."
 
 
 def _verdict_words(run: LoadedRun, layer: Layer) -> str:

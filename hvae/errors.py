@@ -17,5 +17,9 @@ class NotMeasuredError(ValueError):
     """
 
 
+class TrainingError(RuntimeError):
+    """A training in which no replica is finite any more; the message says where, and what to try."""
+
+
 class MissingExtraError(ConfigError, ImportError):
     """A package that comes with an extra of hvae is not installed."""

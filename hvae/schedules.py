@@ -119,4 +119,23 @@ class PiecewiseConstant:
         return self.values[bisect_right(self.boundaries, step)]
 
 
+def unfinished(schedule: object, n_steps: int) -> str:
+    """What of a schedule does not end within ``n_steps``, as the predicate of a sentence; empty where all does.
+
+    >>> unfinished(LinearWarmup(5000), 100)
+    'warms up for 5000 of 100 steps and is 0.0198 at the last one'
+    >>> unfinished(Cyclical(60), 100), unfinished(Cyclical(60), 115), unfinished(LinearWarmup(100), 100)
+    ('', '', '')
+    """
+    if isinstance(schedule, LinearWarmup) and schedule.warmup_steps > n_steps:
+        begun = f"warms up for {schedule.warmup_steps} of {n_steps} steps"
+    elif (
+        isinstance(schedule, Cyclical) and 0 < n_steps % schedule.period_steps < schedule.rising * schedule.period_steps
+    ):
+        begun = f"rises anew every {schedule.period_steps} of {n_steps} steps"
+    else:
+        return ""
+    return f"{begun} and is {schedule(n_steps - 1):.3g} at the last one"
+
+
 Schedule = Constant | LinearWarmup | Cyclical | StepDecay | PiecewiseConstant

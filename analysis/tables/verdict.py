@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hvae.analysis.load import Array, LoadedRun
-from hvae.analysis.tables.likelihood import bound_heading, bound_of
+from hvae.analysis.tables.likelihood import bound_heading, bound_of, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, hull, interval_text, number, to_csv
 from hvae.diagnosis.layer import NOT_MEASURED, Layer
 from hvae.vocabulary import (
@@ -74,6 +74,8 @@ LETTER: Mapping[str, str] = {
     "not measured": "-",
 }
 
+BETA, GAINED = "β", "last half"
+"""columns of the overview: beta at the last step, and by how much the ELBO rose in the last half of training"""
 LEVELS = 4
 """of the overview, from words to letters"""
 
@@ -227,12 +229,18 @@ def short(found: Counter[str], level: int = 0) -> str:
 
 
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
-    """One row per run, one column per layer, z1 first; last the bound on log p(x), else L_K."""
+    """One row per run, one column per layer, z1 first; then the bound on log p(x), else L_K.
+
+    Last, where it is known, beta at the last step and what the ELBO gained in the last half of training.
+    """
     depth = max(run.depth for run in runs)
     columns = [Column("run", numeric=False), *(Column(f"z{index + 1}", numeric=False) for index in range(depth))]
     with_bound = any(run.likelihood is not None for run in runs)
     if with_bound:
         columns.append(Column(bound_heading(runs), "nats"))
+    trained = any(run.gained_nats.size for run in runs)
+    if trained:
+        columns += [Column(BETA), Column(GAINED, "nats")]
     rows = []
     previous = 0
     for run in runs:
@@ -245,8 +253,25 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
         if with_bound:
             bound = run.likelihood
             cells.append(Cell(number(np.nan) if bound is None else bound_of(bound, runs)))
+        if trained:
+            cells += [Cell(beta_text(run)), Cell(mean_text(run.gained_nats))]
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
+
+
+def overview_within(runs: Sequence[LoadedRun], width: int) -> tuple[Table, int]:
+    """The overview and its level: what is known of training gives way first, then words do."""
+    for level in range(LEVELS):
+        full = overview(runs, level)
+        for table in (full, full.without(BETA), full.without(BETA).without(GAINED)):
+            if table.width <= width:
+                return table, level
+    return table, level
+
+
+def beta_text(run: LoadedRun) -> str:
+    """Beta at the last step."""
+    return number(np.nan) if np.isnan(run.beta_at_end) else f"{run.beta_at_end:.3g}"
 
 
 def kind_class(found: Counter[str]) -> str:

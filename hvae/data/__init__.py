@@ -17,7 +17,7 @@ Reading order (each file imports only what stands above it):
 """
 
 from hvae.data.access import Record, catalogue, get, load, verify
-from hvae.data.card import Card
+from hvae.data.card import card_of, card_of_items
 from hvae.data.images import Dataset
 
-__all__ = ["Card", "Dataset", "Record", "catalogue", "get", "load", "verify"]
+__all__ = ["Dataset", "Record", "card_of", "card_of_items", "catalogue", "get", "load", "verify"]

@@ -2,11 +2,11 @@
 
 Facts         of one array of a user's file as it stands there, over all of its rows, whatever is drawn of it
 check_values  refuses numbers whose meaning is not known: an ELBO would be of something else than the data
-Card          of a data set as it is presented, in words
+card_of       the card of a data set as it is presented (`hvae.diagnosis.card`)
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -16,13 +16,12 @@ from torch import Tensor
 
 from hvae.data.formats import Items
 from hvae.data.images import Array, Dataset
+from hvae.diagnosis.card import N_DISTINCT, Card
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 
 N_AT_ONCE = 2**22
 """numbers"""
-N_DISTINCT = 256
-"""values are counted up to here"""
 SCALES_DIFFER = math.log(10)
 BYTES_OF_IMAGES = 128
 """bytes whose largest is below are no grey levels of 0 to 255"""
@@ -176,95 +175,80 @@ def _log_size(items: Items) -> tuple[float, float]:
     return float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
 
 
-@dataclass(frozen=True)
-class Card:
-    """What is known of a data set.
+def card_of(data: Dataset) -> Card:
+    """Reads all numbers of a data set.
 
     >>> rows = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
-    >>> found = Card.of(Dataset("toy", train=rows, test=rows[:1], image_shape=(2,), kind="binary", dynamic=False))
+    >>> found = card_of(Dataset("toy", train=rows, test=rows[:1], image_shape=(2,), kind="binary", dynamic=False))
     >>> print(str(found).replace(". ", ".\\n"))
     toy: 3 training and 1 test rows of 2 numbers, 0/1, 67 % of them 1.
     1 of 2 columns is constant in training: 1.
     1 of 1 test items stands in training too.
     """
+    train, test = data.train, data.test
+    return Card(
+        name=data.name,
+        shape=tuple(data.image_shape),
+        kind=data.kind,
+        n_test=len(test),
+        test_range=_ends(test),
+        n_distinct=_n_distinct(train),
+        n_train=len(train),
+        train_range=_ends(train),
+        dynamic=data.dynamic,
+        share_of_ones=_mean(train) if data.kind == "binary" else None,
+        constant=_constant(train),
+        columns=data.columns,
+        # test images of dynamic data are drawn, and those of training are not
+        n_in_both=0 if data.dynamic else _n_in_both(train, test),
+        notes=data.notes,
+    )
 
-    name: str
-    n_train: int
-    n_test: int
-    shape: tuple[int, ...]
-    kind: str
-    dynamic: bool
-    train_range: tuple[float, float]
-    test_range: tuple[float, float]
-    n_distinct: int
-    """different numbers in training; `N_DISTINCT` + 1 where there are more"""
-    share_of_ones: float
-    """in training, of 0/1 values"""
-    constant: tuple[int, ...]
-    """columns that are the same in all training items"""
-    n_in_both: int
-    """test items that are training items too"""
-    notes: tuple[str, ...] = ()
-    """what was done to the numbers, and what was left out, in sentences"""
 
-    @classmethod
-    def of(cls, data: Dataset) -> "Card":
-        """Reads all numbers of a data set."""
-        train, test = data.train, data.test
-        constant = (train.amax(0) == train.amin(0)).nonzero().flatten().tolist()
-        return cls(
-            name=data.name,
-            n_train=len(train),
-            n_test=len(test),
-            shape=data.image_shape,
-            kind=data.kind,
-            dynamic=data.dynamic,
-            train_range=(float(train.min()), float(train.max())),
-            test_range=(float(test.min()), float(test.max())),
-            n_distinct=_n_distinct(train),
-            share_of_ones=float(train.mean(dtype=torch.float64)) if data.kind == "binary" else math.nan,
-            constant=tuple(constant),
-            # test images of dynamic data are drawn, and those of training are not
-            n_in_both=0 if data.dynamic else _n_in_both(train, test),
-            notes=data.notes,
-        )
+def card_of_items(name: str, items: Tensor, notes: Sequence[str] = ()) -> Card:
+    """The card of what a model is measured on, ``items [n, ...]`` of any dtype.
 
-    def __str__(self) -> str:
-        pixels = Pixels.of(self.shape)
-        if pixels is None:
-            items = f"rows of {math.prod(self.shape)} numbers"
-        else:
-            items = f"{'colour ' if pixels.channels == 3 else ''}images of {pixels.rows} x {pixels.columns}"
-        sentences = [
-            f"{self.name}: {self.n_train} training and {self.n_test} test {items}, {self._values()}.",
-            *self.notes,
-        ]
-        if self.constant:
-            some = ", ".join(map(str, self.constant[:5])) + (", …" if len(self.constant) > 5 else "")
-            verb = "is" if len(self.constant) == 1 else "are"
-            sentences.append(
-                f"{len(self.constant)} of {math.prod(self.shape)} columns {verb} constant in training: {some}."
-            )
-        if self.n_in_both:
-            verb = "stands" if self.n_in_both == 1 else "stand"
-            sentences.append(f"{self.n_in_both} of {self.n_test} test items {verb} in training too.")
-        return " ".join(sentences)
+    >>> print(card_of_items("x", torch.tensor([[0.5, 1.0], [0.0, 1.0]])))
+    x: 2 rows of 2 numbers, grey values, 3 different ones from 0 to 1. 1 of 2 columns is constant: 1.
+    """
+    sides = tuple(side for side in items.shape[1:] if side != 1)
+    rows = items.detach().cpu().reshape(len(items), -1)
+    rows = rows.to(torch.uint8) if rows.dtype == torch.bool else rows
+    n_distinct, (low, high) = _n_distinct(rows), _ends(rows)
+    whole = not rows.is_floating_point() or bool((rows == rows.floor()).all())
+    kind = "whole-number" if whole else "grey" if low >= 0 and high <= 1 else "real"
+    binary = n_distinct <= 2 and whole and low >= 0 and high <= 1
+    return Card(
+        name=name,
+        shape=sides if len(sides) > 1 and Pixels.of(sides) is not None else (rows.shape[1],),
+        kind="binary" if binary else kind,
+        n_test=len(rows),
+        test_range=(low, high),
+        n_distinct=n_distinct,
+        share_of_ones=_mean(rows) if binary else None,
+        constant=_constant(rows),
+        notes=tuple(notes),
+    )
 
-    def _values(self) -> str:
-        if self.kind == "binary":
-            drawn = ", drawn at every presentation" if self.dynamic else ""
-            return f"0/1{drawn}, {100 * self.share_of_ones:.0f} % of them 1"
-        many = f"more than {N_DISTINCT}" if self.n_distinct > N_DISTINCT else str(self.n_distinct)
-        ours, theirs = (f"{low:.4g} to {high:.4g}" for low, high in (self.train_range, self.test_range))
-        test = "" if ours == theirs else f" (test {theirs})"
-        values = "counts" if self.kind == "counts" else f"{self.kind} values"
-        return f"{values}, {many} different ones from {ours}{test}"
+
+def _ends(values: Tensor) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean(dtype=torch.float64))
+
+
+def _constant(rows: Tensor) -> tuple[int, ...]:
+    """Columns that are the same in all rows ``[n, D]``."""
+    return tuple((rows == rows[:1]).all(0).nonzero().flatten().tolist())
 
 
 def _n_distinct(values: Tensor) -> int:
-    found = torch.empty(0)
+    found = values.flatten()[:1]
     for part in values.flatten().split(N_AT_ONCE):
-        found = torch.cat([found, part.unique()]).unique()
+        near = torch.searchsorted(found, part).clamp_(max=len(found) - 1)
+        found = torch.cat([found, part[found[near] != part].unique()]).unique()  # few are new, and few are sorted
         if len(found) > N_DISTINCT:
             return N_DISTINCT + 1
     return len(found)

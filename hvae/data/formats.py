@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ _REFUSED: dict[str, tuple[str, str, str]] = {
     "": (
         "a folder",
         "from PIL import Image; from pathlib import Path; x = [np.asarray(Image.open(f).convert('L')) "
-        "for f in sorted(Path('{path}').glob('*.png'))]",
+        "for f in sorted(Path('{path}').glob('*{most}'))]",
         "np.stack(x)",
     ),
 }
@@ -139,7 +140,14 @@ def _damaged(path: Path, error: Exception) -> str:
 def _how(path: Path, ending: str) -> str:
     what, lines, x = _REFUSED[ending]
     save = _SAVE.format(stem=path.stem, x=x)
-    return f"{path} is {what}, and not read; convert it: import numpy as np; {lines.format(path=path)}; {save}."
+    lines = lines.format(path=path, most=_most_frequent_ending(path))
+    return f"{path} is {what}, and not read; convert it: import numpy as np; {lines}; {save}."
+
+
+def _most_frequent_ending(path: Path) -> str:
+    """Of the files of a folder."""
+    endings = Counter(file.suffix for file in path.iterdir() if file.is_file()) if path.is_dir() else Counter()
+    return next((ending for ending, _ in endings.most_common() if ending), ".png")
 
 
 def _numpy(path: Path) -> Contents:

@@ -50,6 +50,8 @@ class Dataset:
     test_labels: Tensor | None = None
     notes: tuple[str, ...] = ()
     """what was done to the numbers of a file, and what was left out, in sentences"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a table"""
 
 
 @dataclass(frozen=True, eq=False)

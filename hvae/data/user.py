@@ -99,7 +99,8 @@ def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Datase
         dynamic=way == "dynamic",
         train_labels=as_labels(parts.train_labels, rows.train),
         test_labels=as_labels(parts.train_labels if parts.test is None else parts.test_labels, rows.test),
-        notes=(*(["Bytes are divided by 255."] if scale > 1 else []), *contents.notes, *parts.notes),
+        notes=(*_done(parts, rows, way, bytes_=bool(scale > 1)), *contents.notes, *parts.notes),
+        columns=contents.columns,
     )
 
 
@@ -120,6 +121,7 @@ def _parts(arrays: Mapping[str, Items], path: str) -> _Parts:
     _check_items(train, f"the training array of {path}")
     label_key = _key(arrays, TRAIN_LABELS, but=train_key)
     labels = _labels(arrays, label_key, train, f"the training array of {path}", notes)
+    _check_axes(train.shape[1:], f"the training array of {path}")
     if len(train) < 2:
         raise ConfigError(f"the training array of {path} holds {len(train)} item; give at least 2.")
     test_labels, test_label_key = None, None
@@ -196,10 +198,12 @@ class _Rows:
 
     train: NDArray[np.int64] | None
     test: NDArray[np.int64] | None
-    n_test: int
-    """test items before some are drawn"""
-    test_drawn: NDArray[np.int64] | None
+    n_train: int
+    """training items before some are drawn"""
+    train_drawn: NDArray[np.int64] | None
     """which of these"""
+    n_test: int
+    test_drawn: NDArray[np.int64] | None
 
 
 def _draw_rows(parts: _Parts, name: str, *, n_train: int, n_test: int, seed: int) -> _Rows:
@@ -222,7 +226,26 @@ def _draw_rows(parts: _Parts, name: str, *, n_train: int, n_test: int, seed: int
     train, test = (
         within if of is None else of if within is None else of[within] for of, within in zip(order, drawn, strict=True)
     )
-    return _Rows(train, test, n_there[1], drawn[1])
+    return _Rows(train, test, n_there[0], drawn[0], n_there[1], drawn[1])
+
+
+def _done(parts: _Parts, rows: _Rows, way: str, *, bytes_: bool) -> list[str]:
+    """What was done to the numbers, in sentences."""
+    done = ["Bytes are divided by 255."] if bytes_ else []
+    if way == "threshold":
+        done.append("Values above one half are 1, the others 0.")
+    elif way == "dynamic":
+        done.append("Test items are drawn once from their values.")
+    item = _image_shape(parts.train.shape[1:])
+    if len(item) == 3:
+        done.append(f"Colours and pixels of an item stand in one row of {int(np.prod(item))} numbers.")
+    if parts.test is None:
+        done.append(f"A random tenth, {rows.n_test} of {len(parts.train)} items, is held out for testing.")
+    parts_drawn = (("training", rows.n_train, rows.train_drawn), ("test", rows.n_test, rows.test_drawn))
+    for part, there, drawn in parts_drawn:
+        if drawn is not None and len(drawn) < there:
+            done.append(f"{len(drawn)} of {there} {part} items are drawn at random.")
+    return done
 
 
 def _converted(items: Items, rows: NDArray[np.int64] | None, scale: np.float32) -> Array:
@@ -235,8 +258,28 @@ def _converted(items: Items, rows: NDArray[np.int64] | None, scale: np.float32) 
     return found
 
 
+def _without_one_channel(item: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an item without an axis for one channel."""
+    if len(item) == 3 and 1 in (item[0], item[2]):
+        return item[1:] if item[0] == 1 else item[:2]
+    return item
+
+
+def _check_axes(item: tuple[int, ...], what: str) -> None:
+    """Refuse axes that no net reads: pictures with transparency, films, volumes."""
+    item = _without_one_channel(item)
+    if len(item) < 2 or Pixels.of(item) is not None:
+        return
+    rows = "rows of numbers, x.reshape(len(x), -1)"
+    opaque = {2: "grey pictures, without transparency", 4: "colours without transparency"}
+    if len(item) == 3 and item[2] in opaque:
+        rows = f"{opaque[item[2]]}, x[..., :{item[2] - 1}], or {rows}"
+    elif len(item) == 3 and item[0] in opaque:
+        rows = f"{opaque[item[0]]}, x[:, :{item[0] - 1}], or {rows}"
+    raise ConfigError(f"{what} has items of shape {item}, axes that no net reads (items stand first); give {rows}.")
+
+
 def _image_shape(item: tuple[int, ...]) -> tuple[int, ...]:
     """That of an image (see `Pixels`), without an axis for one channel; else (D,)."""
-    if len(item) == 3 and 1 in (item[0], item[2]):
-        item = item[1:] if item[0] == 1 else item[:2]
-    return item if len(item) > 1 and Pixels.of(item) is not None else (int(np.prod(item)),)
+    item = _without_one_channel(item)
+    return item if len(item) > 1 else (int(np.prod(item)),)

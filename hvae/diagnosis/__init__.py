@@ -9,12 +9,14 @@
     measured    all of it together, and what follows from it
     arrays      to files of flat arrays and back
     files       files that are replaced whole
+    card        what is known of the data
     saved       a directory that holds a diagnosis
     diagnosis   `Diagnosis`: measured, and how it is kept and shown
 
 `hvae.measuring` makes a diagnosis from models; `hvae.analysis` draws it.
 """
 
+from hvae.diagnosis.card import Card
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.gap import Annealed, Exact, Gap, Images, LayerGap
 from hvae.diagnosis.layer import NOT_MEASURED, Layer
@@ -29,6 +31,7 @@ __all__ = [
     "SCHEMA",
     "Annealed",
     "Budget",
+    "Card",
     "Diagnosis",
     "Doubt",
     "Exact",

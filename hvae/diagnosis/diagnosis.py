@@ -98,4 +98,4 @@ class Diagnosis(Measured):
             return found
         saved = Saved.open(path)
         found = from_arrays(Diagnosis, saved.load_if_there, label=saved.label, source=saved.source)
-        return replace(found, notes=saved.notes, checks=saved.checks)
+        return replace(found, notes=saved.notes, checks=saved.checks, cards=saved.read_cards())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hvae.diagnosis.card import Card
 from hvae.diagnosis.gap import Annealed, Exact, Gap
 from hvae.diagnosis.layer import NOT_MEASURED, Layer
 from hvae.diagnosis.likelihood import Likelihood, Pictures, Signal
@@ -97,6 +98,8 @@ class Measured(ABC):
     """doubts from before the measurement: of the checks at the door, and what was left out of the data"""
     checks: Texts = ()
     """what the checks at the door found to be right"""
+    cards: tuple[Card, ...] = ()
+    """what is known of the data, a card for each observed variable; none where that was not recorded"""
     label: str = ""
     source: str = OUTSIDE
     """where it comes from"""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hvae.diagnosis.arrays import to_arrays
+from hvae.diagnosis.card import Card
 from hvae.diagnosis.files import load_arrays, save_arrays, write_atomically
 from hvae.diagnosis.measured import OUTSIDE, SCHEMA, Doubt, Measured
 from hvae.diagnosis.record import Array
@@ -91,6 +92,10 @@ class Saved:
         """What was found to be right."""
         return tuple(map(str, self.record.get("checks", ())))
 
+    def read_cards(self) -> tuple[Card, ...]:
+        """What is known of the data."""
+        return Card.of_records(self.record.get("cards", ()))
+
     @property
     def source(self) -> str:
         """Where it comes from."""
@@ -130,6 +135,7 @@ def _record(diagnosis: Measured) -> dict[str, Any]:
         "order": diagnosis.order,
         "notes": [asdict(note) for note in diagnosis.notes],
         "checks": list(diagnosis.checks),
+        "cards": [card.record() for card in diagnosis.cards],
         "sizes": None if diagnosis.sizes is None else asdict(diagnosis.sizes),
         "provenance": {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

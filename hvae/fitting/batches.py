@@ -109,8 +109,14 @@ def _tensor(batch: Any, name: str, shape: str) -> Tensor:
 
 
 def _check_finite(x: Tensor, name: str) -> None:
-    if not torch.isfinite(x).all():
-        raise ConfigError(f"{name} holds numbers that are not finite; leave such rows out, or fill them in.")
+    finite = torch.isfinite(x)
+    if not finite.all():
+        place = (~finite).nonzero()[0].tolist()
+        where = f"row {place[0]}, column {place[1]}" if len(place) == 2 else f"place {tuple(place)}"
+        raise ConfigError(
+            f"{name} holds numbers that are not finite, the first in {where}, counted from 0; leave such rows out, or "
+            "fill them in."
+        )
 
 
 def _function_of_step(source: Source) -> Callable[[int], Any]:

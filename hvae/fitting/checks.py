@@ -1,5 +1,6 @@
 """What `fit` refuses before anything is trained, one sentence each."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ from hvae.errors import ConfigError
 from hvae.fitting.replicas import Replicas
 from hvae.fitting.stage import Stage
 from hvae.foreign.model import Model
+from hvae.schedules import unfinished
 
 
 def given_models(models: Any) -> list[Any]:
@@ -70,6 +72,18 @@ def check_stages(stages: Sequence[Stage], n_steps: int) -> Sequence[Stage]:
             f"then begins stages at {starts[1:]}; give rising steps between 0 and n_steps, which is {n_steps}."
         )
     return stages
+
+
+def warn_of_schedules(stages: Sequence[Stage], n_steps: int) -> None:
+    """Warn of a beta, and of a learning rate, that does not end within its stage."""
+    ends = (*(stage.from_step for stage in stages[1:]), n_steps)
+    for stage, end in zip(stages, ends, strict=True):
+        parts = (stage.objective, *vars(stage.objective).values())  # an objective may be made of another
+        beta = next((part.beta for part in parts if hasattr(part, "beta")), None)
+        for name, schedule in (("beta", beta), ("learning_rate", stage.learning_rate)):
+            found = unfinished(schedule, end - stage.from_step)
+            if found:
+                warnings.warn(f"{name} {found}; give it fewer steps, or train longer.", stacklevel=3)
 
 
 def check_seeds(seeds: Sequence[int], n_replicas: int) -> Sequence[int]:

@@ -15,6 +15,7 @@ from hvae.fitting.checks import (
     check_trainable,
     check_update,
     given_models,
+    warn_of_schedules,
 )
 from hvae.fitting.record import Also, nothing_more
 from hvae.fitting.replicas import Replicas
@@ -74,7 +75,8 @@ def fit(
 
     Replicas train together under `torch.func.vmap`. Where a net does not allow it, they train one after another, and a
     warning says why. A replica that is not finite any more is stopped at its last finite weights, the others go on, and
-    a warning in the end names it.
+    a warning in the end names it. Where none is left the stream raises `TrainingError`, with layers and the largest
+    column of x. A beta or a learning rate that does not reach its end within ``n_steps`` is warned of.
 
     Raises `ConfigError` at once, with nothing trained, for input that does not fit, and `UnsuitedError` where the
     objective is biased for the models.
@@ -106,6 +108,7 @@ def fit(
     else:
         replicas = Replicas(given)  # which refuses all else
     stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
+    warn_of_schedules(stages, n_steps)
     seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
     check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
     first = replicas.models[0]

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+TOO_LARGE = 1e3
+"""data beyond are said to be the likely reason"""
+
 
 class Health:
     """Which replicas are alive ``[R]``; for the others the step, and the terms that were not finite ``[·, R]``.
@@ -37,14 +40,41 @@ class Health:
     def news(self, seeds: Sequence[int]) -> list[str]:
         """A sentence for every replica that stopped since the last call; waits for the device."""
         sentences = []
+        goes_on = "; the other seeds go on" if self.alive.any() else ""
         for replica in (~self.alive).nonzero().flatten().tolist():
             if replica not in self.reported:
                 self.reported.add(replica)
                 sentences.append(
                     f"seed {seeds[replica]} became non-finite at step {self.died_at[replica].item()} "
-                    f"in {self.culprit(replica)} and was stopped; the other seeds go on."
+                    f"in {self.culprit(replica)} and was stopped{goes_on}."
                 )
         return sentences
+
+    def obituary(self, seeds: Sequence[int], x: Tensor, columns: Sequence[str] = ()) -> str:
+        """Where all replicas stopped, in a sentence, with the column of the last batch ``x [..., D]`` that is largest.
+
+        >>> health = Health(1, ("z1", "x"), ("w",), "cpu")
+        >>> terms = {"rate_nats/z1": torch.tensor([torch.inf]), "distortion_nats": torch.tensor([1.0])}
+        >>> health.check(0, torch.tensor([torch.inf]), terms, torch.ones(1, 1))
+        >>> health.obituary([4], torch.tensor([[[1.0, -9e14, 0.0]]])).partition("; ")[2]
+        'the largest numbers of x stand in column 1, up to 9e+14 in size: scale it, or leave it out.'
+        """
+        stopped: dict[str, list[str]] = {}
+        for replica, seed in enumerate(seeds):
+            where = f"at step {self.died_at[replica].item()} in {self.culprit(replica)}"
+            stopped.setdefault(where, []).append(str(seed))
+        who = ", ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)} {where}" for where, of in stopped.items())
+        size = x.abs().flatten(0, -2).amax(0)
+        column, largest = int(size.argmax()), float(size.max())
+        if largest > TOO_LARGE:
+            name = f" ({columns[column]})" if columns else ""
+            remedy = (
+                f"the largest numbers of x stand in column {column}{name}, up to {largest:.3g} in size: scale it, or "
+                "leave it out."
+            )
+        else:
+            remedy = f"no number of x is above {largest:.3g} in size, so give a smaller learning rate."
+        return f"All replicas became non-finite, {who}; {remedy}"
 
     def culprit(self, replica: int) -> str:
         """What was not finite first: the term of a variable, or else the gradient of a parameter."""

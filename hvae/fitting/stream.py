@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae import rng
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, TrainingError
 from hvae.evidence import HVAE
 from hvae.fitting.batches import Batches
 from hvae.fitting.health import Health
@@ -24,11 +24,15 @@ from hvae.fitting.step import Outcome, Step, in_training, one_by_one, relaxed, t
 from hvae.fitting.update import Update
 from hvae.nets import BatchNorm, estimate_constants
 
+SEEN_EVERY = 100
+"""steps after which an accelerator is waited for, to see whether a replica is left"""
+
 
 class Fit:
     """R replicas in training, as `fit` makes them: going through it trains them.
 
-    It may be left and gone through again: it goes on where it was left.
+    It may be left and gone through again: it goes on where it was left. Raises `TrainingError` once no replica is
+    finite.
 
     >>> from hvae import Elbo, fit
     >>> from hvae.exact.known_stacks import linear_stack
@@ -62,6 +66,8 @@ class Fit:
         self.step = 0
         """steps done"""
         self.n_steps, self.seeds = n_steps, tuple(seeds)
+        self.columns: Sequence[str] = ()
+        """names of the columns of x, for what is said of them"""
         self.one_by_one = "" if replicas.models[0].maps else "a hvae.Model is walked by its user's functions"
         """why the replicas train one after another, in a sentence; empty while they train together"""
         self._replicas, self._batches, self._update, self._trainable = replicas, batches, update, trainable
@@ -84,7 +90,9 @@ class Fit:
     def __iter__(self) -> Iterator[Record]:
         try:
             while self.step < self.n_steps:
-                yield self._advance()
+                record = self._advance()
+                yield record
+                self._refuse_the_dead(record)
             self._finish()
         finally:
             self.put()
@@ -113,7 +121,7 @@ class Fit:
     def _advance(self) -> Record:
         step = self.step
         stage = self._stages[max(start for start in self._stages if start <= step)]
-        x = self._batches(step)
+        x = self._x = self._batches(step)
         noise = self._noise(stage, x.shape[-2], step)
         loss, terms, gradients = self._outcome(stage, x, noise, step)
         rate = stage.rate(step)
@@ -122,6 +130,12 @@ class Fit:
         )
         self.step = step + 1
         return Record(self.step, loss.detach(), terms, self.health.alive, rate)
+
+    def _refuse_the_dead(self, record: Record) -> None:
+        """Raise `TrainingError` where no replica is finite, at once; on an accelerator every `SEEN_EVERY` steps."""
+        waits = record.alive.device.type != "cpu" and self.step % SEEN_EVERY and self.step < self.n_steps
+        if not waits and not record.alive.any():
+            raise TrainingError(self.health.obituary(self.seeds, self._x, self.columns))
 
     def _noise(self, stage: Stage, n_data: int, step: int, *, latents_only: bool = False) -> dict[str, Tensor]:
         """``[R, K, B, ·]``, from each replica's own seed: for the objective, or for one visit of the latents."""

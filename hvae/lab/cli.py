@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvae.errors import ConfigError, MissingExtraError
+from hvae.errors import ConfigError, MissingExtraError, TrainingError
 from hvae.extras import need
 from hvae.lab import experiment
 from hvae.lab.config import RunConfig
 from hvae.lab.options import parse
 from hvae.lab.runs.labels import find_place
+from hvae.lab.runs.remarks import remarks
 from hvae.lab.runs.run import Run, find_runs
 
 NARROWEST, WIDEST = 80, 120
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[command](options)
     except ConfigError as error:
         return _fail(str(error))
+    except TrainingError as error:
+        _say(f"hvae: {error}")
+        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -143,7 +147,7 @@ def _train(options: Any) -> int:
 
     import torch
 
-    from hvae.data import Card
+    from hvae.data import card_of
     from hvae.data.user import is_user_file
     from hvae.lab import completion
     from hvae.lab.assembly.units import standardises, units_remark
@@ -154,12 +158,16 @@ def _train(options: Any) -> int:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, standardise=True))
     path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
-    if is_user_file(config.data.name) and not run.done:
-        _say(str(Card.of(data)))
+    if not run.done:
+        card = card_of(data)
+        _say(str(card))
         if config.model.standardise:
             _say("Columns are standardised inside the model; likelihoods are those of the numbers in the file.")
-        elif remark := units_remark(config.model, data):
+        elif is_user_file(config.data.name) and (remark := units_remark(config.model, data)):
             _say(remark)
+        for doubt in remarks(config, [card]):
+            if doubt.what == "x":  # of the others `hvae.fit` warns
+                _say(f"hvae: {doubt.sentence}")
     del data  # `complete` reads them again
     _say(
         f"{path} is done already."

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from hvae.data import Dataset, load
+from hvae.data import Dataset, card_of, load
 from hvae.data.user import is_user_file
+from hvae.diagnosis.card import write_cards
 from hvae.errors import ConfigError
 from hvae.lab import evaluation
 from hvae.lab.assembly import build_hvae, check_batch_size
@@ -19,6 +20,7 @@ from hvae.lab.config import RunConfig
 from hvae.lab.evaluation import Budget, evaluate, missing
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.files import write_atomically
+from hvae.lab.runs.remarks import remarks
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import train
 from hvae.numerics import all_equal
@@ -57,6 +59,13 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
     return list(sets.values())
 
 
+def said_before(configs: Sequence[RunConfig], sets: Sequence[Dataset]) -> list[str]:
+    """The data cards of the sets that `check` gave for these runs, and what is to be said of the runs, each once."""
+    cards = dict(zip(dict.fromkeys(config.data for config in configs), map(card_of, sets), strict=True))
+    doubts = (doubt.sentence for config in configs for doubt in remarks(config, [cards[config.data]]))
+    return [*map(str, cards.values()), *dict.fromkeys(doubts)]
+
+
 def complete(
     run: Run,
     *,
@@ -82,7 +91,7 @@ def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -
         return
     with run.lock():
         data = load_data(run.config, data_dir)
-        _pin_data(run, data)
+        _keep_data(run, data)
         if run.done:
             return
         with run.session(device, torch.get_num_threads()):
@@ -102,7 +111,7 @@ def measure(
     """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
     with _held(run) as step:
         data = load_data(run.config, data_dir)
-        _pin_data(run, data)
+        _keep_data(run, data)
         run.unmark_done()
         with run.session(device, torch.get_num_threads()):
             evaluate(run, data, until_se=until_se, device=device, progress=progress)
@@ -133,7 +142,7 @@ def measure_further(
     """Measure more of the newest checkpoint. Returns a sentence for each word that the run refuses."""
     with _held(run):
         data = load_data(run.config, data_dir)
-        _pin_data(run, data)
+        _keep_data(run, data)
         with run.session(device, torch.get_num_threads()):
             return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
 
@@ -157,8 +166,8 @@ def _newest_step(run: Run) -> int:
     return -1 if found is None else found[0]
 
 
-def _pin_data(run: Run, data: Dataset) -> None:
-    """Refuse a run if its data changed under the same name, as a user's file may."""
+def _keep_data(run: Run, data: Dataset) -> None:
+    """Pin the data of a run, and keep their card. Data that changed under the same name, as a file may, are refused."""
     digest = hashlib.sha256()
     for part in (data.train, data.test):
         digest.update(part.contiguous().numpy().data)
@@ -169,3 +178,5 @@ def _pin_data(run: Run, data: Dataset) -> None:
         raise ConfigError(
             f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
         )
+    if not run.read_cards():
+        write_cards(run.path, [card_of(data)])

@@ -152,8 +152,9 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     if missing:
         from hvae.lab import completion, sweep
 
-        completion.check([configs[label] for label in missing], means.data_dir, means.device)
-        for line in plan(name, preset, means):
+        wanted = [configs[label] for label in missing]
+        sets = completion.check(wanted, means.data_dir, means.device)
+        for line in (*plan(name, preset, means), *completion.said_before(wanted, sets)):
             say(line)
         budgets = _budgets(measurements)
         runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]

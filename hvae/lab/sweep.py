@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, TrainingError
 from hvae.lab.completion import complete
 from hvae.lab.runs.clock import cost as cost
 from hvae.lab.runs.clock import duration, n_cores
@@ -143,6 +143,9 @@ def _work(run: Run, job: Callable[[Run], None], n_threads: int, connection: Conn
         traceback.print_exc()
         connection.send(str(error))
         sys.exit(2)
+    except TrainingError as error:
+        connection.send(str(error))
+        sys.exit(1)
     except Exception as error:
         traceback.print_exc()
         connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; see {run.path / 'log.txt'}")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hvae import rng
+from hvae.data import card_of_items
+from hvae.diagnosis.card import Card
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.measured import Doubt
 from hvae.diagnosis.sizes import Budget, Sizes
@@ -144,7 +146,13 @@ def diagnose(
         notes += [Doubt(f.sentence, f.variable or "the model", seed_of) for f in said if f.doubtful]
         whose = f"seed {place}: " if len(models) > 1 else ""
         checks += [f"{whose}{finding.sentence}" for finding in said if not finding.doubtful]
-    return replace(found, notes=tuple(notes), checks=tuple(dict.fromkeys(checks)))
+    return replace(found, notes=tuple(notes), checks=tuple(dict.fromkeys(checks)), cards=_cards(data))
+
+
+def _cards(data: Data) -> tuple[Card, ...]:
+    """What is known of each observed variable, as it is measured."""
+    drawn = [f"{data.n} of {data.n_given} items are drawn at random."] if data.n < data.n_given else []
+    return tuple(card_of_items(name, values, drawn) for name, values in data.observed.items())
 
 
 def _nothing(visit: object) -> None:

@@ -25,7 +25,7 @@ from hvae.experiments.shared.consistency.tables import DISTANCES
 from hvae.lab.cli import main
 from hvae.lab.runs.files import save_arrays
 from hvae.lab.runs.run import Run
-from tests.analysis.fabricate import fabricate, measure_further
+from tests.analysis.fabricate import CARD, fabricate, measure_further
 
 REPO = Path(__file__).parents[2]
 LABELS = ("depth-1", "depth-2 bottom-up", "depth-3 ladder+WU")
@@ -198,9 +198,10 @@ def test_few_images_in_few_greys_are_kept_of_what_is_drawn(made: tuple[Path, Pat
 def test_intervals_are_exact_and_what_is_known_of_a_run_is_kept(made: tuple[Path, Path]) -> None:
     runs, page = made
     for run, before in zip(open_study(page).runs, open_study(runs).runs, strict=True):
-        assert (run.label, run.config, run.done, run.provenance) == (
-            before.label, before.config, before.done, before.provenance,
+        assert (run.label, run.config, run.done, run.provenance, run.diagnosis.cards, run.diagnosis.notes) == (
+            before.label, before.config, before.done, before.provenance, (CARD,), before.diagnosis.notes,
         )  # fmt: skip
+        np.testing.assert_allclose(run.gained_nats, before.gained_nats, atol=2 / 1024, rtol=0)
         for layer, other in zip(run.layers, before.layers, strict=True):
             for key, values in other.intervals.items():
                 assert np.array_equal(layer.intervals[key], values, equal_nan=True)

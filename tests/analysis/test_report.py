@@ -88,6 +88,8 @@ def test_page_states_the_counts_and_the_outcomes(page: str) -> None:
     for outcome in ("supported", "undecided"):
         assert f">{outcome}</td>" in page
     assert "Pareto k-hat exceeds 0.7" in page
+    card = "digits-threshold: 1297 training and 500 test images of 8 x 8, 0/1, 30 % of them 1. 3 of 64 columns are "
+    assert page.count(card) == 1 and '<a href="#data">' in page  # the same for all runs
 
 
 def test_files_beside_the_page(page: str, depth_directory: Path) -> None:
@@ -221,7 +223,9 @@ def test_terminal_table_of_an_experiment(depth_directory: Path) -> None:
     (bottom_up,) = (run for run in load_runs(depth_directory) if run.title == "depth-5 bottom-up")
     assert bottom_up.likelihood is not None
     low, middle, high = crossed_interval(bottom_up.likelihood.bound_datum_nats)
-    assert deepest.endswith(f"{middle:.2f} ± {max(middle - low, high - middle):.2f}")
+    bound = f"{middle:.2f} ± {max(middle - low, high - middle):.2f}"
+    low, middle, high = crossed_interval(bottom_up.gained_nats)  # planted: half a nat, at beta 1
+    assert deepest.endswith(f"{bound}  1  {middle:.2f} ± {max(middle - low, high - middle):.2f}") and low < 0.5 < high
     assert "Claims" in text and "  collapsed (col)  " in text
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hvae.data import Card, Dataset, load
+from hvae.data import Dataset, card_of, load
 from hvae.data.card import Facts
 from hvae.errors import ConfigError
 
@@ -45,7 +45,7 @@ def test_whole_numbers_from_0_on_are_counts_whatever_their_dtype(
 ) -> None:
     found = load(save(tmp_path, train=values.astype(dtype), test=values[:20].astype(dtype)))
     assert found.kind == "counts" and torch.equal(found.train, torch.tensor(values.reshape(len(values), -1)).float())
-    assert f", counts, {len(np.unique(values))} different ones from 0 to {values.max()}" in str(Card.of(found))
+    assert f", counts, {len(np.unique(values))} different ones from 0 to {values.max()}" in str(card_of(found))
 
 
 def test_whole_numbers_below_0_are_refused(tmp_path: Path) -> None:
@@ -147,24 +147,25 @@ def test_card_of_colour_images(tmp_path: Path) -> None:
     values = G.integers(0, 256, (30, 3, 6, 4), dtype=np.uint8)
     values[:, 1, 2, 3] = 7
     values[0, 0, 0, :2] = 0, 255
-    found = Card.of(load(save(tmp_path, train=values, test=values[:3], y=np.eye(30), ids=np.arange(30))))
+    found = card_of(load(save(tmp_path, train=values, test=values[:3], y=np.eye(30), ids=np.arange(30))))
     assert (found.shape, found.n_in_both, found.constant) == ((3, 6, 4), 3, (35,))
     assert (found.n_distinct, found.train_range) == (len(np.unique(values)), (0.0, 1.0))
     sentences = str(found).partition("npz: ")[2]
     assert sentences.startswith("30 training and 3 test colour images of 6 x 4, grey values, ")
-    assert "Bytes are divided by 255. The labels y are left out, as they are no integers [N]. Of its arrays ids is" in (
-        sentences
-    )
+    assert (
+        "Bytes are divided by 255. Colours and pixels of an item stand in one row of 72 numbers. The labels y are left "
+        "out, as they are no integers [N]. Of its arrays ids is not used."
+    ) in sentences
     assert sentences.endswith("1 of 72 columns is constant in training: 35. 3 of 3 test items stand in training too.")
 
 
 def test_card_of_real_and_dynamic_data(tmp_path: Path) -> None:
-    real = Card.of(load(save(tmp_path, train=np.linspace(-2, 3, 3000).reshape(1000, 3), test=np.ones((2, 3)))))
+    real = card_of(load(save(tmp_path, train=np.linspace(-2, 3, 3000).reshape(1000, 3), test=np.ones((2, 3)))))
     assert (
         "1000 training and 2 test rows of 3 numbers, real values, more than 256 different ones from -2 to 3 (test 1"
         in (str(real))
     )
-    dynamic = Card.of(load(save(tmp_path, train=GREY) + ":dynamic"))
+    dynamic = card_of(load(save(tmp_path, train=GREY) + ":dynamic"))
     assert "images of 4 x 5, 0/1, drawn at every presentation, " in str(dynamic)
     assert dynamic.share_of_ones == pytest.approx(GREY.mean(), abs=0.05)
 
@@ -172,4 +173,4 @@ def test_card_of_real_and_dynamic_data(tmp_path: Path) -> None:
 def test_card_counts_repeated_test_items() -> None:
     rows = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     data = Dataset("toy", train=rows[:2], test=rows[[0, 0, 2]], image_shape=(2,), kind="binary", dynamic=False)
-    assert Card.of(data).n_in_both == 2
+    assert card_of(data).n_in_both == 2

@@ -1,7 +1,9 @@
 """Files as other people write them, each written here as its own program writes it."""
 
 import pickle
+import sys
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ def values_of(data: Dataset) -> torch.Tensor:
     return rows[rows[:, 0].argsort()]
 
 
+HELD_OUT = "A random tenth, 4 of 40 items, is held out for testing."
 SORTED = torch.from_numpy(Z[Z[:, 0].argsort()].astype(np.float32))
 
 
@@ -50,7 +53,10 @@ def test_tables(tmp_path: Path, text: str, note: str, ending: str) -> None:
     path = tmp_path / f"my{ending}"
     path.write_text(text, encoding="utf-8", newline="")
     data = load(str(path))
-    assert (data.kind, data.image_shape, data.notes) == ("real", (3,), (note,) if note else ())
+    assert (data.kind, data.image_shape) == ("real", (3,))
+    assert data.notes == (HELD_OUT, note) if note else (HELD_OUT,)
+    header = not text.startswith(str(Z[0, 0]))
+    assert data.columns == (("a", "b, too" if "too" in text else "b", "c") if header else ())
     torch.testing.assert_close(values_of(data), SORTED, rtol=0, atol=0)
 
 
@@ -90,7 +96,7 @@ def test_matlab(tmp_path: Path, version: str, compressed: bool) -> None:
     io.savemat(path, {"X": Z, "y": np.arange(40.0)[:, None]}, format=version, do_compression=compressed)
     data = load(str(path))
     torch.testing.assert_close(values_of(data), SORTED, rtol=0, atol=0)
-    assert data.notes == ("The labels y are left out, as they are no integers [N].",)
+    assert data.notes == (HELD_OUT, "The labels y are left out, as they are no integers [N].")
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(ConfigError, match="cannot be read as numeric arrays"):
@@ -102,7 +108,7 @@ def test_matlab_sparse_and_unnamed(tmp_path: Path) -> None:
     io.savemat(path, {"fea": sparse.csc_array(Z), "gnd": np.ones((40, 1)), "text": "of whom", "s": {"a": 1.0}})
     data = load(str(path))
     torch.testing.assert_close(values_of(data), SORTED, rtol=0, atol=0)
-    assert data.notes == ("Of its arrays gnd is not used.",)
+    assert data.notes == (HELD_OUT, "Of its arrays gnd is not used.")
 
 
 def test_matlab_with_items_last(tmp_path: Path) -> None:
@@ -180,7 +186,8 @@ def test_names_of_arrays(tmp_path: Path, train: str, test: str, labels: str) -> 
 def test_labels_of_another_kind_are_left_out(tmp_path: Path, labels: np.ndarray) -> None:
     np.savez(tmp_path / "my.npz", x=Z, y=labels)
     data = load(str(tmp_path / "my.npz"))
-    assert data.train_labels is None and data.notes == ("The labels y are left out, as they are no integers [N].",)
+    left_out = "The labels y are left out, as they are no integers [N]."
+    assert data.train_labels is None and data.notes == (HELD_OUT, left_out)
 
 
 def test_two_arrays_that_may_be_meant(tmp_path: Path) -> None:
@@ -212,18 +219,51 @@ def _lines(message: str) -> str:
     return message.partition("convert it: ")[2].rstrip(".").replace("; ", "\n")
 
 
-@pytest.mark.parametrize("kind", ["pkl", "pt", "folder"])
+class _H5py:
+    """Answers what a file of h5py answers to the lines: an array by its name, read whole by [:]."""
+
+    def __init__(self, path: str) -> None:
+        assert Path(path).exists()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return Z.T if name == "NAME" else Z
+
+
+class _Frame:
+    def to_numpy(self, dtype: type) -> np.ndarray:
+        return Z.astype(dtype)
+
+
+@pytest.mark.parametrize("name", ["my.h5", "my.mat", "my.parquet"])
+def test_the_lines_of_libraries_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """They run against stand-ins that answer the calls of h5py and pandas; their files are not read."""
+    monkeypatch.chdir(tmp_path)
+    h5py, pandas = types.ModuleType("h5py"), types.ModuleType("pandas")
+    h5py.File, pandas.read_parquet = _H5py, lambda path: _Frame()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "h5py", h5py)
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
+    Path(name).write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n" + bytes(600))
+    with pytest.raises(ConfigError) as refusal:
+        load(name)
+    exec(_lines(str(refusal.value)), {})
+    torch.testing.assert_close(values_of(load("my.npz")), SORTED, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pt", "folder", "folder of colour"])
 def test_the_lines_do_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """h5py and a reader of parquet are not among what hvae needs, so their lines are not run here."""
     monkeypatch.chdir(tmp_path)
     bytes_ = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
-    if kind == "folder":
+    if kind.startswith("folder"):
         from PIL import Image
 
-        name, values = "my", bytes_
+        name, values, ending = "my", bytes_, ".bmp" if "colour" in kind else ".png"
         (tmp_path / name).mkdir()
+        (tmp_path / name / "read me.txt").touch()
         for i, image in enumerate(values):
-            Image.fromarray(image).save(tmp_path / name / f"{i:03}.png")
+            picture = np.stack([image] * 3, -1) if "colour" in kind else image
+            Image.fromarray(picture).save(tmp_path / name / f"{i:03}{ending}")
     else:
         name, values = f"my.{kind}", Z
         if kind == "pt":

@@ -1,5 +1,6 @@
 """A user's own .npy or .npz, and every bad one."""
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,14 +121,37 @@ def test_binarised(save: Save) -> None:
         ((1, 2, 3), (2, 3)),
         ((2, 3, 3), (2, 3, 3)),
         ((3, 2, 4), (3, 2, 4)),
-        ((2, 3, 4), (24,)),
-        ((1, 2, 3, 2), (12,)),
     ],
 )
 def test_item_shapes(save: Save, item: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
     data = load(save(train=np.random.default_rng(0).random((10, *item))))
     assert data.image_shape == image_shape
     assert data.train.shape == (9, int(np.prod(item)))
+
+
+@pytest.mark.parametrize(
+    ("item", "remedy"),
+    [
+        ((5, 6, 4), r"colours without transparency, x\[\.\.\., :3\], or rows"),
+        ((4, 5, 6), r"colours without transparency, x\[:, :3\], or rows"),
+        ((5, 6, 2), r"grey pictures, without transparency, x\[\.\.\., :1\], or rows"),
+        ((2, 5, 6), r"grey pictures, without transparency, x\[:, :1\], or rows"),
+        ((5, 6, 7), r"rows of numbers, x\.reshape\(len\(x\), -1\)"),
+        ((8, 3, 5, 6), "rows of numbers"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_axes_that_no_net_reads_are_refused(save: Save, item: tuple[int, ...], remedy: str, dtype: type) -> None:
+    """And the remedies are taken."""
+    values = np.random.default_rng(0).integers(0, 256, (10, *item)).astype(np.uint8)
+    values = values if dtype is np.uint8 else (values / np.float32(255))
+    with pytest.raises(ConfigError, match=f"items of shape .* axes that no net reads .*; give {remedy}") as refusal:
+        load(save(train=values))
+    assert "\n" not in str(refusal.value)
+    assert load(save(train=values.reshape(10, -1))).image_shape == (int(np.prod(item)),)
+    for opaque in re.findall(r"x\[[^]]*\]", str(refusal.value)):
+        found = load(save(train=eval(opaque, {"x": values}))).image_shape
+        assert found == {4: (5, 6, 3), 2: (5, 6)}.get(item[2], (3, 5, 6) if item[0] == 4 else (5, 6))
 
 
 NAN, LARGE = GREY.copy(), GREY.copy()

@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +16,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import hvae
 from hvae import Elbo, Iwae, StickingTheLanding, rng
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, TrainingError
 from hvae.families import Bernoulli, Relaxation
 from hvae.fitting import Fit, Record, Stage, fit
 from hvae.nets import BatchNorm
 from hvae.objectives import DoublyReparametrised, Objective, UnsuitedError, WakeSleep
-from hvae.schedules import LinearWarmup, StepDecay
+from hvae.schedules import Cyclical, LinearWarmup, StepDecay
 from tests.fitting.models import Branching, Running, X, apart, make, several, weights
 
 BATCHES = list(X.split(20))
@@ -430,7 +431,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong width": ({"batches": [X, X[:, :5]]}, r"batches\[1\] is \[60, 5\], but x of the models has 6 numbers"),
     "pictures": ({"batches": lambda step: X.view(60, 2, 3)}, r"the first batch is \[60, 2, 3\], but x of the models"),
     "no rows": ({"batches": [X[:0]]}, r"batches\[0\] is \[0, 6\].* with one row or more"),
-    "nan": ({"batches": [X, spoilt(X)]}, r"batches\[1\] holds numbers that are not finite; leave such rows out"),
+    "nan": (
+        {"batches": [X, spoilt(X)]},
+        r"batches\[1\] holds numbers that are not finite, the first in row 3, column 2, ",
+    ),
     "nan at first": ({"batches": lambda step: spoilt(X)}, "the first batch holds numbers that are not finite"),
     "no steps": ({"n_steps": 0}, "n_steps is 0; give a whole number of 1 or more"),
     "half a step": ({"n_steps": 2.5}, "n_steps is 2.5; give a whole number"),
@@ -502,3 +506,66 @@ def test_a_loss_without_the_models_weights_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="the loss depends on none of the models' weights; register the nets"):
         through(fit(make(0), Apart(), BATCHES, n_steps=2))
+
+
+def gaussian(seed: int) -> hvae.HVAE:
+    """One layer under a Gaussian x of variance 1."""
+    torch.manual_seed(seed)
+    prior = hvae.Conditional("z1", [], hvae.Root(torch.zeros(4), learned=False), hvae.DiagonalGaussian(2))
+    x = hvae.DiagonalGaussian(6)
+    decoder = hvae.BeliefNetwork([prior, hvae.Conditional("x", ["z1"], nn.Linear(2, x.n_outputs), x)])
+    encoder = hvae.BeliefNetwork([hvae.Conditional("z1", ["x"], nn.Linear(6, 4), hvae.DiagonalGaussian(2))])
+    return hvae.HVAE(decoder, hvae.NetworkPosterior(encoder))
+
+
+@pytest.mark.parametrize("n_replicas", [1, 3])
+def test_a_training_of_which_nobody_is_left_stops_at_once_and_names_layer_and_column(n_replicas: int) -> None:
+    x = torch.randn(60, 6, generator=rng.generator(0, "test"))
+    spoilt = x.clone()
+    spoilt[:, 4] = 9.6e30
+    batches = [*x.split(20), spoilt[:20]]
+    steps = []
+    with pytest.raises(TrainingError, match=r"^All replicas became non-finite, seeds? 0") as stop:
+        for record in fit([gaussian(seed) for seed in range(n_replicas)], Elbo(), batches, n_steps=50):
+            steps.append(record.step)
+    assert steps == [1, 2, 3, 4]
+    assert re.search(
+        r"at step 4 in the (rate of z1|distortion of x); the largest numbers of x stand in column 4, up to 9\.6e\+30 "
+        r"in size: scale it, or leave it out\.$",
+        str(stop.value),
+    )
+
+
+def test_a_training_that_dies_of_its_steps_blames_no_column() -> None:
+    with pytest.raises(TrainingError, match=r"no number of x is above 1 in size, so give a smaller learning rate\.$"):
+        list(fit(make(0).float(), Elbo(), BATCHES, n_steps=50, learning_rate=1e30))
+
+
+def test_one_of_two_that_is_left_goes_on() -> None:
+    models = several(2)
+    with torch.no_grad():
+        next(iter(models[1].parameters())).fill_(math.nan)
+    with pytest.warns(UserWarning, match="seed 1 became non-finite at step 1 .* the other seeds go on"):
+        assert len(list(fit(models, Elbo(), BATCHES, n_steps=5))) == 5
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"objective": Elbo(beta=LinearWarmup(5000))}, "beta warms up for 5000 of 4 steps and is 0.0006 at the last"),
+        ({"objective": StickingTheLanding(Elbo(beta=LinearWarmup(5)))}, "beta warms up for 5 of 4 steps and is 0.6 at"),
+        ({"objective": Elbo(beta=Cyclical(3, 1.0))}, "beta rises anew every 3 of 4 steps and is 0 at the last"),
+        ({"objective": Elbo(), "learning_rate": LinearWarmup(9, 0.01)}, "learning_rate warms up for 9 of 4 steps"),
+        (
+            {"objective": Elbo(beta=LinearWarmup(2)), "then": [Stage(2, Elbo(beta=LinearWarmup(3)), 0.1)]},
+            "for 3 of 2 steps",
+        ),
+        ({"objective": Elbo(beta=LinearWarmup(4))}, ""),
+        ({"objective": Elbo(beta=Cyclical(2, 1.0))}, ""),
+    ],
+)
+def test_a_schedule_that_does_not_end_is_said(knobs: dict[str, Any], said: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(make(0), batches=BATCHES, n_steps=4, **knobs)
+    assert len(caught) == bool(said) and all(said in str(warning.message) for warning in caught)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import yaml
 
-from hvae.lab import cli, experiment
+from hvae.errors import ConfigError
+from hvae.lab import cli, completion, experiment
 from hvae.lab.cli import main
-from hvae.lab.config import ModelConfig, RunConfig
+from hvae.lab.config import DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run, find_runs
 
 REPO = Path(__file__).parents[2]
@@ -222,6 +223,13 @@ def _refused_files() -> dict[str, tuple[dict[str, Any], str]]:
         "masks": ({"x": 255 * (images > 0.5)}, "holds two values only, 0 and 255"),
         "blank": ({"x": np.zeros((50, 4, 5))}, "All images of blank.npz are equal"),
         "blank:threshold": ({"x": images / 3}, "All images of blank.npz:threshold are equal"),
+        "blank test": ({"train": images, "test": np.zeros((30, 4, 5))}, "All images of blank test.npz are equal"),
+        "not finite": (
+            {"x": np.where(images > 0.99, np.inf, images)},
+            "that are not finite in float32, the first in item",
+        ),
+        "transparent": ({"x": source.random((60, 4, 5, 4))}, "colours without transparency, x[..., :3], or rows"),
+        "films": ({"x": source.random((60, 7, 4, 5))}, "axes that no net reads (items stand first); give rows"),
         "scales": ({"train": images, "test": 255 * images[:30]}, "times as large"),
     }
 
@@ -239,6 +247,9 @@ def test_a_file_of_unknown_meaning_is_refused_before_training(
     err = capsys.readouterr().err
     assert words in err and err.startswith("hvae: ") and err.count("\n") == 1 and len(err) < 400
     assert [path.name for path in tmp_path.iterdir()] == [f"{stem}.npz"]
+    config = RunConfig(data=DataConfig(f"{stem}.npz{colon}{way}"), model=ModelConfig(observation=observation))
+    with pytest.raises(ConfigError, match=re.escape(words)):  # and from Python
+        completion.check([config])
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -249,7 +260,11 @@ def test_colour_images_of_ones_own(last: bool, tmp_path: Path, capsys: pytest.Ca
     assert main(["train", "--data.name=my.npz", *TINY[:1], "--data.n_test=20", *TINY[2:], *colour]) == 0
     err = capsys.readouterr().err
     assert "my.npz: 96 training and 20 test colour images of 5 x 6, grey values, " in err
-    assert "Bytes are divided by 255. Of its arrays ids is not used." in err
+    assert (
+        "Bytes are divided by 255. Colours and pixels of an item stand in one row of 90 numbers. A random tenth, 20 "
+        in (err)
+    )
+    assert "96 of 180 training items are drawn at random. Of its arrays ids is not used." in err
     (run,) = find_runs(tmp_path / "runs")
     assert (run.path / "figures" / "resampling-1.png").exists()
     assert run.load_arrays("images")["image_shape"].tolist() == ([5, 6, 3] if last else [3, 5, 6])
@@ -382,7 +397,10 @@ def test_a_trained_run_is_measured_further(
     assert {name for name in third if third[name] != second[name]} == {"annealed"} and run.done
     assert main(["evaluate", str(run.path), "--likelihood=importance,exact", *MEASUREMENT, "--force"]) == 0
     fourth = written()
-    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} - {"halfway"} and run.done
+    assert {name for name in fourth if fourth[name] != third[name]} == {*before, "exact"} - {
+        "halfway",
+        "start",
+    } and run.done
 
 
 def test_what_a_stack_refuses_is_said_stored_and_shown(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, TrainingError
 from hvae.lab import completion as module
 from hvae.lab.completion import check, complete
 from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -28,6 +28,8 @@ def task(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> Non
             os.kill(os.getpid(), signal.SIGKILL)
         case "broken":
             raise RuntimeError("a bug\nin two lines")
+        case "dead":
+            raise TrainingError("All replicas became non-finite.")
         case "refused":
             raise ConfigError("The data are damaged; get them again.")
         case "slow":
@@ -47,18 +49,19 @@ def _runs(root: Path, *labels: str) -> list[Run]:
 
 
 def test_one_process_per_run_and_the_failures_fail_alone(tmp_path: Path) -> None:
-    runs = _runs(tmp_path, "fine 1", "killed", "broken", "fine 2", "refused", "fine 3")
+    runs = _runs(tmp_path, "fine 1", "killed", "broken", "fine 2", "refused", "fine 3", "dead")
     lines: list[str] = []
     failures = sweep(runs, n_workers=2, task=task, say=lines.append)
-    assert [run.done for run in runs] == [True, False, False, True, False, True]
+    assert [run.done for run in runs] == [True, False, False, True, False, True, False]
     found = {failure.run.label: (failure.exit_code, failure.reason) for failure in failures}
-    assert found.keys() == {"killed", "broken", "refused"}
+    assert found.keys() == {"killed", "broken", "refused", "dead"}
     assert found["killed"] == (-signal.SIGKILL, "the process was killed by SIGKILL")
     assert found["refused"] == (2, "The data are damaged; get them again.")
+    assert found["dead"] == (1, "All replicas became non-finite.")
     assert found["broken"][0] == 1 and found["broken"][1].startswith("RuntimeError: a bug in two lines; see ")
     assert "Traceback" in (runs[2].path / "log.txt").read_text()
     assert (runs[0].path / "log.txt").read_text() == "fine 1 on 1 threads\n"
-    assert len(lines) == 6 and lines[-1].startswith("[6/6] ")
+    assert len(lines) == 7 and lines[-1].startswith("[7/7] ")
     assert all(" left)" in line for line in lines[:-1])
 
 

@@ -65,6 +65,7 @@ def diagnosed(
         found,
         layers=tuple(_marked(layer, settled[layer.name]) for layer in found.layers),
         step=replicas.trained.step,
+        cards=run.read_cards(),
         died_at=health.died_at.cpu().numpy(),
         culprit=tuple("" if good else health.culprit(r) for r, good in enumerate(replicas.alive)),
         likelihood=dataclasses.replace(found.likelihood, image_index=replicas.index[: sizes.n_likelihood]),

@@ -5,6 +5,7 @@
     config.json       the complete configuration
     digest.txt        the digest of what is trained, as the run was begun
     label.txt         the label as it was given
+    data.json         the data card (`hvae.diagnosis.card`); runs of before have none
     provenance.json   one entry per session: commit, versions, command, device
     metrics.jsonl     one row per logged step; unit in every name, lists lead with the replicas
     log.txt           what the run's worker process said
@@ -30,6 +31,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hvae.diagnosis.card import Card, read_cards
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import load_arrays, save_arrays, write_atomically
@@ -182,6 +184,10 @@ class Run:
         if not isinstance(sessions, list):
             raise ConfigError(f"{file} is no list of sessions; restore or delete it.")
         return sessions
+
+    def read_cards(self) -> tuple[Card, ...]:
+        """What is known of its data; nothing in a run of before."""
+        return read_cards(self.path)
 
     def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; what is not finite is written as null."""

@@ -1,7 +1,8 @@
 """Whether training has settled: the verdict at half of it, and beta.
 
 At half of training the layers are judged on a few test images, by V_l and the share of images that move them
-(`hvae.measuring.judging`). Where a sure verdict at the end is another one, more training might change it again.
+(`hvae.measuring.judging`). Where a sure verdict at the end is another one, more training might change it again. The
+ELBO of these images is kept, so that tables show what the last half of training gained.
 """
 
 import copy
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hvae import rng
@@ -22,8 +24,10 @@ from hvae.shapes import Value
 from hvae.vocabulary import ACTIVE, FAILED, NOT_SETTLED, UNDECIDED
 
 HALFWAY = "halfway"
-"""name of the arrays: ``verdict/<layer> [R, E]`` at half of training"""
+"""name of the arrays: ``verdict/<layer> [R, E]`` and ``elbo_datum_nats [R, n]`` at half of training"""
 N_IMAGES, N_OTHERS = 128, 128
+N_DRAWS = 64
+"""of q, behind the ELBO of an image"""
 N_BATCHES = 20
 """behind the constants of batch normalisation"""
 
@@ -43,17 +47,28 @@ def measure_halfway(
     n = min(N_IMAGES, config.n_images)
     sizes = Sizes(epsilon_nats=config.epsilon_nats, seed=config.seed, n_alternatives=16, n_paths=4)
     words: dict[str, list[Sequence[str]]] = {name: [] for name in models[0].latents}
+    elbo = np.full((len(models), len(test[:n])), np.nan)
     for replica, (model, good) in enumerate(zip(models, alive, strict=True)):
         found: Mapping[str, Sequence[str]] = dict.fromkeys(words, (FAILED,) * 3)
         if good:
             ready = _with_constants(model, [x[replica] for x in batches])
             found = sure_words(ready, test[:n], test[n:], sizes)
+            elbo[replica] = _elbo(ready, test[:n], config.seed)
         for name, of_layer in found.items():
             words[name].append(of_layer)
     arrays = {f"verdict/{name}": np.array(of_layer) for name, of_layer in words.items()}
-    run.save_arrays(
-        HALFWAY, arrays | {"step": np.array(half(run.config)), "epsilon_nats": np.array(sizes.epsilon_nats)}
+    arrays |= {"elbo_datum_nats": elbo, "step": np.array(half(run.config))}
+    run.save_arrays(HALFWAY, arrays | {"epsilon_nats": np.array(sizes.epsilon_nats)})
+
+
+def _elbo(model: HVAE, x: Value, seed: int) -> NDArray[np.float64]:
+    """The ELBO of each image of ``x [n, D]``."""
+    drawn = rng.noise(
+        model.noise_specs(), N_DRAWS, len(x), seed=seed, purpose="halfway", device=str(x.device), dtype=x.dtype
     )
+    with torch.no_grad():
+        found: NDArray[np.float64] = model(x.unsqueeze(0), drawn).log_weight.mean(0).double().cpu().numpy()
+    return found
 
 
 def _with_constants(model: HVAE, batches: Sequence[Value]) -> HVAE:

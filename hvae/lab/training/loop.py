@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from hvae import rng
 from hvae.data import Dataset
+from hvae.diagnosis.measured import Doubt
 from hvae.diagnostics.units import active_on_batch
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
@@ -24,6 +25,7 @@ from hvae.fitting import Fit, Health, Record, Stage, fit, put
 from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relaxation, trainable
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
+from hvae.lab.runs.remarks import START, unlucky
 from hvae.lab.runs.run import Run
 from hvae.lab.training.board import Board
 from hvae.lab.training.halfway import N_BATCHES, half, measure_halfway
@@ -51,6 +53,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
     with stop_requests() as stop:
         state = None if found is None else {"step": first, **found[1]}
         training = training_of(run.config, models, data, device, state)
+        training.columns = data.columns
         run.truncate_metrics(first)
         with (
             Board(run, steps.seeds, first) as board,
@@ -59,6 +62,9 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
             ) as bar,
         ):
             for record in training:
+                if record.step == 1:
+                    for doubt in keep_start(run, record):
+                        tqdm.write(str(doubt), file=sys.stderr)
                 if is_logged(run.config, record.step):
                     row = row_of(record, run.config)
                     run.append_metrics([row])
@@ -84,6 +90,14 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                         f"{run.label} stopped after step {record.step}; the same command goes on from there."
                     )
             save(run, training, board, data)
+
+
+def keep_start(run: Run, record: Record) -> list[Doubt]:
+    """Keep bound and rates of the first step; a doubt for every seed that began far off."""
+    start = {"bound_nats": record.bound_nats, **{f"rate_nats/{name}": rate for name, rate in record.rate_nats.items()}}
+    arrays = {key: term.cpu().numpy() for key, term in start.items()}
+    run.save_arrays(START, arrays)
+    return unlucky(arrays, run.config)
 
 
 def training_of(

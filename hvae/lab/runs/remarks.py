@@ -1,0 +1,82 @@
+"""What is said of a run beside its numbers: settings that defeat themselves, columns without doubt, an unlucky start.
+
+Nothing here is refused. The sentences follow from the configuration, the data card and the rates of the first step, so
+that they stand on the terminal before training and in the report after it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from numpy.typing import NDArray
+
+from hvae.diagnosis.card import Card
+from hvae.diagnosis.measured import Doubt
+from hvae.lab.config import RunConfig
+from hvae.schedules import unfinished
+
+START = "start"
+"""name of the arrays: ``bound_nats [R]`` and ``rate_nats/<layer> [R]`` of the first step"""
+UNLUCKY_NATS = 100.0
+"""a unit of a layer, at the first step, where 1 is usual. A rate has the exponential of log-variances, which grow with
+depth: of deep stacks under xavier some seeds begin at 1e7 nats and more, under orthogonal none"""
+
+
+def remarks(config: RunConfig, cards: Sequence[Card]) -> tuple[Doubt, ...]:
+    """What may be said before training."""
+    return (*_schedules(config), *(doubt for card in cards for doubt in _constant(config, card)))
+
+
+def _schedules(config: RunConfig) -> list[Doubt]:
+    said = []
+    starts = [stage.from_step for stage in config.stages]
+    for stage, (start, end) in zip(config.stages, pairwise((*starts, config.training.n_steps)), strict=True):
+        where = f"From step {start} on, " if start else ""
+        for name, schedule in (("objective.beta", stage.objective.beta), ("learning_rate", stage.learning_rate)):
+            found = unfinished(schedule, end - start)
+            if found:
+                said.append(Doubt(f"{where}{name} {found}; give it fewer steps, or train longer.", "training"))
+    return said
+
+
+def _constant(config: RunConfig, card: Card) -> list[Doubt]:
+    """Columns whose density grows with every step."""
+    model = config.model
+    if not card.constant or model.observation != "gaussian" or model.observation_variance not in ("learned", "network"):
+        return []
+    some = ", ".join(map(card.column, card.constant[:5])) + (", …" if len(card.constant) > 5 else "")
+    of = (
+        f"{len(card.constant)} of {card.n_columns} columns are constant"
+        if len(card.constant) > 1
+        else "A column is constant"
+    )
+    return [
+        Doubt(
+            f"{of} in training ({some}), and under model.observation_variance {model.observation_variance} a density "
+            "there has no upper bound: likelihoods grow as long as it trains; leave such columns out, or take shared "
+            "or fixed.",
+            "x",
+        )
+    ]
+
+
+def unlucky(start: Mapping[str, NDArray[Any]], config: RunConfig) -> list[Doubt]:
+    """Of each seed that began with a layer of more than `UNLUCKY_NATS` a unit: where, and how far off.
+
+    >>> import numpy as np
+    >>> config = RunConfig.from_dict({"model": {"latents": [4]}, "training": {"seeds": [0, 7]}})
+    >>> start = {"rate_nats/z1": np.array([3.0, 4e6]), "bound_nats": np.array([-9.0, -4e6])}
+    >>> print(unlucky(start, config)[0])
+    training, seed 7: It began at -4e+06 nats, 1e+06 a unit in z1; take other seeds, or model.init orthogonal.
+    """
+    said = []
+    for replica, seed in enumerate(config.training.seeds):
+        a_unit = {
+            f"z{layer}": float(start[f"rate_nats/z{layer}"][replica]) / n
+            for layer, n in enumerate(config.model.latents, start=1)
+        }
+        worst = max(a_unit, key=lambda name: a_unit[name])
+        if a_unit[worst] > UNLUCKY_NATS:
+            began = f"It began at {float(start['bound_nats'][replica]):.2g} nats, {a_unit[worst]:.2g} a unit in {worst}"
+            said.append(Doubt(f"{began}; take other seeds, or model.init orthogonal.", "training", seed))
+    return said
