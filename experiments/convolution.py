@@ -68,7 +68,7 @@ def _demo(data: str, net: str) -> RunConfig:
         training=TrainingConfig(
             seeds=(0, 1, 2), n_steps=400, batch_size=100, learning_rate=Constant(2e-3), log_every_steps=25
         ),
-        evaluation=EvaluationConfig(n_images=128, max_paths=128, n_likelihood=100, n_samples=200, n_bootstrap=500),
+        evaluation=EvaluationConfig(n_images=128, max_paths=128, n_likelihood=100, n_samples=200),
     )
 
 

@@ -135,7 +135,7 @@ def _demo() -> RunConfig:
         training=TrainingConfig(
             seeds=(0, 1, 2), n_steps=480, batch_size=100, learning_rate=Constant(2e-3), log_every_steps=24
         ),
-        evaluation=EvaluationConfig(n_images=128, max_paths=64, n_likelihood=64, n_samples=100, n_bootstrap=500),
+        evaluation=EvaluationConfig(n_images=128, max_paths=64, n_likelihood=64, n_samples=100),
     )
 
 

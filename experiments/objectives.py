@@ -118,12 +118,12 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
     latents, hidden, n_steps, rate, data, evaluation = {
         "demo": (
             (24, 12, 6) if binary else (12, 6, 3), ((32,), (16,), (16,)), 400, step, DataConfig("digits-threshold"),
-            EvaluationConfig(n_images=100, max_paths=128, n_likelihood=100, n_samples=1000, n_bootstrap=500),
+            EvaluationConfig(n_images=100, max_paths=128, n_likelihood=100, n_samples=1000),
         ),
         "cpu": (
             (64, 32, 16) if binary else (32, 16, 8), ((128,), (64,), (32,)), 3000, step,
             DataConfig("mnist-dynamic", n_train=20_000, n_test=2000),
-            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000, n_bootstrap=500),
+            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000),
         ),
         "paper": (
             (200, 100, 50) if binary else (64, 32, 16), ((512, 512), (256, 256), (128, 128)), 200_000, 1e-3,

@@ -111,7 +111,7 @@ def size(preset: str) -> Size:
             {"": ("digits-dynamic", 20)}, (1, 3), ((6,), (6, 4)), ((16,), (12,)),
             TrainingConfig(seeds=(0, 1), batch_size=20, log_every_steps=5),
             lambda n: Constant(1e-3), 10, Constant(1e-3),
-            EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20, n_bootstrap=50), 20,
+            EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20), 20,
         )  # fmt: skip
     training = TrainingConfig(seeds=tuple(range(6)), batch_size=20, adam_epsilon=1e-4 / 20)
     if preset == "cpu":

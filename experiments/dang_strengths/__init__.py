@@ -185,7 +185,6 @@ def _run(
         ),
         evaluation=EvaluationConfig(
             n_images=n_images, max_paths=max_paths, n_likelihood=20 if smoke else 100, n_samples=20 if smoke else 200,
-            n_bootstrap=100 if smoke else 500,
         ),
     )  # fmt: skip
 

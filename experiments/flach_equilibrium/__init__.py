@@ -119,12 +119,12 @@ def _run(preset: str, order: str, arm: str) -> RunConfig:
     latents, hidden, n_steps, rate, batch_size, seeds, data, evaluation = {
         "smoke": (
             (8, 4), ((16,), (8,)), 60, _falling(60), 100, 2, DataConfig("digits-threshold"),
-            EvaluationConfig(n_images=32, max_paths=32, n_likelihood=16, n_samples=50, n_bootstrap=100),
+            EvaluationConfig(n_images=32, max_paths=32, n_likelihood=16, n_samples=50),
         ),
         "cpu": (
             (64, 16), ((200,), (64,)), 10_000, _falling(10_000), 100, 6,
             DataConfig("mnist-dynamic", n_train=20_000, n_test=2000),
-            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000, n_bootstrap=500),
+            EvaluationConfig(n_images=128, max_paths=128, n_likelihood=128, n_samples=1000),
         ),
         "paper": (
             (100, 30), ((600, 600), (600, 600)), 200_000, Constant(1e-4), 1024, 6, DataConfig("mnist-threshold"),

@@ -111,7 +111,7 @@ def _smoke() -> RunConfig:
         16,
         4,
         TrainingConfig(seeds=(0, 1), n_steps=60, batch_size=64, learning_rate=Constant(5e-3), log_every_steps=10),
-        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20, n_bootstrap=50),
+        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20),
     )
 
 

@@ -84,7 +84,7 @@ def _demo(order: str) -> RunConfig:
         training=TrainingConfig(
             seeds=(0, 1, 2), n_steps=600, batch_size=100, learning_rate=Constant(2e-3), log_every_steps=25
         ),
-        evaluation=EvaluationConfig(n_images=128, max_paths=128, n_likelihood=100, n_samples=200, n_bootstrap=500),
+        evaluation=EvaluationConfig(n_images=128, max_paths=128, n_likelihood=100, n_samples=200),
     )
 
 

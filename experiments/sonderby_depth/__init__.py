@@ -74,7 +74,7 @@ def _arm(known: Mapping[str, RunConfig], depth: int, arm: str) -> RunConfig:
 
 def _smoke(config: RunConfig, data: str) -> RunConfig:
     training = dataclasses.replace(config.training, seeds=(0, 1), n_steps=60, log_every_steps=6)
-    evaluation = EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20, n_bootstrap=50)
+    evaluation = EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20)
     return _warmed(dataclasses.replace(config, training=training, evaluation=evaluation), 20)
 
 

@@ -124,7 +124,7 @@ def _smoke() -> RunConfig:
         16,
         3,
         TrainingConfig(seeds=(0, 1), n_steps=30, batch_size=64, learning_rate=Constant(5e-3)),
-        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20, n_bootstrap=50),
+        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20),
     )
 
 
