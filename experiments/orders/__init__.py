@@ -54,7 +54,7 @@ FROZEN: Mapping[str, Mapping[str, Any]] = {
     "cpu": {
         "n_steps": 1600, "learning_rate": 4e-3, "gap": {"images": 16, "draws": 2, "samples": 1000},
         "n_unamortised": 32, "ascent": {},
-        "known": {"n_data": 5000, "n_steps": 1000, "n_images": 100, "n_samples": 1000, "seeds": (0, 1, 2, 3)},
+        "known": {"n_data": 5000, "n_steps": 1000, "n_images": 100, "n_samples": 1000, "seeds": tuple(range(6))},
     },
     "paper": {
         "n_steps": 100_000, "learning_rate": 2e-3, "gap": {"images": 100},
@@ -94,7 +94,7 @@ def _cpu(order: str) -> RunConfig:
         data=DataConfig("mnist-dynamic"),
         model=_model(order, latents=(32, 16, 8), hidden=((128,), (64,), (32,))),
         training=TrainingConfig(
-            seeds=(0, 1, 2, 3), n_steps=2400, batch_size=128, learning_rate=Constant(2e-3), log_every_steps=100
+            seeds=tuple(range(6)), n_steps=2400, batch_size=128, learning_rate=Constant(2e-3), log_every_steps=100
         ),
         evaluation=EvaluationConfig(n_images=256, max_paths=512, n_likelihood=200),
     )
@@ -107,7 +107,7 @@ def _paper(order: str) -> RunConfig:
         data=DataConfig("mnist-dynamic"),
         model=_model(order, latents=(64, 32, 16), hidden=((512, 512), (256, 256), (128, 128))),
         training=TrainingConfig(
-            seeds=(0, 1, 2, 3),
+            seeds=tuple(range(6)),
             n_steps=2000 * epoch,
             batch_size=256,
             learning_rate=Constant(1e-3),

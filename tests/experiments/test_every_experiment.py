@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from hvae import extras
-from hvae.analysis.claims import Claim, Relation
+from hvae.analysis.claims import FEWEST_SEEDS, Claim, Relation
 from hvae.experiments.shared.consistency import features
 from hvae.lab import evaluation, experiment
 from hvae.lab.cli import main
@@ -100,6 +100,24 @@ def test_its_claims_state_a_margin_and_a_source(name: str) -> None:
         assert claim.statement and claim.source and claim.quantity and claim.criterion
     said = [(claim.statement, claim.quantity) for claim in claims]
     assert len(set(said)) == len(said), "one claim stands twice"
+
+
+COUNTS = ("layers", "units", "columns", "modes")
+"""units of claims that are decided by the share of seeds"""
+
+
+@own
+def test_a_claim_on_a_count_has_seeds_enough_to_be_decided(name: str) -> None:
+    """But for the first preset, which is too small to say anything."""
+    module = experiment.find(name)
+    counts = [claim for claim in getattr(module, "claims", ()) if claim.unit in COUNTS]
+    for preset in module.PRESETS[1:]:
+        configs = module.configs(preset)
+        if any(claim.reads == "runs" for claim in counts):
+            assert all(len(config.training.seeds) >= FEWEST_SEEDS for config in configs.values()), preset
+        if any(claim.reads == "measured" for claim in counts):
+            knobs = module.GRID[preset]
+            assert knobs.get("n_replicas", len(knobs.get("seeds", ()))) >= FEWEST_SEEDS, preset
 
 
 @own
