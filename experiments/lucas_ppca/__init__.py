@@ -26,6 +26,7 @@ from typing import Any
 from hvae.analysis.papers import Number, Paper
 from hvae.experiments.lucas_ppca.claims import (
     ANNEALED,
+    ARM,
     FIXED,
     LEARNED,
     N_KEPT,
@@ -180,6 +181,7 @@ numbers = (
             tolerance=tolerance,
             comparable=("cpu", "paper"),
             reads="measured",
+            arm=ARM,
         )
         for step, tolerance in STEPS.items()
     ),
@@ -189,5 +191,6 @@ numbers = (
         tolerance=15.0,
         comparable=("cpu", "paper"),
         reads="measured",
+        arm=ARM,
     ),
 )
