@@ -31,6 +31,8 @@ from hvae.schedules import Constant, Cyclical, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
 KEPT = ("comparison", "information")
+ON_CPU = ("cost",)
+"""a part that stays on the CPU, whose time it measures"""
 
 PLAIN, TOGETHER, BOTTOM_UP_TOGETHER = "plain", "all together", "bottom-up together"
 FIXED, LEARNED = "grey, variance fixed", "grey, variance learned"
@@ -176,7 +178,7 @@ def _paper() -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """`cost`: CPU seconds of a training step of every run, all seeds at once, `[run, round]`."""
 

@@ -68,6 +68,7 @@ ALIKE = 0.1
 """an arm with a cost within this share of its ELBO's needs no second run"""
 
 NEEDS = features.NEEDS
+ON_CPU = features.ON_CPU
 
 CLASSIFIER: Mapping[str, Mapping[str, Any]] = {
     "demo": {"hidden": (32, 8), "epochs": 60},
@@ -156,7 +157,7 @@ def _run(preset: str, stack: str, arm: str) -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """A classifier, then the consistency and the cost of every run (`features.parts`)."""
 
@@ -165,7 +166,7 @@ def measure(
         return {"cpu_seconds": np.array(seconds)}
 
     return features.parts(
-        preset, runs, data_dir, say,
+        preset, runs, data_dir, say, device,
         classifier=CLASSIFIER[preset], consistency=CONSISTENCY[preset], further=cost,
     )  # fmt: skip
 

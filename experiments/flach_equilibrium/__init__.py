@@ -57,6 +57,7 @@ PRESETS = ("smoke", "cpu", "paper")
 KEPT = ("spectra", "consistency-distances", "consistency-samples")
 NEED_GPU = ("paper",)
 NEEDS = features.NEEDS
+ON_CPU = features.ON_CPU
 
 PAPER = Paper(
     "B. Flach, D. Schlesinger, A. Shekhovtsov, Symmetric Equilibrium Learning of VAEs, AISTATS 2024, arXiv:2307.09883",
@@ -150,7 +151,7 @@ def _run(preset: str, order: str, arm: str) -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """A classifier, then of every run its consistency and the information of its units."""
     from hvae.experiments.flach_equilibrium.spectra import spectra
@@ -158,11 +159,11 @@ def measure(
     knobs = CONSISTENCY[preset]
 
     def of_units(label: str, run: Any, trained: Any, data: Any) -> dict[str, Any]:
-        test = data.test[: 2 * knobs["n_samples"]]
+        test = data.test[: 2 * knobs["n_samples"]].to(device)
         return spectra(trained.models, trained.alive, test, seed=0)
 
     return features.parts(
-        preset, runs, data_dir, say, classifier=CLASSIFIER[preset], consistency=knobs, further=of_units
+        preset, runs, data_dir, say, device, classifier=CLASSIFIER[preset], consistency=knobs, further=of_units
     )
 
 
@@ -248,6 +249,7 @@ def _claims(order: str) -> list[Claim]:
 
 
 claims = tuple(claim for order in ORDERS for claim in _claims(order))
+
 
 def _spectra(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
     """Sorted within each replica, as units have no order that replicas share."""

@@ -47,6 +47,8 @@ from hvae.schedules import Constant, LinearWarmup
 PRESETS = ("smoke", "cpu", "paper")
 KEPT = ("notebook", "stability", "columns", "epsilon", "annealing")
 NEED_GPU = ("paper",)
+ON_CPU = ("optimum", "stability", "columns", "notebook")
+"""parts that stay on the CPU: they read no run"""
 
 PAPER = Paper(
     citation="J. Lucas, G. Tucker, R. Grosse, M. Norouzi, \"Don't Blame the ELBO! A Linear VAE Perspective on "
@@ -142,7 +144,7 @@ def _paper() -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """Linear VAEs: `optimum` trained to the end, `notebook` as the authors do, `stability` and `columns` of zeros."""
     from hvae.experiments.lucas_ppca import ppca

@@ -33,6 +33,8 @@ from hvae.schedules import Constant
 
 PRESETS = ("demo", "cpu", "paper")
 KEPT = ("comparison", "same-decoder-leads", "same-decoder-known")
+ON_CPU = ("known",)
+"""a part that stays on the CPU: decoders with exact answers in float64"""
 
 ORDERS = ("bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared")
 
@@ -138,7 +140,7 @@ def refitted(preset: str, order: str) -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """A part for each frozen decoder and order, a part for posteriors without a net, and `known`."""
     from hvae.diagnostics.unamortised import Ascent
@@ -155,8 +157,9 @@ def measure(
         run = Run.open(runs[owner])
         data = load_data(run.config, data_dir)
         if order == frozen_decoder.UNAMORTISED:
-            return frozen_decoder.unamortised_arrays(run, data, knobs["n_unamortised"], ascent)
-        return frozen_decoder.refitted_arrays(run, data, refitted(preset, order), Budget(**knobs["gap"]))
+            return frozen_decoder.unamortised_arrays(run, data, knobs["n_unamortised"], ascent, device)
+        budget = Budget(**knobs["gap"])
+        return frozen_decoder.refitted_arrays(run, data, refitted(preset, order), budget, device)
 
     def known() -> Any:
         small = knobs["known"]
