@@ -236,7 +236,7 @@ def _list(options: Any) -> int:
         return 0
     print(runs_text(root, width, grouped=known.__contains__))
     modules = {name: experiment.find(name) for name in known}
-    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
+    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced or re-enacted", True)):
         print(f"\n{heading}")
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:

@@ -112,7 +112,7 @@ def test_the_command_measures_every_part_once(
         }
     )
     monkeypatch.setattr(truth, "configs", lambda preset: {truth.TRAINED: config})
-    monkeypatch.setattr(truth, "measure", lambda preset, runs, data_dir, say: {"gaps": make})
+    monkeypatch.setattr(truth, "measure", lambda preset, runs, data_dir, say, device: {"gaps": make})
     command = ["run", "truth", "--preset", "demo", "--runs-dir", str(tmp_path), "--workers", "1"]
     assert main(command) == 0 and main(command) == 0
     assert calls == ["gaps"]
