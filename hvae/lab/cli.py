@@ -236,7 +236,8 @@ def _list(options: Any) -> int:
         return 0
     print(runs_text(root, width, grouped=known.__contains__))
     modules = {name: experiment.find(name) for name in known}
-    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced or re-enacted", True)):
+    headings = {False: "Experiments (hvae run NAME --preset PRESET)", True: "Papers, reproduced or re-enacted"}
+    for papers, heading in headings.items():
         print(f"\n{heading}")
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:
