@@ -12,15 +12,16 @@ interval is over seeds only. Of counts (active layers, units) no interval of a m
 have one of width 0, which decided a false claim 67 % of the time. A claim on a count is read as "in more than half of
 all seeds": the share of seeds in which it holds, with the limits of Clopper and Pearson (1934), is held above one half.
 So is one on numbers that are the same in all seeds. Six seeds are the fewest that can decide it. Each false claim is
-supported with a chance of 2.5 % at most for counts, and about that for means.
+supported with a chance of 2.5 % at most for counts, and about that for means. Of many claims some false one is: which
+outcomes stand for all claims of a page together is said beside them, by the rule of Holm (1979).
 
 Two samples are paired when their replicas share seeds; otherwise the interval is Welch's (1947), or has a term of seeds
 for each. Replicas that failed in either sample are left out and counted. A claim is "not measured", with the reason,
 where a run is missing, was measured before its last step, or on other images than the run it is held against.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +38,8 @@ Measured = Mapping[str, Arrays]
 Relation = Literal["above", "below", "within"]
 LATER = "(claimed after its runs were seen)"
 """at the end of a statement: the claim was not fixed beforehand"""
-Outcome = Literal["supported", "not supported", "undecided", "not measured"]
+Outcome = Literal["supported", "not supported", "undecided", "not measured", "too small to say"]
+DECIDED: tuple[Outcome, ...] = ("supported", "not supported")
 OF_SEEDS = "of all seeds"
 """unit of a share of seeds"""
 FEWEST_SEEDS = 6
@@ -116,6 +118,13 @@ class Decision:
     """what the interval counts: "4 seeds and 100 images", "4 seeds only"; empty for none"""
     unit: str = ""
     """of the interval: that of the claim, or `OF_SEEDS`"""
+    together: bool = False
+    """whether the outcome also stands for all claims of the page together (`decide_all`)"""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is decided by itself, and not with all claims of the page."""
+        return self.outcome in DECIDED and not self.together
 
     @property
     def criterion(self) -> str:
@@ -159,6 +168,25 @@ def decide(claim: Claim, runs: Runs, measured: Measured, level: float = 0.95) ->
     if found.n_seeds < 2:
         said, how = "undecided", f"{in_words(found.n_seeds)} cannot tell of others; two are needed"
     return Decision(claim, said, found.low, found.middle, found.high, found.n_seeds, how, found.over, claim.unit)
+
+
+def decide_all(claims: Sequence[Claim], runs: Runs, measured: Measured, level: float = 0.95) -> list[Decision]:
+    """Every claim by itself, and whether its outcome stands for all of them together, by Holm (1979).
+
+    Of m claims that are left, those that are decided at ``1 - (1 - level) / m`` stand, and m falls by their number,
+    until none is added. So the chance that any outcome that stands is false is ``1 - level`` at most.
+    """
+    alone = [decide(claim, runs, measured, level) for claim in claims]
+    left = [place for place, decision in enumerate(alone) if decision.outcome != "not measured"]
+    standing: set[int] = set()
+    while left:
+        stricter = 1 - (1 - level) / len(left)
+        added = {place for place in left if decide(claims[place], runs, measured, stricter).outcome in DECIDED}
+        if not added:
+            break
+        standing |= added
+        left = [place for place in left if place not in added]
+    return [replace(decision, together=place in standing) for place, decision in enumerate(alone)]
 
 
 def _alike(first: Sample, second: Sample | None) -> bool:

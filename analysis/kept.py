@@ -122,7 +122,7 @@ def read_kept(page: Path) -> Kept:
                 path=page / FOLDER / record["directory"],
                 experiment=records["experiment"],
                 label=record["label"],
-                config=None if record["config"] is None else RunConfig.from_dict(record["config"], str(file)),
+                config=_config(record["config"], str(file)),
                 done=record["done"],
                 provenance=tuple(record["provenance"]),
                 files=files.get(record["directory"], {}),
@@ -149,3 +149,8 @@ def _lines(records: Mapping[str, Any]) -> str:
             text = json.dumps(value, ensure_ascii=False)
         entries.append(f"{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(entries) + "\n}"
+
+
+def _config(values: Any, source: str) -> RunConfig | None:
+    """A configuration as a run's file has it; None for a diagnosis that no run made."""
+    return None if values is None else RunConfig.from_json(json.dumps(values), source)

@@ -2,13 +2,18 @@
 
 A measure takes the runs by label, and the label of one. It raises `NotMeasuredError` where that run is absent, not
 evaluated, or lacks the number.
+
+There are two bounds on log p(x), and a claim says which one it reads. `likelihood` is the number that the tables show:
+the best valid bound (`hvae.likelihood.cheapest_bound`), for claims of our own. `importance_bound` is L_K, where a paper
+prints it: a number of its own, that depends on K.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from hvae.analysis.claims import NotMeasuredError, Runs, Sample, find
 from hvae.analysis.load import Array, LoadedRun
-from hvae.analysis.samples import combined
 
 EPSILON_NATS = 0.1
 """threshold of the verdict in all experiments"""
@@ -16,7 +21,19 @@ LIKELIHOOD_MARGIN_NATS = 0.5
 """least difference of likelihoods that counts"""
 
 
+BOUND = "bound on log p(x)"
+"""what a claim calls `likelihood`"""
+
+
 def likelihood(runs: Runs, name: str) -> Sample:
+    """[R, B] the bound on log p(x) in nats that the tables show. Of runs of before it is L_K, held against L_K only."""
+    run = find(runs, name)
+    found = _of_images(run, None if run.likelihood is None else run.likelihood.shown_datum_nats)
+    assert run.likelihood is not None
+    return replace(found, images=(run.likelihood.shown_as, *found.images))
+
+
+def importance_bound(runs: Runs, name: str) -> Sample:
     """[R, B] L_K of the largest K in nats."""
     run = find(runs, name)
     return _of_images(run, None if run.likelihood is None else run.likelihood.bound_datum_nats)
@@ -28,9 +45,10 @@ def elbo(runs: Runs, name: str) -> Sample:
     return _of_images(run, None if run.likelihood is None else run.likelihood.elbo_datum_nats)
 
 
-def looseness(runs: Runs, name: str) -> Sample:
-    """[R, B] L_K - L_1 in nats, a lower estimate of the gap."""
-    return combined(np.subtract, likelihood(runs, name), elbo(runs, name))
+def least_gap(runs: Runs, name: str) -> Sample:
+    """[R, B] the bound on log p(x) less the ELBO in nats, a lower estimate of the gap."""
+    bound = likelihood(runs, name)
+    return replace(bound, values=bound.values - elbo(runs, name).values)
 
 
 def _of_images(run: LoadedRun, values: Array | None) -> Sample:
@@ -77,9 +95,9 @@ def in_use(runs: Runs, label: str) -> LoadedRun:
     return run
 
 
-def used_looseness(runs: Runs, label: str) -> Sample:
-    """[R, B] L_K - ELBO in nats, of a stack with an active layer."""
-    return looseness(runs, in_use(runs, label).label)
+def least_gap_in_use(runs: Runs, label: str) -> Sample:
+    """[R, B] `least_gap` of a stack with an active layer."""
+    return least_gap(runs, in_use(runs, label).label)
 
 
 def seen(runs: Runs, name: str, data: str) -> None:

@@ -2,7 +2,8 @@
 
 An experiment that reproduces a paper names it (`PAPER`), the numbers to compare (`numbers`) and the figures to draw
 (`curves`). The paper's statements in words are its `claims`. A published number is shown only if it was read in the
-paper or its authors' code (primary), or in a replication or a listing (secondary).
+paper or its authors' code (primary), or in a replication or a listing (secondary). What nobody printed, and their
+formula gives, is called so (evaluated).
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from hvae.analysis.claims import Claim, Decision, Measure, Measured, Runs, Sampl
 from hvae.analysis.load import Array
 from hvae.analysis.samples import Interval, of_mean
 
-SHOWN = ("primary", "secondary")
+SHOWN = ("primary", "secondary", "evaluated")
 
 Agreement = Literal["agrees", "differs", "undecided", "other scale", "not measured"]
 
@@ -41,7 +42,7 @@ def linked(text: str) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A number that was printed."""
+    """A number that was printed, or that a printed formula gives (``provenance`` evaluated)."""
 
     paper: str
     table: str

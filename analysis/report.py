@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hvae.analysis import style
-from hvae.analysis.claims import Decision, decide
+from hvae.analysis.claims import Decision
 from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.kept import holds_kept
-from hvae.analysis.load import LoadedRun, by_label
+from hvae.analysis.load import LoadedRun
 from hvae.analysis.origins import sessions
 from hvae.analysis.sections import sections
 from hvae.analysis.study import Study, open_study
@@ -58,7 +58,7 @@ def write_experiment_report(directory: Path, preset: str = "") -> Path:
     if holds_kept(directory):
         directory = directory / "report"
         directory.mkdir(exist_ok=True)
-    decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
+    decisions = study.decisions
     write_tables(study, decisions, directory / "tables")
     return write_page(study, directory / "report.html", decisions, directory / "figures")
 

@@ -8,11 +8,9 @@ runs. All of it is made from the arrays that are kept, so `hvae report` of the p
 from pathlib import Path
 
 from hvae.analysis import style
-from hvae.analysis.claims import decide
 from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.keep import kept
 from hvae.analysis.kept import write_kept
-from hvae.analysis.load import by_label
 from hvae.analysis.origins import sessions
 from hvae.analysis.papers import linked
 from hvae.analysis.report import write_tables
@@ -32,7 +30,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     try:
         write_kept(to, kept(runs))
         study = open_study(to)
-        decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
+        decisions = study.decisions
         write_tables(study, decisions, to / "tables")
         shown = _figures(study, to / "figures")
     except OSError as error:

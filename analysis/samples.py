@@ -72,7 +72,7 @@ def combined(function: Callable[..., Array], *samples: Sample) -> Sample:
 
 def _same_images(*samples: Sample) -> None:
     if len({sample.values.shape[1:] for sample in samples}) > 1 or len({sample.images for sample in samples}) > 1:
-        raise NotMeasuredError("the runs were measured on different images; measure them on the same")
+        raise NotMeasuredError("the runs were measured on different images, or by different bounds; measure them alike")
 
 
 @dataclass(frozen=True)

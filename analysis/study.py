@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hvae.analysis.claims import Claim
+from hvae.analysis.claims import Claim, Decision, decide_all
 from hvae.analysis.kept import Kept, holds_kept, read_kept
 from hvae.analysis.load import Arrays, LoadedRun, by_label, load_run, load_runs
 from hvae.analysis.papers import Curves, Grid, Number, Paper
@@ -23,6 +23,8 @@ from hvae.lab.runs.files import load_arrays
 from hvae.lab.runs.identity import directory_name
 
 PACKAGE = "hvae.experiments"
+TOO_SMALL = ("smoke",)
+"""presets of papers that show that everything runs: seconds of training, on other data than the paper's"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Study:
     def single(self) -> bool:
         """One run, and nothing else."""
         return len(self.runs) == 1 and not self.measured
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What the runs say about every claim; of a preset that only shows that everything runs, nothing."""
+        found = decide_all(self.claims, by_label(self.runs), self.measured)
+        if self.preset not in TOO_SMALL:
+            return found
+        return [replace(each, outcome="too small to say") if each.n_replicas else each for each in found]
 
     @property
     def deepest(self) -> Mapping[str, LoadedRun]:

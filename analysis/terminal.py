@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hvae.analysis.claims import decide
 from hvae.analysis.compare import compare_text as compare_text
-from hvae.analysis.load import LoadedRun, by_label
+from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import measured_summary
+from hvae.analysis.tables.claims import ALONE
 from hvae.analysis.tables.comparison import comparison
 from hvae.analysis.tables.floor import below, beside_text
 from hvae.analysis.tables.gap import IN_A_SEED, causes_seen, layer_table, likelihood_bounds
@@ -22,6 +22,7 @@ from hvae.analysis.tables.likelihood import (
     shown_text,
     warnings,
 )
+from hvae.analysis.tables.published import held, limits, published_short
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
@@ -80,15 +81,34 @@ def _several(study: Study, width: int) -> str:
         )
     )
     lines += _legend(words, level or int(any(_mixed(run) for run in study.runs)), width)
-    if study.claims:
-        decisions = [decide(claim, by_label(study.runs), study.measured) for claim in study.claims]
-        lines += ["", "Claims (95 % interval against a margin fixed beforehand)"]
-        for decision in decisions:
-            reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
-            lines.append(wrap(decision.claim.statement + reason, f"  {decision.outcome:<14}", indent=16))
+    lines += _published_lines(study, width) + _claim_lines(study, width)
     lines += _gap_lines(study, width)
     lines += ["", *(wrap(text) for text in (reliability(study.runs), below(study.runs), *study.notes) if text)]
     return "\n".join(lines)
+
+
+def _claim_lines(study: Study, width: int) -> list[str]:
+    """Every claim with its outcome."""
+    if not study.claims:
+        return []
+    wrap, decisions = partial(wrapped, width=width), study.decisions
+    lines = ["", "Claims (95 % interval against a margin fixed beforehand)"]
+    for decision in decisions:
+        reason = f" Reason: {decision.how}." if decision.outcome == "not measured" else ""
+        alone = f" {ALONE}" if decision.alone else ""
+        lines.append(wrap(decision.claim.statement + alone + reason, f"  {decision.outcome:<17}", indent=19))
+    if any(decision.alone for decision in decisions):
+        lines.append(wrap(f"{ALONE}: by itself; not for all claims of the page together (Holm 1979).", "  "))
+    return lines
+
+
+def _published_lines(study: Study, width: int) -> list[str]:
+    """What the paper printed, and ours."""
+    if study.paper is None:
+        return []
+    found = held(study)
+    head = wrapped(f"Paper and ours. {study.paper.citation.rstrip('.')}. {limits(study, found)}", width=width)
+    return ["", head, *([published_short(found).narrowed(width, ()).to_text()] if found else [])]
 
 
 def _gap_lines(study: Study, width: int) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, find, single
-from hvae.analysis.measures import EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, active_units, likelihood
+from hvae.analysis.measures import BOUND, EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, active_units, likelihood
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.schedules import Constant, LinearWarmup
 
@@ -89,7 +89,7 @@ def _cpu(depth: int, arm: str) -> RunConfig:
         activation="leaky-relu",
         warmup_steps=10 * epoch,
         training=TrainingConfig(
-            seeds=(0, 1, 2, 3),
+            seeds=tuple(range(6)),
             n_steps=20 * epoch,
             batch_size=250,
             learning_rate=Constant(2e-3),
@@ -117,7 +117,7 @@ def _paper(depth: int, arm: str) -> RunConfig:
         activation="leaky-relu",
         warmup_steps=200 * epoch,
         training=TrainingConfig(
-            seeds=(0, 1, 2, 3),
+            seeds=tuple(range(6)),
             n_steps=2000 * epoch,
             batch_size=256,
             learning_rate=Constant(2e-3),
@@ -216,7 +216,7 @@ claims = (
     Claim(
         statement="Bottom-up without tricks, layers beyond the second do not help the likelihood.",
         source=SOURCE,
-        quantity="L_K at depth 5 minus L_K at depth 2",
+        quantity=f"{BOUND} at depth 5 minus that at depth 2",
         measure=lambda runs: (likelihood(runs, _PLAIN), likelihood(runs, label(2, "bottom-up"))),
         relation="below",
         margin=LIKELIHOOD_MARGIN_NATS,
@@ -242,7 +242,7 @@ claims = (
     Claim(
         statement="Batch normalisation raises the likelihood.",
         source=SOURCE,
-        quantity="L_K at depth 5, ladder+WU with minus without BN,",
+        quantity=f"{BOUND} at depth 5, ladder+WU with minus without BN,",
         measure=lambda runs: (likelihood(runs, _LADDER_BN), likelihood(runs, _LADDER)),
         relation="above",
         margin=LIKELIHOOD_MARGIN_NATS,
@@ -266,7 +266,7 @@ claims = (
     Claim(
         statement="At depth 5 the ladder with warm-up and batch normalisation is more likely than the plain stack.",
         source=SOURCE,
-        quantity="L_K at depth 5, ladder+WU+BN minus bottom-up,",
+        quantity=f"{BOUND} at depth 5, ladder+WU+BN minus bottom-up,",
         measure=lambda runs: (likelihood(runs, _LADDER_BN), likelihood(runs, _PLAIN)),
         relation="above",
         margin=LIKELIHOOD_MARGIN_NATS,

@@ -41,7 +41,7 @@ print(json.dumps(told))
 TINY = [
     "--model.latents=[3, 2]", "--model.hidden=[[8]]", "--training.seeds=[0, 1]", "--training.n_steps=4",
     "--training.batch_size=16", "--evaluation.n_images=16", "--evaluation.max_paths=4", "--evaluation.n_likelihood=8",
-    "--evaluation.n_samples=20", "--evaluation.n_bootstrap=20",
+    "--evaluation.n_samples=20",
 ]  # fmt: skip
 MINE = ["train", "--data.name=mine.npz", *TINY]
 ASKED: dict[str, tuple[list[str], str]] = {

@@ -18,7 +18,6 @@ TINY = [
     "--data.name=synthetic-binary-2", "--data.n_train=64", "--model.latents=[2]", "--model.hidden=[[4]]",
     "--training.seeds=[0]", "--training.n_steps=3", "--training.batch_size=16", "--evaluation.n_images=8",
     "--evaluation.max_paths=4", "--evaluation.n_likelihood=4", "--evaluation.n_samples=8",
-    "--evaluation.n_bootstrap=10",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
 from tests.lab.training.test_loop import toy
 
-SIZES = Sizes(n_bootstrap=50, max_paths=16)
+SIZES = Sizes(max_paths=16)
 Array = np.ndarray
 Arrays = Mapping[str, Any]
 

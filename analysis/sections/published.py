@@ -28,8 +28,8 @@ SECTION = Section(
     "against a tolerance fixed before the runs; a count agrees where more than half of all seeds do. Agrees: inside; "
     "differs: outside; undecided: across. “Other scale”: this preset is not the paper’s setting, so its number has no "
     "outcome; Claims decides what must survive the change of scale. Primary: read in the paper or its authors’ code. "
-    "Secondary: read in a replication or a listing. Tables laid out as the paper’s hold our numbers: mean ± standard "
-    "deviation over replicas.",
+    "Secondary: read in a replication or a listing. Evaluated: not printed, but what the authors’ formula gives. "
+    "Tables laid out as the paper’s hold our numbers: mean ± standard deviation over replicas.",
     _tables,
     _csv,
     (),

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from hvae.analysis.claims import Decision
 from hvae.analysis.tables.table import Cell, Column, Table, number
 
+ALONE = "(alone)"
+"""beside an outcome that does not stand for all claims of the page together"""
+
 
 def claims_table(decisions: Sequence[Decision]) -> Table:
     """One row per claim."""
@@ -25,7 +28,10 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
                 Cell(claim.statement),
                 Cell(f"{claim.quantity} is {decision.criterion}"),
                 Cell(found if decision.n_replicas else number(float("nan"))),
-                Cell(decision.outcome, f"is-{decision.outcome.replace(' ', '-')}"),
+                Cell(
+                    f"{decision.outcome} {ALONE}" if decision.alone else decision.outcome,
+                    f"is-{decision.outcome.replace(' ', '-')}",
+                ),
                 Cell(f"{decision.how}. Source: {claim.source}"),
             )
         )
@@ -45,6 +51,7 @@ def claims_json(decisions: Sequence[Decision]) -> str:
             "quantity": decision.claim.quantity,
             "criterion": decision.criterion,
             "outcome": decision.outcome,
+            "together": decision.together,
             "low": finite(decision.low),
             "middle": finite(decision.middle),
             "high": finite(decision.high),

@@ -89,6 +89,20 @@ def published_table(found: Sequence[Held]) -> Table:
     return Table(columns, tuple(rows))
 
 
+def published_short(found: Sequence[Held]) -> Table:
+    """One row per number, for a terminal: paper, ours, outcome."""
+    columns = (Column("number", numeric=False), Column("paper"), Column("ours"), Column("outcome", numeric=False))
+    rows = []
+    for entry in found:
+        published = entry.number.published
+        digits = digits_of(published.value)
+        half = f" ± {number(entry.ours.half, digits)}" if math.isfinite(entry.ours.half) else ""
+        paper = f"{number(published.value, digits)} {published.unit}".strip()
+        ours = f"{number(entry.ours.middle, digits)}{half}"
+        rows.append(tuple(map(Cell, (entry.number.what, paper, ours, entry.agreement))))
+    return Table(columns, tuple(rows))
+
+
 def _stands(of: Number) -> str:
     """Where a number was read, and what replications found."""
     text = f"{of.published.provenance}: {of.published.source}"

@@ -111,7 +111,7 @@ def size(preset: str) -> Size:
             {"": ("digits-dynamic", 20)}, (1, 3), ((6,), (6, 4)), ((16,), (12,)),
             TrainingConfig(seeds=(0, 1), batch_size=20, log_every_steps=5),
             lambda n: Constant(1e-3), 10, Constant(1e-3),
-            EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20, n_bootstrap=50), 20,
+            EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20), 20,
         )  # fmt: skip
     training = TrainingConfig(seeds=tuple(range(6)), batch_size=20, adam_epsilon=1e-4 / 20)
     if preset == "cpu":
@@ -160,7 +160,7 @@ def configs(preset: str) -> dict[str, RunConfig]:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """A part for every run: its likelihood without the inactive units, and with one layer without those of small rate.
 
@@ -174,9 +174,9 @@ def measure(
         say(f"Removing units of {name}")
         run = Run.open(path)
         data, n_images = load_data(run.config, data_dir), size(preset).n_removal
-        found = removal_arrays(run, data, n_images)
+        found = removal_arrays(run, data, n_images, device=device)
         if len(run.config.model.latents) == 1:
-            small = removal_arrays(run, data, n_images, "rate_unit_nats", EPSILON_NATS)
+            small = removal_arrays(run, data, n_images, "rate_unit_nats", EPSILON_NATS, device=device)
             found |= {f"small_{key}": values for key, values in small.items()}
         return found
 

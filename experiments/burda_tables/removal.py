@@ -20,7 +20,7 @@ from hvae.lab.evaluation.replicas import Arrays, Replicas
 from hvae.lab.runs.run import Run
 from hvae.likelihood.importance import log_likelihood_curve
 from hvae.network import BeliefNetwork
-from hvae.numerics import mean_interval
+from hvae.numerics import FloatArray, mean_interval
 from hvae.posterior import NetworkPosterior
 from hvae.vocabulary import ACTIVE_VARIANCE
 
@@ -45,24 +45,31 @@ def without_units(model: HVAE, removed: Mapping[str, NDArray[np.bool_]], seed: i
         )
     sampler = Sampler(model, torch.zeros(1, 1).to(next(model.parameters())), seed)
     for name in model.latents:
-        gone, constant = torch.as_tensor(removed[name]), sampler.prior_means[name]
+        constant = sampler.prior_means[name]
+        gone = torch.as_tensor(removed[name], device=constant.device)
         for network in (stack.decoder, posterior.network):
             network[name].family = Removed(network[name].family, gone, constant)
     return stack
 
 
 def removal_arrays(
-    run: Run, data: Dataset, n_images: int, statistic: str = "burda_variance", threshold: float = ACTIVE_VARIANCE
-) -> Arrays:
+    run: Run, data: Dataset, n_images: int, statistic: str = "burda_variance", threshold: float = ACTIVE_VARIANCE,
+    *, device: str = "cpu",
+) -> Arrays:  # fmt: skip
     """``n_removed/<latent> [R]``, and ``lost_nats [R, 3]``: L_K of the whole stack less that without the units.
 
     A unit is removed if the ``statistic`` of the run's diagnostics, `<statistic>/<latent> [R, D, 3]`, is not above the
-    threshold. On the first ``n_images`` of the run's likelihood, with its K and its draws. The interval is
-    `mean_interval` over images. A failed replica has NaN.
+    threshold. On the first ``n_images`` of the run's likelihood, with its K. Both bounds are made here, as a device has
+    draws of its own: they differ by the units and not by the draws. The interval is `mean_interval` over images. A
+    failed replica has NaN.
     """
-    replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
-    whole, found = run.load_arrays("likelihood")["bound_datum_nats"][:, :n_images], run.load_arrays("diagnostics")
-    x = replicas.test[: whole.shape[1]]
+    replicas, config = Replicas.of(run, data, device), run.config.evaluation
+    found = run.load_arrays("diagnostics")
+    x = replicas.test[: min(n_images, config.n_likelihood)]
+
+    def bound(model: HVAE) -> FloatArray:
+        return log_likelihood_curve(model, x, (config.n_samples,), seed=config.seed).estimate.log_px
+
     latents = replicas.models[0].latents
     removed = {name: ~(found[f"{statistic}/{name}"][..., 1] > threshold) for name in latents}
     lost = []
@@ -73,8 +80,6 @@ def removal_arrays(
         elif not any(mask.any() for mask in units.values()):
             lost.append(np.zeros(3))
         else:
-            stack = without_units(model, units, config.seed)
-            bound = log_likelihood_curve(stack, x, (config.n_samples,), seed=config.seed).estimate.log_px
-            lost.append(mean_interval(whole[replica] - bound))
+            lost.append(mean_interval(bound(model) - bound(without_units(model, units, config.seed))))
     counts = {f"n_removed/{name}": np.where(replicas.alive, masks.sum(1), np.nan) for name, masks in removed.items()}
     return counts | {"lost_nats": np.stack(lost)}

@@ -32,6 +32,10 @@ from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu", "paper")
 KEPT = ("conjecture-widths", "conjecture-strengths", "conjecture-nonlinear", "conjecture-release", "conjecture-prices")
+ON_CPU = (
+    "fixed", "release", "threshold", "rich", "gaps", "linear", "linear-threshold", "nonlinear",
+)  # fmt: skip
+"""parts that stay on the CPU: they read no run"""
 
 RICHER = {"diagonal": "gaussian", "full covariance": "full-gaussian"}
 
@@ -92,7 +96,7 @@ def configs(preset: str) -> dict[str, RunConfig]:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays, each on known stacks: nothing here reads the runs."""
     from hvae.experiments.conjecture.bernoulli import Budget, EncoderKind, fixed_rows, known_stacks

@@ -43,6 +43,8 @@ from hvae.schedules import Constant, LinearWarmup
 PRESETS = ("smoke", "cpu", "paper")
 KEPT = ("strengths-beta2", "strengths-given", "relu-rates")
 NEED_GPU = ("paper",)
+ON_CPU = ("unit", "beta2", "beta1", "eta", "given", "verdicts", "linear-runs")
+"""parts that stay on the CPU: they read no run, or its weights alone"""
 
 NOT_THEIRS = (
     "ReLU stacks have no tanh heads and no clamps. σ1 and the deviation of p(z1|z2) are learned (theirs: fixed). The "
@@ -185,7 +187,6 @@ def _run(
         ),
         evaluation=EvaluationConfig(
             n_images=n_images, max_paths=max_paths, n_likelihood=20 if smoke else 100, n_samples=20 if smoke else 200,
-            n_bootstrap=100 if smoke else 500,
         ),
     )  # fmt: skip
 
@@ -194,7 +195,7 @@ def _run(
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """`unit`, the sweeps, `verdicts` on stacks at the optimum of each regime, `linear-runs`: strengths of the runs."""
     from hvae.data import load

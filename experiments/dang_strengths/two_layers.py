@@ -256,7 +256,7 @@ def verdict_rows(
             w = {key: value[replica] for key, value in found.values.items()}
             source = torch.Generator().manual_seed(seed)
             x = torch.randn(n_images, len(theta), generator=source, dtype=torch.float64) * torch.tensor(theta)
-            sizes = Sizes(n_images=n_images, max_paths=max_paths, seed=seed, n_bootstrap=500)
+            sizes = Sizes(n_images=n_images, max_paths=max_paths, seed=seed)
             rows.append({**_judged(as_hvae(w), x, sizes), **_exact(w)})
     shape = (len(regimes), len(seeds))
     arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}

@@ -31,9 +31,11 @@ NOT_ANNEALED = label(FIXED, 1.0)
 N_KEPT = 3
 """columns that are kept, next to the zero column"""
 NOTEBOOK = "released notebook (Fig. ELBO vs pPCA MLE)"
-STEPS: Mapping[int, float] = {0: 5.0, 2000: 15.0, 4000: 15.0, 6000: 15.0, 8000: 15.0, 10_000: 15.0, 11_800: 15.0}
-"""step that it printed -> tolerance: more than three standard deviations over draws of 1000 images (4 nats at the
-end)"""
+STEPS: Mapping[int, float] = {0: 8.0, 2000: 15.0, 4000: 15.0, 6000: 15.0, 8000: 15.0, 10_000: 15.0, 11_800: 15.0}
+"""step that it printed -> tolerance: three standard deviations over draws of 1000 images, since its own are another
+draw. They are 4 nats at the end, in the trial before any run. At the start they are 2.6 nats: the tolerance there was 5
+until four draws had been seen."""
+ARM = "other draws of 1000 images"
 
 # -- what is measured ------------------------------------------------------------------------------
 

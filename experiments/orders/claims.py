@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hvae.analysis.claims import Claim, Measured, NotMeasuredError, Runs, Sample, difference, find, find_part
-from hvae.analysis.measures import LIKELIHOOD_MARGIN_NATS, active_layers, likelihood
+from hvae.analysis.measures import BOUND, LIKELIHOOD_MARGIN_NATS, active_layers, likelihood
 from hvae.analysis.samples import combined
 from hvae.experiments.cures import LAYERS_MARGIN
 
@@ -67,7 +67,7 @@ def amortised(measured: Measured, owner: str, order: str) -> Sample:
 
 
 def _joint() -> list[Claim]:
-    gap, gained = "log p(x) less the ELBO", "L_K"
+    gap, gained = "log p(x) less the ELBO", BOUND
     pairs = (("bottom-up-x", "bottom-up", CONTAINS), ("bottom-up-x", "mean-field", CONTAINS))
     likelier = (("top-down", "bottom-up", LADDER), ("bottom-up-x", "bottom-up", CONTAINS))
     return [

@@ -43,24 +43,24 @@ UNAMORTISED = "unamortised"
 AMORTISED: tuple[Order, ...] = tuple(order for order in get_args(Order) if order not in (UNAMORTISED, "exact"))
 
 
-def refitted_arrays(run: Run, data: Dataset, config: RunConfig, budget: Budget) -> Arrays:
+def refitted_arrays(run: Run, data: Dataset, config: RunConfig, budget: Budget, device: str = "cpu") -> Arrays:
     """New encoders of ``config`` at the decoders of ``run``, ``[R, …]``; a failed replica has NaN.
 
     ``elbo_datum_nats`` and ``bound_datum_nats`` (L_K) `[R, n_likelihood]`; the quantities `KEPT` of every layer; layer
     gaps on the first images of ``budget``, and whether they are trusted.
     """
-    replicas = Replicas.of(run, data, "cpu")
+    replicas = Replicas.of(run, data, device)
     models = refit(with_encoders([model.decoder for model in replicas.models], data, config), data, config)
     measure = partial(_arrays, test=replicas.test, config=config, budget=budget)
     return _replicated(run, replicas, [partial(measure, model) for model in models], config.model.order)
 
 
-def unamortised_arrays(run: Run, data: Dataset, n_images: int, ascent: Ascent) -> Arrays:
+def unamortised_arrays(run: Run, data: Dataset, n_images: int, ascent: Ascent, device: str = "cpu") -> Arrays:
     """A distribution fitted to each of the first test images at the decoders of ``run``.
 
     ELBO and L_K `[R, n_images]`.
     """
-    replicas, config = Replicas.of(run, data, "cpu"), run.config.evaluation
+    replicas, config = Replicas.of(run, data, device), run.config.evaluation
     x = replicas.test[:n_images]
 
     def measure(decoder: Decoder) -> Arrays:

@@ -31,7 +31,8 @@ def with_encoders(decoders: Sequence[Decoder], data: Dataset, config: RunConfig)
     """
     models = []
     for decoder, seed in zip(decoders, config.training.seeds, strict=True):
-        model = HVAE(copy.deepcopy(decoder), build_hvae(config.model, data, seed=seed).posterior)
+        posterior = build_hvae(config.model, data, seed=seed).posterior.to(next(decoder.parameters()).device)
+        model = HVAE(copy.deepcopy(decoder), posterior)
         if any(isinstance(module, BatchNorm) for module in model.modules()):
             raise ConfigError("model.batch_norm is on, and no encoder can change its constants; turn it off.")
         if any(isinstance(module, PseudoInputs) for module in model.decoder.modules()):
@@ -48,7 +49,7 @@ def refit(models: Sequence[HVAE], data: Dataset, config: RunConfig) -> list[HVAE
     the one that is refitted alone. A replica that becomes non-finite has only NaN in its encoder, as nothing is to
     measure where it stopped.
     """
-    steps = config.training
+    steps, images = config.training, data.train.to(next(models[0].parameters()).device)
     made = [copy.deepcopy(model).train() for model in models]
     for model in made:
         for name, owner in model.owners.items():
@@ -60,7 +61,7 @@ def refit(models: Sequence[HVAE], data: Dataset, config: RunConfig) -> list[HVAE
     training = fit(
         made,
         build_objective(config.objective, made[0].latents),
-        lambda step: batch(data.train, config, step, dynamic=data.dynamic),
+        lambda step: batch(images, config, step, dynamic=data.dynamic),
         n_steps=steps.n_steps,
         learning_rate=falling,
         n_samples=config.objective.n_samples,

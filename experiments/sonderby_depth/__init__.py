@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hvae.analysis.claims import Measured, NotMeasuredError, Runs, Sample
-from hvae.analysis.measures import elbo, likelihood, seen
+from hvae.analysis.measures import elbo, importance_bound, seen
 from hvae.analysis.papers import Curves, Grid, Line, Number, Paper
 from hvae.analysis.samples import combined
 from hvae.experiments import depth as base
@@ -74,7 +74,7 @@ def _arm(known: Mapping[str, RunConfig], depth: int, arm: str) -> RunConfig:
 
 def _smoke(config: RunConfig, data: str) -> RunConfig:
     training = dataclasses.replace(config.training, seeds=(0, 1), n_steps=60, log_every_steps=6)
-    evaluation = EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20, n_bootstrap=50)
+    evaluation = EvaluationConfig(n_images=40, max_paths=8, n_likelihood=20, n_samples=20)
     return _warmed(dataclasses.replace(config, training=training, evaluation=evaluation), 20)
 
 
@@ -117,6 +117,7 @@ panels = {
 
 TOLERANCE_NATS = 0.5
 KEY, MNIST_TABLE = "sonderby2016lvae", "Table 1 / text"
+OUR_K = "L_1000 for L_5000 at preset cpu"
 
 
 def printed(name: str, bound: Callable[[Runs, str], Sample], data: str = "mnist-dynamic") -> Callable[[Runs], Sample]:
@@ -132,7 +133,7 @@ def printed(name: str, bound: Callable[[Runs, str], Sample], data: str = "mnist-
 def best_other(runs: Runs) -> Sample:
     """[R, B] L_K of the run of the best mean that is no ladder."""
     names = [label(depth, arm) for depth in range(1, DEEPEST + 1) for arm in ARMS if arm != LADDER]
-    found = [likelihood(runs, name) for name in names if name in runs]
+    found = [importance_bound(runs, name) for name in names if name in runs]
     if not found:
         raise NotMeasuredError("no run without a ladder is there")
     return max(found, key=lambda sample: float(np.nanmean(sample.values)))
@@ -145,15 +146,15 @@ numbers = (
     ),
     Number(
         published(KEY, MNIST_TABLE, "LVAE+BN+WU 5 layer", "test -L5000"),
-        printed(DEEP[LADDER], likelihood), TOLERANCE_NATS, ("paper",),
+        printed(DEEP[LADDER], importance_bound), TOLERANCE_NATS, ("paper",), arm=OUR_K,
     ),
     Number(
         published(KEY, MNIST_TABLE, "best VAE (as compared in paper)", "test -L5000"),
-        printed(DEEP[PLAIN], lambda runs, name: best_other(runs)), TOLERANCE_NATS, ("paper",),
+        printed(DEEP[PLAIN], lambda runs, name: best_other(runs)), TOLERANCE_NATS, ("paper",), arm=OUR_K,
     ),
     Number(
         published(KEY, "Table 2", "LVAE+BN+WU 64-32-16-8-4", "test -L5000"),
-        printed(label(DEEPEST, LADDER, OMNIGLOT), likelihood, "omniglot-dynamic"), TOLERANCE_NATS, (),
+        printed(label(DEEPEST, LADDER, OMNIGLOT), importance_bound, "omniglot-dynamic"), TOLERANCE_NATS, (), arm=OUR_K,
     ),
 )  # fmt: skip
 
@@ -218,5 +219,5 @@ grids = tuple(
         lambda runs, measured, row, column, bound=bound, data=data: bound(runs, label(DEPTHS[row], column, data)),
     )
     for name, data in (("", MNIST), (", OMNIGLOT (ours)", OMNIGLOT))
-    for title, bound in (("L_1", elbo), ("L_K", likelihood))
+    for title, bound in (("L_1", elbo), ("L_K", importance_bound))
 )  # fmt: skip

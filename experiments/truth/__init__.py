@@ -23,6 +23,9 @@ from hvae.lab.config import RunConfig
 
 PRESETS = ("demo", "cpu")
 KEPT = ("accuracy-gaps", "accuracy-bounds", "accuracy-sandwich")
+ON_CPU = ("gaps", "bounds", "coverage")
+"""parts that stay on the CPU: they read no run"""
+
 TRAINED = "depth-2 bottom-up"
 
 GRID: Mapping[str, Mapping[str, Any]] = {
@@ -76,7 +79,7 @@ claims = ()
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """Name -> how to make its arrays: `sandwich` on the trained stack, the others on known ones."""
     from hvae.exact import known_stacks as examples
@@ -102,8 +105,8 @@ def measure(
 
         run = Run.open(runs[TRAINED])
         data = load_data(run.config, data_dir)
-        trained = load_trained(run, data, "cpu")
-        return accuracy.sandwich_rows(trained.models[0], data.test[:1], **SANDWICH[preset], seed=0, say=say)
+        trained = load_trained(run, data, device)
+        return accuracy.sandwich_rows(trained.models[0], data.test[:1].to(device), **SANDWICH[preset], seed=0, say=say)
 
     def coverage() -> Any:
         from hvae.experiments.truth.coverage import all_rows

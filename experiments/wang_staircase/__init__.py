@@ -45,6 +45,8 @@ from hvae.schedules import Constant
 PRESETS = ("smoke", "cpu", "paper")
 KEPT = ("staircase", "decoder-modes", "vae")
 NEED_GPU = ("paper",)
+ON_CPU = ("images", "regression")
+"""parts that stay on the CPU: they read no run"""
 
 PAPER = Paper(
     citation='Z. Wang, L. Ziyin, "Posterior Collapse of a Linear Latent Variable Model", NeurIPS 2022, '
@@ -124,7 +126,7 @@ def _smoke() -> RunConfig:
         16,
         3,
         TrainingConfig(seeds=(0, 1), n_steps=30, batch_size=64, learning_rate=Constant(5e-3)),
-        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20, n_bootstrap=50),
+        EvaluationConfig(n_images=32, max_paths=16, n_likelihood=16, n_samples=20),
     )
 
 
@@ -154,7 +156,7 @@ def _paper() -> RunConfig:
 
 
 def measure(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None]
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str = "cpu"
 ) -> dict[str, Callable[[], Any]]:
     """`images`: the linear model on all training images; `regression`: on y from x in five dimensions."""
     from hvae.experiments.wang_staircase.staircase import Setting, Task, staircase_rows

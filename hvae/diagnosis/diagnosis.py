@@ -21,7 +21,7 @@ class Diagnosis(Measured):
     >>> from hvae.exact.known_stacks import linear_stack
     >>> from hvae.measuring import Sizes, measure
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> sizes = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=10, n_bootstrap=50)
+    >>> sizes = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=10)
     >>> diagnosis = measure([stack.model], stack.x, sizes)
     >>> with TemporaryDirectory() as folder:
     ...     again = Diagnosis.read(diagnosis.save(folder))

@@ -52,7 +52,7 @@ class Measured(ABC):
     >>> from hvae.exact.known_stacks import linear_stack
     >>> from hvae.measuring import Sizes, measure
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> sizes = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=10, n_bootstrap=50)
+    >>> sizes = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=10)
     >>> found = measure([stack.model], stack.x, sizes)
     >>> [layer.name for layer in found.layers], found.likelihood.bound_nats.shape, found.rule
     (['z1', 'z2', 'z3'], (1, 2, 3), 2)

@@ -31,7 +31,7 @@ Setting = int | tuple[int, ...]
 T = TypeVar("T")
 
 SETTINGS = (
-    "n_images", "n_largest", "n_draws", "n_temperatures", "n_chains", "n_leapfrog", "seed", "n_bootstrap", "step",
+    "n_images", "n_largest", "n_draws", "n_temperatures", "n_chains", "n_leapfrog", "seed", "step",
     "n_test",
 )  # fmt: skip
 """names of settings in a file of arrays"""

@@ -42,8 +42,6 @@ class Sizes:
     """images of a deeper curve; 0 leaves it out"""
     n_samples_deep: int = 5000
     """K of the deeper curve"""
-    n_bootstrap: int = 2000
-    """without effect: intervals resample nothing any more; files made before hold it"""
     n_pictures: int = 10
     """images that are drawn"""
     seed: int = 0

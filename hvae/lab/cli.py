@@ -139,8 +139,8 @@ def _run_one(name: str, preset: str, means: experiment.Means) -> int:
 
 def _train(options: Any) -> int:
     values = options.as_dict()
-    chosen = "standardise" in values["model"]
     config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
+    chosen = "standardise" in values["model"]
     units = "-".join(map(str, config.model.latents))
     label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
     Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)  # a bad label is refused at once
@@ -253,7 +253,8 @@ def _list(options: Any) -> int:
         return 0
     print(runs_text(root, width, grouped=known.__contains__))
     modules = {name: experiment.find(name) for name in known}
-    for heading, papers in (("Experiments (hvae run NAME --preset PRESET)", False), ("Papers, reproduced", True)):
+    headings = {False: "Experiments (hvae run NAME --preset PRESET)", True: "Papers, reproduced or re-enacted"}
+    for papers, heading in headings.items():
         print(f"\n{heading}")
         for name, module in modules.items():
             if hasattr(module, "PAPER") is papers:

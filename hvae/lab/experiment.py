@@ -5,7 +5,8 @@ Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`. It may a
     NEED_GPU      presets that ask for a GPU
     NEEDS         module of `hvae.extras` -> what its measurement does with it
     MEASUREMENTS  preset -> word -> budget: what `hvae evaluate --likelihood` measures of every run
-    measure       (preset, paths, data_dir, say) -> part -> function that makes its arrays
+    measure       (preset, paths, data_dir, say, device) -> part -> function that makes its arrays there
+    ON_CPU        its parts that are made on the CPU all the same
     members       () -> names of the experiments that it stands for
 
 Modules stand below hvae, so they are imported by name. Only what trains or measures imports torch.
@@ -173,11 +174,12 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     else:
         say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
     if not failures and hasattr(module, "measure"):
-        parts = module.measure(preset, paths, means.data_dir, say)
+        parts = module.measure(preset, paths, means.data_dir, say, means.device)
         own_names = {paths[label].name: directory_name(label, config) for label, config in configs.items()}
         parts = {own_names.get(part, part): make for part, make in parts.items()}  # a directory may be renamed
         folder = means.root / name / "measured" / preset
-        if older := _measure(folder, parts, means.n_threads, _digest(module)):
+        devices = {part: "cpu" if part in getattr(module, "ON_CPU", ()) else means.device for part in parts}
+        if older := _measure(folder, parts, devices, means.n_threads, _digest(module)):
             say(
                 f"{', '.join(older)}: measured before the code of {name} was changed, and kept; "
                 f"delete {folder} to measure again."
@@ -236,7 +238,9 @@ def _imported(file: Path) -> list[str]:
     return [name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")]
 
 
-def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: int, digest: str) -> list[str]:
+def _measure(
+    folder: Path, parts: Mapping[str, Callable[[], Any]], devices: Mapping[str, str], n_threads: int, digest: str
+) -> list[str]:
     """The experiment's own measurements, each part once: <part>.npz with its provenance.
 
     Returns the parts that another version of the experiment's code measured before.
@@ -256,7 +260,7 @@ def _measure(folder: Path, parts: Mapping[str, Callable[[], Any]], n_threads: in
             if any(record.get("experiment", digest) != digest for record in records):
                 older.append(part)
             continue
-        record, begun = session("cpu", n_threads) | {"experiment": digest}, time.monotonic()
+        record, begun = session(devices[part], n_threads) | {"experiment": digest}, time.monotonic()
         save_arrays(file, make())
         record["seconds"] = round(time.monotonic() - begun, 1)
         write_atomically(origin, json.dumps([record], indent=2).encode())

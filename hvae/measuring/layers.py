@@ -50,7 +50,7 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> z1, *_ = measure_layers(stack.model, stack.x, Sizes(max_paths=16, n_bootstrap=50))
+    >>> z1, *_ = measure_layers(stack.model, stack.x, Sizes(max_paths=16))
     >>> z1.interval("information_nats").shape, z1.unit_intervals["burda_variance"].shape
     ((1, 3), (1, 4, 3))
     """

@@ -36,7 +36,6 @@ def further(
     budget: Budget,
     layers: Sequence[str],
     *,
-    n_bootstrap: int = 2000,
     seed: int = 0,
     as_trained: AsTrained | None = None,
     step: int = 0,
@@ -54,7 +53,7 @@ def further(
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
     >>> models = [stack.model, None]
-    >>> ((word, found),) = further(["exact"], models, stack.x, Budget(images=5), ["z1", "z2"], n_bootstrap=50)
+    >>> ((word, found),) = further(["exact"], models, stack.x, Budget(images=5), ["z1", "z2"])
     >>> word, found.reference, found.log_px_nats.shape, found.settings["n_images"]
     ('exact', 'LinearGaussian', (2, 3), 5)
     """
@@ -63,7 +62,7 @@ def further(
         None if model is None else Replica(model, images, budget, seed, tick, as_trained, step_of_objective)
         for model in models
     ]
-    common: dict[str, Setting] = {"seed": seed, "n_bootstrap": n_bootstrap, "step": step, "n_test": len(x)}
+    common: dict[str, Setting] = {"seed": seed, "step": step, "n_test": len(x)}
     for word in words:
         each, refused = [], []
         for replica in replicas:

@@ -57,7 +57,7 @@ def measure(
 
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> sizes = Sizes(max_paths=16, n_samples=10, n_bootstrap=50)
+    >>> sizes = Sizes(max_paths=16, n_samples=10)
     >>> measure([stack.model, None], stack.x, sizes).verdicts["z2"][1]
     'failed'
     """
@@ -107,9 +107,7 @@ def measure(
         label=label,
         source=source,
     )
-    records = further(
-        words, models, x, budget or Budget(), first.latents, n_bootstrap=sizes.n_bootstrap, seed=sizes.seed, tick=tick
-    )
+    records = further(words, models, x, budget or Budget(), first.latents, seed=sizes.seed, tick=tick)
     return with_further(found, dict(records))
 
 

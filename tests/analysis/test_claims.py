@@ -13,6 +13,7 @@ from hvae.analysis.claims import (
     Relation,
     Sample,
     decide,
+    decide_all,
     find_part,
     outcome,
     per_replica,
@@ -88,6 +89,41 @@ def test_one_replica_decides_nothing() -> None:
     decision = made(Sample(np.array([9.0]), (0,)))
     assert decision.outcome == "undecided"
     assert "two are needed" in decision.how
+
+
+def test_what_stands_for_all_claims_together_is_holms_rule() -> None:
+    """Against p-values of two-sided t-tests that are ordered and compared one by one."""
+    source = np.random.default_rng(3)
+    n_differ = 0
+    for _ in range(40):
+        samples = [source.normal(loc, 1.0, 5) for loc in source.choice([0.0, 1.0, 2.0, 4.0, 8.0], size=9)]
+        every = [
+            Claim(str(place), "source", "q", lambda runs, x=x: (Sample(x, tuple(range(5))), None), "above", 0.5)
+            for place, x in enumerate(samples)
+        ]
+        p = np.array([stats.ttest_1samp(x, 0.5).pvalue for x in samples])
+        stand, order = np.zeros(9, bool), np.argsort(p)
+        for rank, place in enumerate(order):
+            if p[place] > 0.05 / (9 - rank):
+                break
+            stand[place] = True
+        found = decide_all(every, {}, {})
+        assert [decision.together for decision in found] == stand.tolist()
+        assert [decision.outcome != "undecided" for decision in found] == (p <= 0.05).tolist()
+        assert [decision.alone for decision in found] == ((p <= 0.05) & ~stand).tolist()
+        n_differ += int(((p <= 0.05) & ~stand).sum())
+    assert n_differ > 20
+
+
+def test_what_is_not_measured_does_not_count_among_the_claims() -> None:
+    def missing(runs: object) -> tuple[Sample, None]:
+        raise NotMeasuredError("nothing")
+
+    x = np.array([1.0, 1.6, 1.2, 1.4])  # p = 0.01
+    lone = Claim("s", "source", "q", lambda runs: (Sample(x, SEEDS), None), "above", 0.5)
+    absent = [Claim(str(place), "source", "q", missing, "above", 0.5) for place in range(50)]
+    assert decide_all([lone, *absent], {}, {})[0].together
+    assert decide_all([], {}, {}) == []
 
 
 def test_missing_run_is_not_measured_with_the_reason() -> None:

@@ -65,7 +65,20 @@ def test_what_was_not_measured_says_why() -> None:
 def test_a_number_from_memory_is_never_a_reference() -> None:
     with pytest.raises(ValueError, match="memory"):
         Published("key", "Table 1", "MNIST", "VAE", "NLL", 1.0, "nats", "memory", "?")
-    assert len(numbers()) > 100 and {row.provenance for row in numbers()} == {"primary", "secondary"}
+    assert len(numbers()) > 100 and {row.provenance for row in numbers()} == {"primary", "secondary", "evaluated"}
+
+
+def test_what_a_formula_gives_is_not_called_printed() -> None:
+    """A row that says of itself that it was evaluated or derived is so by its provenance, and no other is."""
+    for row in numbers():
+        assert ("evaluated" in row.table) == (row.provenance == "evaluated"), row
+
+
+def test_a_number_stands_beside_the_same_quantity_in_the_same_unit() -> None:
+    """Fréchet distances in features of our own are no FID."""
+    for name in NAMES:
+        for number in getattr(find(name), "numbers", ()):
+            assert number.published.unit in {"nats", "nats/image", "units", "modes", ""}, number.what
 
 
 def test_a_published_number_is_picked_by_what_names_it() -> None:

@@ -123,7 +123,7 @@ def test_runs_on_different_images_are_refused(seeds: tuple[int, ...], images: tu
     second = Sample(table(source, 1.0, 1.0, n=n), seeds, images)
     found = decided(first, second)
     assert found.outcome == "not measured" and found.how.startswith("the runs were measured on different images")
-    with pytest.raises(NotMeasuredError, match="measure them on the same"):
+    with pytest.raises(NotMeasuredError, match="measure them alike"):
         of_difference(first, Sample(second.values.mean(1), seeds))
     with pytest.raises(NotMeasuredError, match="different"):
         combined(np.subtract, first, second)

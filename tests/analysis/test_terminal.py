@@ -1,15 +1,21 @@
 """What is printed fits the terminal: 80 columns, and pages of results as wide as they were."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hvae.analysis import results
+from hvae.analysis.study import open_study
+from hvae.analysis.tables.claims import claims_json
+from hvae.analysis.tables.published import held
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.verdict import LETTER, short
 from hvae.analysis.terminal import verdict_text
+from hvae.experiments import papers, sonderby_depth
 from hvae.experiments.depth import configs
+from hvae.lab.experiment import find
 from hvae.lab.runs.run import Run
 from tests.analysis.fabricate import fabricate, measure_further
 
@@ -56,6 +62,33 @@ def test_a_page_of_results_is_as_wide_as_it_was(tmp_path: Path, monkeypatch: pyt
     table = page.partition("```text\n")[2].partition("```")[0]
     assert table.strip("\n") == verdict_text(tmp_path / "to", width=100)
     assert 80 < widest(table) <= 100
+
+
+def test_the_terminal_shows_paper_and_ours(tmp_path: Path) -> None:
+    fabricate(tmp_path, sonderby_depth.configs("cpu"), experiment="sonderby-depth")
+    study = open_study(tmp_path / "sonderby-depth")
+    text = verdict_text(tmp_path / "sonderby-depth", width=80)
+    assert widest(text) <= 80 and "Paper and ours. Sønderby" in text and "L_1000" in text
+    shown = held(study)
+    assert len(shown) == 3
+    for entry in shown:
+        (line,) = (line for line in text.splitlines() if f"  {entry.number.published.value:.2f} nats" in line)
+        assert f"{entry.ours.middle:.2f}" in line and line.endswith("other scale")
+    alone = [decision for decision in study.decisions if decision.alone]
+    assert alone and text.count("(alone)") == len(alone) + 1
+
+
+@pytest.mark.parametrize("name", papers.members())
+def test_a_smoke_preset_is_too_small_to_say(name: str, tmp_path: Path) -> None:
+    """On the terminal and on the page: nothing is supported or refuted by seconds of training on other data."""
+    fabricate(tmp_path, find(name).configs("smoke"), experiment=name)
+    study = open_study(tmp_path / name)
+    assert study.preset == "smoke"
+    outcomes = {decision.outcome for decision in study.decisions}
+    assert outcomes <= {"too small to say", "not measured"}
+    text = verdict_text(tmp_path / name, width=80).partition("Claims (")[2]
+    assert not any(line.startswith(("  supported", "  not supported", "  undecided")) for line in text.splitlines())
+    assert outcomes == {record["outcome"] for record in json.loads(claims_json(study.decisions))}
 
 
 def test_every_verdict_has_a_letter_of_its_own() -> None:

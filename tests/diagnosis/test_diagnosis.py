@@ -25,9 +25,7 @@ from hvae.lab.runs.run import Run
 from hvae.measuring import Budget, Sizes, measure
 from hvae.vocabulary import FAILED, RULE
 
-SIZES = Sizes(
-    n_images=6, max_paths=16, n_likelihood=6, n_samples=20, n_likelihood_deep=4, n_samples_deep=30, n_bootstrap=50
-)
+SIZES = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=20, n_likelihood_deep=4, n_samples_deep=30)
 BUDGET = Budget(images=4, temperatures=3, chains=5, leapfrog=1, samples=20)
 RELEASED = Path(__file__).parents[1] / "released" / "own"
 

@@ -14,7 +14,7 @@ from hvae.posterior import NetworkPosterior
 from hvae.vocabulary import ACTIVE, NOISE_ONLY, TO_ANOTHER, TO_PRIOR, TO_STANDARD, TOO_FEW, UNDECIDED, UNREAD, WEAK
 from tests.diagnostics.chains import Stack, images, link, root
 
-SIZES = Sizes(max_paths=256, n_bootstrap=100)
+SIZES = Sizes(max_paths=256)
 READING = [root(1.0), link(1, 0.3), link(1, 0.1)]
 """a decoder that reads both layers"""
 
@@ -53,13 +53,13 @@ def test_bottom_up(stack: Stack, expected: tuple[str, str]) -> None:
 def test_a_layer_near_the_threshold_moves_with_epsilon() -> None:
     """z1 = x + noise of variance 4, read by a decoder of that scale: I_1 = 0.11 nats, of images and at large."""
     stack = Stack([link(1, 4), link(0, 1)], [root(1), link(0, 5), link(0.2, 0.8)])
-    found = verdicts(stack.bottom_up(), n=2048, sizes=Sizes(n_images=2048, max_paths=64, n_bootstrap=100))
+    found = verdicts(stack.bottom_up(), n=2048, sizes=Sizes(n_images=2048, max_paths=64))
     assert found["z1"][0] == ACTIVE and found["z1"][2] == WEAK and found["z1"][1] != ACTIVE
 
 
 def test_too_few_paths_leave_noise_undecided() -> None:
     stack = Stack(X_AND_NOISE, [root(1), link([[1], [1]], 1), link([[1, 1]], 1)])
-    assert verdicts(stack.bottom_up(), sizes=Sizes(max_paths=4, n_bootstrap=100))["z2"][1] == UNDECIDED
+    assert verdicts(stack.bottom_up(), sizes=Sizes(max_paths=4))["z2"][1] == UNDECIDED
 
 
 def test_a_dead_lower_ladder_layer_has_collapsed() -> None:

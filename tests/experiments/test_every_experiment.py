@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
 from hvae import extras
-from hvae.analysis.claims import Claim, Relation
+from hvae.analysis.claims import FEWEST_SEEDS, Claim, Relation
 from hvae.experiments.shared.consistency import features
 from hvae.lab import evaluation, experiment
 from hvae.lab.cli import main
@@ -102,6 +102,24 @@ def test_its_claims_state_a_margin_and_a_source(name: str) -> None:
     assert len(set(said)) == len(said), "one claim stands twice"
 
 
+COUNTS = ("layers", "units", "columns", "modes")
+"""units of claims that are decided by the share of seeds"""
+
+
+@own
+def test_a_claim_on_a_count_has_seeds_enough_to_be_decided(name: str) -> None:
+    """But for the first preset, which is too small to say anything."""
+    module = experiment.find(name)
+    counts = [claim for claim in getattr(module, "claims", ()) if claim.unit in COUNTS]
+    for preset in module.PRESETS[1:]:
+        configs = module.configs(preset)
+        if any(claim.reads == "runs" for claim in counts):
+            assert all(len(config.training.seeds) >= FEWEST_SEEDS for config in configs.values()), preset
+        if any(claim.reads == "measured" for claim in counts):
+            knobs = module.GRID[preset]
+            assert knobs.get("n_replicas", len(knobs.get("seeds", ()))) >= FEWEST_SEEDS, preset
+
+
 @own
 def test_baselines_and_panels_name_its_runs(name: str) -> None:
     """A panel may also name runs that no preset has; they are left out."""
@@ -142,6 +160,44 @@ def test_what_is_measured_beside_the_runs_is_named_before_anything_is_done(name:
         assert parts and all(callable(make) for make in parts.values()) and not said
         assert all(part == Path(part).name and not part.startswith(".") for part in parts)
     assert not list(tmp_path.iterdir())
+
+
+class Asked(Exception):
+    """The device on which models of a run were asked for."""
+
+
+@own
+def test_what_is_measured_beside_the_runs_is_on_their_device(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part loads the models of a run there, but for those that say that they stay on the CPU."""
+    from hvae.lab import completion
+    from hvae.lab.evaluation import replicas
+    from hvae.lab.runs import files
+    from hvae.lab.training import loop
+
+    def asked(run: object, data: object, device: str = "cpu") -> object:
+        raise Asked(device)
+
+    module = experiment.find(name)
+    if not hasattr(module, "measure"):
+        return
+    preset = module.PRESETS[0]
+    configs = module.configs(preset)
+    paths = {label: tmp_path / label for label in configs}
+    found = {paths[label]: config for label, config in configs.items()}
+    monkeypatch.setattr(Run, "open", lambda path: Run(path, path.name, found[path]))
+    monkeypatch.setattr(completion, "load_data", lambda config, data_dir=None: SimpleNamespace(test=[], train=[]))
+    monkeypatch.setattr(files, "load_arrays", lambda *arguments: {})
+    for place in (loop, replicas):
+        monkeypatch.setattr(place, "load_trained", asked)
+    parts = module.measure(preset, paths, None, lambda line: None, "cuda:1")
+    stay = getattr(module, "ON_CPU", ())
+    assert set(stay) <= set(parts)
+    for part, make in parts.items():
+        if part not in stay:
+            with pytest.raises(Asked, match="cuda:1"):
+                make()
 
 
 @own

@@ -12,7 +12,7 @@ import pytest
 
 from hvae.analysis.claims import NotMeasuredError, decide
 from hvae.analysis.load import LoadedRun, by_label, load_runs
-from hvae.analysis.measures import elbo, looseness
+from hvae.analysis.measures import elbo
 from hvae.analysis.study import open_study
 from hvae.analysis.tables.published import grid_table, held
 from hvae.experiments import burda_tables, lucas_ppca, sonderby_depth
@@ -184,7 +184,7 @@ def test_what_the_claims_on_depth_read(sonderby: Path) -> None:
     np.testing.assert_allclose(ladders.beyond(runs, elbo, np.argmax).means, one[ladders.LADDER] - np.max(others, 0))
     gaps = {arm: most[arm] - one[arm] for arm in deep}
     least = np.min([gaps[arm] for arm in list(deep)[:3]], 0)
-    found = ladders.beyond(runs, looseness, np.argmin)
+    found = ladders.beyond(runs, ladders.looseness, np.argmin)
     np.testing.assert_allclose(found.means, gaps[ladders.LADDER] - least, atol=1e-12)
     single = [run for name, run in runs.items() if ladders.LADDER not in name]
     best = max(single, key=lambda run: bound(run).mean())

@@ -170,7 +170,7 @@ def test_the_command_trains_and_measures_every_part_once(
                 },
                 "objective": {"name": config.objective.name, "n_samples": config.objective.n_samples},
                 "training": {"n_steps": 3, "seeds": [0, 1], "checkpoint_every_steps": 3, "log_every_steps": 1},
-                "evaluation": {"n_images": 8, "max_paths": 16, "n_likelihood": 4, "n_samples": 5, "n_bootstrap": 20},
+                "evaluation": {"n_images": 8, "max_paths": 16, "n_likelihood": 4, "n_samples": 5},
             }
         )  # fmt: skip
 

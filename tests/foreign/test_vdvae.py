@@ -77,7 +77,7 @@ def net() -> Any:
 
 def test_planted_layers_are_found_among_twenty(net: Any) -> None:
     sizes = hvae.Sizes(n_images=80, max_paths=16, n_mixture=1, n_paths=4, n_paths_use=4, n_paths_knockout=2,
-                       n_likelihood=16, n_samples=4, n_bootstrap=200, n_pictures=0)  # fmt: skip
+                       n_likelihood=16, n_samples=4, n_pictures=0)  # fmt: skip
     found = hvae.diagnose(vdvae.as_model(net), images(80), own_elbo=net.elbo, sizes=sizes, progress=False)
     verdicts = {name: words[0] for name, words in found.verdicts.items()}
     assert list(verdicts) == [f"z{place}" for place in range(1, 21)]
@@ -112,7 +112,7 @@ def test_what_a_diagnosis_of_twenty_layers_costs(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(door, "_opened", kept)
     n = 32  # of so few the pairs of data cost less than their share, so they are added below
-    sizes = hvae.Sizes(**{**vars(door.LEVELS["usual"]), "n_bootstrap": 50})
+    sizes = door.LEVELS["usual"]
     hvae.diagnose(hvae.Model.joint(walk), torch.randn(n, 1), sizes=sizes, progress=False)
     (stack,) = opened
     once = 2 * 4096  # prior means: once, whatever n

@@ -28,7 +28,7 @@ import hvae
 from hvae.foreign.stack import Stack
 
 SIZES = hvae.Sizes(n_images=48, max_paths=16, n_mixture=1, n_paths=4, n_paths_use=2, n_paths_knockout=2,
-                   n_likelihood=48, n_samples=10, n_bootstrap=50, n_pictures=4)  # fmt: skip
+                   n_likelihood=48, n_samples=10, n_pictures=4)  # fmt: skip
 
 
 def flat(q: Callable[[Tensor], Distribution], p: Callable[[int], Distribution], d: int, **parts: Any) -> hvae.Model:

@@ -26,7 +26,6 @@ TINY = [
     "--data.n_train=96", "--data.n_test=40", "--model.latents=[4, 2]", "--model.hidden=[[8]]",
     "--training.seeds=[0, 1]", "--training.n_steps=4", "--training.batch_size=16", "--training.log_every_steps=2",
     "--evaluation.n_images=16", "--evaluation.max_paths=4", "--evaluation.n_likelihood=8", "--evaluation.n_samples=20",
-    "--evaluation.n_bootstrap=20",
 ]  # fmt: skip
 
 
@@ -541,7 +540,7 @@ def test_an_experiments_measurements_are_measured_of_every_run_once(
             "data": {"name": "my.npz"},
             "model": {"latents": [2], "hidden": [[]], "observation": "gaussian", "latent_variance": "fixed"},
             "training": {"n_steps": 2, "batch_size": 8, "seeds": [0]},
-            "evaluation": {"n_images": 8, "max_paths": 4, "n_likelihood": 4, "n_samples": 4, "n_bootstrap": 10},
+            "evaluation": {"n_images": 8, "max_paths": 4, "n_likelihood": 4, "n_samples": 4},
         }
     )
     measurements = {"demo": {"exact": {"images": 6}}}

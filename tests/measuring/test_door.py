@@ -15,7 +15,6 @@ from hvae.exact.known_stacks import linear_stack
 
 SMALL = Sizes(
     n_images=16, max_paths=16, n_mixture=1, n_paths=2, n_paths_use=2, n_paths_knockout=2, n_likelihood=16, n_samples=10,
-    n_bootstrap=20,
 )  # fmt: skip
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 

@@ -18,7 +18,7 @@ from hvae.measuring import Sizes, draw_pictures, judging, layers, measure_layers
 from hvae.vocabulary import ACTIVE, TO_STANDARD, UNDECIDED
 from tests.diagnostics.chains import Stack, images, link, root
 
-SIZES = Sizes(n_images=64, max_paths=32, n_bootstrap=50)
+SIZES = Sizes(n_images=64, max_paths=32)
 INTERVALS = (
     "rate_nats", "kl_standard_nats", "parent_information_nats", "information_nats", "reading_nats",
     "knockout_encoder_nats", "knockout_whole_nats", "knockout_clamped_nats",
@@ -107,10 +107,10 @@ WHY = ("q cannot score a value that it did not draw.",)
 
 def test_what_is_refused_is_nan_with_its_reason_and_all_else_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = healthy(), images(128)
-    whole = measure_layers(model, x, Sizes(n_bootstrap=50, max_paths=64))
+    whole = measure_layers(model, x, Sizes(max_paths=64))
     monkeypatch.setattr(layers, "information", refuse)
     monkeypatch.setattr(Knockouts, "encoder", refuse)
-    found = measure_layers(model, x, Sizes(n_bootstrap=50, max_paths=64))
+    found = measure_layers(model, x, Sizes(max_paths=64))
     lost = ("information_nats", "parent_information_nats", "knockout_encoder_nats")
     for before, layer in zip(whole, found, strict=True):
         assert all(np.isnan(layer.interval(key)).all() and layer.not_measured[key] == WHY for key in lost)
@@ -133,7 +133,7 @@ def test_a_verdict_stands_where_what_is_left_decides(
 ) -> None:
     """Without V it is not known whether a layer is active."""
     monkeypatch.setattr(where, lacks, refuse)
-    found = measure_layers(healthy(), images(128), Sizes(n_bootstrap=50, max_paths=64))
+    found = measure_layers(healthy(), images(128), Sizes(max_paths=64))
     assert [layer.verdict[0, 1] for layer in found] == expected
 
 
@@ -143,14 +143,13 @@ def test_only_refusals_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(usage, "use", broken)
     with pytest.raises(ValueError, match="a fault"):
-        measure_layers(healthy(), images(16), Sizes(n_bootstrap=50, max_paths=16))
+        measure_layers(healthy(), images(16), Sizes(max_paths=16))
 
 
 def test_the_paths_of_use_and_knockouts_are_sizes_of_their_own() -> None:
     stack = linear_stack(1.0, "best", seed=0)
     base, fewer = (
-        measure_layers(stack.model, stack.x, Sizes(n_bootstrap=50, max_paths=16, n_paths_use=n, n_paths_knockout=n))
-        for n in (32, 8)
+        measure_layers(stack.model, stack.x, Sizes(max_paths=16, n_paths_use=n, n_paths_knockout=n)) for n in (32, 8)
     )
     for one, other in zip(base, fewer, strict=True):
         same = {key for key in one.intervals if np.array_equal(one.interval(key), other.interval(key))}

@@ -16,9 +16,7 @@ from hvae.exact.known_stacks import linear_stack
 from hvae.measuring import measure, measure_likelihood
 from hvae.measuring.likelihood import measure_curve
 
-SIZES = Sizes(
-    n_images=6, max_paths=16, n_likelihood=6, n_samples=200, n_bootstrap=50, n_likelihood_deep=4, n_samples_deep=100
-)
+SIZES = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=200, n_likelihood_deep=4, n_samples_deep=100)
 
 
 @pytest.fixture(scope="module")

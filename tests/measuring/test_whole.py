@@ -16,7 +16,7 @@ from hvae.likelihood.target import NotWhitenedError
 from hvae.measuring import measure
 from tests.test_own_decoder import Plain
 
-SIZES = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=20, n_bootstrap=50)
+SIZES = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=20)
 
 
 def test_a_decoder_of_four_methods_is_measured_like_its_network() -> None:
@@ -38,7 +38,7 @@ def test_the_sizes_of_a_run_are_those_of_its_evaluation() -> None:
 
 
 def test_sizes_that_are_too_small_are_refused() -> None:
-    for knob, value in (("n_images", 1), ("n_paths", 1), ("n_bootstrap", 0), ("seed", -1), ("n_mixture", 0)):
+    for knob, value in (("n_images", 1), ("n_paths", 1), ("seed", -1), ("n_mixture", 0)):
         with pytest.raises(ConfigError, match=f"{knob} is {value}; give at least"):
             Sizes(**{knob: value})
     for epsilon in (0.0, float("nan"), float("inf")):

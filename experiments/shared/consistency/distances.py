@@ -49,7 +49,7 @@ def consistency(
         states = chain(model, start, (n_steps // 2, n_steps), seed + replica)
         other = chain(model, shot, (n_steps,), seed + len(models) + replica)[n_steps]
         images = {"shot": shot, "half": states[n_steps // 2], "limit": states[n_steps], "other": other, "test": test}
-        seen = {name: features(values.numpy()) for name, values in images.items()}
+        seen = {name: features(values.cpu().numpy()) for name, values in images.items()}
         pairs = dict(zip(names, ("limit shot", "limit test", "shot test", "limit half", "limit other"), strict=True))
         row = {}
         for name, pair in pairs.items():
@@ -57,5 +57,5 @@ def consistency(
             row[name] = frechet_interval(a, b, n_bootstrap, seed, paired=name == "settling")
             row[f"{name}/plain"] = np.array(frechet_of_samples(a, b))
         rows.append(row)
-        shown = shown or {f"images/{name}": images[name][:N_SHOWN].numpy() for name in ("shot", "limit")}
+        shown = shown or {f"images/{name}": images[name][:N_SHOWN].cpu().numpy() for name in ("shot", "limit")}
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | shown

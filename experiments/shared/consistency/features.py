@@ -14,15 +14,18 @@ Further = Callable[[str, Any, Any, Any], dict[str, Any]]
 """(label, run, what is trained, data) -> more arrays of the run"""
 NEEDS = {"sklearn": "The classifier behind the Fréchet distances needs"}
 """what an experiment that calls `parts` says in its own `NEEDS`"""
+ON_CPU = ("classifier",)
+"""a part that stays on the CPU, as its package does"""
 
 
 def parts(
-    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], *,
+    preset: str, runs: Mapping[str, Path], data_dir: Path | None, say: Callable[[str], None], device: str, *,
     classifier: Mapping[str, Any], consistency: Mapping[str, int], further: Further,
 ) -> dict[str, Callable[[], Any]]:  # fmt: skip
     """`classifier` (weights, accuracy, the distance of two halves of the test images), then a part for every run.
 
-    All runs have the data of the first. A part holds the distances of `distances` and the arrays of ``further``.
+    All runs have the data of the first. A part holds the distances of `distances` and the arrays of ``further``, made
+    on the device.
     """
     from hvae.experiments.shared.consistency.distances import consistency as distances
     from hvae.lab.completion import load_data
@@ -48,9 +51,10 @@ def parts(
         say(f"consistency of {label}")
         weights = load_arrays(first.parent / "measured" / preset / "classifier.npz", "run the experiment again")
         run = Run.open(path)
-        trained = load_trained(run, data(), "cpu")
+        trained = load_trained(run, data(), device)
+        halves = (data().test[:n].to(device), data().test[n : 2 * n].to(device))
         found = distances(
-            trained.models, trained.alive, (data().test[:n], data().test[n : 2 * n]), lambda x: of(weights, x),
+            trained.models, trained.alive, halves, lambda x: of(weights, x),
             n_steps=consistency["n_steps"], n_bootstrap=consistency["n_bootstrap"], seed=0,
         )  # fmt: skip
         return found | further(label, run, trained, data())

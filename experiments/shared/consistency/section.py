@@ -29,14 +29,15 @@ FIGURES = (
 SECTION = Section(
     "consistency",
     "Objectives side by side",
-    "Mean ± the longer half of its 95 % interval: of ELBO and L_K over replicas and images, of the rest over replicas "
-    "only; active layers are counted in every seed. CPU time is the number of steps times a cost per step, measured "
-    "once, all replicas together. L_K − ELBO is a lower estimate of the gap. Active layers are those of the verdict "
-    "below. “I, top” is the information of the top layer about the image, as in “Every layer”. Fréchet distances are "
-    "squared, of equal numbers of images, in features of the experiment’s own classifier. They are corrected for the "
-    "number of images, so they may fall below 0. They compare the limit of the chain z ~ q(z|x), x′ ~ p(x|z), "
-    "single-shot samples and test images. They also compare the chain with itself: at half its length, and started "
-    "from single-shot samples. Every replica is in tables/consistency.csv, with the uncorrected distance.",
+    "Mean ± the longer half of its 95 % interval: of ELBO, bound on log p(x) and their difference over replicas and "
+    "images, of the rest over replicas only; active layers are counted in every seed. CPU time is the number of steps "
+    "times a cost per step, measured once, all replicas together. “gap ≥” is the bound on log p(x) less the ELBO, a "
+    "lower estimate of the gap. Active layers are those of the verdict below. “I, top” is the information of the top "
+    "layer about the image, as in “Every layer”. Fréchet distances are squared, of equal numbers of images, in "
+    "features of the experiment’s own classifier. They are corrected for the number of images, so they may fall below "
+    "0. They compare the limit of the chain z ~ q(z|x), x′ ~ p(x|z), single-shot samples and test images. They also "
+    "compare the chain with itself: at half its length, and started from single-shot samples. Every replica is in "
+    "tables/consistency.csv, with the uncorrected distance.",
     consistency_tables,
     consistency_csv,
     FIGURES,

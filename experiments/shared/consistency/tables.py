@@ -7,7 +7,7 @@ import numpy as np
 from hvae.analysis.load import Array, Arrays, LoadedRun
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import layers_text
-from hvae.analysis.tables.likelihood import bound_text, mean_text
+from hvae.analysis.tables.likelihood import bound_heading, bound_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 
 DISTANCES = {
@@ -33,8 +33,8 @@ def consistency_tables(study: Study) -> dict[str, Table]:
         Column("steps"),
         *((Column("CPU", "s, all seeds"),) if costed else ()),
         Column("ELBO", "nats"),
-        Column("L_K", "nats"),
-        Column("L_K − ELBO", "nats"),
+        Column(bound_heading(study.runs), "nats"),
+        Column("gap ≥", "nats"),
         Column("active layers", "seed by seed"),
         Column("I, top", "nats"),
         *(Column(words, "Fréchet") for words in DISTANCES.values()),
@@ -54,7 +54,7 @@ def _row(run: LoadedRun, costed: bool) -> tuple[Cell, ...]:
         cells += [number(np.nan)] * 3
     else:
         found = run.likelihood
-        elbo, best = (found.elbo_nats, found.elbo_datum_nats), (found.best, found.bound_datum_nats)
+        elbo, best = (found.elbo_nats, found.elbo_datum_nats), (found.shown, found.shown_datum_nats)
         cells += [_bound_text(*elbo), _bound_text(*best), _bound_text(best[0] - elbo[0], best[1] - elbo[1])]
     cells += [layers_text(run), mean_text(run.layers[-1].interval("information_nats")[:, 1])]
     cells += [mean_text(run.beside[key][:, 1]) for key in DISTANCES]

@@ -24,13 +24,11 @@ class EvaluationConfig:
     """test images for the likelihood at `evaluation.n_samples_deep`; 0 leaves it out"""
     n_samples_deep: int = 5000
     """K of the deep likelihood"""
-    n_bootstrap: int = 2000
-    """without effect: intervals resample nothing any more; files made before hold it"""
     seed: int = 0
     """seed of the choice of images, and of all draws"""
 
     def __post_init__(self) -> None:
-        for knob in ("n_images", "max_paths", "n_likelihood", "n_samples", "n_samples_deep", "n_bootstrap"):
+        for knob in ("n_images", "max_paths", "n_likelihood", "n_samples", "n_samples_deep"):
             value = getattr(self, knob)
             require(value >= 2, f"evaluation.{knob} is {value}; give at least 2.")
         n_deep = self.n_likelihood_deep

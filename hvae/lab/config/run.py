@@ -34,6 +34,8 @@ WORDS = Words(
     apart="prior learned",
 )
 """names of things in a configuration: its keys"""
+RETIRED = {"evaluation": ("n_bootstrap",)}
+"""section -> settings that files of released runs hold, and that nothing reads any more"""
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,15 @@ class RunConfig:
 
     @staticmethod
     def from_json(text: str, source: str = "The configuration") -> "RunConfig":
-        """Read what `to_json` wrote. Raises `ConfigError` for anything it would not have written."""
+        """Read what `to_json` wrote, in this version or a released one: settings in `RETIRED` are passed over.
+
+        Raises `ConfigError` for anything that it would not have written.
+        """
         try:
             values = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ConfigError(f"{source} is not JSON ({error}); restore it or delete the run.") from None
-        return RunConfig.from_dict(values, source)
+        return RunConfig.from_dict(_without_retired(values), source)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], source: str = "") -> "RunConfig":
@@ -184,3 +189,14 @@ class RunConfig:
             return read(RunConfig, values)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}" if source else str(error)) from None
+
+
+def _without_retired(values: Any) -> Any:
+    """The plain values of a configuration without the settings in `RETIRED`; anything else as it is."""
+    if not isinstance(values, dict):
+        return values
+    found = dict(values)
+    for section, retired in RETIRED.items():
+        if isinstance(found.get(section), dict):
+            found[section] = {name: value for name, value in found[section].items() if name not in retired}
+    return found

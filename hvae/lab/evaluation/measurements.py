@@ -42,7 +42,7 @@ def _is_there(run: Run, word: str, budget: Budget, step: int) -> bool:
 def _settings(run: Run, word: str, budget: Budget, n_test: int, step: int) -> dict[str, Setting]:
     """What the numbers depend on: the same settings, the same numbers."""
     config = run.config.evaluation
-    common = {"seed": config.seed, "n_bootstrap": config.n_bootstrap, "step": step, "n_test": n_test}
+    common = {"seed": config.seed, "step": step, "n_test": n_test}
     return settings(budget, word, n_test) | common
 
 
@@ -66,7 +66,7 @@ def measure_further(
     with tqdm(total=total, desc=f"{run.label} measured", disable=None if progress else True) as bar:
         for word, record in further(
             words, replicas.living, replicas.test, budget, replicas.models[0].latents,
-            n_bootstrap=config.n_bootstrap, seed=config.seed, step=step,
+            seed=config.seed, step=step,
             as_trained=as_trained, step_of_objective=last - stage.from_step, tick=_Ticks(bar), done=bar.update,
         ):  # fmt: skip
             if all(text or not good for text, good in zip(record.refused, replicas.alive, strict=True)):

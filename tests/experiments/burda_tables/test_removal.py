@@ -112,7 +112,7 @@ def test_nothing_removed_changes_nothing_and_the_original_stays() -> None:
 def test_a_run_less_its_inactive_units(tmp_path: Path, statistic: str) -> None:
     """Those of either layer of which a statistic is at or below the threshold, on the first images of the likelihood,
     by the same draws."""
-    evaluation = EvaluationConfig(n_images=20, max_paths=4, n_likelihood=12, n_samples=30, n_bootstrap=50)
+    evaluation = EvaluationConfig(n_images=20, max_paths=4, n_likelihood=12, n_samples=30)
     training = TrainingConfig(seeds=(0, 1), n_steps=2, batch_size=32, log_every_steps=2)
     config = RunConfig(DataConfig("digits-threshold"), BIG, training=training, evaluation=evaluation)
     run, data = Run.create_or_open(tmp_path, "trial", "run", config), toy()

@@ -212,9 +212,7 @@ def test_arrays_of_a_run_are_those_of_its_refitted_models(tmp_path: Path, monkey
     settings = config(replace(MODEL, latents=(3, 2)), n_steps=30)
     settings = replace(
         settings,
-        evaluation=replace(
-            settings.evaluation, n_images=10, max_paths=16, n_likelihood=8, n_samples=20, n_bootstrap=20
-        ),
+        evaluation=replace(settings.evaluation, n_images=10, max_paths=16, n_likelihood=8, n_samples=20),
     )
     run = trained(tmp_path, settings)
     ladder = replace(

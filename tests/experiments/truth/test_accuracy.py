@@ -108,11 +108,11 @@ def test_the_command_measures_every_part_once(
             "data": {"name": "digits-threshold", "n_train": 130, "n_test": 20},
             "model": {"latents": [2, 2], "hidden": [[4]]},
             **knobs,
-            "evaluation": {"n_images": 8, "max_paths": 16, "n_likelihood": 4, "n_samples": 5, "n_bootstrap": 20},
+            "evaluation": {"n_images": 8, "max_paths": 16, "n_likelihood": 4, "n_samples": 5},
         }
     )
     monkeypatch.setattr(truth, "configs", lambda preset: {truth.TRAINED: config})
-    monkeypatch.setattr(truth, "measure", lambda preset, runs, data_dir, say: {"gaps": make})
+    monkeypatch.setattr(truth, "measure", lambda preset, runs, data_dir, say, device: {"gaps": make})
     command = ["run", "truth", "--preset", "demo", "--runs-dir", str(tmp_path), "--workers", "1"]
     assert main(command) == 0 and main(command) == 0
     assert calls == ["gaps"]

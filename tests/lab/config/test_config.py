@@ -20,6 +20,7 @@ from hvae.lab.config import (
     TrainingConfig,
     per_layer,
 )
+from hvae.lab.config.run import RETIRED
 from hvae.lab.strict import differences
 from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
 
@@ -269,6 +270,18 @@ def test_every_key_of_the_json_is_needed_by_nobody_and_known() -> None:
             assert RunConfig.from_dict(shorter) == RunConfig()
         with pytest.raises(ConfigError, match="is no setting"):
             RunConfig.from_dict({**values, section: {**record, "unheard_of": 1}})
+
+
+def test_a_setting_that_is_retired_is_passed_over_in_a_file_and_refused_from_anybody() -> None:
+    """A file of a released run keeps its digest; nobody is told that a setting without effect was taken."""
+    for section, retired in RETIRED.items():
+        for knob in retired:
+            values = json.loads(RunConfig().to_json())
+            assert knob not in values[section], f"{knob} is a setting again"
+            values[section][knob] = 7
+            assert RunConfig.from_json(json.dumps(values)) == RunConfig()
+            with pytest.raises(ConfigError, match=f"{section}.{knob} is no setting"):
+                RunConfig.from_dict(values)
 
 
 def test_per_layer() -> None:

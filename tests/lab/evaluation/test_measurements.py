@@ -33,7 +33,7 @@ from hvae.measuring.replica import annealing, settings
 from hvae.vocabulary import FAILED
 
 BUDGET = Budget(images=12, temperatures=20, chains=30, leapfrog=2, draws=2, samples=400)
-EVALUATION = EvaluationConfig(n_bootstrap=50, seed=4)
+EVALUATION = EvaluationConfig(seed=4)
 TRAINING = TrainingConfig(seeds=(3, 5), n_steps=20, batch_size=32)
 LINEAR = ModelConfig(latents=(2, 1), hidden=((),), latent_variance="fixed", observation="gaussian")
 
@@ -215,7 +215,7 @@ def test_parts_of_the_gap_have_their_own_names(linear: tuple[Run, Dataset]) -> N
 
 def test_settings_and_replicas_lead_every_array(linear: tuple[Run, Dataset]) -> None:
     run, data = linear
-    shared = {"n_samples", "reference", *settings(BUDGET, "gap", 99), "seed", "n_bootstrap", "step", "n_test"}
+    shared = {"n_samples", "reference", *settings(BUDGET, "gap", 99), "seed", "step", "n_test"}
     for word in MEASUREMENTS:
         found = run.load_arrays(word)
         assert all(values.shape[:1] == (2,) for key, values in found.items() if key not in shared)
@@ -252,9 +252,8 @@ def test_only_what_other_settings_move_is_missing(
 def test_another_checkpoint_or_seed_is_measured_anew(linear: tuple[Run, Dataset]) -> None:
     run, _ = linear
     assert missing(run, MEASUREMENTS, BUDGET, 21) == list(MEASUREMENTS)
-    for evaluation in (dataclasses.replace(EVALUATION, seed=5), dataclasses.replace(EVALUATION, n_bootstrap=51)):
-        config = dataclasses.replace(run.config, evaluation=evaluation)
-        assert missing(dataclasses.replace(run, config=config), MEASUREMENTS, BUDGET, 20) == list(MEASUREMENTS)
+    config = dataclasses.replace(run.config, evaluation=dataclasses.replace(EVALUATION, seed=5))
+    assert missing(dataclasses.replace(run, config=config), MEASUREMENTS, BUDGET, 20) == list(MEASUREMENTS)
 
 
 def test_more_images_than_there_are_is_all_of_them(linear: tuple[Run, Dataset]) -> None:

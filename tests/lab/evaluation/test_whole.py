@@ -22,7 +22,7 @@ CONFIG = RunConfig(
     model=ModelConfig(latents=WIDTHS, hidden=((16,),)),
     training=TrainingConfig(seeds=(3, 5), n_steps=100, batch_size=64),
     evaluation=EvaluationConfig(
-        n_images=64, max_paths=32, n_likelihood=20, n_samples=30, n_likelihood_deep=5, n_samples_deep=50, n_bootstrap=50
+        n_images=64, max_paths=32, n_likelihood=20, n_samples=30, n_likelihood_deep=5, n_samples_deep=50
     ),
 )
 INTERVALS = (
