@@ -100,7 +100,7 @@ def panel_grid(titles: Sequence[str], n_columns: int = 0, **subplots: Any) -> tu
     for surplus in axes[len(titles) :]:
         surplus.remove()
     for place, title in zip(axes, titles, strict=False):
-        place.set_title(broken(title, 0.8 * width_cm / n_columns, 7.5), pad=3)
+        place.set_title(broken(title, 0.6 * width_cm / n_columns, 7.5), pad=3)
         place.set_label(title)
         place.tick_params(labelbottom=True)
     return made, axes[: len(titles)]
@@ -142,7 +142,10 @@ def legend(made: Figure, handles: Sequence[Artist], handle_length: float = 1.6) 
 
 def legend_columns(labels: Sequence[str], width_cm: float) -> int:
     """How many columns of a legend fit, and no more than fill its rows evenly."""
-    most = max(1, min(len(labels), int(width_cm / (max(map(text_cm, labels)) + 1.0))))
+    most = max(
+        1,
+        min(len(labels), int(width_cm / (max(text_cm(line) for label in labels for line in label.split("\n")) + 1.1))),
+    )
     return -(-len(labels) // -(-len(labels) // most))
 
 

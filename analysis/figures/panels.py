@@ -32,6 +32,8 @@ CAP: dict[str, Any] = {"color": style.GREY, "linewidth": 1.0, "zorder": 1.5}
 AT_MOST: dict[str, Any] = {"marker": CARETUPBASE, "markersize": 4.0, "markeredgewidth": 0}
 MOST_RUNS = 8
 """in a panel, as many as there are colours; further runs stand in a panel below"""
+LONG_CM = 3.0
+"""names of runs; with longer ones a legend takes the width of the page"""
 DEEP = 8
 """layers; deeper stacks take the width of the page, with quantities below each other"""
 
@@ -123,7 +125,8 @@ def panel_axes(panels: Panels, n_quantities: int = 1, **share: bool) -> tuple[Fi
     if n_quantities == 1 and not by_run(panels):
         made, grid = style.panel_grid(list(panels), 2 * deep, **share)
         return made, {title: [axes] for title, axes in zip(panels, grid, strict=True)}
-    width_cm = style.PAGE_CM if deep or n_quantities > 1 else style.COLUMN_CM
+    long = by_run(panels) and max(style.text_cm(run.title) for runs in panels.values() for run in runs) > LONG_CM
+    width_cm = style.PAGE_CM if deep or long or n_quantities > 1 else style.COLUMN_CM
     n_rows, n_columns = (n_quantities, 1) if deep else (1, n_quantities)
     heads = [_head(panels, title, width_cm) for title in panels]
     ratios = [ratio for _, head_cm in heads for ratio in (head_cm / PANEL_CM, *([1.0] * n_rows))]
@@ -146,10 +149,13 @@ def panel_axes(panels: Panels, n_quantities: int = 1, **share: bool) -> tuple[Fi
 
 def _head(panels: Panels, title: str, width_cm: float) -> tuple[dict[str, Any], float]:
     """Title of a panel and, where depth does not tell its runs apart, its legend; with the height in cm."""
-    handles = [_handle(series_index(panels, run), run.title) for run in panels[title]] if by_run(panels) else []
-    n_columns = style.legend_columns([run.title for run in panels[title]], width_cm - 0.4) if handles else 1
-    lines = style.broken(title, width_cm - 0.4, 7.5)
-    height = style.LINE_CM * (lines.count("\n") + 1.3 + -(-len(handles) // n_columns))
+    told = panels[title] if by_run(panels) else ()
+    names = [style.broken(run.title, width_cm - 2.0) for run in told]
+    handles = [_handle(series_index(panels, run), name) for run, name in zip(told, names, strict=True)]
+    n_columns = style.legend_columns(names, width_cm - 0.8) if names else 1
+    lines = style.broken(title, width_cm - 0.8, 7.5)
+    n_rows = -(-len(names) // n_columns) * max((name.count("\n") + 1 for name in names), default=0)
+    height = style.LINE_CM * (lines.count("\n") + 1.3 + n_rows)
     return {"handles": handles, "title": lines, "ncols": n_columns}, height
 
 
