@@ -85,6 +85,11 @@ def figure(height_cm: float, width_cm: float = COLUMN_CM) -> Figure:
     return made
 
 
+def is_wide(made: Figure) -> bool:
+    """Whether it takes the width of the page."""
+    return made.get_figwidth() * 2.54 > COLUMN_CM + 0.1
+
+
 def panel_grid(titles: Sequence[str], n_columns: int = 0, **subplots: Any) -> tuple[Figure, list[Axes]]:
     """A panel for every title, which is broken to its width; surplus cells are removed. Give it its height by `fitted`.
 
@@ -112,7 +117,10 @@ def first_column(axes: Sequence[Axes]) -> list[Axes]:
 
 
 def fitted(made: Figure, panel_cm: float) -> Figure:
-    """The figure, as high as it must be for its panels to be ``panel_cm`` high, or so many times it as their row is."""
+    """The figure, as high as it must be for its panels to be ``panel_cm`` high, or so many times it as their row is.
+
+    The layout then stays: places are rounded, since its solver leaves other last digits each time.
+    """
     layout = made.get_layout_engine()
     assert layout is not None
     for _ in range(3):
@@ -124,9 +132,14 @@ def fitted(made: Figure, panel_cm: float) -> Figure:
                 shares = cell.get_gridspec().get_height_ratios()
                 height = axes.get_position().height * made.get_figheight()
                 lacking.append(sum(shares) / shares[cell.rowspan.start] * (panel_cm / 2.54 - height))
-        made.set_figheight(max(1.0, made.get_figheight() + max(lacking)))
-        if abs(max(lacking)) < 0.01:
+        if abs(max(lacking)) < 0.02:
             break
+        made.set_figheight(max(1.0, round(made.get_figheight() + max(lacking), 2)))
+    else:
+        layout.execute(made)
+    made.set_layout_engine("none")
+    for axes in made.axes:
+        axes.set_position(tuple(round(bound, 4) for bound in axes.get_position(original=True).bounds))
     return made
 
 
@@ -142,10 +155,8 @@ def legend(made: Figure, handles: Sequence[Artist], handle_length: float = 1.6) 
 
 def legend_columns(labels: Sequence[str], width_cm: float) -> int:
     """How many columns of a legend fit, and no more than fill its rows evenly."""
-    most = max(
-        1,
-        min(len(labels), int(width_cm / (max(text_cm(line) for label in labels for line in label.split("\n")) + 1.1))),
-    )
+    widest = max(text_cm(line) for label in labels for line in label.split("\n"))
+    most = max(1, min(len(labels), int(width_cm / (widest + 1.1))))
     return -(-len(labels) // -(-len(labels) // most))
 
 
@@ -209,7 +220,7 @@ def symmetric_log(axes: Axes, linear_below: float, along: Literal["x", "y"] = "y
     low, high = sorted(ends())
     first = math.ceil(math.log10(linear_below) - 1e-9)
     decades = [[10.0**power for power in range(first, 10) if 10.0**power <= end] for end in (-low, high)]
-    every = -(-sum(map(len, decades)) // MOST_DECADES)
+    every = max(1, -(-sum(map(len, decades)) // MOST_DECADES))
     below, above = (side[::-1][::every] for side in decades)
     axis.set_major_locator(FixedLocator([*(-value for value in below), 0.0, *above]))
     axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=linear_below, subs=range(2, 10)))

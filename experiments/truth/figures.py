@@ -39,8 +39,8 @@ def gap_errors(rows: Arrays) -> Figure:
                         x, middle - x, style.marker(index), color=color, markersize=2.6, markeredgewidth=0.5,
                         markerfacecolor=color if trusted else "white", linestyle="",
                     )  # fmt: skip
-            one.set_xlim(left=-0.01)
             style.symmetric_log(one, 0.1, along="x")
+            one.set_xlim(left=-0.01)
             one.set_xlabel("exact layer gap (nats)")
         style.symmetric_log(axes[0], 0.1)
         axes[0].set_ylabel("estimate − exact (nats)")
@@ -89,7 +89,7 @@ def sandwich_closing(rows: Arrays) -> Figure:
                 f"{seconds:.0f} s", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=style.SIZE
             )
         axes.set_xscale("log")
-        axes.set_xticks(t, [str(value) for value in t])
+        axes.set_xticks(t, [f"{value:g}" for value in t])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("temperatures")
         axes.set_ylabel("upper − lower bound (nats)")

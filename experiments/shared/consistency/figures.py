@@ -14,8 +14,8 @@ from hvae.experiments.shared.consistency.tables import DISTANCES, compared
 
 SHOWN = ("limit-shot", "shot-test", "limit-test")
 ROW_CM, NAME_CM = 0.75, 3.2
-IMAGES_CM = 6.6
-"""width of a strip of images"""
+STRIP_CM, IMAGES_CM = 0.66, 6.6
+"""least height of a strip of images, and its width"""
 
 
 def distances(study: Study) -> Figure | None:
@@ -24,11 +24,12 @@ def distances(study: Study) -> Figure | None:
     if not panels or "classifier" not in study.measured:
         return None
     floor = float(study.measured["classifier"]["floor/plain"])
+    row_cm = ROW_CM
     with style.settings():
         made, grid = style.panel_grid(list(panels), 2)
         for axes, (title, runs) in zip(grid, panels.items(), strict=True):
             _points(axes, runs, floor)
-            style.row_names(axes, [_short(run, title) for run in runs], NAME_CM)
+            row_cm = max(row_cm, style.row_names(axes, [_short(run, title) for run in runs], NAME_CM))
         handles = [
             Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=DISTANCES[key])
             for i, key in enumerate(SHOWN)
@@ -37,7 +38,7 @@ def distances(study: Study) -> Figure | None:
             Line2D([], [], color=style.GREY, linewidth=0.6, linestyle="--", label="halves of the test images")
         )
         style.legend(made, handles, handle_length=0.8)
-        return style.fitted(made, ROW_CM * max(map(len, panels.values())))
+        return style.fitted(made, row_cm * max(map(len, panels.values())))
 
 
 def _points(axes: Axes, runs: Sequence[LoadedRun], floor: float) -> None:
@@ -64,17 +65,20 @@ def samples(study: Study) -> Figure | None:
     runs = [(run, title) for title, members in panels.items() for run in members]
     if not runs:
         return None
+    width_cm = style.PAGE_CM - 2 * IMAGES_CM - 0.4
+    names = [
+        style.broken(f"{title}: {_short(run, title)}" if run is panels[title][0] else _short(run, title), width_cm)
+        for run, title in runs
+    ]
+    row_cm = max(STRIP_CM, style.LINE_CM * max(name.count("\n") + 1.3 for name in names))
     with style.settings():
-        made = style.figure(0.66 * len(runs) + 0.5, width_cm=style.PAGE_CM)
+        made = style.figure(row_cm * len(runs) + 0.5, width_cm=style.PAGE_CM)
         grid = made.subplots(len(runs), 2, squeeze=False)
-        for row, (run, title) in zip(grid, runs, strict=True):
+        for row, (run, _), name in zip(grid, runs, names, strict=True):
             for axes, key in zip(row, ("images/shot", "images/limit"), strict=True):
                 axes.imshow(_strip(run, key), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
                 axes.axis("off")
-            first = run is panels[title][0]
-            words = f"{title}: {_short(run, title)}" if first else _short(run, title)
-            words = style.broken(words, style.PAGE_CM - 2 * IMAGES_CM - 0.4)
-            row[0].text(-0.02, 0.5, words, transform=row[0].transAxes, ha="right", va="center", fontsize=style.SIZE)
+            row[0].text(-0.02, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=style.SIZE)
         for axes, words in zip(grid[0], ("single-shot", "limit of the chain"), strict=True):
             axes.set_title(words, pad=2)
         return made
