@@ -59,7 +59,9 @@ def _is_number(text: str) -> bool:
 def texts(made: Figure) -> list[Text]:
     """All words that are drawn: titles, labels, ticks within their axis, legends, annotations."""
     unseen = {label for tick in made.findobj(Tick) for label in (tick.label1, tick.label2) if not _drawn(tick)}
-    return [text for text in made.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in unseen]
+    return [
+        text for text in made.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in unseen
+    ]
 
 
 def _drawn(tick: Tick) -> bool:
@@ -103,9 +105,7 @@ def _alike(axes: Axes) -> list[str]:
     legends = [part for part in (axes.get_legend(), *axes.get_figure().legends) if isinstance(part, Legend)]  # type: ignore[union-attr]
     found = []
     for legend in legends:
-        seen: Counter[tuple[str, str, str, str]] = Counter(
-            looks(line) for line in legend.get_lines()
-        )
+        seen: Counter[tuple[str, str, str, str]] = Counter(looks(line) for line in legend.get_lines())
         found += [f"{count} entries of a legend look like {look}" for look, count in seen.items() if count > 1]
     named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     by_look = Counter(looks(line) for line in {line.get_label(): line for line in named}.values())

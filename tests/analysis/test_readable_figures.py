@@ -203,8 +203,12 @@ def test_panels_of_two_quantities_have_axes_of_their_own() -> None:
 
 
 def test_histograms_and_many_panels_of_lines() -> None:
-    check(of_lines(18, ["K = 1", "VAE K = 20", "IWAE K = 20"], ["1 layer", "2 layers, z1", "2 layers, z2"], mean="steps"))
-    check(of_lines(4, [f"a line with a long name, {n}" for n in range(12)], [f"z{n}" for n in range(1, 8)], x_scale="log"))
+    check(
+        of_lines(18, ["K = 1", "VAE K = 20", "IWAE K = 20"], ["1 layer", "2 layers, z1", "2 layers, z2"], mean="steps")
+    )
+    check(
+        of_lines(4, [f"a line with a long name, {n}" for n in range(12)], [f"z{n}" for n in range(1, 8)], x_scale="log")
+    )
 
 
 # -- the measure itself --------------------------------------------------------------------------------
