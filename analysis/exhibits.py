@@ -44,15 +44,15 @@ LAYERS = (
     Exhibit(
         "information",
         "Use, information and divergence, per layer",
-        "All in nats, on the fixed test images, each on its own axes. V: what the decoder uses of the layer, a lower "
-        "bound, and what the verdict active rests on. A caret above a point: V is at the most that it can say (grey "
-        "line), so the layer may be used more. I: information about the image. Where z1 is visited first (bottom-up, "
-        "bottom-up-x, mean-field) it is I(x; z(l)): which of the n images it was, at most log n. Top-down it is "
-        "I(x; z(l) | layers above). There the middle is the estimate on n images. The lower end is an estimate on n "
-        "images or more. The upper end is a bound for images at large, which has no such limit. KL to prior: the "
-        "divergence of q(z(l)|·) from its prior; bottom-up below the top it lies between J and the sum of the rates "
-        "from z(l) up, and the point is half-way. Linear up to the threshold of the verdict (dashed), logarithmic "
-        "above. " + EVERY_SEED,
+        "All in nats, on the fixed test images, each on its own axes; what was not measured has none. V: what the "
+        "decoder uses of the layer, a lower bound, and what the verdict active rests on. A caret above a point: V is "
+        "at the most that it can say (grey line), so the layer may be used more. I: information about the image. "
+        "Where z1 is visited first (bottom-up, bottom-up-x, mean-field) it is I(x; z(l)): which of the n images it "
+        "was, at most log n. Top-down it is I(x; z(l) | layers above). There the middle is the estimate on n images. "
+        "The lower end is an estimate on n images or more. The upper end is a bound for images at large, which has "
+        "no such limit. KL to prior: the divergence of q(z(l)|·) from its prior; bottom-up below the top it lies "
+        "between J and the sum of the rates from z(l) up, and the point is half-way. Linear up to the threshold of "
+        "the verdict (dashed), logarithmic above. " + EVERY_SEED,
         lambda study: information(study.panels),
         "No run has its information measured yet.",
     ),

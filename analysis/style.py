@@ -217,6 +217,7 @@ def symmetric_log(axes: Axes, linear_below: float, along: Literal["x", "y"] = "y
     axis = axes.xaxis if along == "x" else axes.yaxis
     scale, ends = (axes.set_xscale, axes.get_xlim) if along == "x" else (axes.set_yscale, axes.get_ylim)
     scale("symlog", linthresh=linear_below, linscale=0.8)
+    axes.autoscale_view(scalex=along == "x", scaley=along == "y")  # margins of the linear scale are far too wide
     low, high = sorted(ends())
     first = math.ceil(math.log10(linear_below) - 1e-9)
     decades = [[10.0**power for power in range(first, 10) if 10.0**power <= end] for end in (-low, high)]

@@ -4,7 +4,6 @@ The studies are as large as they come: many arms with long names, many layers, m
 """
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
