@@ -26,7 +26,7 @@ def distances(study: Study) -> Figure | None:
     floor = float(study.measured["classifier"]["floor/plain"])
     row_cm = ROW_CM
     with style.settings():
-        made, grid = style.panel_grid(list(panels), 2)
+        made, grid = style.panel_grid(list(panels), 2, sharex=True)
         for axes, (title, runs) in zip(grid, panels.items(), strict=True):
             _points(axes, runs, floor)
             row_cm = max(row_cm, style.row_names(axes, [_short(run, title) for run in runs], NAME_CM))
