@@ -43,11 +43,15 @@ EVERY_SEED = (
 LAYERS = (
     Exhibit(
         "information",
-        "Information about the image, per layer",
-        "Information in nats, on the fixed test images. Where z1 is visited first (bottom-up, bottom-up-x, "
-        "mean-field) it is I(x; z(l)): which of the n images it was, at most log n. Top-down it is I(x; z(l) | "
-        "layers above). There the middle is the estimate on n images. The lower end is an estimate on n images or "
-        "more. The upper end is a bound for images at large, which has no such limit. Linear up to the threshold of "
+        "Use, information and divergence, per layer",
+        "All in nats, on the fixed test images, each on its own axes; what was not measured has none. V: what the "
+        "decoder uses of the layer, a lower bound, and what the verdict active rests on. A caret above a point: V is "
+        "at the most that it can say (grey line), so the layer may be used more. I: information about the image. "
+        "Where z1 is visited first (bottom-up, bottom-up-x, mean-field) it is I(x; z(l)): which of the n images it "
+        "was, at most log n. Top-down it is I(x; z(l) | layers above). There the middle is the estimate on n images. "
+        "The lower end is an estimate on n images or more. The upper end is a bound for images at large, which has "
+        "no such limit. KL to prior: the divergence of q(z(l)|·) from its prior; bottom-up below the top it lies "
+        "between J and the sum of the rates from z(l) up, and the point is half-way. Linear up to the threshold of "
         "the verdict (dashed), logarithmic above. " + EVERY_SEED,
         lambda study: information(study.panels),
         "No run has its information measured yet.",
@@ -128,8 +132,8 @@ GAP = (
     Exhibit(
         "gap-curves",
         "Between the ELBO and log p(x)",
-        "Nats above each replica's own ELBO (diamond) against K, as means over the same images. Left: test images. "
-        "Right: data simulated by the replica's decoder. Black: L_K with q as proposal, one line per replica. Blue "
+        "Nats above each replica's own ELBO (diamond) against K, as means over the same images. First: test images. "
+        "Then: data simulated by the replica's decoder. Black: L_K with q as proposal, one line per replica. Blue "
         "dashed: the annealed lower bound. Blue solid: the annealed upper bound. It needs an exact draw of the "
         "posterior, so there is one for simulated data only. log p(x) lies in the band between them. Orange dotted: "
         "log p(x) exactly, where a reference solves the stack.",
@@ -140,10 +144,10 @@ GAP = (
         "gap-layers",
         "The gap of every layer",
         "G_l in nats: the divergence of q's conditional from the exact one, in the run's inference order. Over all "
-        "layers they sum to log p(x) − ELBO. One bar per replica. Its interval covers the chance of the draws and "
-        "the possible bias of the estimator, for these images. Hollow and hatched: not trusted; the number below "
-        "counts such replicas. Diamond: the exact answer. Layer gaps of two inference orders are different splits, "
-        "so compare totals only.",
+        "layers they sum to log p(x) − ELBO. One point per replica. Its interval covers the chance of the draws and "
+        "the possible bias of the estimator, for these images. Hollow: not trusted; the number below counts such "
+        "replicas. Dash: the exact answer. Linear up to 0.1 nats, logarithmic beyond. Layer gaps of two inference "
+        "orders are different splits, so compare totals only.",
         lambda study: layer_gaps(study.runs),
         "",
     ),
@@ -153,9 +157,9 @@ GAP = (
         "Nats of the gap by cause. Approximation: the cost of q's family, which remains when q is refined for every "
         "image by itself. Amortisation: the cost of sharing one encoder, which that refinement gains. Right of the "
         "dashed line: what refining one layer alone gains. These gains do not add up to the amortisation; the "
-        "remainder is the difference. One bar per replica. Its interval covers the chance of the draws, for these "
-        "images. Hatched: log p(x) is a lower bound that is not trusted, and so the approximation is not trusted "
-        "either.",
+        "remainder is the difference. One point per replica. Its interval covers the chance of the draws, for these "
+        "images. Hollow: log p(x) is a lower bound that is not trusted, and so the approximation is not trusted "
+        "either. Linear up to 0.1 nats, logarithmic beyond.",
         lambda study: causes(study.runs),
         "",
     ),

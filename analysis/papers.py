@@ -152,8 +152,10 @@ class Curves:
     name: str
     title: str
     caption: str
-    x_label: str
-    y_label: str
+    x_label: str | Mapping[str, str]
+    """of all panels, or of each by its title"""
+    y_label: str | Mapping[str, str]
+    """the same; panels with labels of their own do not share their scale"""
     panels: Callable[[Runs, Measured], Mapping[str, Mapping[str, Line]]]
     """title of a panel -> name of a line -> the line; empty where nothing is measured"""
     x_scale: Literal["linear", "log"] = "linear"

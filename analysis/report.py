@@ -45,6 +45,8 @@ class Shown:
     caption: str
     markup: str
     """taken as it is: a `markupsafe.Markup`"""
+    wide: bool
+    """whether it takes the width of the page"""
 
 
 def write_experiment_report(directory: Path, preset: str = "") -> Path:
@@ -189,7 +191,7 @@ def _figures(wanted: Sequence[Exhibit], study: Study, directory: Path | None) ->
             markup = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(exhibit.title, data)
         else:
             markup = Markup(style.with_prefix(text, exhibit.name))  # matplotlib escapes the text in it
-        shown.append(Shown(exhibit.name, exhibit.title, exhibit.caption, markup))
+        shown.append(Shown(exhibit.name, exhibit.title, exhibit.caption, markup, style.is_wide(made)))
     return shown, list(dict.fromkeys(absent))
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from hvae.analysis.figures.panels import Panels, layer_figure
+from hvae.analysis.figures.panels import Panels, Quantity, layer_figure
 from hvae.analysis.load import Array, LoadedRun
 from hvae.diagnosis.layer import Layer
 
@@ -22,10 +22,8 @@ def active_units(panels: Panels) -> Figure | None:
 
     return layer_figure(
         panels,
-        share,
-        hollow=(partial(share, statistic="burda_variance"), "Burda"),
-        ylabel="active units (% of D)",
+        Quantity(share, "active units (% of D)", ylim=(-4.0, 104.0)),
+        hollow=(partial(share, statistic="burda_variance"), "Burda's count"),
         tick=lambda layer: f"{layer.name}\n{layer.n_units}",
         xlabel="latent layer, D units",
-        ylim=(-4.0, 104.0),
     )

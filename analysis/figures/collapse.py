@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hvae.analysis import style
-from hvae.analysis.figures.panels import PANEL_HEIGHT_CM
+from hvae.analysis.figures.panels import PANEL_CM
 from hvae.analysis.load import LoadedRun
 from hvae.diagnosis.layer import Layer
 
@@ -23,14 +23,12 @@ def collapse_curves(runs: Mapping[str, LoadedRun]) -> Figure | None:
         return None
     depth = max(run.depth for run in shown.values())
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True, sharex=True)
-        for position, (axes, (title, run)) in enumerate(zip(all_axes, shown.items(), strict=True)):
-            axes.set_title(title, pad=3)
+        made, all_axes = style.panel_grid(list(shown), sharey=True, sharex=True)
+        for axes, run in zip(all_axes, shown.values(), strict=True):
             axes.set_xscale("log")
             axes.set_ylim(-4, 104)
             axes.set_xlabel("ε (nats)")
-            axes.tick_params(labelbottom=True)
-            if position % 2 == 0:
+            if axes in style.first_column(all_axes):
                 axes.set_ylabel("collapsed units (%)")
             for index, layer in enumerate(run.layers):
                 if not _measured(layer) or layer.collapsed_fraction is None:
@@ -52,8 +50,8 @@ def collapse_curves(runs: Mapping[str, LoadedRun]) -> Figure | None:
             Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.7, label=f"z{index + 1}")
             for index in range(depth)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=min(depth, 5), handlelength=1.6)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def _measured(layer: Layer) -> bool:

@@ -1,21 +1,31 @@
-"""Lines of a paper's figure: a point for every replica, a line for the closed form or the paper's values."""
+"""Lines of a paper's figure: a point for every replica, a line for the closed form or the paper's values.
 
-from collections.abc import Sequence
+Where a line has too many values of x for that, every replica is a thin line and the mean is a thick one; over a closed
+form, points stand at some of the values.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from hvae.analysis import style
 from hvae.analysis.load import by_label
 from hvae.analysis.papers import Curves, Line
 from hvae.analysis.study import Study
 
-PANEL_CM = 4.6
-LEGEND_CHARACTERS = 56
-"""width of a row of the legend"""
+PANEL_CM = 3.4
+DENSE = 16
+"""values of x; beyond that points would hide each other"""
+N_MARKS = 6
+"""along a mean, so that it is not told by its colour alone"""
+APART = 2.4
+"""points on paper between the replicas of two lines that share a value of x"""
 
 
 def curves(wanted: Curves, study: Study) -> Figure | None:
@@ -25,23 +35,22 @@ def curves(wanted: Curves, study: Study) -> Figure | None:
         return None
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     with style.settings():
-        made, axes = style.panel_grid(len(panels), PANEL_CM, sharey=True)
+        made, axes = style.panel_grid(list(panels), sharey=not isinstance(wanted.y_label, Mapping))
         for place, (title, lines) in zip(axes, panels.items(), strict=True):
             for name, line in lines.items():
-                _draw(place, names.index(name), line, wanted.mean)
+                _draw(place, names.index(name), list(lines).index(name) - (len(lines) - 1) / 2, line, wanted.mean)
             for x in wanted.marks.get(title, ()):
                 place.axvline(x, color=style.GREY, linewidth=0.6, linestyle="--")
-            place.set_title(title)
-            place.set_xlabel(wanted.x_label)
+            place.set_xlabel(_label(wanted.x_label, title))
+            if isinstance(wanted.y_label, Mapping) or place in style.first_column(axes):
+                place.set_ylabel(_label(wanted.y_label, title))
             _scale(place, wanted, sorted({float(x) for line in lines.values() for x in line.x}))
-        columns = min(2, len(panels))
-        for place in axes[::columns]:
-            place.set_ylabel(wanted.y_label)
-        if handles := _legend(names, [line for lines in panels.values() for line in lines.items()]):
-            longest = max(len(str(handle.get_label())) for handle in handles)
-            in_a_row = max(1, min(len(handles), LEGEND_CHARACTERS // (longest + 6)))
-            made.legend(handles=handles, loc="outside upper center", ncols=in_a_row, handlelength=1.2, columnspacing=1)
-        return made
+        style.legend(made, _legend(names, [line for lines in panels.values() for line in lines.items()]))
+        return style.fitted(made, PANEL_CM)
+
+
+def _label(label: str | Mapping[str, str], title: str) -> str:
+    return label if isinstance(label, str) else label[title]
 
 
 def _legend(names: Sequence[str], lines: Sequence[tuple[str, Line]]) -> list[Line2D]:
@@ -51,7 +60,7 @@ def _legend(names: Sequence[str], lines: Sequence[tuple[str, Line]]) -> list[Lin
     if any(line.expected is not None and line.values.size for _, line in lines):
         handles += [
             Line2D([], [], color=style.GREY, linewidth=0.7, label="closed form"),
-            Line2D([], [], color=style.GREY, linewidth=0, label="trained", **_point(0, style.GREY, hollow=True)),
+            Line2D([], [], color=style.GREY, linewidth=0, label="measured", **_point(0, style.GREY, hollow=True)),
         ]
     return handles
 
@@ -70,21 +79,45 @@ def _handle(index: int, name: str, lines: Sequence[Line]) -> Line2D:
     return Line2D([], [], color=style.color(index), linewidth=0.7 * drawn, label=name, **point)
 
 
-def _draw(axes: Axes, index: int, line: Line, mean: str) -> None:
-    color = style.color(index)
+def _draw(axes: Axes, index: int, aside: float, line: Line, mean: str) -> None:
+    """One line; its replicas stand ``aside`` times `APART` where they are points."""
+    color, dense = style.color(index), len(line.x) > DENSE
+    n_replicas = line.values.shape[1]
+    joined = line.expected is None and line.joined and bool(n_replicas)
+    steps = {"drawstyle": "steps-mid" if mean == "steps" else "default"}
     if line.expected is not None:
         axes.plot(*line.expected, "-", color=color, linewidth=0.7)
-    n_replicas = line.values.shape[1]
-    x = np.repeat(np.asarray(line.x, dtype=float), n_replicas)
-    point = _point(index, color, hollow=line.expected is not None)
-    axes.plot(x, line.values.ravel(), linestyle="none", color=color, **point)
-    if line.intervals is not None:
-        axes.vlines(x, *line.intervals.reshape(-1, 2).T, color=color, linewidth=0.5)
-    if line.expected is None and line.joined and n_replicas:
-        with np.errstate(all="ignore"):
-            style_of = "steps-mid" if mean == "steps" else "default"
+    if dense and joined:
+        axes.plot(line.x, line.values, color=color, linewidth=0.4, alpha=0.45, **steps)
+    else:
+        every = slice(None, None, -(-len(line.x) // DENSE) if dense else 1)
+        x = np.repeat(np.asarray(line.x, dtype=float)[every], n_replicas)
+        point = _point(index, color, hollow=line.expected is not None)
+        beside = axes.transData
+        if line.expected is None:
+            assert axes.figure is not None
+            beside = beside + ScaledTranslation(aside * APART / 72, 0, axes.figure.dpi_scale_trans)
+        axes.plot(x, line.values[every].ravel(), linestyle="none", color=color, transform=beside, **point)
+        if line.intervals is not None:
+            ends = line.intervals[every].reshape(-1, 2).T
+            axes.vlines(x, *ends, color=color, linewidth=0.5, transform=beside)
+    if joined:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # where every replica failed, the mean is of nothing
             means = np.nanmean(line.values, axis=1)
-            axes.plot(line.x, means, "-", drawstyle=style_of, color=color, linewidth=0.6, alpha=0.7)
+        mark: dict[str, Any] = {}
+        if dense:
+            mark = _point(index, color, hollow=False) | {"markevery": (index % N_MARKS, max(1, len(line.x) // N_MARKS))}
+        axes.plot(
+            line.x,
+            means,
+            "-",
+            color=color,
+            linewidth=1.1 if dense else 0.6,
+            alpha=1.0 if dense else 0.7,
+            **mark,
+            **steps,
+        )
 
 
 MOST_TICKS = 8

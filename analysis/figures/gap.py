@@ -1,17 +1,15 @@
 """The gap between log p(x) and the ELBO: how wide, in which layer, and from which cause.
 
-Every replica is drawn by itself, and every run has its own row or panel. Layer gaps of two inference orders are
-different splits of the same total, so they never share a bar chart.
+Every replica is a point, and every run has panels of its own. Layer gaps of two inference orders are different splits
+of the same total, so they never share a panel.
 """
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from hvae.analysis import style
@@ -19,11 +17,16 @@ from hvae.analysis.load import LoadedRun
 from hvae.diagnosis.gap import LayerGap
 from hvae.diagnosis.record import Array
 
-PANEL_HEIGHT_CM = 4.4
+PANEL_CM = 3.0
 CURVE, BAND, EXACT = style.color(0), style.color(2), style.color(4)
 APPROXIMATION, AMORTISATION, FREED, REST = (style.color(index) for index in (2, 1, 6, 5))
-SLOT = 0.78
-HATCH = "//////"
+SLOT = 0.7
+KINDS = {APPROXIMATION: "o", AMORTISATION: "s", FREED: "^", REST: "D"}
+EXACT_MARK = "_"
+MOST_PLACES = 8
+"""along x, in a panel of the narrow figure"""
+LINEAR_BELOW = 0.1
+"""nats; gaps are drawn linear up to this, logarithmic beyond"""
 LOWER, DOTTED = (0.0, (5.0, 1.5)), (0.0, (1.0, 1.0))
 """dashes of the annealed lower bound and of the exact value"""
 
@@ -31,16 +34,16 @@ LOWER, DOTTED = (0.0, (5.0, 1.5)), (0.0, (1.0, 1.0))
 def curves(runs: Sequence[LoadedRun]) -> Figure | None:
     """L_K against K, with the annealed bound on test images, and the band between both bounds on simulated data.
 
-    Heights are above the replica's own ELBO, since each replica has its own simulated data. One row per run: test
-    images on the left, simulated data on the right. Every replica is a line and a level.
+    Heights are above the replica's own ELBO, since each replica has its own simulated data. Two panels per run: test
+    images, then simulated data. Every replica is a line and a level.
     """
     shown = [run for run in runs if run.annealed is not None and _finite(run.annealed.curve_nats)]
     if not shown:
         return None
     with style.settings():
-        made = style.figure(len(shown) * PANEL_HEIGHT_CM + 1.1)
-        grid = made.subplots(len(shown), 2, squeeze=False)
-        for (left, right), run in zip(grid, shown, strict=True):
+        titles = [f"{run.title}, {data}" for run in shown for data in ("test images", "simulated data")]
+        made, grid = style.panel_grid(titles)
+        for left, right, run in zip(grid[::2], grid[1::2], shown, strict=True):
             _draw_test(left, run)
             _draw_simulated(right, run)
             for axes in (left, right):
@@ -57,14 +60,13 @@ def curves(runs: Sequence[LoadedRun]) -> Figure | None:
             handles.append(Line2D([], [], color=BAND, linewidth=0.9, label="annealed, upper"))
         if any(_exact_level(run) is not None for run in shown):
             handles.append(Line2D([], [], color=EXACT, linewidth=0.9, linestyle=DOTTED, label="exact"))
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=2.2, columnspacing=1.2)
-        return made
+        style.legend(made, handles, handle_length=2.2)
+        return style.fitted(made, PANEL_CM)
 
 
 def _draw_test(axes: Axes, run: LoadedRun) -> None:
     annealed = run.annealed
     assert annealed is not None
-    axes.set_title(f"{run.title}\ntest images", pad=3)
     zero = annealed.elbo_nats[:, 1]
     _draw_curve(axes, annealed.n_samples, annealed.curve_nats[..., 1] - zero[:, None])
     _draw_levels(axes, annealed.log_px_nats[:, 1] - zero, BAND, LOWER)
@@ -76,7 +78,6 @@ def _draw_test(axes: Axes, run: LoadedRun) -> None:
 def _draw_simulated(axes: Axes, run: LoadedRun) -> None:
     annealed = run.annealed
     assert annealed is not None
-    axes.set_title("\nsimulated data", pad=3)
     zero = annealed.simulated_elbo_nats[:, 1]
     lower, upper = (found[:, 1] - zero for found in (annealed.simulated_lower_nats, annealed.simulated_upper_nats))
     _draw_curve(axes, annealed.n_samples, annealed.simulated_curve_nats[..., 1] - zero[:, None])
@@ -106,42 +107,53 @@ def _exact_level(run: LoadedRun) -> Array | None:
 
 
 def layer_gaps(runs: Sequence[LoadedRun]) -> Figure | None:
-    """G_l of every layer and replica, one panel per run. What is not trusted is hollow, hatched and named."""
+    """G_l of every layer and replica, one panel per run. What is not trusted is hollow and named."""
     shown = [run for run in runs if _has_layer_gaps(run)]
     if not shown:
         return None
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM)
+        made, all_axes = _panels(shown, max(run.depth for run in shown))
         for axes, run in zip(all_axes, shown, strict=True):
-            axes.set_title(run.title, pad=3)
-            axes.axhline(0, color=style.GREY, linewidth=0.5)
             axes.set_xlim(-0.5, run.depth - 0.5)
-            axes.grid(axis="x", visible=False)
-            axes.set_ylabel("layer gap $G_l$ (nats)")
+            if axes in style.first_column(all_axes):
+                axes.set_ylabel("layer gap $G_l$ (nats)")
             doubted = []
             for index, layer in enumerate(run.layers):
                 measured = run.gap.layers[layer.name] if run.gap is not None else None
                 if measured is not None and _finite(measured.gap_nats):
-                    _draw_bars(axes, index, measured.gap_nats, style.color(2), solid=measured.trusted)
+                    _draw_points(axes, index, measured.gap_nats, style.color(2), solid=measured.trusted)
                     doubted += [f"{layer.name}{untrusted_text(measured)}"] if untrusted_text(measured) else []
                 if run.exact_beside_gap is not None:
                     _draw_exact(axes, index, run.exact_beside_gap.layer_gap_nats[layer.name])
-            axes.set_xticks(range(run.depth), [layer.name for layer in run.layers])
+            style.column_names(axes, [layer.name for layer in run.layers], _width_cm(axes))
             named = f"not trusted: {', '.join(doubted)}" if doubted else ""
-            broken = "\n".join(textwrap.wrap(named, 28 if len(shown) > 1 else 60))
-            axes.set_xlabel(f"layer, {run.order}\n{broken}".rstrip())
-        handles: list[Patch | Line2D] = []
-        if any(patch for axes in all_axes for patch in axes.patches):
-            handles.append(Patch(facecolor=style.color(2), label="estimated, trusted"))
-        if any(patch.get_hatch() for axes in all_axes for patch in axes.patches):
-            hollow = Patch(
-                facecolor="none", edgecolor=style.color(2), hatch="//////", linewidth=0.5, label="not trusted"
+            axes.set_xlabel(f"layer, {run.order}\n{style.broken(named, _width_cm(axes))}".rstrip())
+        style.symmetric_log(all_axes[0], LINEAR_BELOW)
+        handles = [_handle(style.color(2), "estimated, trusted"), _handle(style.color(2), "not trusted", hollow=True)]
+        if not any(line.get_markerfacecolor() == "none" for axes in all_axes for line in axes.lines):
+            handles.pop()
+        if any(line.get_marker() == EXACT_MARK for axes in all_axes for line in axes.lines):
+            handles.append(
+                Line2D([], [], color=EXACT, marker=EXACT_MARK, linestyle="", markeredgewidth=1.2, label="exact")
             )
-            handles.append(hollow)
-        if any(line.get_marker() == "D" for axes in all_axes for line in axes.lines):
-            handles.append(Line2D([], [], color=EXACT, marker="D", linestyle="", label="exact"))
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.6)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
+
+
+def _panels(runs: Sequence[LoadedRun], n_places: int) -> tuple[Figure, list[Axes]]:
+    """A panel for every run, with a line at 0 and one scale for all."""
+    made, all_axes = style.panel_grid([run.title for run in runs], 2 * (n_places > MOST_PLACES), sharey=True)
+    for axes in all_axes:
+        axes.axhline(0, color=style.GREY, linewidth=0.5)
+        axes.grid(axis="x", visible=False)
+    return made, all_axes
+
+
+def _width_cm(axes: Axes) -> float:
+    """Of a panel, less what its axis of numbers takes."""
+    cell = axes.get_subplotspec()
+    assert cell is not None and axes.figure is not None
+    return axes.figure.get_figwidth() * 2.54 / cell.get_gridspec().ncols - 1.4
 
 
 def untrusted_text(layer: LayerGap) -> str:
@@ -163,7 +175,7 @@ def causes(runs: Sequence[LoadedRun]) -> Figure | None:
     if not shown:
         return None
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM)
+        made, all_axes = _panels(shown, 3 + max(run.depth for run in shown))
         for axes, run in zip(all_axes, shown, strict=True):
             gap = run.gap
             assert gap is not None
@@ -173,34 +185,23 @@ def causes(runs: Sequence[LoadedRun]) -> Figure | None:
                 *((name, layer.freed_nats, FREED) for name, layer in gap.layers.items()),
                 ("", gap.remainder_nats, REST),
             ]
-            axes.set_title(run.title, pad=3)
-            axes.axhline(0, color=style.GREY, linewidth=0.5)
             axes.axvline(1.5, color=style.GREY, linewidth=0.5, linestyle=(0, (2, 2)))
             axes.set_xlim(-0.5, len(parts) - 0.5)
-            axes.grid(axis="x", visible=False)
-            axes.set_ylabel("nats")
+            if axes in style.first_column(all_axes):
+                axes.set_ylabel("nats")
             axes.set_xlabel(f"layer, {gap.order}")
             for index, (_, values, color) in enumerate(parts):
                 certain = gap.log_px_trusted if color == APPROXIMATION else np.ones(len(values), dtype=bool)
-                _draw_bars(axes, index, values, color, solid=certain)
-            axes.set_xticks(range(len(parts)), [name for name, _, _ in parts])
+                _draw_points(axes, index, values, color, solid=certain)
+            style.column_names(axes, [name for name, _, _ in parts], _width_cm(axes))
             axes.tick_params(axis="x", length=0)
+        style.symmetric_log(all_axes[0], LINEAR_BELOW)
         names = (("approximation", APPROXIMATION), ("amortisation", AMORTISATION), ("layer alone", FREED))
-        handles = [Patch(facecolor=color, label=name) for name, color in (*names, ("remainder", REST))]
-        if any(patch.get_hatch() for axes in all_axes for patch in axes.patches):
-            handles.append(
-                Patch(
-                    facecolor="none", edgecolor=APPROXIMATION, hatch=HATCH, linewidth=0.5, label="log p(x) not trusted"
-                )
-            )
-        made.legend(
-            handles=handles,
-            loc="outside upper center",
-            ncols=3 if len(handles) > 4 else 4,
-            handlelength=1.2,
-            columnspacing=1.2,
-        )
-        return made
+        handles = [_handle(color, name) for name, color in (*names, ("remainder", REST))]
+        if any(line.get_markerfacecolor() == "none" for axes in all_axes for line in axes.lines):
+            handles.append(_handle(APPROXIMATION, "log p(x) not trusted", hollow=True))
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def _places(index: int, n_replicas: int) -> tuple[Array, float]:
@@ -208,31 +209,31 @@ def _places(index: int, n_replicas: int) -> tuple[Array, float]:
     return index - SLOT / 2 + (np.arange(n_replicas) + 0.5) * width, width
 
 
-def _draw_bars(axes: Axes, index: int, values: Array, color: str, solid: Array) -> None:
-    """A bar with its interval for every replica; hollow and hatched where it is not solid."""
-    places, width = _places(index, len(values))
-    for x, (low, middle, high), full in zip(places, values, solid, strict=True):
-        if not np.isfinite(middle):
-            continue
-        axes.bar(
-            x,
-            middle,
-            0.86 * width,
-            facecolor=color if full else "none",
-            edgecolor=color,
-            hatch=None if full else HATCH,
-            linewidth=0.5,
-        )
-        if np.isfinite(low) and np.isfinite(high):
-            axes.vlines(x, low, high, color="#000000", linewidth=0.6)
+def _draw_points(axes: Axes, index: int, values: Array, color: str, solid: Array) -> None:
+    """A point with its interval for every replica, hollow where it is not solid."""
+    places, _ = _places(index, len(values))
+    low, middle, high = values.T
+    known, barred = np.isfinite(middle), np.isfinite(values).all(axis=1)
+    axes.vlines(places[barred], low[barred], high[barred], color=color, linewidth=0.6, alpha=0.7)
+    for full in (True, False):
+        kept = known & (solid == full)
+        axes.plot(
+            places[kept], middle[kept], KINDS[color], color=color, linestyle="", markersize=2.6, markeredgewidth=0.6,
+            markerfacecolor=color if full else "none",
+        )  # fmt: skip
+
+
+def _handle(color: str, label: str, *, hollow: bool = False) -> Line2D:
+    face = "none" if hollow else color
+    return Line2D(
+        [], [], color=color, marker=KINDS[color], linestyle="", markersize=3.0, markerfacecolor=face, label=label
+    )
 
 
 def _draw_exact(axes: Axes, index: int, values: Array) -> None:
     places, _ = _places(index, len(values))
     if _finite(values):
-        axes.plot(
-            places, values[:, 1], "D", color=EXACT, markersize=2.6, markeredgewidth=0.3, markeredgecolor="#FFFFFF"
-        )
+        axes.plot(places, values[:, 1], EXACT_MARK, color=EXACT, markersize=4.5, markeredgewidth=1.2)
 
 
 def _finite(interval: Array) -> bool:

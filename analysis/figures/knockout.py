@@ -2,26 +2,24 @@
 
 from matplotlib.figure import Figure
 
-from hvae.analysis.figures.panels import Panels, layer_figure
+from hvae.analysis.figures.panels import Panels, Quantity, layer_figure
+
+NOTHING = (0.0, "nothing lost")
 
 
 def knockout_encoder(panels: Panels) -> Figure | None:
     """Bound lost, in nats, when the encoder's distribution of a layer is replaced by the prior's."""
-    return layer_figure(
-        panels,
-        lambda run, layer: layer.interval("knockout_encoder_nats"),
-        ylabel="bound lost (nats)",
-        linear_below=0.1,
-        reference=(0.0, "nothing lost"),
-    )
+    read = Quantity(
+        lambda run, layer: layer.interval("knockout_encoder_nats"), "bound lost (nats)", linear_below=0.1,
+        reference=NOTHING,
+    )  # fmt: skip
+    return layer_figure(panels, read)
 
 
 def knockout_model(panels: Panels) -> Figure | None:
     """Likelihood lost, in nats, when a layer is clamped to its prior mean in the decoder."""
-    return layer_figure(
-        panels,
-        lambda run, layer: layer.interval("knockout_model_nats"),
-        ylabel="likelihood lost (nats)",
-        linear_below=0.1,
-        reference=(0.0, "nothing lost"),
-    )
+    read = Quantity(
+        lambda run, layer: layer.interval("knockout_model_nats"), "likelihood lost (nats)", linear_below=0.1,
+        reference=NOTHING,
+    )  # fmt: skip
+    return layer_figure(panels, read)

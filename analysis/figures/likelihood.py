@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from hvae.analysis import style
-from hvae.analysis.figures.panels import PANEL_HEIGHT_CM, Panels, by_run, panel_axes, panel_legend, series, series_index
+from hvae.analysis.figures.panels import PANEL_CM, Panels, by_run, panel_axes, series, series_index, split
 from hvae.analysis.load import LoadedRun
 
 
@@ -18,30 +18,28 @@ def likelihood_curves(panels: Panels) -> Figure | None:
     The bar at the right is log p(x) from below, by the cheapest method of each image.
     """
     shown = {title: [run for run in runs if _measured(run)] for title, runs in panels.items()}
-    shown = {title: runs for title, runs in shown.items() if runs}
+    shown = dict(split({title: runs for title, runs in shown.items() if runs}))
     if not shown:
         return None
     with style.settings():
         alike = len({run.yardstick for runs in shown.values() for run in runs}) == 1
-        made, all_axes = panel_axes(shown, PANEL_HEIGHT_CM, sharey=alike, sharex=True)
-        for position, (axes, (title, runs)) in enumerate(zip(all_axes, shown.items(), strict=True)):
-            axes.set_title(title, pad=3)
+        made, panel_of = panel_axes(shown, sharey=alike, sharex=True)
+        for title, runs in shown.items():
+            (axes,) = panel_of[title]
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
             axes.set_xlabel("samples K")
-            axes.tick_params(labelbottom=True)
-            panel_legend(axes, panels, runs)
-            if position % 2 == 0 or by_run(shown):
+            if by_run(shown) or axes in style.first_column(made.axes):
                 axes.set_ylabel("bound $L_K$ (nats)")
             for run in runs:
-                _draw_run(axes, run, series_index(panels, run))
+                _draw_run(axes, run, series_index(shown, run))
         handles = [
             Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.7, label=name)
-            for index, name in series(panels).items()
+            for index, name in series(shown).items()
         ]
         elbo = Line2D([], [], color=style.GREY, marker="D", linestyle="", markerfacecolor="none", label="ELBO")
-        made.legend(handles=[*handles, elbo], loc="outside upper center", ncols=3, handlelength=1.6)
-        return made
+        style.legend(made, [*handles, elbo])
+        return style.fitted(made, PANEL_CM)
 
 
 def _draw_run(axes: Axes, run: LoadedRun, index: int) -> None:

@@ -9,6 +9,11 @@ from hvae.diagnosis.pixels import Pixels
 
 MAX_ROWS = 6
 MAX_DRAWS = 3
+MOST_IN_A_COLUMN = 17
+"""images side by side in the narrow figure"""
+MOST_IMAGE_CM = 0.9
+MOST_CUTS = 8
+"""sets of kept layers that the page has room for; of more, some are shown"""
 
 
 def resampling_grid(run: LoadedRun) -> Figure | None:
@@ -34,7 +39,8 @@ def columns(run: LoadedRun) -> list[tuple[str, Array]]:
     blocks = [("x", pictures.x[:n, None])]
     if pictures.reconstruction is not None:
         blocks.append(("mean", pictures.reconstruction[:n, None]))
-    for index, layer in enumerate(run.layers, start=1):
+    cuts = np.linspace(1, run.depth, min(run.depth, MOST_CUTS)).round().astype(int)
+    for index, layer in ((index, run.layers[index - 1]) for index in cuts.tolist()):
         draws = pictures.resampled.get(layer.name)
         if draws is not None:
             kept = layer.name if index == run.depth else f"z{index}\N{EN DASH}z{run.depth}"
@@ -66,13 +72,14 @@ def _draw(blocks: list[tuple[str, Array]], pixels: Pixels) -> Figure:
             left += width + gap
         titles.append((title, (start + left - gap) / 2))
         left += block_gap - gap
-    cm = min(style.WIDTH_CM / total, 0.9 / width)
+    width_cm = style.COLUMN_CM if n_columns <= MOST_IN_A_COLUMN else style.PAGE_CM
+    cm = min((width_cm - 0.1) / total, MOST_IMAGE_CM / width)
     with style.settings():
-        made = style.figure(canvas.shape[0] * cm + 0.7, width_cm=total * cm + 0.1)
+        made = style.figure(canvas.shape[0] * cm + 0.8, width_cm=max(total * cm + 0.1, style.COLUMN_CM))
         axes = made.add_subplot()
         axes.axis("off")
         framed = np.pad(canvas, ((2, 2), (2, 2), (0, 0)), constant_values=1) if colour else np.pad(canvas, 2)
         axes.imshow(np.nan_to_num(framed, nan=1.0).clip(0, 1) if colour else framed, cmap="gray_r", vmin=0, vmax=1)
         for title, middle in titles:
-            axes.text(middle, -gap, title.replace(" ", "\n", 1), ha="center", va="bottom", fontsize=5.6)
+            axes.text(middle, -gap, title.replace(" ", "\n", 1), ha="center", va="bottom", fontsize=style.SIZE)
         return made

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hvae.analysis import style
-from hvae.analysis.figures.panels import PANEL_HEIGHT_CM
+from hvae.analysis.figures.panels import PANEL_CM
 from hvae.analysis.load import LoadedRun
 
 
@@ -21,14 +21,12 @@ def gradient_signal(runs: Sequence[LoadedRun]) -> Figure | None:
         return None
     parts = sorted({part for run in shown if run.signal is not None for part in run.signal.snr}, key=_place)
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), PANEL_HEIGHT_CM, sharey=True, sharex=True)
-        for position, (axes, run) in enumerate(zip(all_axes, shown, strict=True)):
-            axes.set_title(run.title, pad=3)
+        made, all_axes = style.panel_grid([run.title for run in shown], sharey=True, sharex=True)
+        for axes, run in zip(all_axes, shown, strict=True):
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel("samples K")
-            axes.tick_params(labelbottom=True)
-            if position % 2 == 0:
+            if axes in style.first_column(all_axes):
                 axes.set_ylabel("signal-to-noise ratio (1)")
             for index, part in enumerate(parts):
                 _draw(axes, run, part, index)
@@ -36,8 +34,8 @@ def gradient_signal(runs: Sequence[LoadedRun]) -> Figure | None:
             Line2D([], [], color=style.color(index), marker=style.marker(index), linewidth=0.7, label=part)
             for index, part in enumerate(parts)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=6, handlelength=1.6)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def _place(part: str) -> tuple[bool, str]:

@@ -1,5 +1,6 @@
 """Rate of every unit over training: the picture of Sønderby et al. 2016, figure 4."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from hvae.analysis import style
 from hvae.analysis.load import Array, LoadedRun
 
+LEAST_CM, MOST_CM = 3.4, 7.2
+"""height of a panel, by its number of layers"""
 LINEAR_BELOW = 0.01
 """nats; colours are linear up to this rate, logarithmic beyond"""
 
@@ -32,7 +35,8 @@ def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
     signed = bool(finite.min() < -LINEAR_BELOW)
     norm = colors.SymLogNorm(LINEAR_BELOW, linscale=0.5, vmin=-top if signed else 0.0, vmax=top)
     with style.settings():
-        made, all_axes = style.panel_grid(len(shown), 4.6)
+        made, all_axes = style.panel_grid(list(shown))
+        panel_cm = min(MOST_CM, max(LEAST_CM, style.LINE_CM * max(run.depth for run in shown.values())))
         for axes, (title, run) in zip(all_axes, shown.items(), strict=True):
             stack = stacks[title]
             mesh = axes.pcolormesh(
@@ -45,18 +49,17 @@ def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
             )
             axes.set_facecolor("#BBBBBB")
             axes.grid(visible=False)
-            axes.set_title(title, pad=3)
             axes.set_xlabel("training step")
-            axes.xaxis.set_major_locator(MaxNLocator(3))
-            _layer_axis(axes, run, signed)
+            axes.xaxis.set_major_locator(MaxNLocator(2))
+            _layer_axis(axes, run, signed, panel_cm)
         bar = made.colorbar(mesh, ax=all_axes, location="bottom", shrink=0.8, aspect=40, pad=0.02)
-        decades = [10.0**power for power in range(-2, 4) if 10.0**power <= top]
+        decades = [10.0**power for power in range(-1 if signed else -2, 4) if 10.0**power <= top]
         bar.set_ticks([*(-value for value in reversed(decades)), 0.0, *decades] if signed else [0.0, *decades])
         bar.minorticks_off()
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
         bar.set_label("rate per unit (nats)")
         bar.outline.set_linewidth(0.4)
-        return made
+        return style.fitted(made, panel_cm)
 
 
 def first_alive(run: LoadedRun) -> int:
@@ -92,9 +95,11 @@ def rows(run: LoadedRun) -> Array:
     return np.concatenate([*bands, [run.depth]])
 
 
-def _layer_axis(axes: Axes, run: LoadedRun, signed: bool) -> None:
+def _layer_axis(axes: Axes, run: LoadedRun, signed: bool, panel_cm: float) -> None:
     for border in range(1, run.depth):
         axes.axhline(border, color="black" if signed else "white", linewidth=0.6)
-    axes.set_yticks(np.arange(run.depth) + 0.5, [f"{layer.name} ({layer.n_units})" for layer in run.layers])
+    places = range(0, run.depth, math.ceil(style.LINE_CM * run.depth / panel_cm - 1e-9))
+    names = [f"{run.layers[place].name} ({run.layers[place].n_units})" for place in places]
+    axes.set_yticks([place + 0.5 for place in places], names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylabel("layer (units)")

@@ -26,8 +26,8 @@ FIGURES = (
         "Left: number of layers with the verdict active, one point per replica; hollow where another layer is "
         "undecided. Right: the bound on log p(x) minus the baseline's (bold), paired by seed and image. Points are "
         "replicas, the tick is their mean, the bar its 95 % interval over seeds and images. Linear up to 1 nat, "
-        "logarithmic beyond. A bar that crosses 0 shows no sure difference. The intervals are not corrected for their "
-        "number.",
+        "logarithmic beyond. An arrow: a mean that lies far beyond all others. A bar that crosses 0 shows no sure "
+        "difference. The intervals are not corrected for their number.",
         figure.comparison,
         "",
     ),

@@ -62,7 +62,7 @@ curves = (
         "the same runs). Every point is one replica; the line joins their means. Table 1 of Burda et al. 2016 as a "
         "picture.",
         "samples in training",
-        "−L_K (nats)",
+        "−$L_K$ (nats)",
         against_samples,
         x_scale="log",
     ),
@@ -70,9 +70,9 @@ curves = (
         "unit-variances",
         "Histogram of A_u",
         "Units of a layer by A_u, the variance over images of their mean, for one sample and for the largest number. "
-        "Three bins a decade; the outermost bins hold all values beyond. Every point is one replica; the steps are "
-        "their means. Dashed: the threshold 0.01. After appendix C of Burda et al. 2016.",
-        "A_u",
+        "Three bins a decade; the outermost bins hold all values beyond. Every thin line is one replica; the thick "
+        "steps are their means. Dashed: the threshold 0.01. After appendix C of Burda et al. 2016.",
+        "$A_u$",
         "units in a bin",
         histogram,
         x_scale="log",

@@ -13,6 +13,7 @@ from hvae.experiments.conjecture.tables import cases, each, encoders, relative
 
 FLOOR = 1e-6
 """nats; what is less is drawn here"""
+PANEL_CM = 3.2
 COLLAPSED = 0.1
 """nats; the verdict's"""
 
@@ -28,9 +29,8 @@ def widths(measured: Measured) -> Figure | None:
     strengths = sorted(set(rows["strength"].tolist()))
     ticks = sorted({int(hidden) for hidden in rows["hidden"]})
     with style.settings():
-        made, axes = style.panel_grid(len(strengths), 3.9, sharex=True, sharey=True)
+        made, axes = style.panel_grid([f"couplings {strength:g}" for strength in strengths], sharex=True, sharey=True)
         for one, strength in zip(axes, strengths, strict=True):
-            one.set_title(f"couplings {strength:g}", pad=3)
             at = rows["strength"] == strength
             limit = rows["layer_gap_nats"][at & (rows["net"] == "table")]
             if len(limit):
@@ -50,14 +50,13 @@ def widths(measured: Measured) -> Figure | None:
             one.set_yscale("log")
             one.set_xticks(range(len(ticks)), ["linear" if hidden == 0 else str(hidden) for hidden in ticks])
             _decades(one)
-        for one in axes[::2]:
-            one.set_ylabel("gap (nats a layer)")
-        for one in axes[-2:]:
             one.set_xlabel("hidden units")
+        for one in style.first_column(axes):
+            one.set_ylabel("gap (nats a layer)")
         handles = [_dot(index, name) for index, name in enumerate(("factorised", "autoregressive"))]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="factorised table"))
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def strengths(measured: Measured) -> Figure | None:
@@ -67,12 +66,10 @@ def strengths(measured: Measured) -> Figure | None:
     bernoulli = measured["fixed"]
     table = {name: values[bernoulli["net"] == "table"] for name, values in bernoulli.items()}
     with style.settings():
-        made = style.figure(5.2)
-        axes = made.subplots(1, 2, sharey=True)
         depths = sorted({int(depth) for rows in (table, measured["linear"]) for depth in rows["depth"]})
         sides = (("Bernoulli, table", table), ("linear-Gaussian, diagonal", measured["linear"]))
-        for one, (title, rows) in zip(axes, sides, strict=True):
-            one.set_title(title, pad=3)
+        made, axes = style.panel_grid([title for title, _ in sides], sharey=True)
+        for one, (_, rows) in zip(axes, sides, strict=True):
             ticks = sorted(set(rows["strength"].tolist()))
             for index, depth in enumerate(depths):
                 at = rows["depth"] == depth
@@ -91,52 +88,55 @@ def strengths(measured: Measured) -> Figure | None:
             _decades(one)
         axes[0].set_ylabel("gap (nats a layer)")
         handles = [_dot(index, f"depth {depth}") for index, depth in enumerate(depths)]
-        made.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=0.8, columnspacing=1)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def release(measured: Measured) -> Figure | None:
-    """Left: the gap before and after, likelihood given up; right: I(z_{L-1}; z_L) before against after."""
+    """Against the gap before: the gap after, and the likelihood given up; then I(z_{L-1}; z_L) before against after."""
     if "release" not in measured:
         return None
     rows = measured["release"]
     rows = {name: values[rows["encoder"] != "exact"] for name, values in rows.items()}
     top = int(rows["depth"].max())
     kinds = each(rows, "shape", "encoder")
+    between = f"I(z{top - 1}; z{top})"
     with style.settings():
-        made = style.figure(5.8)
-        axes = made.subplots(1, 2)
-        axes[0].set_xscale("log")
-        axes[0].set_yscale("log")
+        made, axes = style.panel_grid(["gap", "likelihood given up", between], 3)
         for index, (_, at) in enumerate(kinds):
-            color, mark = style.color(index + 1), style.marker(index)
-            before, after = (np.maximum(rows[f"gap_{when}_nats"][at], FLOOR) for when in ("before", "after"))
-            given_up = np.maximum(rows["given_up_nats"][at], FLOOR)
+            before, after, given_up = (
+                np.maximum(rows[name][at], FLOOR) for name in ("gap_before_nats", "gap_after_nats", "given_up_nats")
+            )
             kept = [rows[f"coupling_{when}{top}_nats"][at] for when in ("before", "after")]
-            looks = {"color": color, "marker": mark, "markersize": 2.4, "linestyle": "", "markeredgewidth": 0.5}
-            axes[0].plot(before, after, **looks)
-            axes[0].plot(before, given_up, markerfacecolor="white", **looks)
-            axes[1].plot(*kept, **looks)
-        for one in axes:
-            ends = one.get_xlim()
-            line = [max(ends[0], FLOOR), ends[1]]
-            one.plot(line, line, color=style.GREY, linewidth=0.6, linestyle="--")
-        for axis in (axes[0].xaxis, axes[0].yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-            axis.set_minor_formatter(NullFormatter())
-        axes[0].xaxis.set_major_locator(LogLocator(numticks=3))
-        axes[0].set_xlabel("gap before (nats)")
-        axes[0].set_ylabel("gap after (filled), given up (nats)")
-        axes[1].set_xlabel(f"I(z{top - 1}; z{top}) before (nats)")
-        axes[1].set_ylabel("after (nats)")
-        axes[1].set_ylim(bottom=0)
-        axes[1].set_xlim(left=0)
+            for one, (x, y) in zip(axes, ((before, after), (before, given_up), kept), strict=True):
+                one.plot(
+                    x, y, style.marker(index), color=style.color(index + 1), markersize=2.6, linestyle="",
+                    markerfacecolor="none", markeredgewidth=0.5,
+                )  # fmt: skip
+        for one in axes[:2]:
+            one.set_xscale("log")
+            one.set_yscale("log")
+            _decades(one)
+            one.xaxis.set_major_locator(LogLocator(numticks=4))
+            one.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+            one.xaxis.set_minor_formatter(NullFormatter())
+            one.set_xlabel("gap before (nats)")
+        for one, words in zip(axes, ("gap after (nats)", "given up (nats)", f"{between} after (nats)"), strict=True):
+            ends = [max(one.get_xlim()[0], FLOOR), one.get_xlim()[1]]
+            one.plot(ends, ends, color=style.GREY, linewidth=0.6, linestyle="--")
+            one.set_ylabel(words)
+        axes[2].set_xlabel(f"{between} before (nats)")
+        axes[2].set_ylim(bottom=0)
+        axes[2].set_xlim(left=0)
         handles = [
-            Line2D([], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", label=f"{shape}, {encoder}")
+            Line2D(
+                [], [], color=style.color(i + 1), marker=style.marker(i), linestyle="", markerfacecolor="none",
+                label=f"{shape}, {encoder}",
+            )
             for i, ((shape, encoder), _) in enumerate(kinds)
-        ]
-        made.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1)
-        return made
+        ]  # fmt: skip
+        style.legend(made, handles)
+        return style.fitted(made, 4.0)
 
 
 def thresholds(measured: Measured) -> Figure | None:
@@ -146,10 +146,9 @@ def thresholds(measured: Measured) -> Figure | None:
         return None
     names = list(dict.fromkeys(name for _, rows in found for name in rows["inference"].tolist()))
     with style.settings():
-        made, axes = style.panel_grid(len(found), 3.9, sharex=True, sharey=True)
+        made, axes = style.panel_grid([case for case, _ in found], sharex=True, sharey=True)
         highest = max(float(rows["top_nats"].max()) for _, rows in found)
-        for one, (case, rows) in zip(axes, found, strict=True):
-            one.set_title(case, pad=3)
+        for one, (_, rows) in zip(axes, found, strict=True):
             for (name,), at in each(rows, "inference"):
                 index = names.index(name)
                 medians = []
@@ -163,15 +162,11 @@ def thresholds(measured: Measured) -> Figure | None:
                 one.plot(places, np.full(len(places), height), "|", color=style.color(index + 1), markersize=3.5)
             one.axhline(COLLAPSED, color=style.GREY, linewidth=0.6, linestyle="--")
             one.axvline(1.0, color=style.GREY, linewidth=0.6, linestyle=":")
-        for one in axes[::2]:
-            one.set_ylabel("I(z1; z2) (nats)")
-        for one in axes[-2:]:
             one.set_xlabel("log β / log β* exact")
-        made.legend(
-            handles=[_dot(index, str(name)) for index, name in enumerate(names)],
-            loc="outside upper center", ncols=2, handlelength=0.8, columnspacing=1,
-        )  # fmt: skip
-        return made
+        for one in style.first_column(axes):
+            one.set_ylabel("I(z1; z2) (nats)")
+        style.legend(made, [_dot(index, str(name)) for index, name in enumerate(names)])
+        return style.fitted(made, PANEL_CM)
 
 
 def _points(one: Axes, place: float, values: Array, index: int) -> None:

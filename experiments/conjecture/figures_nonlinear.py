@@ -20,7 +20,7 @@ def distributions(measured: Measured) -> Figure | None:
     rows = measured[PART]
     names, couplings = encoders(rows), strengths(rows)
     with style.settings():
-        made = style.figure(6.4)
+        made = style.figure(6.0)
         one = made.subplots()
         for index, strength in enumerate(couplings):
             medians, places = [], []
@@ -38,11 +38,11 @@ def distributions(measured: Measured) -> Figure | None:
         one.yaxis.set_major_locator(LogLocator(10))
         one.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
         one.yaxis.set_minor_formatter(NullFormatter())
-        one.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+        style.column_names(one, names, style.COLUMN_CM - 1.4)
         one.set_ylabel("gap (nats a layer)")
         handles = [
             Line2D([], [], color=style.color(i + 1), marker=style.marker(i), label=f"couplings {strength:g}")
             for i, strength in enumerate(couplings)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.2, columnspacing=1)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, 4.0)

@@ -40,9 +40,9 @@ FIGURES = (
     Exhibit(
         "conjecture-release",
         "Released decoders",
-        "Every point is a teacher at one strength. Left: the gap after the release against the gap before (filled), "
-        "and the likelihood given up, KL(p_teacher(x) ‖ p(x)) (hollow). Right: the information between the two upper "
-        "layers, after against before. Dashed: no change.",
+        "Every point is a teacher at one strength. Left: the gap after the release against the gap before. Middle: the "
+        "likelihood given up, KL(p_teacher(x) ‖ p(x)). Right: the information between the two upper layers, after "
+        "against before. Dashed: no change, or as much as the gap was. Values below a millionth are drawn there.",
         lambda study: release(study.measured),
         "",
     ),

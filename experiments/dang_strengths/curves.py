@@ -71,7 +71,9 @@ def _units(layer: Layer) -> Array:
     return layer.active_units()[:, None]
 
 
-_CLOSED = "Points: six starts from random weights; lines: the closed form. "
+SWEPT = {sweep: sweep.split()[0] for sweep in RELU}
+"""what is on the x axis, by the title of a panel"""
+_CLOSED = "Points: six starts from random weights, at some of the values; lines: the closed form. "
 curves = (
     Curves(
         "strengths-beta2", "Linear stack: strengths against β2",
@@ -98,7 +100,7 @@ curves = (
         "relu-rates", "ReLU stack: rates and information per layer",
         "Rates of both layers, and the information of z2 about z1 and about x (at most the logarithm of the number of "
         "images). Bars: each replica's own interval over images. Rates alone are no evidence of use.",
-        "β1, β2 or η", "nats",
+        SWEPT, "nats",
         of_relu(
             {
                 "rate of z1": (1, _interval("rate_nats")),
@@ -113,7 +115,7 @@ curves = (
         "relu-units", "ReLU stack: active units",
         "Units of each layer with a variance of the mean over data above 0.01, unbiased by the noise of the path. In a "
         "layer that codes only noise the count is chance.",
-        "β1, β2 or η", "units",
+        SWEPT, "units",
         of_relu({"z1": (1, _units), "z2": (2, _units)}),
         x_scale="log",
     ),

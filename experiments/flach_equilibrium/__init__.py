@@ -274,7 +274,7 @@ curves = (
         "spectra",
         "Information of every unit with its parents",
         "H(mean probability) − mean H(probability) of each unit, sorted within each replica, under q on test images "
-        "and under p on dreams. Lines are means over replicas. At most log 2 = 0.69 nats. The units of z2 have no "
+        "and under p on dreams. Thick: means over replicas. At most log 2 = 0.69 nats. The units of z2 have no "
         "parents under p.",
         "rank of the unit",
         "information (nats)",

@@ -85,7 +85,8 @@ curves = (
         "The ELBO of a linear VAE against pPCA",
         "Distance of the ELBO below the notebook's greatest likelihood of pPCA, with the covariance divided by N − 1. "
         "In the end the ELBO lies above it. Divided by N, which is right, the maximum is 0.39 nats higher. Black: Adam "
-        "at 1e-3 on all of 1000 images from the authors' random start, one point per replica (its own images). Orange: "
+        "at 1e-3 on all of 1000 images from the authors' random start, one thin line per replica (its own images), and "
+        "their mean. Orange: "
         "printed by their notebook. Linear up to 1 nat, logarithmic beyond.",
         "step",
         "their maximum less ELBO (nats)",
@@ -115,8 +116,8 @@ curves = (
     Curves(
         "epsilon",
         "(ε, δ)-collapse against the variance at the start",
-        "Per cent of the units of deep VAEs with an expected KL per image below ε on at least 99 % of the images. One "
-        "point per replica; the line joins their means.",
+        "Per cent of the units of deep VAEs with an expected KL per image below ε on at least 99 % of the images. "
+        "Every thin line is one replica; the thick line is their mean.",
         "ε in nats",
         "collapsed units, %",
         _epsilon_lines,
@@ -127,7 +128,7 @@ curves = (
         "annealing",
         "Annealing, and collapse again",
         "Active units on the batches of training. Annealed: the weight of the rates rises from 0 to 1 over the first "
-        "half of the steps. One point per replica; the line joins their means.",
+        "half of the steps. Every thin line is one replica; the thick line is their mean.",
         "step",
         "active units",
         _annealing_lines,

@@ -10,7 +10,8 @@ from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array
 from hvae.experiments.orders.tables import SHOWN, UNAMORTISED, FrozenDecoder, each_order, frozen, known, lead
 
-ROW_CM, WIDTH_CM = 0.5, 11.0
+ROW_CM, PANEL_CM = 0.5, 3.6
+NAME_CM = 3.2
 REFERENCE = "bottom-up"
 
 
@@ -21,7 +22,7 @@ def leads(measured: Measured) -> Figure | None:
         return None
     rows = list(dict.fromkeys(order for decoder in decoders for order in decoder.orders if order != REFERENCE))
     with style.settings():
-        made = style.figure(ROW_CM * len(rows) + 1.8, width_cm=WIDTH_CM)
+        made = style.figure(6.0, style.PAGE_CM)
         grid = made.subplots(1, len(decoders), squeeze=False, sharey=True)[0]
         for axes, decoder in zip(grid, decoders, strict=True):
             axes.set_title(f"decoder trained {decoder.owner}", pad=3)
@@ -32,10 +33,10 @@ def leads(measured: Measured) -> Figure | None:
                     second = decoder.elbo(REFERENCE, own_images=own)
                     _draw(axes, rows.index(order), decoder.elbo(order, own_images=own), second)
             axes.margins(x=0.08)
-        grid[0].set_yticks(range(len(rows)), rows)
-        grid[0].set_ylim(len(rows) - 0.5, -0.5)
-        made.supxlabel("lead over bottom-up (nats)")
-        return made
+            axes.set_xlabel("lead over bottom-up (nats)")
+            style.symmetric_log(axes, 1.0, along="x")
+        style.row_names(grid[0], rows, NAME_CM)
+        return style.fitted(made, ROW_CM * len(rows))
 
 
 def _draw(axes: Axes, index: int, first: Array, second: Array) -> None:
@@ -57,19 +58,18 @@ def informations(measured: Measured) -> Figure | None:
     if not decoders:
         return None
     with style.settings():
-        made = style.figure(5.2)
-        grid = made.subplots(1, len(decoders), squeeze=False, sharey=True)[0]
+        made, grid = style.panel_grid([f"decoder trained {decoder.owner}" for decoder in decoders], sharey=True)
         for axes, decoder in zip(grid, decoders, strict=True):
-            axes.set_title(f"decoder trained {decoder.owner}", pad=3)
             _layers(axes, decoder)
+        style.symmetric_log(grid[0], 0.1)
         grid[0].set_ylabel("information about x (nats)")
         orders = decoders[0].encoders
         handles = [
             Line2D([], [], color=style.color(i), marker=style.marker(i), linewidth=0.7, label=order)
             for i, order in enumerate(orders)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)
 
 
 def _layers(axes: Axes, decoder: FrozenDecoder) -> None:
@@ -86,8 +86,7 @@ def _layers(axes: Axes, decoder: FrozenDecoder) -> None:
                 linestyle="",
             )  # fmt: skip
     axes.set_xticks(range(len(layers)), layers)
-    style.symmetric_log(axes, 0.1)
-    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
+    axes.set_ylim(bottom=0)
 
 
 def exact(measured: Measured) -> Figure | None:
@@ -98,8 +97,7 @@ def exact(measured: Measured) -> Figure | None:
     stacks = list(dict.fromkeys(rows["stack"].tolist()))
     orders = list(dict.fromkeys(rows["order"].tolist()))
     with style.settings():
-        made = style.figure(5.4)
-        grid = made.subplots(1, len(stacks), squeeze=False)[0]
+        made, grid = style.panel_grid([SHOWN.get(stack, stack) for stack in stacks])
         for stack, order, at in each_order(rows):
             axes, index = grid[stacks.index(stack)], orders.index(order)
             axes.plot(
@@ -107,7 +105,6 @@ def exact(measured: Measured) -> Figure | None:
                 markersize=3.0, linestyle="", markerfacecolor="none", markeredgewidth=0.7,
             )  # fmt: skip
         for axes, stack in zip(grid, stacks, strict=True):
-            axes.set_title(SHOWN.get(stack, stack), pad=3)
             here = np.concatenate([rows[name][rows["stack"] == stack] for name in ("gap_nats", "sampled_nats")])
             ends = [0.0, 1.08 * float(np.nanmax(here))]
             axes.plot(ends, ends, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)
@@ -121,5 +118,5 @@ def exact(measured: Measured) -> Figure | None:
             )
             for i, order in enumerate(orders)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=3, handlelength=0.8, columnspacing=1)
-        return made
+        style.legend(made, handles)
+        return style.fitted(made, PANEL_CM)

@@ -12,7 +12,7 @@ FIGURES = (
         "ELBO less that of bottom-up at the frozen decoder, in nats: exactly the difference of their gaps. Points are "
         "seeds, the tick is their mean, the bar its 95 % interval over seeds and images, paired and not corrected for "
         "their number. Every encoder is new and was trained for the same number of steps. “unamortised” is fitted to "
-        "each image by itself, and compared with bottom-up on these images.",
+        "each image by itself, and compared with bottom-up on these images. Linear up to 1 nat, logarithmic beyond.",
         lambda study: leads(study.measured),
         "",
     ),

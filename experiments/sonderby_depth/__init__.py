@@ -168,7 +168,7 @@ def against_depth(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
         there = {depth: bound.bound_nats[:, place, 1] for depth, bound in bounds.items() if bound is not None}
         return Line(np.array(list(there)), np.stack(list(there.values()))) if there else None
 
-    panels = {title: {arm: line(arm, place) for arm in ARMS} for title, place in (("L_1", 0), ("L_K", -1))}
+    panels = {title: {arm: line(arm, place) for arm in ARMS} for title, place in (("$L_1$", 0), ("$L_K$", -1))}
     return {title: {arm: found for arm, found in lines.items() if found} for title, lines in panels.items()}
 
 
@@ -195,7 +195,7 @@ curves = (
         "Mean of L_1 and L_K over test images of MNIST against the number of latent layers. Every point is one "
         "replica; the line joins their means. After figure 3 of Sønderby et al. 2016.",
         "latent layers",
-        "nats",
+        "bound (nats)",
         against_depth,
     ),
     Curves(
@@ -203,7 +203,7 @@ curves = (
         "Active units over training",
         "Per cent of a layer's units in the five-layer stacks with a variance of the mean over the batch above 0.01, "
         "against the training step. In a ladder this statistic of Burda also counts what a unit inherits from the "
-        "layer above. Every point is one replica; the line joins their means.",
+        "layer above. Every thin line is one replica; the thick line is their mean.",
         "training step",
         "active units (% of D)",
         over_training,

@@ -3,11 +3,12 @@
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from hvae.analysis import style
 from hvae.analysis.load import Arrays
 
+ROW_CM, NAME_CM = 0.46, 2.6
 FAMILIES = ("linear", "binary", "smooth")
 SHORT = {
     "annealed from the prior": "annealed, prior",
@@ -22,10 +23,8 @@ def gap_errors(rows: Arrays) -> Figure:
     Filled where the estimate calls itself trusted, hollow where not; right, the same with q as its own proposal.
     """
     with style.settings():
-        made = style.figure(5.6)
-        axes = made.subplots(1, 2, sharey=True)
-        for one, prefix, title in zip(axes, ("", "alone_"), ("best proposal", "q as its own proposal"), strict=True):
-            one.set_title(title, pad=3)
+        made, axes = style.panel_grid(["best proposal", "q as its own proposal"], sharey=True)
+        for one, prefix in zip(axes, ("", "alone_"), strict=True):
             one.axhline(0.0, color=style.GREY, linewidth=0.6, linestyle="--")
             for index, family in enumerate(FAMILIES):
                 for trusted in (False, True):
@@ -40,18 +39,16 @@ def gap_errors(rows: Arrays) -> Figure:
                         x, middle - x, style.marker(index), color=color, markersize=2.6, markeredgewidth=0.5,
                         markerfacecolor=color if trusted else "white", linestyle="",
                     )  # fmt: skip
-            one.set_xscale("symlog", linthresh=0.1, linscale=0.6)
+            style.symmetric_log(one, 0.1, along="x")
             one.set_xlim(left=-0.01)
-            one.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-            one.xaxis.set_minor_formatter(NullFormatter())
             one.set_xlabel("exact layer gap (nats)")
         style.symmetric_log(axes[0], 0.1)
         axes[0].set_ylabel("estimate − exact (nats)")
         present = [(i, family) for i, family in enumerate(FAMILIES) if family in rows["family"]]
         handles = [_dot(i + 1, style.marker(i), family, filled=True) for i, family in present]
         handles += [_dot(0, "o", "trusted", filled=True), _dot(0, "o", "not trusted", filled=False)]
-        made.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=0.8, columnspacing=1)
-        return made
+        style.legend(made, handles, handle_length=0.8)
+        return style.fitted(made, 4.0)
 
 
 def bound_errors(rows: Arrays) -> Figure:
@@ -59,7 +56,7 @@ def bound_errors(rows: Arrays) -> Figure:
     stacks = list(dict.fromkeys(rows["stack"].tolist()))
     estimators = list(dict.fromkeys(rows["estimator"].tolist()))
     with style.settings():
-        made = style.figure(0.42 * len(stacks) + 2.6)
+        made = style.figure(6.0)
         axes = made.subplots()
         axes.axvline(0.0, color=style.GREY, linewidth=0.6, linestyle="--")
         for index, estimator in enumerate(estimators):
@@ -68,36 +65,36 @@ def bound_errors(rows: Arrays) -> Figure:
             error, half = rows["error_nats"][at], 1.96 * rows["se_nats"][at]
             axes.hlines(y, error - half, error + half, color=style.color(index), linewidth=0.6)
             axes.plot(error, y, style.marker(index), color=style.color(index), markersize=2.4, linestyle="")
-        axes.set_xscale("symlog", linthresh=0.1, linscale=0.8)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-        axes.set_yticks(range(len(stacks)), stacks)
-        axes.invert_yaxis()
+        style.symmetric_log(axes, 0.1, along="x")
+        row_cm = max(ROW_CM, style.row_names(axes, stacks, NAME_CM))
         axes.set_xlabel("bound − exact log p(x) (nats)")
         handles = [
             _dot(i, style.marker(i), SHORT.get(name, name).replace("_", " "), filled=True)
             for i, name in enumerate(estimators)
         ]
-        made.legend(handles=handles, loc="outside upper center", ncols=4, handlelength=0.8, columnspacing=1)
-        return made
+        style.legend(made, handles, handle_length=0.8)
+        return style.fitted(made, row_cm * len(stacks))
 
 
 def sandwich_closing(rows: Arrays) -> Figure:
     """Upper less lower bound, in nats, against the number of temperatures, with 95 % intervals over data."""
     with style.settings():
-        made = style.figure(4.6)
+        made = style.figure(6.0)
         axes = made.subplots()
         t, gap, half = rows["n_temperatures"], rows["gap_nats"], 1.96 * rows["se_nats"]
         axes.axhline(0.0, color=style.GREY, linewidth=0.6, linestyle="--")
         axes.errorbar(t, gap, half, color=style.color(2), marker="o", linewidth=0.7, elinewidth=0.6, capsize=1.5)
         for x, y, seconds in zip(t, gap + half, rows["seconds"], strict=True):
-            axes.annotate(f"{seconds:.0f} s", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=5.8)
+            axes.annotate(
+                f"{seconds:.0f} s", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=style.SIZE
+            )
         axes.set_xscale("log")
-        axes.set_xticks(t, [str(value) for value in t])
+        axes.set_xticks(t, [f"{value:g}" for value in t])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("temperatures")
         axes.set_ylabel("upper − lower bound (nats)")
-        axes.margins(y=0.15)
-        return made
+        axes.margins(x=0.08, y=0.15)
+        return style.fitted(made, 3.6)
 
 
 def _dot(index: int, marker: str, label: str, *, filled: bool) -> Line2D:

@@ -50,12 +50,12 @@ def _loss(rows: Arrays) -> dict[str, Line]:
 
 
 def _units(runs: Runs, measured: Measured) -> dict[str, dict[str, Line]]:
-    found: dict[str, dict[str, Line]] = {"active units": {}, "I(x; z1) in nats": {}}
+    found: dict[str, dict[str, Line]] = {"active units": {}, "information": {}}
     for start in STARTS:
         if betas := betas_of(runs, start):
             of = {
                 "active units": [active_units(runs, beta, start) for beta in betas],
-                "I(x; z1) in nats": [information(runs, beta, 1, start) for beta in betas],
+                "information": [information(runs, beta, 1, start) for beta in betas],
             }
             for title, samples in of.items():
                 found[title][start] = Line(np.array(betas), np.stack([sample.values for sample in samples]))
@@ -105,8 +105,8 @@ curves = (
         "at that β from random weights, or first at β = 1 and then at that β for as many steps. One point per replica, "
         "the line joins their means. After figure 2, which shows complete collapse at about 5 (dashed).",
         "β",
-        "units, or nats",
+        {"active units": "active units", "information": "I(x; z1) (nats)"},
         _units,
-        marks={"active units": (5.0,), "I(x; z1) in nats": (5.0,)},
+        marks={"active units": (5.0,), "information": (5.0,)},
     ),
 )

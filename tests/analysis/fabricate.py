@@ -72,6 +72,7 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
     level = BOTTOM_UP_NATS if bottom_up else TOP_DOWN_NATS
     if bottom_up and len(config.model.latents) == 1:
         level = (5.2,)
+    level = (*level, *[0.0] * (len(config.model.latents) - len(level)))
     layers = [f"z{index + 1}" for index in range(len(config.model.latents))]
     alive = np.ones(n, dtype=bool)
     if failed is not None:
@@ -97,6 +98,9 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
         arrays[f"information_on_n_nats/{name}"] = on_n
         arrays[f"n_paths/{name}"] = np.full(n, 64 if bottom_up else 1000)
         arrays[f"parent_information_nats/{name}"] = _interval(1.3 * nats, 1.4 * width, failed, 0.0)
+        cap = np.log(65)
+        arrays[f"used_nats/{name}"] = np.minimum(_interval(1.1 * nats, width, failed), cap)
+        arrays[f"used_cap_nats/{name}"] = np.where(alive, cap, np.nan)
         arrays[f"reading_nats/{name}"] = _interval(0.9 * nats, width, failed, 0.0)
         rate = nats - (1.8 if bottom_up and index == 1 else 0.0)
         arrays[f"rate_nats/{name}"] = _interval(rate, width, failed)
@@ -188,7 +192,7 @@ def images(config: RunConfig, rng: np.random.Generator) -> dict[str, np.ndarray]
     arrays = {"image_shape": np.array([side, side]), "x": x, "reconstruction": soft, "samples": soft[::-1]}
     for index in range(len(config.model.latents)):
         noise = rng.uniform(0, 1, (n, 4, side * side))
-        blend = index / 5
+        blend = min(1.0, index / 5)
         arrays[f"resample/z{index + 1}"] = (1 - blend) * soft[:, None] + blend * noise
     return arrays
 
@@ -197,6 +201,7 @@ def metrics(config: RunConfig, rng: np.random.Generator, failed: int | None) -> 
     n, rows = len(config.training.seeds), []
     bottom_up = config.model.order == "bottom-up"
     level = BOTTOM_UP_NATS if bottom_up else TOP_DOWN_NATS
+    level = (*level, *[0.0] * (len(config.model.latents) - len(level)))
     shares = [rng.dirichlet(np.full(units, 0.4), size=n) for units in config.model.latents]
     for step in range(0, config.training.n_steps, max(1, config.training.n_steps // 40)):
         t = step / config.training.n_steps

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETUPBASE
 
 from hvae.analysis import style
 from hvae.analysis.exhibits import LAYERS, Exhibit, exhibits
@@ -14,6 +16,7 @@ from hvae.analysis.figures.active_units import active_units
 from hvae.analysis.figures.collapse import collapse_curves
 from hvae.analysis.figures.information import information
 from hvae.analysis.figures.likelihood import likelihood_curves
+from hvae.analysis.figures.panels import split
 from hvae.analysis.study import Study, open_study
 from hvae.diagnosis.pixels import Pixels
 from hvae.experiments.depth import configs
@@ -26,9 +29,14 @@ def study_of(root: Path, labels: list[str], **settings: object) -> Study:
     return open_study(root)
 
 
-def points(figure: Figure, panel: str, label: str) -> np.ndarray:
-    """Heights of the points of one run in the panel called `panel`."""
-    (axes,) = (axes for axes in figure.axes if axes.get_title() == panel)
+def panel_of(figure: Figure, panel: str, quantity: int = 0) -> Axes:
+    """The axes of one of the quantities in the panel called `panel`."""
+    return [axes for axes in figure.axes if axes.get_label() == panel][quantity]
+
+
+def points(figure: Figure, panel: str, label: str, quantity: int = 0) -> np.ndarray:
+    """Heights of the points of one run in a panel."""
+    axes = panel_of(figure, panel, quantity)
     (line,) = (line for line in axes.lines if line.get_label() == label)
     return np.asarray(line.get_ydata(), dtype=float)
 
@@ -36,18 +44,64 @@ def points(figure: Figure, panel: str, label: str) -> np.ndarray:
 def check_axes(figure: Figure) -> None:
     """No panel without data, none without labels, and a label for every axis that stands at the edge."""
     for axes in figure.axes:
-        assert axes.has_data() or axes.images or axes.collections
+        head = not axes.axison and axes.get_legend() is not None
+        assert head or axes.has_data() or axes.images or axes.collections
         if axes.axison:
             assert axes.get_xlabel()
-    assert not figure.axes[0].axison or figure.axes[0].get_ylabel()
+    first = next((axes for axes in figure.axes if axes.axison), None)
+    assert first is None or first.get_ylabel()
 
 
 def test_points_are_the_measured_middles(depth_study: Study) -> None:
     figure = information(depth_study.panels)
     assert figure is not None
     run = depth_study.deepest["ladder+WU"]
-    measured = np.stack([layer.interval("information_nats")[:, 1] for layer in run.layers])
-    np.testing.assert_array_equal(points(figure, "ladder+WU", run.label), measured.ravel())
+    for place, quantity in enumerate(("used_nats", "information_nats", "kl_prior_nats")):
+        measured = np.stack([layer.interval(quantity)[:, 1] for layer in run.layers])
+        np.testing.assert_array_equal(points(figure, "ladder+WU", run.label, place), measured.ravel())
+
+
+def test_use_at_its_cap_is_marked_and_no_other(tmp_path: Path) -> None:
+    """V of z1 is at log 65 in all replicas, that of z2 and z3 is far below."""
+    figure = information(study_of(tmp_path, ["depth-3 bottom-up"]).panels)
+    assert figure is not None
+    use, *others = (axes for axes in figure.axes if axes.axison)
+    (marked,) = (line for line in use.lines if line.get_marker() == CARETUPBASE)
+    np.testing.assert_array_equal(np.asarray(marked.get_ydata()), np.full(4, np.log(65)))
+    assert max(marked.get_xdata()) < 0.5
+    caps = np.concatenate([bar.get_segments() for bar in use.collections if len(bar.get_segments()) == 3])
+    np.testing.assert_allclose(caps[..., 1], np.log(65))
+    assert not [line for axes in others for line in axes.lines if line.get_marker() == CARETUPBASE]
+
+
+def test_use_that_was_not_measured_leaves_the_others(tmp_path: Path) -> None:
+    figure = information(study_of(tmp_path, ["depth-3 bottom-up"], drop=("used_nats",)).panels)
+    assert figure is not None
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.axison]
+    assert labels == ["$I(x;\\, z_l)$ (nats)", "KL to prior (nats)"]
+
+
+def test_two_kinds_of_information_share_no_axes(tmp_path: Path) -> None:
+    """What a layer says of x, and what it says given the layers above, in one panel of the experiment."""
+    runs = study_of(tmp_path, ["depth-1", "depth-3 bottom-up", "depth-3 ladder+WU"]).runs
+    figure = information({"both": runs})
+    assert figure is not None
+    labels = {axes.get_label(): axes.get_ylabel() for axes in figure.axes if "I(x" in axes.get_ylabel()}
+    assert labels == {
+        "both: z1 first": "$I(x;\\, z_l)$ (nats)", "both: ladders": "$I(x;\\, z_l\\,|\\,z_{>l})$ (nats)",
+    }  # fmt: skip
+    assert {line.get_label() for line in panel_of(figure, "both: ladders").lines} & {run.label for run in runs} == {
+        "depth-3 ladder+WU"
+    }
+
+
+def test_no_panel_has_more_runs_than_there_are_colours() -> None:
+    parts = split({"few": "abc", "many": "abcdefghijklmnopqr"})  # type: ignore[dict-item]
+    assert {title: "".join(runs) for title, runs in parts.items()} == {  # type: ignore[arg-type]
+        "few": "abc", "many, 1 of 3": "abcdef", "many, 2 of 3": "ghijkl", "many, 3 of 3": "mnopqr",
+    }  # fmt: skip
+    looks = {(style.color(index), style.marker(index)) for index in range(64)}
+    assert len(looks) == 64
 
 
 def test_active_units_are_shares_of_the_layer(depth_study: Study) -> None:
@@ -64,7 +118,7 @@ def test_burdas_count_stands_hollow_behind(depth_study: Study) -> None:
     assert figure is not None
     run = depth_study.deepest["bottom-up"]
     expected = np.concatenate([100 * layer.active_units("burda_variance") / layer.n_units for layer in run.layers])
-    (axes,) = (axes for axes in figure.axes if axes.get_title() == "bottom-up")
+    axes = panel_of(figure, "bottom-up")
     hollow = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert any(np.array_equal(heights, expected) for heights in hollow)
 

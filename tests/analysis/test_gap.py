@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from hvae.analysis import style
 from hvae.analysis.exhibits import GAP
@@ -51,9 +50,12 @@ def run(tmp_path: Path) -> Run:
     return measure_further(bare(tmp_path, BOTTOM_UP)[0])
 
 
-def bars(figure: Figure, panel: str) -> list[Rectangle]:
-    (axes,) = (axes for axes in figure.axes if axes.get_title() == panel)
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+def drawn_points(figure: Figure, panel: str) -> np.ndarray:
+    """[n, 3] place, height and whether it is filled, of every replica of a panel, from the left."""
+    (axes,) = (axes for axes in figure.axes if axes.get_label() == panel)
+    lines = [line for line in axes.lines if line.get_marker() in "os^D"]
+    found = [(x, y, line.get_markerfacecolor() != "none") for line in lines for x, y in line.get_xydata()]
+    return np.array(sorted(found), dtype=float).reshape(-1, 3)
 
 
 def visible(page: str) -> str:
@@ -137,7 +139,7 @@ def test_numbers_of_other_images_stand_in_other_rows(run: Run) -> None:
     figure, gaps = curves([loaded(run)]), layer_gaps([loaded(run)])
     assert figure is not None and gaps is not None
     assert "exact" not in [text.get_text() for text in figure.legends[0].get_texts()]
-    assert not any(len(line.get_xdata()) == 4 for line in gaps.axes[0].lines)  # diamonds
+    assert not any(line.get_marker() == "_" for line in gaps.axes[0].lines)
 
 
 def test_layers_with_their_sum_and_reading(run: Run) -> None:
@@ -226,21 +228,19 @@ def test_curves_stand_between_the_elbo_and_the_bounds(run: Run) -> None:
     np.testing.assert_allclose(bands, sorted(zip(lower, upper, strict=True)), atol=1e-12)
 
 
-def test_bars_are_the_layer_gaps_and_hollow_where_untrusted(run: Run) -> None:
+def test_points_are_the_layer_gaps_and_hollow_where_untrusted(run: Run) -> None:
     change(run, "gap", trusted__z2=[True, False, True, True])
     found = loaded(run)
     figure = layer_gaps([found])
     assert figure is not None and found.gap is not None and found.exact is not None
-    drawn = bars(figure, BOTTOM_UP)
+    _, heights, filled = drawn_points(figure, BOTTOM_UP).T
     expected = np.concatenate([layer.gap_nats[:, 1] for layer in found.gap.layers.values()])
-    np.testing.assert_allclose([bar.get_height() for bar in drawn], expected)
-    hollow = [not bar.get_fill() or bar.get_facecolor()[3] == 0 for bar in drawn]
-    assert hollow == [False] * 4 + [False, True, False, False] + [True] * 4
-    assert [bar.get_hatch() is not None for bar in drawn] == hollow
+    np.testing.assert_allclose(heights, expected)
+    assert filled.tolist() == [1] * 4 + [1, 0, 1, 1] + [0] * 4
     (axes,) = figure.axes
     assert "not trusted: z2 1/4, z3 4/4" in axes.get_xlabel().replace("\N{NO-BREAK SPACE}", " ")
-    diamonds = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() == "D"])
-    np.testing.assert_array_equal(diamonds, np.concatenate([v[:, 1] for v in found.exact.layer_gap_nats.values()]))
+    dashes = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() == "_"])
+    np.testing.assert_array_equal(dashes, np.concatenate([v[:, 1] for v in found.exact.layer_gap_nats.values()]))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["estimated, trusted", "not trusted", "exact"]
     ends = [segment[:, 1] for bar in axes.collections for segment in bar.get_segments()]  # type: ignore[attr-defined]
@@ -255,7 +255,7 @@ def test_two_orders_never_share_a_panel(tmp_path: Path) -> None:
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == [
         "layer, bottom-up", "layer, top-down",
     ]  # fmt: skip
-    assert [len(bars(figure, label)) for label in (BOTTOM_UP, LADDER)] == [12, 12]
+    assert [len(drawn_points(figure, label)) for label in (BOTTOM_UP, LADDER)] == [12, 12]
 
 
 def test_causes_are_drawn_with_their_remainder(run: Run) -> None:
@@ -265,16 +265,16 @@ def test_causes_are_drawn_with_their_remainder(run: Run) -> None:
     gap = found.gap
     parts = [gap.approximation_nats, gap.amortisation_nats, *(layer.freed_nats for layer in gap.layers.values())]
     expected = np.concatenate([values[:, 1] for values in (*parts, gap.remainder_nats)])
-    np.testing.assert_allclose([bar.get_height() for bar in bars(figure, BOTTOM_UP)], expected)
+    np.testing.assert_allclose(drawn_points(figure, BOTTOM_UP)[:, 1], expected)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["", "", "z1", "z2", "z3", ""]
 
 
 def test_a_failed_replica_is_not_drawn(tmp_path: Path) -> None:
     (run,) = bare(tmp_path, BOTTOM_UP)
     found = loaded(measure_further(run, failed=1))
-    for make, n_bars in ((layer_gaps, 3 * 3), (causes, 3 * 6)):
+    for make, n_points in ((layer_gaps, 3 * 3), (causes, 3 * 6)):
         figure = make([found])
-        assert figure is not None and len(bars(figure, BOTTOM_UP)) == n_bars
+        assert figure is not None and len(drawn_points(figure, BOTTOM_UP)) == n_points
 
 
 # -- page, terminal, files -----------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def test_a_figure_tells_the_closed_form_from_what_was_trained_and_draws_interval
         ]
         return [text.get_text() for legend in made.legends for text in legend.get_texts()], spans
 
-    assert legend_and_bars(Line(x, values, expected=(x, x))) == (["closed form", "trained"], [])
+    assert legend_and_bars(Line(x, values, expected=(x, x))) == (["closed form", "measured"], [])
     assert legend_and_bars(Line(x, values)) == ([], [])
     assert legend_and_bars(Line(x, values, intervals=bars)) == ([], [(0.0, 3.0)] * 6)
 

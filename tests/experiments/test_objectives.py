@@ -190,6 +190,9 @@ def test_the_command_trains_and_measures_every_part_once(
     assert arrays["limit-shot"].shape == (2, 3) and arrays["images/shot"].shape == (10, 64)
     assert np.isfinite(arrays["limit-shot"]).all() and (arrays["limit-shot/plain"] > 0).all()
     assert set(np.unique(arrays["images/limit"])) <= {0.0, 1.0}
+    for name in ("shot", "limit"):
+        mean = arrays[f"images/{name}/mean"]
+        assert mean.shape == (10, 64) and 0 < mean.min() < mean.max() < 1
     (record,) = json.loads((folder / "classifier.json").read_text())
     assert record["commit"]
     assert "Fréchet distances are of 30 images against 30" in capsys.readouterr().out

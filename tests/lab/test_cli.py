@@ -633,6 +633,7 @@ def test_run_says_at_once_what_it_starts(
         raise Reached
 
     monkeypatch.setattr(completion, "check", lambda *arguments: None)
+    monkeypatch.setattr(completion, "said_before", lambda *arguments: [])
     monkeypatch.setattr(Run, "create_or_open", reached)
     with pytest.raises(Reached):
         main(["run", "depth", "--workers=2"])

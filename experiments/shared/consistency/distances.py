@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from hvae.evidence import HVAE
-from hvae.experiments.shared.consistency.chain import chain
+from hvae.experiments.shared.consistency.chain import chain, mean_after
 from hvae.lab.evaluation.replicas import Arrays
 from hvae.likelihood.sandwich import simulate
 from hvae.numerics import FloatArray, frechet_interval, frechet_of_samples
@@ -24,7 +24,8 @@ def consistency(
     models: Sequence[HVAE], alive: Sequence[bool], halves: tuple[Tensor, Tensor], features: Features, *,
     n_steps: int, n_bootstrap: int, seed: int,
 ) -> Arrays:  # fmt: skip
-    """Distances ``<name>`` [R, 3] and uncorrected ``<name>/plain`` [R], and images of the first living replica.
+    """Distances ``<name>`` [R, 3] and uncorrected ``<name>/plain`` [R], and images of the first living replica with
+    the means of the distributions that they were drawn from.
 
     ``halves`` [n, D] are disjoint test images: chains start from the first, distances to test images are to the second.
 
@@ -45,8 +46,8 @@ def consistency(
             blank = {name: np.full(3, np.nan) for name in names}
             rows.append(blank | {f"{name}/plain": np.array(np.nan) for name in names})
             continue
-        shot, _ = simulate(model, len(start), seed + replica, start)
-        states = chain(model, start, (n_steps // 2, n_steps), seed + replica)
+        shot, latents = simulate(model, len(start), seed + replica, start)
+        states = {0: start} | chain(model, start, (n_steps // 2, n_steps - 1, n_steps), seed + replica)
         other = chain(model, shot, (n_steps,), seed + len(models) + replica)[n_steps]
         images = {"shot": shot, "half": states[n_steps // 2], "limit": states[n_steps], "other": other, "test": test}
         seen = {name: features(values.cpu().numpy()) for name, values in images.items()}
@@ -57,5 +58,9 @@ def consistency(
             row[name] = frechet_interval(a, b, n_bootstrap, seed, paired=name == "settling")
             row[f"{name}/plain"] = np.array(frechet_of_samples(a, b))
         rows.append(row)
-        shown = shown or {f"images/{name}": images[name][:N_SHOWN].cpu().numpy() for name in ("shot", "limit")}
+        if not shown:
+            of_shot = model.decoder.family("x").mean(model.decoder.distribution("x", latents))[0]
+            means = {"shot": of_shot, "limit": mean_after(model, states[n_steps - 1], n_steps, seed + replica)}
+            shown = {f"images/{name}": images[name][:N_SHOWN].cpu().numpy() for name in means}
+            shown |= {f"images/{name}/mean": mean[:N_SHOWN].detach().cpu().numpy() for name, mean in means.items()}
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | shown

@@ -19,7 +19,8 @@ FIGURES = (
     Exhibit(
         "consistency-samples",
         "Single-shot samples and limits of the chain",
-        "Draws x ~ p, and states of the encode-decode chain after its last step from test images; first replica.",
+        "Draws from p, and states of the encode-decode chain after its last step from test images; first replica. "
+        "Shown are the means of p(x | z1) that they fell from; on pages made before these were kept, the draws.",
         samples,
         "",
         as_png=True,

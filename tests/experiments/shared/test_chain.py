@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae.evidence import HVAE
-from hvae.experiments.shared.consistency.chain import chain
+from hvae.experiments.shared.consistency.chain import chain, mean_after
 from hvae.families import Bernoulli, Categorical, Family
 from hvae.likelihood.sandwich import simulate
 from hvae.network import BeliefNetwork, Conditional
@@ -130,6 +130,17 @@ def test_marks_are_the_states_of_one_chain_and_seeds_are_chains() -> None:
     assert list(both) == [2, 4] and torch.equal(both[4], late[4])
     assert not torch.equal(both[4], chain(model, start, (4,), seed=1)[4])
     assert (start == 0).all(), "the start is left as it was"
+
+
+def test_means_are_of_the_distributions_that_the_states_were_drawn_from() -> None:
+    """They average to the row of the transition matrix. A mean m of other latents would have E (x - m) m = -Var m."""
+    model = HVAE(enumerated.decoder(BERNOULLI, scale=3), enumerated.posterior("bottom-up", BERNOULLI, seed=50, scale=3))
+    states, _, transition = distribution_of(model, BERNOULLI)
+    start = states[:1].expand(N, -1)
+    x, mean = chain(model, start, (1,), seed=3)[1], mean_after(model, start, 1, seed=3)
+    assert mean.var(0).max() > 0.05, "or the second line sees nothing"
+    assert_mean(mean, transition[0] @ states.numpy(), detect=0.02)
+    assert_mean((x - mean) * mean, np.zeros(mean.shape[1]), detect=0.02)
 
 
 class _Constant(nn.Module):
