@@ -165,9 +165,7 @@ def encoder_draws(
         )
 
     def of(block: Tensor, keys: Sequence[str], numbers: range) -> LogProb:
-        draws = [
-            rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys
-        ]
+        draws = [rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys]
         noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
         evidence = model(block.unsqueeze(0), noise)
         assert isinstance(evidence, Evidence)
