@@ -15,7 +15,7 @@ from hvae.experiments.shared.costs.bench.stacks import BURDA, FIVE, ONE, Array, 
 TOLERANCE_NATS = 2e-3
 """of a log-weight of some 550 nats, summed in float32"""
 N_SAMPLES = 5000
-N_IMAGES = 2
+N_IMAGES = 8
 REPLICAS = (1, 4, 16)
 PEERS = {"Pyro": "pyro", "JAX": "optax", "pythae": "pythae"}
 """contender -> a package that it cannot do without"""
