@@ -8,11 +8,13 @@ BEGUN  := $(VENV)/.installing
 SITE   := $(VENV)/.installed-docs
 OTHERS := .venv-adapters
 ADAPT  := $(OTHERS)/.installed
+PEERS  := .venv-bench
+RIVALS := $(PEERS)/.installed
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-settings editable_mode=compat -e
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo smoke test test-all test-adapters check docs clean
+.PHONY: help install demo smoke test test-all test-adapters bench check docs clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (3 to 4 minutes on 2 cores)"
@@ -20,10 +22,11 @@ help:
 	@echo "make test      install, run the tests (about 5 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
 	@echo "make test-adapters  install Pyro, pythae and scvi-tools into $(OTHERS), run the tests that need them (4 minutes)"
+	@echo "make bench     install Pyro, JAX and pythae into $(PEERS), time hvae beside them (docs/performance.md, 10 minutes)"
 	@echo "make check     install, lint and check the types"
 	@echo "make docs      install, build the documentation into docs/_build/html"
 	@echo "make install   install into $(VENV) only"
-	@echo "make clean     remove $(VENV), $(OTHERS) and caches; runs/ and data stay"
+	@echo "make clean     remove $(VENV), $(OTHERS), $(PEERS) and caches; runs/ and data stay"
 
 install: $(STAMP)
 
@@ -56,6 +59,14 @@ $(ADAPT): requirements.txt requirements-adapters.txt pyproject.toml
 		--no-build-isolation --config-settings editable_mode=compat -e '.[lab,report,test,adapters]'
 	@touch $@
 
+# So have those that hvae is timed beside.
+$(RIVALS): requirements.txt requirements-adapters.txt pyproject.toml
+	@rm -rf $(PEERS) && $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt setuptools
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt -c requirements-adapters.txt \
+		--no-build-isolation --config-settings editable_mode=compat -e '.[bench]'
+	@touch $@
+
 demo: $(STAMP)
 	$(VENV)/bin/hvae run depth --preset demo
 
@@ -71,6 +82,10 @@ test-adapters: export OMP_NUM_THREADS = 1
 test-adapters: $(ADAPT)
 	$(OTHERS)/bin/python -m pytest -q tests/adapters
 	$(OTHERS)/bin/python docs/execute.py --check docs/pyro.md docs/scvi.md
+
+bench: export OMP_NUM_THREADS = 1
+bench: $(RIVALS)
+	$(PEERS)/bin/python -m hvae.experiments.shared.costs.bench
 
 smoke: $(STAMP)
 	$(VENV)/bin/hvae run papers --preset smoke
@@ -88,5 +103,5 @@ docs: $(SITE)
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) $(OTHERS) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
+	rm -rf $(VENV) $(OTHERS) $(PEERS) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
 	find hvae experiments analysis tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -50,13 +50,18 @@ class Shown:
 
 
 def write_experiment_report(directory: Path, preset: str = "") -> Path:
-    """Write report.html with its tables and figures into `directory`; returns the page's path.
+    """`write_report` of the study at `directory`."""
+    need("jinja2", "A report needs")
+    return write_report(open_study(directory, preset), directory)
+
+
+def write_report(study: Study, directory: Path) -> Path:
+    """Write report.html with its tables and figures into the `directory` of a study; returns the page's path.
 
     A page of results with its arrays has tables and figures of its own: there it is written into `report/`.
     Raises `MissingExtraError` without jinja2, before anything is written.
     """
     need("jinja2", "A report needs")
-    study = open_study(directory, preset)
     if holds_kept(directory):
         directory = directory / "report"
         directory.mkdir(exist_ok=True)

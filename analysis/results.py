@@ -17,7 +17,7 @@ from hvae.analysis.report import write_tables
 from hvae.analysis.sections import Section, sections
 from hvae.analysis.study import Study, open_study
 from hvae.analysis.summary import summary
-from hvae.analysis.terminal import verdict_text
+from hvae.analysis.terminal import verdicts
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import write_atomically
 
@@ -45,7 +45,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         "",
         *(f"{sentence}\n" for sentence in summary(study)),
         "```text",
-        verdict_text(to),
+        verdicts(study),
         "```",
         "",
         *(line for section in sections(study) for line in _section(section, study)),

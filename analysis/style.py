@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, SymmetricalLogLocator
 from PIL import Image
@@ -78,9 +80,21 @@ def settings() -> Any:
     return matplotlib.rc_context(_SETTINGS)
 
 
+class _Lean(Figure):
+    """A figure that is drawn once when it is written. For its layout matplotlib draws it before, to no end."""
+
+    def draw(self, renderer: Any) -> None:
+        engine = self.get_layout_engine()
+        if self.canvas.is_saving() and isinstance(engine, ConstrainedLayoutEngine):
+            with suppress(ValueError):  # as in `Figure.draw`
+                engine.execute(self)
+        else:
+            super().draw(renderer)
+
+
 def figure(height_cm: float, width_cm: float = COLUMN_CM) -> Figure:
     """An empty figure with a canvas of its own, known to no window system."""
-    made = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), layout="constrained")
+    made = _Lean(figsize=(width_cm / 2.54, height_cm / 2.54), layout="constrained")
     FigureCanvasAgg(made)
     return made
 
@@ -259,10 +273,11 @@ def with_prefix(svg_text: str, prefix: str) -> str:
 
 def png(made: Figure, dpi: int = 220) -> bytes:
     """The figure as PNG of 256 colours, small enough to be committed."""
-    buffer = io.BytesIO()
+    buffer, fewer = io.BytesIO(), io.BytesIO()
     with settings():
-        made.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    picture, fewer = Image.open(buffer).convert("RGB"), io.BytesIO()
+        made.savefig(buffer, format="rgba", dpi=dpi)
+    width, height = (int(inches * dpi) for inches in made.get_size_inches())
+    picture = Image.frombytes("RGBA", (width, height), buffer.getvalue()).convert("RGB")
     palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
     picture.quantize(256, **palette).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
     return fewer.getvalue()

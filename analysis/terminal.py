@@ -54,8 +54,12 @@ SHOWN_REMARKS = 6
 
 
 def verdict_text(directory: Path, preset: str = "", width: int = PAGE) -> str:
-    """The verdicts at `directory`: one line per run, or for a single run one line per layer."""
-    study = open_study(directory, preset)
+    """`verdicts` of the study at `directory`."""
+    return verdicts(open_study(directory, preset), width)
+
+
+def verdicts(study: Study, width: int = PAGE) -> str:
+    """The verdicts of a study: one line per run, or for a single run one line per layer."""
     return _single(study, width) if study.single else _several(study, width)
 
 

@@ -22,11 +22,11 @@ def share_above(count: int, n: int, level: float = 0.95) -> tuple[float, float, 
     """
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"{count} of {n} is no share; give a count between 0 and n, and n of 1 or more.")
-    from scipy import stats  # here, since it takes most of a second, and a list of runs decides nothing
+    from scipy import special  # here, since a list of runs decides nothing; scipy.stats takes most of a second
 
     tail = (1 - level) / 2
-    low = float(stats.beta.ppf(tail, count, n - count + 1)) if count > 0 else 0.0
-    high = float(stats.beta.isf(tail, count + 1, n - count)) if count < n else 1.0
+    low = float(special.betaincinv(count, n - count + 1, tail)) if count > 0 else 0.0
+    high = float(special.betainccinv(count + 1, n - count, tail)) if count < n else 1.0
     return low, count / n, high
 
 
@@ -58,14 +58,14 @@ def crossed_interval(
     if n < 2 or any(len(table) < 1 or table.shape[1] != n for table in tables):
         shapes = " and ".join(f"{len(table)} seeds and {table.shape[1]} images" for table in tables)
         raise ValueError(f"there are {shapes}; give at least 1 seed and 2 images, the same images in each table.")
-    from scipy import stats
+    from scipy import special
 
     tail = (1 - level) / 2
     images = values.mean(0) - (0.0 if less is None else less.mean(0))
     mean, error = float(images.mean()), float(images.std()) / (n - 1) ** 0.5
     below, above = (float(quantile) for quantile in student_hall(images - mean, n, tail))
     from_seeds = sum(
-        float(stats.t.isf(tail, len(table) - 1)) ** 2 * _of_seeds(table) for table in tables if len(table) > 1
+        float(special.stdtrit(len(table) - 1, tail)) ** 2 * _of_seeds(table) for table in tables if len(table) > 1
     )
     low, high = (float(np.sqrt(from_seeds + (quantile * error) ** 2)) for quantile in (below, above))
     return mean - low, mean, mean + high

@@ -34,21 +34,25 @@ class DiagonalNormal(Distribution):
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
         self._mean = mean
         self.log_variance = log_variance
-        same = mean.shape == log_variance.shape  # asked first, as broadcasting is dear in a small net
-        shape = mean.shape if same else torch.broadcast_shapes(mean.shape, log_variance.shape)
+        alike = mean.shape == log_variance.shape  # nearly always, and an operation less for each use
+        shape = mean.shape if alike else torch.broadcast_shapes(mean.shape, log_variance.shape)
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
 
     @property
     def mean(self) -> Tensor:
-        return self._mean.expand(self._extended_shape())
+        return self._whole(self._mean)
 
     @property
     def stddev(self) -> Tensor:
-        return (self.log_variance / 2).exp().expand(self._extended_shape())
+        return self._whole((self.log_variance / 2).exp())
 
     @property
     def variance(self) -> Tensor:
-        return self.log_variance.exp().expand(self._extended_shape())
+        return self._whole(self.log_variance.exp())
+
+    def _whole(self, values: Tensor) -> Tensor:
+        shape = self.batch_shape + self.event_shape
+        return values if values.shape == shape else values.expand(shape)
 
     def unit_log_prob(self, value: Tensor) -> Tensor:
         """``-((v - mean)² / variance + log variance + log 2π) / 2`` of each unit."""

@@ -3,7 +3,8 @@
     loss_r, terms_r = step(weights_r, x_r, noise_r)          gradient of Σ_r loss_r, so replicas do not touch each other
 
 `together` maps the step of one model over the replicas with `torch.func.vmap`, which small nets need to be fast.
-`one_by_one` is for nets that vmap refuses: control flow that depends on data, ``.item()``, draws inside the net.
+`one_by_one` is for nets that vmap refuses (control flow that depends on data, ``.item()``, draws inside the net), and
+for one replica alone, which is faster without vmap.
 Both answer the same numbers, up to rounding.
 """
 
@@ -45,6 +46,10 @@ class Step(nn.Module):
         objective.refuse(model)
         self.model = model
         self.objective = objective
+        self._tied = any(len(list(named(remove_duplicate=False))) > len(list(named())) for named in self._kinds())
+
+    def _kinds(self) -> tuple[Callable[..., Iterator[tuple[str, Tensor]]], ...]:
+        return self.named_parameters, self.named_buffers
 
     def forward(self, x: Tensor, noise: Tensors, step: int) -> tuple[Tensor, Evidence]:
         return self.objective.on(self.model, x, noise, step)
@@ -60,8 +65,10 @@ class Step(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and record with ``weights``, and with buffers and weights that stand ``still``, in place of its own."""
         exchanged = tuple({f"model.{name}": value for name, value in kind.items()} for kind in (weights, still))
-        loss, evidence = functional_call(self, exchanged, (x, dict(noise), step))
-        terms = {**summary(evidence), **also(evidence)}
+        loss, evidence = functional_call(self, exchanged, (x, dict(noise), step), tie_weights=self._tied)
+        with torch.no_grad():
+            terms = summary(evidence)
+        terms = {**terms, **also(evidence)}
         return loss, {name: term.detach() for name, term in terms.items()}
 
 
@@ -98,9 +105,7 @@ def one_by_one(
         mine = {name: value[replica].detach().requires_grad_() for name, value in weights.items()}
         rest = {name: value[replica] for name, value in still.items()}
         own_noise = {name: value[replica] for name, value in noise.items()}
-        devices = [x.device] if x.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), in_training(step_of.model):
-            torch.manual_seed(rng.generator(seed, "train/net", at).initial_seed())
+        with rng.keyed(seed, "train/net", at, device=x.device), in_training(step_of.model):
             loss, terms = step_of.on(mine, rest, x[replica], own_noise, step, lambda evidence: also(evidence, at))
         every_gradient.append(torch.autograd.grad(loss, list(mine.values()), allow_unused=True))
         losses.append(loss.detach())
@@ -114,6 +119,8 @@ def _stacked(gradients: Sequence[Tensor | None]) -> Tensor | None:
     known = next((gradient for gradient in gradients if gradient is not None), None)
     if known is None:
         return None
+    if len(gradients) == 1:
+        return known.unsqueeze(0)
     return torch.stack([torch.zeros_like(known) if gradient is None else gradient for gradient in gradients])
 
 

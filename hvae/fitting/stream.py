@@ -69,7 +69,7 @@ class Fit:
         self.columns: Sequence[str] = ()
         """names of the columns of x, for what is said of them"""
         self.one_by_one = "" if replicas.models[0].maps else "a hvae.Model is walked by its user's functions"
-        """why the replicas train one after another, in a sentence; empty while they train together"""
+        """why several replicas train one after another, in a sentence; empty while they train together"""
         self._replicas, self._batches, self._update, self._trainable = replicas, batches, update, trainable
         self._also, self._settling, self._settled = also, settling, False
         self._stages = {stage.from_step: stage for stage in stages}
@@ -148,10 +148,10 @@ class Fit:
         return {name: torch.stack([noise[name] for noise in drawn]) for name in drawn[0]}
 
     def _outcome(self, stage: Stage, x: Tensor, noise: Mapping[str, Tensor], step: int) -> Outcome:
-        """Loss, terms and gradients: of all replicas together, until a step finds that vmap does not allow it."""
+        """Loss, terms and gradients: of several replicas together, until a step finds that vmap does not allow it."""
         inputs = (x, noise, step - stage.from_step, self._also, step)
         refused = ""
-        if not self.one_by_one:
+        if len(self._replicas) > 1 and not self.one_by_one:
             try:
                 return self._together(stage, *inputs)
             except ConfigError:

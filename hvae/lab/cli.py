@@ -346,16 +346,18 @@ def _folder(path: str | None) -> Path | None:
 
 def _show(directory: Path, preset: str = "") -> None:
     """The verdicts on stdout, and the report in the runs' directory; on a core install a sentence instead."""
-    from hvae.analysis.report import write_experiment_report
-    from hvae.analysis.terminal import verdict_text
+    from hvae.analysis.report import write_report
+    from hvae.analysis.study import open_study
+    from hvae.analysis.terminal import verdicts
 
+    study = open_study(directory, preset)
     try:
-        report = write_experiment_report(directory, preset)
+        report = write_report(study, directory)
     except MissingExtraError as missing:
-        print(verdict_text(directory, preset, _width()), flush=True)
+        print(verdicts(study, _width()), flush=True)
         _say(f"hvae: {missing}")
         return
-    print(verdict_text(directory, preset, _width()))
+    print(verdicts(study, _width()))
     print(f"\nReport: {report}", flush=True)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import N_TUNING, N_TUNING_CHAINS, Annealing, Path, run_forward, tune
 from hvae.likelihood.estimate import SMALLEST_ESS, Estimate
-from hvae.likelihood.importance import Curve, DrawLogWeight, encoder_draws, importance_sample
+from hvae.likelihood.importance import CHUNK_DATA, Curve, DrawLogWeight, encoder_draws, importance_sample
 from hvae.likelihood.refinement import DIAGONAL, FULL, WIDEST, Fitted
 from hvae.likelihood.target import NotWhitenedError, Target, from_encoder
 from hvae.likelihood.weights import estimate
@@ -138,7 +138,7 @@ class Bound:
 
 @torch.no_grad()
 def cheapest_bound(
-    model: HVAE, x: Tensor, n_samples: tuple[int, ...], spending: Spending, *, seed: int, chunk_data: int = 16
+    model: HVAE, x: Tensor, n_samples: tuple[int, ...], spending: Spending, *, seed: int, chunk_data: int = CHUNK_DATA
 ) -> tuple[Curve, Bound]:
     """The curve of L_k, as `log_likelihood_curve` makes it, and the bound of every datum of ``x [N, D]``."""
     if len(x) == 0:
@@ -242,7 +242,7 @@ def _differentiable(target: Target) -> bool:
 def _draw(model: HVAE, x: Tensor, places: IntArray, needed: FloatArray, found: _Found, seed: int) -> None:
     """Fresh draws of q(z|x), as many as are needed or can be paid."""
     for n, of in _alike(np.minimum(needed, found.left(places))):
-        for part in np.split(places[of], range(16, len(of), 16)):
+        for part in np.split(places[of], range(CHUNK_DATA, len(of), CHUNK_DATA)):
             draws = encoder_draws(model, x[part], seed=seed, first=part.tolist(), purpose="cheapest")
             found.put(part, importance_sample(draws, (n,)).estimate, IMPORTANCE)
             found.evaluations[part] += n

@@ -23,6 +23,11 @@ from hvae.shapes import LogProb
 
 CHUNK_SAMPLES = 500
 """draws at a time"""
+CHUNK_DATA = 16
+"""data at a time, of which every log-weight is kept until they are summed"""
+BLOCK_NUMBERS = 1 << 20
+"""numbers of x that a CPU walks at once: with what nets make of them they stay near its cache. More rows of wide data
+wait for memory, fewer rows of narrow data for the start of every operation"""
 DrawLogWeight = Callable[[int, int], LogProb]
 """(number of the chunk, k) -> log-weights `[k, B]` of fresh draws"""
 
@@ -112,7 +117,7 @@ def importance_sample(
 @torch.no_grad()
 def log_likelihood_curve(
     model: HVAE, x: Tensor, n_samples: Sequence[int] = (1, 10, 100, 1000), *, seed: int,
-    chunk_samples: int = CHUNK_SAMPLES, chunk_data: int = 16,
+    chunk_samples: int = CHUNK_SAMPLES, chunk_data: int = CHUNK_DATA,
 ) -> Curve:  # fmt: skip
     """L_k of every datum of x `[N, D]`, with the model's posterior as proposal; the model in evaluation mode.
 
@@ -154,9 +159,15 @@ def encoder_draws(
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
         numbers = range(chunk * chunk_samples, chunk * chunk_samples + k)
+        most = max(1, BLOCK_NUMBERS // (k * x.shape[1])) if x.device.type == "cpu" else len(x)
+        return torch.cat(
+            [of(x[start : start + most], keys[start : start + most], numbers) for start in range(0, len(x), most)], 1
+        )
+
+    def of(block: Tensor, keys: Sequence[str], numbers: range) -> LogProb:
         draws = [rng.draws(specs, numbers, seed=seed, purpose=key, device=str(x.device), dtype=x.dtype) for key in keys]
         noise = {name: torch.cat([draw[name] for draw in draws], dim=1) for name in specs}
-        evidence = model(x.unsqueeze(0), noise)
+        evidence = model(block.unsqueeze(0), noise)
         assert isinstance(evidence, Evidence)
         return evidence.log_weight
 

@@ -614,7 +614,7 @@ def test_a_renamed_run_is_listed_reported_and_goes_on(
     assert [place.name for place in (tmp_path / "runs" / "own").iterdir()] == ["best so far"]
     capsys.readouterr()
     for text in ("mine", "link", "own"):
-        monkeypatch.setattr("hvae.analysis.report.write_experiment_report", lambda directory, preset: directory)
+        monkeypatch.setattr("hvae.analysis.report.write_report", lambda study, directory: directory)
         assert main(["report", text]) == 0
         assert capsys.readouterr().out.startswith("mine\nlayer  units")
     assert main(["list", "own"]) == 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,6 +240,25 @@ def test_the_chunking_of_data_changes_nothing(imperfect: HVAE, x: Tensor) -> Non
         np.testing.assert_allclose(curve.estimate.pareto_k, reference.estimate.pareto_k, atol=1e-8)
     other = log_likelihood_curve(imperfect, x, (1, 10, 120), seed=5, chunk_samples=50)
     assert np.abs(other.bound_datum_nats - reference.bound_datum_nats).min() > 1e-9
+
+
+@pytest.mark.parametrize("numbers", [1, 700, 1 << 30])
+def test_what_is_walked_at_once_changes_nothing(
+    imperfect: HVAE, x: Tensor, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = log_likelihood_curve(imperfect, x, (1, 120), seed=4)
+    rows: list[int] = []
+    walk = imperfect.posterior.walk
+
+    def watched(decoder: Any, given: Any, noise: Any) -> Any:
+        rows.append(next(iter(noise.values()))[..., 0].numel())
+        return walk(decoder, given, noise)
+
+    monkeypatch.setattr(imperfect.posterior, "walk", watched)
+    monkeypatch.setattr("hvae.likelihood.importance.BLOCK_NUMBERS", numbers)
+    curve = log_likelihood_curve(imperfect, x, (1, 120), seed=4)
+    np.testing.assert_allclose(curve.bound_datum_nats, reference.bound_datum_nats, atol=1e-11, rtol=0)
+    assert max(rows) <= max(numbers // x.shape[1], 120) and sum(rows) == 120 * len(x)
 
 
 def test_data_do_not_share_their_draws(imperfect: HVAE, x: Tensor) -> None:

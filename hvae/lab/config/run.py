@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hvae.errors import ConfigError
@@ -158,7 +159,7 @@ class RunConfig:
             del values["model"]["standardise"]
         return json.dumps(values, indent=2, sort_keys=True)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits that name what is trained.
 
@@ -166,7 +167,7 @@ class RunConfig:
         whole, and a new setting leaves the digest of older runs as it was. The evaluation is left out: changing it
         measures the run again and does not train another.
         """
-        told = differences(RunConfig.from_json(self.to_json()))
+        told = differences(read(RunConfig, dataclasses.asdict(self)))  # 1 is 1.0 where a float stands
         told.pop("evaluation", None)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 

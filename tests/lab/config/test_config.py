@@ -317,3 +317,12 @@ def test_a_ladder_refuses_full_covariance() -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         DataConfig().seed = 3  # type: ignore[misc]
+
+
+def test_equal_configurations_have_one_digest_and_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RunConfig(training=TrainingConfig(clip_norm=100.0, ema_decay=0.5))
+    other = RunConfig(training=TrainingConfig(clip_norm=100, ema_decay=0.5))
+    assert whole.digest == other.digest == RunConfig.from_json(whole.to_json()).digest
+    assert dataclasses.replace(whole, training=TrainingConfig()).digest != whole.digest
+    monkeypatch.setattr("hvae.lab.config.run.hashlib", None)  # whoever asks again is not told by making it again
+    assert whole.digest == other.digest
