@@ -25,10 +25,10 @@ def resampling_grid(run: LoadedRun) -> Figure | None:
     pictures = run.pictures
     if pictures is None or pictures.x is None or not pictures.is_image:
         return None
-    blocks = columns(run)
     pixels = Pixels.of(pictures.shape)
     assert pixels is not None
-    return _draw(blocks, pixels)
+    low, high = min(0.0, float(pictures.x.min())), max(1.0, float(pictures.x.max()))  # counts and real values exceed 1
+    return _draw([(title, (images - low) / (high - low)) for title, images in columns(run)], pixels)
 
 
 def columns(run: LoadedRun) -> list[tuple[str, Array]]:

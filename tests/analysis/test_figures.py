@@ -1,5 +1,6 @@
 """Every figure on whole, thin and broken studies: what is drawn is what was measured, and nothing empty is drawn."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,21 @@ def test_resampling_grid_keeps_images_in_place(depth_study: Study) -> None:
     blocks = resampling.columns(run)
     assert [title for title, _ in blocks] == ["x", "mean", *(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
     np.testing.assert_array_equal(blocks[3][1][4, 2], run.pictures.resampled["z2"][4, 2])
+
+
+def test_resampling_grid_of_counts_is_as_dark_as_of_their_shares(depth_study: Study) -> None:
+    """Images seven times as bright are the same picture, not a black one."""
+    run = depth_study.deepest["bottom-up"]
+    seen = run.pictures
+    assert seen is not None and seen.x is not None and seen.reconstruction is not None and seen.x.max() == 1
+    brighter = dataclasses.replace(
+        seen, x=7 * seen.x, reconstruction=7 * seen.reconstruction,
+        resampled={name: 7 * images for name, images in seen.resampled.items()},
+    )  # fmt: skip
+    of_shares, of_counts = (resampling.resampling_grid(each) for each in (run, run.with_measured(pictures=brighter)))
+    assert of_shares is not None and of_counts is not None
+    shown = [np.asarray(made.axes[0].images[0].get_array()) for made in (of_shares, of_counts)]
+    np.testing.assert_allclose(*shown, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5, 3)], ids=["planes", "pixels"])
