@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae import rng
 from hvae.errors import ConfigError
 
 Array = NDArray[Any]
@@ -52,6 +53,10 @@ class Dataset:
     """what was done to the numbers of a file, and what was left out, in sentences"""
     columns: tuple[str, ...] = ()
     """names of the columns of a table"""
+
+    def test_order(self, seed: int) -> Tensor:
+        """Places ``[N']`` of the test items in the random order that all measurements of a run share."""
+        return rng.permutation(len(self.test), seed=seed, purpose="evaluation")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae import rng
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.lab.runs.run import Run
@@ -35,7 +34,7 @@ class Replicas:
     @staticmethod
     def of(run: Run, data: Dataset, device: str) -> "Replicas":
         """Raises `ConfigError` where there is no checkpoint."""
-        order = rng.permutation(len(data.test), seed=run.config.evaluation.seed, purpose="evaluation")
+        order = data.test_order(run.config.evaluation.seed)
         return Replicas(load_trained(run, data, device), data.test[order].to(device), order.numpy())
 
     @property

@@ -42,7 +42,7 @@ def measure_halfway(
 ) -> None:
     """Judge the models as they are, and keep the words. ``batches [R, B, D]`` set batch normalisation in copies."""
     config = run.config.evaluation
-    order = rng.permutation(len(data.test), seed=config.seed, purpose="evaluation")
+    order = data.test_order(config.seed)
     test = data.test[order[: N_IMAGES + N_OTHERS]].to(device)
     n = min(N_IMAGES, config.n_images)
     sizes = Sizes(epsilon_nats=config.epsilon_nats, seed=config.seed, n_alternatives=16, n_paths=4)

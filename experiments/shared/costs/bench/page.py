@@ -36,7 +36,7 @@ TARGETS = (
     Target(_BURDA, "hvae, R = 1", "plain", 1.0),
     Target(_BURDA, "hvae, R = 16", "plain", 1.6),
     Target("step, five layers, 64 to 4 units, B = 100, K = 1", "hvae, R = 16", "plain", 1.8),
-    Target("L_5000, two layers, 100 and 50 units (Burda et al. 2016)", "hvae", "Pyro", 1.6),
+    Target("L_5000, two layers, 100 and 50 units (Burda et al. 2016), 8 images", "hvae", "Pyro", 1.6),
 )
 
 
