@@ -18,7 +18,13 @@ class NotMeasuredError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A training in which no replica is finite any more; the message says where, and what to try."""
+    """A training in which no replica is finite any more; the message says where, and what to try.
+
+    >>> raise TrainingError("z1 is not finite from step 3 on; lower the learning rate.")
+    Traceback (most recent call last):
+    ...
+    hvae.errors.TrainingError: z1 is not finite from step 3 on; lower the learning rate.
+    """
 
 
 class MissingExtraError(ConfigError, ImportError):

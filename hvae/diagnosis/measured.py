@@ -55,7 +55,7 @@ class Measured(ABC):
     >>> sizes = Sizes(n_images=6, max_paths=16, n_likelihood=6, n_samples=10)
     >>> found = measure([stack.model], stack.x, sizes)
     >>> [layer.name for layer in found.layers], found.likelihood.bound_nats.shape, found.rule
-    (['z1', 'z2', 'z3'], (1, 2, 3), 2)
+    (['z1', 'z2', 'z3'], (1, 2, 3), 3)
     """
 
     layers: tuple[Layer, ...]

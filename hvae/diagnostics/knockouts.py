@@ -185,8 +185,8 @@ class Knockouts:
                 continue
             bounds = {name: _judged(found, known=name in settled) for name, found in weights.items()}
             settled |= {name for name, bound in bounds.items() if missing(bound) <= MOST_MISSING}
-            left = [missing(bound) for name, bound in bounds.items() if name not in settled]
-            if not left or (block and MOST * MOST_MISSING < min(left) < math.inf):  # an error falls like 1/K at best
+            left = [sum(bound.doubt_nats) for name, bound in bounds.items() if name not in settled]
+            if not left or (block and min(left) > MOST * MOST_MISSING):  # an error falls like 1/K at best
                 break
         return bounds.pop(""), {**bounds, **refused}
 

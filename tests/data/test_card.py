@@ -35,7 +35,8 @@ def test_whole_numbers_are_never_binarised_whatever_their_dtype(
         ConfigError, match=f"{message}give counts .*write grey levels .*, x / {values.max()}, "
     ) as found:
         load(save(tmp_path, train=values.astype(dtype)) + way)
-    assert "\n" not in str(found.value) and len(str(found.value)) < 400
+    said = str(found.value).replace(str(tmp_path), "")
+    assert "\n" not in said and len(said) < 400
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint16, np.float32, np.float64])

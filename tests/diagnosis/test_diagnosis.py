@@ -159,7 +159,7 @@ def test_it_prints_within_its_width_and_the_answer_stands_last(diagnosis: Diagno
     said = " ".join(lines)
     assert said.index("verdict") < said.index("at thresholds from") < said.index("log p(x) is on average at least")
     assert " nats (L_20 = " in said
-    assert "2 of 3 replicas" in said and "rule 2" in said and lines[0] == "mine"
+    assert "2 of 3 replicas" in said and f"rule {RULE}" in said and lines[0] == "mine"
     assert "z1" in said and "Doubt: " in said.partition("log p(x) is on average")[2]
 
 

@@ -205,7 +205,7 @@ def test_the_report_on_depth_stands(sonderby: Path) -> None:
     shown = [table for table in (grid_table(grid, study) for grid in study.grids) if table is not None]
     assert [len(table.rows) for table in shown] == [4, 4] and shown[0].rows[0][4].text == "\N{EN DASH}"
     panels = sonderby_depth.against_depth(by_label(study.runs), {})
-    assert panels["L_K"]["LVAE+BN+WU"].x.tolist() == [2, 3, 5] and panels["L_1"]["plain"].values.shape == (4, 6)
+    assert panels["$L_K$"]["LVAE+BN+WU"].x.tolist() == [2, 3, 5] and panels["$L_1$"]["plain"].values.shape == (4, 6)
     shares = sonderby_depth.over_training(by_label(study.runs), {})
     assert set(shares) == {f"z{z}" for z in range(1, 6)}
     units = by_label(study.runs)[ladders.DEEP[ladders.WARM]].training.active_units["z3"]

@@ -16,7 +16,7 @@ FAULTS = (
         "chain-throws-the-same-coins",
         "every step of the encode-decode chain takes the same noise",
         Change(
-            "hvae.experiments.shared.consistency.chain:chain",
+            "hvae.experiments.shared.consistency.chain:_decoded",
             'rng.noise({**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x), '
             'seed=seed, purpose="encode and decode", step=step, device=str(x.device), dtype=x.dtype)',
             'rng.noise({**model.noise_specs(), "x": decoder.noise_specs()["x"]}, 1, len(x), '
@@ -29,15 +29,19 @@ FAULTS = (
         "the chain decodes to the mean of x in place of a draw",
         Change(
             "hvae.experiments.shared.consistency.chain:chain",
-            'decoder.family("x").draw(distribution, noise["x"])',
-            'decoder.family("x").mean(distribution)',
+            'model.decoder.family("x").draw(distribution, noise)',
+            'model.decoder.family("x").mean(distribution)',
         ),
         (CONSISTENCY,),
     ),
     Fault(
         "chain-stands-still",
         "every step encodes the first x again",
-        Change("hvae.experiments.shared.consistency.chain:chain", "x.unsqueeze", "found.get(marks[0], x).unsqueeze"),
+        Change(
+            "hvae.experiments.shared.consistency.chain:chain",
+            "_decoded(model, x, step, seed)",
+            "_decoded(model, found.get(marks[0], x), step, seed)",
+        ),
         (CONSISTENCY,),
     ),
     Fault(

@@ -94,7 +94,7 @@ def test_it_enters_in_at_most_fifteen_lines() -> None:
 
 
 def test_what_a_diagnosis_of_twenty_layers_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most twelve times the rows of 200 ELBOs of the net's own, L_100 included, where every V_l is walked."""
+    """At most thirteen times the rows of 200 ELBOs of the net's own, L_100 included, where every V_l is walked."""
 
     def walk(visit: Any) -> None:
         h = torch.zeros(visit.rows, 1)
@@ -117,4 +117,4 @@ def test_what_a_diagnosis_of_twenty_layers_costs(monkeypatch: pytest.MonkeyPatch
     (stack,) = opened
     once = 2 * 4096  # prior means: once, whatever n
     a_datum = (stack.functions.calls.rows - once) / n + 2 * (128 - n)
-    assert a_datum + once / 128 <= 12 * 2 * 200
+    assert a_datum + once / 128 <= 13 * 2 * 200

@@ -75,8 +75,9 @@ def test_a_stopped_one_goes_on_to_the_same_numbers(own: Path) -> None:
         for key in theirs:
             np.testing.assert_allclose(mine[key], theirs[key], **ACROSS_MACHINES, err_msg=f"{key}, step {mine['step']}")
     with np.load(HERE / "ladder-diagnostics.npz") as theirs, np.load(run.path / "evaluation/diagnostics.npz") as mine:
-        assert set(theirs) <= set(mine)
-        for key in theirs:
+        refused = {f"knockout_model_nats/z{layer}" for layer in (1, 2)}  # as few paths do not settle them
+        assert set(theirs) - refused <= set(mine)
+        for key in set(theirs) & set(mine):
             if theirs[key].dtype.kind == "f" and "seconds" not in key and not key.startswith(MOVED):
                 # ends, and so verdicts, follow another rule now
                 middle = np.s_[..., 1] if theirs[key].shape[-1:] == (3,) else np.s_[...]
