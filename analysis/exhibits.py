@@ -110,9 +110,8 @@ LAYERS = (
         "knockout-model",
         "What the model loses without the layer",
         "Nats of likelihood lost when the decoder is given the layer's prior mean instead of the layer, which q does "
-        "not see. It is the difference of two lower bounds, paired over images, with an interval that is wider by what "
-        "they may miss. A replica without a point may miss more than 0.25 nats in one of them. Linear up to 0.1 nats, "
-        "logarithmic beyond. " + EVERY_SEED,
+        "not see. It is the difference of two lower bounds, and has no interval. A replica without a point may miss "
+        "more than 0.25 nats in one of them. Linear up to 0.1 nats, logarithmic beyond. One point per replica.",
         lambda study: knockout_model(study.panels),
         "No run has its model knock-out measured.",
     ),

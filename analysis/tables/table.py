@@ -144,10 +144,12 @@ def hull(interval: Array) -> tuple[float, float, float]:
 def interval_text(interval: Array) -> str:
     """`hull` as "middle [low, high]", with two decimals, from ten on with one, from a thousand on with none."""
     low, middle, high = hull(interval)
-    largest = max(abs(low), abs(high))
+    largest = abs(middle) if np.isnan(low) else max(abs(low), abs(high))
     digits = 2 if largest < 10 else 1 if largest < 1000 else 0
     if np.isnan(middle):
         return "\N{EN DASH}"
+    if np.isnan(low):  # no interval is known
+        return number(middle, digits)
     return f"{number(middle, digits)} [{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
 
 

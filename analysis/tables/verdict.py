@@ -131,7 +131,7 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
         "model k.o.",
         "knockout_model_nats",
         "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer, and q sees "
-        "nothing of it; wider by what the two bounds may miss, and refused where that is above 0.25 nats",
+        "nothing of it; a difference of two bounds without an interval, refused where one may miss more than 0.25 nats",
     ),
 )
 """Heading, recorded quantity, meaning."""

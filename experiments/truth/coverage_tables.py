@@ -64,8 +64,8 @@ def coverage_summary(rows: Arrays) -> list[str]:
     which = f": {', '.join(kinds)}" if kinds else ""
     return [
         f"Of {ends.sum()} kinds of interval on {FROM} or more images, of codes that so many can show, "
-        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions (model knock-outs: of "
-        f"those not refused); chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. "
+        f"{(ends & ~low).sum()} hold the truth in {100 * LEAST:.0f} % or more of {n} repetitions; "
+        f"chance would leave {chance * ends.sum():.0f} of intervals that hold 95 % below that. "
         f"{fails.sum()} rows surely fail (chance {SURE:g} each){which}. A statement of the rule is false in at most "
         f"{100 * worst:.1f} % where {100 * RARE_SHARE:g} % of images "
         "or more bear the code."

@@ -126,7 +126,6 @@ class Planted:
             "rate": lambda: _log(link, layer, moments) - _log(prior, layer, moments),
             "KL to N(0, I)": lambda: _log(link, layer, moments) - _log(Link({}, 1.0), layer, moments),
             "encoder knock-out": lambda: self._elbo(tuple(self.q)) - self._elbo(_before(self.q, layer)),
-            "model knock-out": lambda: self._log_px() - self._log_px(without=layer),
             "Burda's variance": lambda: _of(moments, link.weights),
             "twins": lambda: _of(self._expected(moments), link.weights),
             "residual": lambda: _of(moments, _difference(link.weights, prior.weights)) / prior.variance,
@@ -197,11 +196,9 @@ class Planted:
         costs = [_log(self.q[name], name, moments) - _log(self.p[name], name, moments) for name in kept]
         return _log(self.p["x"], "x", moments) - sum(costs)
 
-    def _log_px(self, without: str = "") -> float:
-        """E log p(x), with one latent set to its prior mean 0."""
-        links = {name: Link(link.weights, 0.0 if name == without else link.variance) for name, link in self.p.items()}
-        clamped = {name: Link({}, 0.0) if name == without else link for name, link in links.items()}
-        variance = _of(_walk(clamped, 0.0), {"x": 1.0})
+    def _log_px(self) -> float:
+        """E log p(x)."""
+        variance = _of(_walk(self.p, 0.0), {"x": 1.0})
         return -(math.log(2 * math.pi * variance) + 1 / variance) / 2
 
     def _expected(self, moments: FloatArray) -> FloatArray:

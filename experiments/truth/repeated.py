@@ -15,7 +15,6 @@ from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
 from hvae.diagnostics.redrawn import redrawn_information
 from hvae.diagnostics.verdict import Found
-from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE, Evidence
 from hvae.experiments.truth.planted import Link, Planted
 from hvae.experiments.truth.tally import EPSILON
@@ -53,7 +52,7 @@ def intervals(
 
     ``x [R, n, 1]``; ``others [R, m, 1]`` are images beside them. Whatever is a term of an image, or of a pair, is made
     of all R n images at once: the same terms, as n is even. What depends on the whole set is made set by set: V's
-    critic, the mixtures of I and J, and whether a model knock-out is settled, which is NaN where it is not.
+    critic, and the mixtures of I and J.
     """
     n_sets, n = x.shape[:2]
     sampler = Sampler(model, x.flatten(0, 1), seed)
@@ -81,22 +80,17 @@ def intervals(
         found[name, "U"] = interval(read[name].reshape(n_sets, n), clusters=sampler.pairs[:n])
         found |= {(name, what): _covariances(a, b) for what, a, b in of_units}
         apart[name] = _own_divergence(model, evidence, name, n_sets)
-    by_set = ("model knock-out", "V", "I", "J", "share of images")
+    by_set = ("V", "I", "J", "share of images")
     found |= {(name, what): np.full((n_sets, 3), np.nan) for name in LAYERS for what in by_set}
     verdicts: dict[str, list[str]] = {name: [] for name in LAYERS}
     for row in range(n_sets):
         one_set = Sampler(model, x[row], seed + row)
-        first, knockouts = one_set.evidence(1, "use"), Knockouts(one_set, one_set.evidence(N_PATHS, "diagnostics"))
+        first = one_set.evidence(1, "use")
         used = decoder_use(
             one_set, first, others[row], n_alternatives=effort.n_alternatives, n_walks=effort.n_walks
         )  # fmt: skip
         carried = information(one_set, epsilon=EPSILON, max_paths=effort.max_paths)
         for name in LAYERS:
-            try:
-                lost = knockouts.model(name)
-                found[name, "model knock-out"][row] = lost.widened(interval(lost.loss()))
-            except NotMeasuredError:
-                pass
             known = Found(
                 n, used=interval(used[name].terms), from_parent=carried[name].from_parent,
                 about_datum=carried[name].about_datum, read=found[name, "U"][row],

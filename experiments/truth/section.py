@@ -41,8 +41,7 @@ SECTION = Section(
     "Estimates against exact answers, all in nats. Every row is in tables/accuracy-*.csv. A layer gap is trusted under "
     "two conditions. Its estimates have more than 200 effective draws and k-hat below 0.7 for 95 % of the data. They "
     "move by less than 0.01 nats when the draws are halved. Coverage is counted over repetitions, each with new images "
-    "and new draws; its worst cell over orders, stacks and layers is shown. A model knock-out is a difference of two "
-    "bounds and is not read as a loss of likelihood.",
+    "and new draws; its worst cell over orders, stacks and layers is shown.",
     lambda study: accuracy_tables(study.measured),
     lambda study: accuracy_csv(study.measured),
     FIGURES,

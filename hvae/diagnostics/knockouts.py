@@ -14,6 +14,8 @@ Bounds of K draws lie below the likelihoods, and q may suit one stack better tha
 image by image, as that of every likelihood (`hvae.likelihood.estimate`): K grows up to `MOST` times, and where one of
 the two may miss more than `MOST_MISSING`, on average over data, the loss is refused. An image whose weights are not
 settled counts with all that it may miss, so a code of few images is not averaged away. Both bounds stand all the same.
+The loss is shown without an interval: a spread over images says nothing of what a bound misses, and sets of images that
+are refused differ from those that are not.
 """
 
 import math
@@ -79,11 +81,6 @@ more draws (n_paths_knockout).
                     "(n_paths_knockout)."
                 )
         return self.whole.log_px - self.clamped.log_px
-
-    def widened(self, interval: FloatArray) -> FloatArray:
-        """An interval (low, middle, high) of the loss, wider by what the two bounds may miss."""
-        found: FloatArray = interval + np.array([-missing(self.clamped), 0.0, missing(self.whole)])
-        return found
 
 
 @dataclass(frozen=True)

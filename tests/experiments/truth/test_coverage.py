@@ -190,11 +190,11 @@ def test_statements_are_those_of_the_rule() -> None:
 
 
 def test_refused_intervals_are_counted_apart() -> None:
-    tally = Tally("model knock-out", 0.2)
+    tally = Tally("gap", 0.2)
     tally.add(np.array([[np.nan, np.nan], [0.1, 0.3], [0.3, 0.4]]))
     row = tally.row()
     assert (row["refused"], row["repetitions"], row["covered"], row["low_too_high"]) == (1, 2, 0.5, 0.5)
-    nothing = Tally("model knock-out", 0.2)
+    nothing = Tally("gap", 0.2)
     nothing.add(np.full((2, 2), np.nan))
     assert nothing.row()["repetitions"] == 0 and math.isnan(nothing.row()["covered"])
 
