@@ -116,8 +116,9 @@ class Evidence:
     def unit_kl(self, name: str) -> UnitLogProb:
         """The terms of `kl`, one per unit; factorised distributions only."""
         self._check_closed_form(name)
-        terms = unit_kl(self.q[name].distribution, self.p[name].distribution)
-        batch = torch.broadcast_shapes(terms.shape[:-1], self.q[name].value.shape[:-1])
+        q = self.q[name]
+        terms = q.family.per_unit(unit_kl(q.distribution, self.p[name].distribution))
+        batch = torch.broadcast_shapes(terms.shape[:-1], q.value.shape[:-1])
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:

@@ -45,7 +45,7 @@ def covariance_interval(a: FloatArray, b: FloatArray, n_units: int) -> FloatArra
     """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[width, n]``.
 
     The interval of the mean of ``(a - mean a) (b - mean b) n / (n - 1)``: the means' own errors are of second order.
-    The one-hot entries of a categorical unit are summed.
+    The entries of a unit, one-hot states or the pixels of a channel, are summed.
     """
     n = a.shape[-1]
     products = (a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True)) * (n / (n - 1))
@@ -60,7 +60,7 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
     elif not site.family.exponential:
         raise NotMeasuredError(f"The distributions of {name} have no divergence from prior or aggregate, unit by unit.")
     else:
-        terms = unit_kl(site.distribution, site.family.match(site.distribution))
+        terms = site.family.per_unit(unit_kl(site.distribution, site.family.match(site.distribution)))
     expected = per_datum(terms, n)  # [D, n]
     below = (expected[..., None] < EPSILONS).mean(1)  # [D, E]
     fraction: FloatArray = (below >= 1 - DELTA).mean(0)
