@@ -53,12 +53,16 @@ from hvae.posterior import Ladder as Ladder
 from hvae.posterior import NetworkPosterior as NetworkPosterior
 from hvae.posterior import Posterior as Posterior
 from hvae.rng import noise as noise
+from hvae.topdown import BlockStyle as BlockStyle
+from hvae.topdown import ResidualDecoder as ResidualDecoder
+from hvae.topdown import ResidualPosterior as ResidualPosterior
 
 __all__ = [
     "HVAE",
     "Autoregressive",
     "BeliefNetwork",
     "Bernoulli",
+    "BlockStyle",
     "Categorical",
     "Conditional",
     "ConfigError",
@@ -83,6 +87,8 @@ __all__ = [
     "Objective",
     "Poisson",
     "Posterior",
+    "ResidualDecoder",
+    "ResidualPosterior",
     "ReweightedWakeSleep",
     "Root",
     "Sizes",

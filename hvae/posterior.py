@@ -65,6 +65,19 @@ class Posterior(nn.Module, ABC):
     def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """Visit the latents: ``given`` holds x, and any latents that are to be scored instead of drawn."""
 
+    def visit(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> tuple[Trace, Trace]:
+        """The p-trace, x included, and the q-trace of the same draws.
+
+        By default two walks; a posterior that shares work with the decoder may do with one.
+        """
+        q = self.walk(decoder, given, noise)
+        return scored(decoder, q, given["x"]), q
+
+
+def scored(decoder: Decoder, q: Trace, x: Value) -> Trace:
+    """The p-trace of the draws of ``q`` and of x."""
+    return decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
+
 
 class NetworkPosterior(Posterior):
     """A belief network over the latents with x among its parents, such as the bottom-up encoder.

@@ -84,9 +84,7 @@ def activity(
     n_units = sum(units.values())
     tail = risk / (4 * n_units)  # p and q, and two moments that may each call an idle unit active
     return {
-        name: UnitActivity(
-            _shares(chains[name], log_weight, tail, n_units), _shares(paths[name], equal, tail, n_units)
-        )
+        name: UnitActivity(_shares(chains[name], log_weight, tail, n_units), _shares(paths[name], equal, tail, n_units))
         for name, n_units in units.items()
     }
 
@@ -128,9 +126,7 @@ def _shares(value: Value, log_weight: LogProb, tail: float, n_units: int) -> Flo
     return larger
 
 
-def share_interval(
-    a: FloatArray, b: FloatArray, s: FloatArray, tail: float, n_units: int | None = None
-) -> FloatArray:
+def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float, n_units: int | None = None) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of ``C / (C + W)`` with ``C = cov(a, b)``, ``W = mean(s - a·b)``; each ``[n, D]``.
 
     Where there are ``n_units`` of several numbers, as channels of pixels, C and W are their sums within each unit.

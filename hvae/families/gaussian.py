@@ -70,8 +70,9 @@ class DiagonalGaussian(Family):
     A spatial latent ``[C, H, W]`` has ``units = C`` and ``pixels = H * W``: a unit is a channel, whose terms are summed
     over its pixels. Values are flat, ``width = C * H * W``, one channel after another.
 
-    >>> DiagonalGaussian(2, pixels=9).unit_log_prob(DiagonalNormal(torch.zeros(18), torch.zeros(18)), torch.zeros(18)).shape
-    torch.Size([2])
+    >>> spatial = DiagonalGaussian(2, pixels=9)
+    >>> spatial.width, spatial.unit_log_prob(spatial.standard(torch.zeros(())), torch.zeros(18)).shape
+    (18, torch.Size([2]))
     >>> family = DiagonalGaussian(1)  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
     >>> merged = family.product(family.distribution(torch.tensor([2.0, 0.0])), family.distribution(torch.zeros(2)))
     >>> merged.mean.item(), round(merged.variance.item(), 4)
