@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import hvae.objectives
-from hvae import rng
+from hvae import BlockStyle, rng
 from hvae.data import Dataset
 from hvae.data.images import Kind
 from hvae.diagnostics.unamortised import unamortised
@@ -27,9 +27,10 @@ from hvae.objectives import Objective
 from hvae.posterior import Posterior
 from tests.objectives.test_pairs import WORKS, in_python
 from tests.test_own_decoder import Plain
+from tests.topdown.stacks import stack
 
 K, B = 3, 4
-ROOMS = ("hvae.network", "hvae.posterior", "hvae.objectives", "hvae.exact", "hvae.diagnostics")
+ROOMS = ("hvae.network", "hvae.posterior", "hvae.topdown", "hvae.objectives", "hvae.exact", "hvae.diagnostics")
 """of the instrument; an experiment asks its own"""
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -46,16 +47,21 @@ def images_for(observation: str) -> Dataset:
 
 
 def built(**knobs: Any) -> HVAE:
+    if "skips" in knobs:
+        return stack(**STACK, style=BlockStyle(width=8, channels=2, **knobs)).double()
     config = ModelConfig(**{"latents": (3, 2), "hidden": ((4,),), "n_masked": 4} | knobs)
     return build_hvae(config, images_for(config.observation), seed=0).double().eval()
 
 
+STACK = {"blocks": "1x1,2m1,8m2,8x1"}
 KNOBS: dict[str, dict[str, Any]] = {
     **{f"net {net}": {"nets": (net, "mlp")} for net in get_args(Net)},
     **{f"prior {prior}": {"prior": prior} for prior in get_args(Prior)},
     **{f"layers {family}": {"families": (family,)} for family in get_args(LatentFamily)},
     **{f"x {family}": {"observation": family} for family in get_args(ObservationFamily)},
     "skips": {"generative_skips": True},
+    "blocks": {"skips": True},
+    "blocks without skips": {"skips": False},
 }
 PARTS = {"as it is": lambda decoder: decoder, "by its four members": Plain}
 decoders = pytest.mark.parametrize(
@@ -110,18 +116,20 @@ def test_a_decoder_obeys_the_walk(knobs: dict[str, Any], part: Any) -> None:
 def test_every_class_of_decoder_is_asked() -> None:
     """Belief networks as they are built, and what stands for the factors of any other."""
     whole = built().decoder
-    reached = {type(whole), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
+    reached = {type(whole), type(built(skips=True).decoder), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
     assert set(subclasses(Decoder)) == reached
 
 
 def posterior(order: str) -> HVAE:
+    if order == "blocks":
+        return built(skips=True)
     if order == "unamortised":
         decoder = built().decoder
         return HVAE(decoder, unamortised(decoder, images().train.double())).double()
     return built(order=order)
 
 
-ORDERS = [order for order in get_args(Order) if order != "exact"]
+ORDERS = [*(order for order in get_args(Order) if order != "exact"), "blocks"]
 """tests/exact asks the exact ones"""
 
 

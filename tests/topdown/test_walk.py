@@ -1,0 +1,201 @@
+"""One walk computes the state once for p and q; what is measured is what the general path of `Decoder` gives."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hvae import HVAE, BlockStyle, ConfigError, rng
+from hvae.data import load
+from hvae.diagnostics.draws import Sampler
+from hvae.diagnostics.usage import use
+from hvae.measuring import Sizes, measure_layers
+from hvae.network import Decoder, Trace
+from hvae.posterior import Posterior, alone, shared
+from hvae.rng import NoiseSpecs
+from hvae.shapes import Noise, Value
+from hvae.topdown.blocks import Block, UpwardBlock
+from tests.test_own_decoder import Plain, assert_same, measured
+from tests.topdown.stacks import BLOCKS, stack
+
+K, B = 3, 4
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "VDVAE": {},
+    "ladder": {"merge": shared, "top": alone, "reads_state": False},
+    "ladder without skips": {
+        "merge": shared, "top": alone, "reads_state": False, "style": BlockStyle(width=8, channels=2, skips=False)
+    },
+    "merged, reading h": {"merge": shared},
+    "widths": {"style": BlockStyle(width=6, channels=2, widths={1: 10, 2: 10})},
+}  # fmt: skip
+switches = pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES)
+
+
+class Bound(Posterior):
+    """A posterior of two walks, by the general path, which holds on to the decoder whose state it reads."""
+
+    def __init__(self, whole: HVAE) -> None:
+        super().__init__()
+        self.whole = whole
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        return self.whole.posterior.order
+
+    def noise_specs(self) -> NoiseSpecs:
+        return self.whole.posterior.noise_specs()
+
+    def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
+        return self.whole.posterior.walk(self.whole.decoder, given, noise)
+
+
+def digits(n: int) -> Tensor:
+    return load("digits-threshold").test[:n]
+
+
+def noise(model: HVAE, n: int = B, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    return rng.noise(model.noise_specs(), K, n, seed=0, purpose="test", dtype=dtype)
+
+
+@contextmanager
+def counted(model: HVAE) -> Iterator[Counter[str]]:
+    """Calls of the nets of blocks, by part."""
+    found: Counter[str] = Counter()
+    parts = {"into": model.posterior.upward.into, "to_x": model.decoder.to_x}
+    for name, module in model.named_modules():
+        if isinstance(module, Block):
+            parts |= {f"prior {name}": module.prior, f"project {name}": module.project}
+        elif isinstance(module, UpwardBlock):
+            parts[f"up {name}"] = module
+    parts |= {f"posterior {name}": net for name, net in model.posterior.nets.items()}
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda *_: found.update([name.split()[0]])
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in parts.items()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@switches
+def test_one_walk_gives_the_two_traces_of_two(switch: dict[str, Any]) -> None:
+    """Also with latents that are given, which neither trace may move."""
+    model, x = stack(**switch).double(), digits(B).double().unsqueeze(0)
+    given = {"z3": torch.randn(K, B, model.decoder.family("z3").width, dtype=torch.float64)}
+    for fixed in ({}, given):
+        with torch.no_grad():
+            p, q = model.visit(x, noise(model), fixed)
+            expected_q = model.infer(x, noise(model), fixed)
+            expected_p = model.weigh(expected_q, x).p
+        assert tuple(p) == model.decoder.variables and tuple(q) == model.posterior.order
+        for found, expected in ((p, expected_p), (q, expected_q)):
+            for name, site in found.items():
+                torch.testing.assert_close(site.value, expected[name].value, **EXACT)
+                torch.testing.assert_close(site.log_prob, expected[name].log_prob, **EXACT)
+        assert not fixed or torch.equal(q["z3"].value, given["z3"])
+
+
+@switches
+def test_what_a_layer_reads(switch: dict[str, Any]) -> None:
+    """p of a layer moves with all that is above, or without skips with the one above alone; q moves with x."""
+    model = stack(**switch, spread=0.5).double()
+    decoder, source = model.decoder, torch.Generator().manual_seed(1)
+    x = digits(1).double().unsqueeze(0)
+    with torch.no_grad():
+        values = {name: site.value for name, site in model.infer(x, noise(model, 1)).items()}
+        before = decoder.walk({**values, "x": x}, {})
+        for moved in model.latents:
+            other = values[moved] + torch.randn(values[moved].shape, generator=source, dtype=torch.float64)
+            after = decoder.walk({**values, moved: other, "x": x}, {})
+            for name in decoder.variables:
+                same = torch.equal(before[name].mean, after[name].mean)
+                assert same == (moved not in decoder.parents(name)), (moved, name)
+        at_x, at_another = (model.infer(data, {}, values) for data in (x, 1 - x))
+        assert all(not torch.equal(at_x[name].mean, at_another[name].mean) for name in model.latents)
+
+
+def test_a_visit_calls_each_net_once_and_the_cost_is_linear_in_depth() -> None:
+    for n_more in (0, 6):
+        model = stack(f"1x1,2m1,4m2,8m4,8x{1 + n_more}").double()
+        x, depth = digits(B).double().unsqueeze(0), 5 + n_more
+        with torch.no_grad(), counted(model) as calls:
+            model(x, noise(model))
+        assert calls == {"into": 1, "up": depth, "prior": depth, "posterior": depth, "project": depth, "to_x": 1}
+        with torch.no_grad(), counted(model) as calls:
+            model.infer(x, noise(model))  # neither x nor the state below z1
+        assert (calls["prior"], calls["project"], calls["to_x"]) == (depth, depth - 1, 0)
+
+
+def test_a_part_of_a_diagnosis_takes_a_few_walks_a_layer() -> None:
+    """Walks of p are counted in calls of its nets, of which a walk has L; what the decoder reads takes one a layer."""
+    walks = {}
+    for n_more in (0, 5):
+        model, depth = stack(f"1x1,2m1,4m2,8m4,8x{1 + n_more}"), 5 + n_more
+        sampler = Sampler(model, digits(8), seed=0)
+        with torch.no_grad():
+            evidence = sampler.evidence(4, "example")
+            with counted(model) as calls:
+                use(sampler, evidence)
+            assert calls["prior"] == depth * (depth + 1) and not calls["posterior"]
+            with counted(model) as calls:
+                measure_layers(model, digits(8), Sizes(max_paths=4))
+        walks[depth] = calls["prior"] / depth
+    assert walks[10] <= 2.2 * walks[5], walks
+
+
+@pytest.mark.parametrize("name", ["VDVAE", "ladder without skips"])
+def test_a_stack_is_measured_as_by_the_general_path(name: str) -> None:
+    """Every diagnostic of six layers on real digits."""
+    model, x = stack(**SWITCHES[name]), digits(6)
+    with torch.no_grad():
+        assert_same(measured(model, x), measured(HVAE(Plain(model.decoder), Bound(model)), x))
+
+
+def test_units_are_channels() -> None:
+    """Numbers of a unit are those of its pixels, summed: from torch's own normal distribution."""
+    model, x = stack(), digits(12)
+    with torch.no_grad():
+        evidence = model(x.unsqueeze(0), noise(model, 12, torch.float32))
+        layers = {layer.name: layer for layer in measure_layers(model, x, Sizes(max_paths=4))}
+    normal = torch.distributions.Normal
+    for name in model.latents:
+        p, q, at = evidence.p[name], evidence.q[name], model.decoder.places[name].resolution
+        sites = [normal(site.mean, site.distribution.stddev) for site in (q, p)]
+        rate = (sites[0].log_prob(q.value) - sites[1].log_prob(q.value)).unflatten(-1, (2, at, at)).sum((-1, -2))
+        kl = torch.distributions.kl_divergence(*sites).unflatten(-1, (2, at, at)).sum((-1, -2))
+        torch.testing.assert_close(evidence.unit_rate(name), rate, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(evidence.unit_kl(name), kl.expand(K, -1, -1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(evidence.kl(name), kl.sum(-1).expand(K, -1), rtol=1e-4, atol=1e-4)
+        layer = layers[name]
+        assert layer.n_units == 2 and {len(values[0]) for values in layer.unit_intervals.values()} == {2}
+        assert {"rate_unit_nats", "kl_prior_unit_nats", "burda_variance", "residual_variance"} <= set(
+            layer.unit_intervals
+        )
+        total = layer.unit_intervals["kl_prior_unit_nats"][0, :, 1].sum()
+        np.testing.assert_allclose(total, layer.interval("kl_prior_nats")[0, 1], rtol=1e-4)
+
+
+def test_a_layer_that_nothing_reads_is_seen() -> None:
+    """Its way into the state is cut: V is 0, and the layer is coded."""
+    model = stack(spread=0.4)
+    with torch.no_grad():
+        block = model.decoder.block("z2")
+        block.project.weight.zero_()
+        layers = {layer.name: layer for layer in measure_layers(model, digits(40), Sizes(max_paths=4))}
+    assert layers["z2"].interval("reading_nats")[0].tolist() == [0, 0, 0]
+    assert layers["z1"].interval("reading_nats")[0, 2] > 0 and layers["z2"].interval("rate_nats")[0, 0] > 0.1
+
+
+def test_a_posterior_refuses_another_decoder() -> None:
+    model = stack(BLOCKS)
+    with pytest.raises(ConfigError, match="reads the state of a ResidualDecoder; got a Plain"):
+        HVAE(Plain(model.decoder), model.posterior).infer(digits(2).unsqueeze(0), {})
