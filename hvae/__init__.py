@@ -42,7 +42,7 @@ _HOMES = {
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",
     "evidence": "HVAE Evidence",
-    "topdown": "BlockStyle ResidualDecoder ResidualPosterior",
+    "topdown": "BlockStyle ResidualDecoder ResidualPosterior from_vdvae",
     "fitting": "fit",
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",

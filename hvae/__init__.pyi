@@ -56,6 +56,7 @@ from hvae.rng import noise as noise
 from hvae.topdown import BlockStyle as BlockStyle
 from hvae.topdown import ResidualDecoder as ResidualDecoder
 from hvae.topdown import ResidualPosterior as ResidualPosterior
+from hvae.topdown import from_vdvae as from_vdvae
 
 __all__ = [
     "HVAE",
@@ -105,6 +106,7 @@ __all__ = [
     "from_pyro",
     "from_pythae",
     "from_scvi",
+    "from_vdvae",
     "importance_sample",
     "law",
     "log_likelihood_curve",

@@ -7,6 +7,7 @@ walk serves both. Blocks are listed in VDVAE's grammar, and weights of its check
 from hvae.topdown.blocks import BlockStyle as BlockStyle
 from hvae.topdown.blocks import Body as Body
 from hvae.topdown.blocks import from_log_scale as from_log_scale
+from hvae.topdown.checkpoint import from_vdvae as from_vdvae
 from hvae.topdown.decoder import ResidualDecoder as ResidualDecoder
 from hvae.topdown.decoder import Stop as Stop
 from hvae.topdown.grammar import Place as Place

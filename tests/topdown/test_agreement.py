@@ -48,9 +48,11 @@ def house(net: Any) -> HVAE:
         decoder.block("z8").start.copy_(net.start[0])
     n_weights = sum(weight.numel() for weight in net.parameters())
     gain_and_bias = 2 * vdvae.WIDTH
-    assert sum(weight.numel() for weight in decoder.parameters()) + sum(
-        weight.numel() for weight in posterior.parameters()
-    ) == n_weights + gain_and_bias
+    assert (
+        sum(weight.numel() for weight in decoder.parameters())
+        + sum(weight.numel() for weight in posterior.parameters())
+        == n_weights + gain_and_bias
+    )
     return HVAE(decoder, posterior).double().eval()
 
 

@@ -49,7 +49,9 @@ class Affine:
 
     def then(self, convolution: Any, rows: slice = slice(None)) -> "Affine":
         weight, bias = (each[rows] for each in weights(convolution))
-        return Affine(np.einsum("oi,ijkz->ojkz", weight, self.A), np.einsum("oi,ijk->ojk", weight, self.b) + bias[:, None, None])
+        return Affine(
+            np.einsum("oi,ijkz->ojkz", weight, self.A), np.einsum("oi,ijk->ojk", weight, self.b) + bias[:, None, None]
+        )
 
     def __add__(self, other: "Affine") -> "Affine":
         return Affine(self.A + other.A, self.b + other.b)
