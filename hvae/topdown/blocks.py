@@ -55,6 +55,12 @@ class Body:
     """resolution below which all kernels are 1 x 1"""
     activation: Callable[[], nn.Module] = nn.GELU
 
+    def __post_init__(self) -> None:
+        if not self.kernels or any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ConfigError(f"a body has the kernels {self.kernels}; give odd numbers of rows, as (1, 3, 3, 1).")
+        if not self.bottleneck > 0:
+            raise ConfigError(f"the bottleneck is {self.bottleneck}; give a share of the width, more than 0.")
+
     def net(
         self, n_in: int, n_out: int, *, width: int, resolution: int, initialise: Initialise, source: torch.Generator
     ) -> nn.Sequential:
@@ -104,6 +110,8 @@ class BlockStyle:
     initialise: Initialise = xavier
 
     def __post_init__(self) -> None:
+        if self.out_kernel % 2 == 0:
+            raise ConfigError(f"out_kernel is {self.out_kernel}; give an odd number of rows.")
         for resolution, width in {0: self.width, **self.widths}.items():
             where = f" at resolution {resolution}" if resolution else ""
             if width < 1 or self.channels < 1:
