@@ -111,7 +111,7 @@ UNFIT: dict[str, tuple[Callable[[], object], str]] = {
     "no kernel": (lambda: Body(kernels=()), "a body has the kernels (); give odd numbers of rows, as (1, 3, 3, 1)"),
     "an even kernel": (lambda: Body(kernels=(3, 2)), "a body has the kernels (3, 2)"),
     "an even kernel of x": (lambda: decoder(out_kernel=2), "out_kernel is 2; give an odd number"),
-    "no bottleneck": (lambda: Body(bottleneck=0), "bottleneck is 0; give a share of the width, more than 0"),
+    "no bottleneck": (lambda: Body(bottleneck=0.0), "bottleneck is 0.0; give a share of the width, more than 0"),
     "no width": (lambda: decoder(widths={8: 0}), "h has 0 channels at resolution 8"),
     "an encoder that stays above": (
         lambda: ResidualPosterior(decoder(), "8x1,8d2,4x1", source=torch.Generator()),

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from hvae import HVAE, BlockStyle, ConfigError, rng
 from hvae.data import load
+from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.draws import Sampler
+from hvae.diagnostics.unamortised import Ascent, fitted, unamortised
 from hvae.diagnostics.usage import use
 from hvae.measuring import Sizes, measure_layers
 from hvae.network import Decoder, Trace
@@ -158,6 +160,39 @@ def test_a_stack_is_measured_as_by_the_general_path(name: str) -> None:
     model, x = stack(**SWITCHES[name]), digits(6)
     with torch.no_grad():
         assert_same(measured(model, x), measured(HVAE(Plain(model.decoder), Bound(model)), x))
+
+
+def test_free_parameters_for_each_datum_have_the_layers_shape() -> None:
+    """A posterior without nets, fitted by gradient ascent, whose units are channels too."""
+    model, x = stack("1x1,2m1,8m2"), digits(3)
+    fit = fitted(model.decoder, x, Ascent(40, 2), seed=0)
+    with torch.no_grad():
+        start = HVAE(model.decoder, unamortised(model.decoder, x))
+        before, after = (each(x.unsqueeze(0), noise(each, 3, x.dtype)) for each in (start, fit))
+    assert after.unit_rate("z1").shape == (K, 3, 2) and after.q["z1"].value.shape == (K, 3, 128)
+    assert after.log_weight.mean() > before.log_weight.mean()
+
+
+def test_the_share_of_a_channel_is_that_of_its_pixels_together() -> None:
+    """What x decides of a channel, and all of it, are sums over its pixels: two moments, by numpy alone."""
+    model, x = stack("1x1,2m1,8m2", spread=0.5), digits(30)
+    numbers = rng.noise(model.noise_specs(), 8, 30, seed=1, purpose="test")
+    found = activity(model, x, numbers, torch.zeros(8, 30), n_paths=2, seed=0, risk=0.05)
+    with torch.no_grad():
+        evidence = model(x.unsqueeze(0), numbers)
+    for name in model.latents:
+        q, p = evidence.q[name], evidence.p[name]
+        z = ((q.value - p.mean) / p.distribution.stddev).double().numpy()
+        z = z - z.reshape(-1, z.shape[-1]).mean(0)
+        shares = []
+        for y in (z, z**2):
+            a, b = y[:4].mean(0), y[4:].mean(0)
+            between = np.array([np.cov(a[:, at], b[:, at])[0, 1] for at in range(z.shape[-1])])
+            within = ((y**2).mean(0) - a * b).mean(0)
+            between, within = (each.reshape(2, -1).sum(1) for each in (between, within))
+            shares.append(between / (between + within))
+        assert found[name].posterior.shape == (2, 3)
+        np.testing.assert_allclose(found[name].posterior[:, 1], np.maximum(*shares), rtol=1e-6, atol=1e-9)
 
 
 def test_units_are_channels() -> None:
