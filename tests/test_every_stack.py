@@ -5,7 +5,8 @@ the walk, also behind the four abstract members alone.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from inspect import isabstract
 from typing import Any, get_args
 
@@ -47,26 +48,30 @@ def images_for(observation: str) -> Dataset:
 
 
 def built(**knobs: Any) -> HVAE:
-    if "skips" in knobs:
-        return stack(**STACK, style=BlockStyle(width=8, channels=2, **knobs)).double()
     config = ModelConfig(**{"latents": (3, 2), "hidden": ((4,),), "n_masked": 4} | knobs)
     return build_hvae(config, images_for(config.observation), seed=0).double().eval()
 
 
-STACK = {"blocks": "1x1,2m1,8m2,8x1"}
+def of_blocks(*, skips: bool = True) -> HVAE:
+    return stack("1x1,2m1,8m2,8x1", style=BlockStyle(width=8, channels=2, skips=skips)).double()
+
+
 KNOBS: dict[str, dict[str, Any]] = {
     **{f"net {net}": {"nets": (net, "mlp")} for net in get_args(Net)},
     **{f"prior {prior}": {"prior": prior} for prior in get_args(Prior)},
     **{f"layers {family}": {"families": (family,)} for family in get_args(LatentFamily)},
     **{f"x {family}": {"observation": family} for family in get_args(ObservationFamily)},
     "skips": {"generative_skips": True},
-    "blocks": {"skips": True},
-    "blocks without skips": {"skips": False},
+}
+MODELS: dict[str, Callable[[], HVAE]] = {
+    **{name: partial(built, **knobs) for name, knobs in KNOBS.items()},
+    "blocks": of_blocks,
+    "blocks without skips": partial(of_blocks, skips=False),
 }
 PARTS = {"as it is": lambda decoder: decoder, "by its four members": Plain}
 decoders = pytest.mark.parametrize(
-    ("knobs", "part"), list(itertools.product(KNOBS.values(), PARTS.values())),
-    ids=[f"{knobs}, {part}" for knobs, part in itertools.product(KNOBS, PARTS)],
+    ("model", "part"), list(itertools.product(MODELS.values(), PARTS.values())),
+    ids=[f"{model}, {part}" for model, part in itertools.product(MODELS, PARTS)],
 )  # fmt: skip
 
 
@@ -82,9 +87,9 @@ def noise(specs: rng.NoiseSpecs) -> dict[str, Tensor]:
 
 
 @decoders
-def test_a_decoder_obeys_the_walk(knobs: dict[str, Any], part: Any) -> None:
+def test_a_decoder_obeys_the_walk(model: Callable[[], HVAE], part: Any) -> None:
     """Draws are scored as they were drawn; what is given stays and moves nothing above it; factors are the same."""
-    decoder: Decoder = part(built(**knobs).decoder)
+    decoder: Decoder = part(model().decoder)
     names = decoder.variables
     assert names[-1] == "x" and len(set(names)) == len(names)
     assert all(set(decoder.parents(name)) <= set(names[:place]) for place, name in enumerate(names))
@@ -116,13 +121,13 @@ def test_a_decoder_obeys_the_walk(knobs: dict[str, Any], part: Any) -> None:
 def test_every_class_of_decoder_is_asked() -> None:
     """Belief networks as they are built, and what stands for the factors of any other."""
     whole = built().decoder
-    reached = {type(whole), type(built(skips=True).decoder), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
+    reached = {type(whole), type(of_blocks().decoder), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
     assert set(subclasses(Decoder)) == reached
 
 
 def posterior(order: str) -> HVAE:
     if order == "blocks":
-        return built(skips=True)
+        return of_blocks()
     if order == "unamortised":
         decoder = built().decoder
         return HVAE(decoder, unamortised(decoder, images().train.double())).double()
