@@ -8,7 +8,8 @@
     unamortised       free parameters for every image, no net: `hvae.diagnostics.unamortised`
 
 Any belief network over the latents is a posterior (`NetworkPosterior`). The ladder merges an upward
-pass with the decoder's own conditionals, so every visit takes the decoder too.
+pass with the decoder's own conditionals, so every visit takes the decoder too. The posterior of a residual
+stack (`hvae.topdown`) reads the decoder's state, top-down, and visits both in one walk.
 """
 
 from abc import ABC, abstractmethod

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from hvae.errors import ConfigError
+from hvae.families import Family
 from hvae.nets.convolutional import Convolution, Unfold
 from hvae.network import Decoder, Site, Trace
 from hvae.posterior import Merge, Posterior, alone
@@ -88,7 +89,8 @@ class ResidualPosterior(Posterior):
         entry: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        style = self.style = decoder.style
+        style, self.places = decoder.style, decoder.places
+        self.style = style
         text = mirrored(list(decoder.places.values())) if blocks is None else blocks
         self.upward = Upward(decoder, text, nn.Identity() if entry is None else entry, source=source)
         self.reads_state = reads_state
@@ -124,22 +126,27 @@ class ResidualPosterior(Posterior):
             raise ConfigError(
                 f"a ResidualPosterior reads the state of a ResidualDecoder; got a {type(decoder).__name__}."
             )
+        if (decoder.places, decoder.style) != (self.places, self.style):
+            raise ConfigError(
+                "the posterior was made for a decoder of other blocks or of another style; make it for the one that it "
+                "stands beside."
+            )
         activations, values = self.upward(given["x"]), dict(given)
         p: dict[str, Site] = {}
         q: dict[str, Site] = {}
         for name, stop in zip(until, decoder.pass_down(values), strict=False):
             family = decoder.family(name)
             if name in self.nets:
-                distribution = self._distribution(stop, activations, decoder)
+                distribution = self._distribution(stop, activations, family)
                 if name not in given:
                     values[name] = family.draw(distribution, noise[name])
                 q[name] = Site(values[name], distribution, family)
             p[name] = Site(values[name], stop.prior, family)
         return p, q
 
-    def _distribution(self, stop: Stop, activations: Mapping[int, Tensor], decoder: ResidualDecoder) -> Distribution:
+    def _distribution(self, stop: Stop, activations: Mapping[int, Tensor], family: Family) -> Distribution:
         """``q(z_l | h, a)``."""
-        seen, family = activations[decoder.places[stop.name].resolution], decoder.family(stop.name)
+        seen = activations[self.places[stop.name].resolution]
         if self.reads_state:
             batch = torch.broadcast_shapes(stop.state.shape[:-3], seen.shape[:-3])
             both = [each.expand(*batch, *each.shape[-3:]) for each in (stop.state, seen)]

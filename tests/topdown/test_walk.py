@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae import HVAE, BlockStyle, ConfigError, rng
+from hvae import HVAE, Bernoulli, BlockStyle, ConfigError, DiscretisedLogistic, ResidualDecoder, ResidualPosterior, rng
 from hvae.data import load
 from hvae.diagnostics.collapse import activity
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.unamortised import Ascent, fitted, unamortised
 from hvae.diagnostics.usage import use
+from hvae.families import Family
 from hvae.measuring import Sizes, measure_layers
 from hvae.network import Decoder, Trace
 from hvae.posterior import Posterior, alone, shared
@@ -234,3 +236,45 @@ def test_a_posterior_refuses_another_decoder() -> None:
     model = stack(BLOCKS)
     with pytest.raises(ConfigError, match="reads the state of a ResidualDecoder; got a Plain"):
         HVAE(Plain(model.decoder), model.posterior).infer(digits(2).unsqueeze(0), {})
+
+
+def test_a_posterior_refuses_the_decoder_of_another_stack() -> None:
+    for other in (stack("1x1,2m1,4m2,4x1,8m4,8x1"), stack(style=BlockStyle(width=9, channels=2))):
+        with pytest.raises(ConfigError, match="made for a decoder of other blocks or of another style; make it for"):
+            HVAE(other.decoder, stack().posterior)(digits(2).unsqueeze(0), {})
+
+
+@pytest.mark.parametrize("family", [DiscretisedLogistic, partial(DiscretisedLogistic, variance="network")])
+def test_colours_of_a_pixel_may_stand_first_or_last(family: Callable[[int], Family]) -> None:
+    """The same weights give the same log-weights where the numbers of an image are put in the other order."""
+    source, style = torch.Generator().manual_seed(0), BlockStyle(width=6, channels=2)
+    first, last = (
+        ResidualDecoder(shape, "1x1,4m1", family(48), style, source=source) for shape in ((3, 4, 4), (4, 4, 3))
+    )
+    of_first, of_last = (HVAE(each, ResidualPosterior(each, source=source)).double() for each in (first, last))
+    with torch.no_grad():
+        for weight in of_first.parameters():
+            weight += 0.3 * torch.randn(weight.shape, generator=source)
+    weights = {name: value for name, value in of_first.state_dict().items() if "families.x" not in name}
+    of_last.load_state_dict(of_last.state_dict() | weights)
+    of_first.decoder.load_state_dict(of_last.decoder.state_dict())  # equal scales of all pixels and colours
+    x = (torch.rand(1, B, 3, 4, 4, generator=source, dtype=torch.float64) * 255).round() / 255
+    found = of_first(x.flatten(2), noise(of_first)).log_weight
+    torch.testing.assert_close(of_last(x.movedim(2, -1).flatten(2), noise(of_last)).log_weight, found, **EXACT)
+    assert found.std(1).min() > 0.1
+
+
+def test_a_stack_starts_from_its_source_with_small_steps() -> None:
+    """p is N(0, I) of itself, and a deep stack moves its state no farther than a shallow one."""
+    moved = {}
+    for depth in (2, 32):
+        source = torch.Generator().manual_seed(0)
+        decoder = ResidualDecoder((4, 4), f"4x{depth}", Bernoulli(16), BlockStyle(width=16), source=source)
+        trace = decoder.walk({}, rng.noise(decoder.noise_specs(), 50, 1, seed=0, purpose="test"))
+        values = {name: site.value for name, site in trace.items()}
+        *stops, last = decoder.pass_down(values)
+        assert all(stop.prior.mean.abs().max() == 0 and (stop.prior.stddev == 1).all() for stop in stops)
+        moved[depth] = last.state.std().item()
+    assert 0.5 < moved[32] / moved[2] < 2, moved
+    again = ResidualDecoder((4, 4), "4x32", Bernoulli(16), BlockStyle(width=16), source=source.manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(decoder.parameters(), again.parameters(), strict=True))
