@@ -7,6 +7,8 @@ In a conditional layer that variance inherits: top-down the parent's, bottom-up 
   ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
+The variances of the numbers of one unit are summed: one-hot entries of a category, pixels of a channel.
+
 `active_on_batch` counts units by these while training, from one batch and without an interval.
 
 A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the data (Lucas et al.
