@@ -10,6 +10,7 @@ The instrument measures a model, and knows no configuration:
     shapes  numerics  rng                    legend, safe arithmetic, draws as functions of a key
     families  nets                           distributions and nets, strangers to each other
     network  posterior  evidence             the model: one conditional, one walk, one place where p and q meet
+    topdown                                  VDVAE's residual stack of blocks, with spatial latents
     gradients  objectives                    what is maximised
     exact  likelihood  diagnostics           exact answers, log p(x), and what is said of each layer
     data                                     from names to tensors
@@ -41,6 +42,7 @@ _HOMES = {
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",
     "evidence": "HVAE Evidence",
+    "topdown": "BlockStyle ResidualDecoder ResidualPosterior from_vdvae",
     "fitting": "fit",
     "objectives": "DoublyReparametrised Elbo Iwae Objective ReweightedWakeSleep StickingTheLanding "
     "SymmetricEquilibrium Tvo WakeSleep",

@@ -53,12 +53,17 @@ from hvae.posterior import Ladder as Ladder
 from hvae.posterior import NetworkPosterior as NetworkPosterior
 from hvae.posterior import Posterior as Posterior
 from hvae.rng import noise as noise
+from hvae.topdown import BlockStyle as BlockStyle
+from hvae.topdown import ResidualDecoder as ResidualDecoder
+from hvae.topdown import ResidualPosterior as ResidualPosterior
+from hvae.topdown import from_vdvae as from_vdvae
 
 __all__ = [
     "HVAE",
     "Autoregressive",
     "BeliefNetwork",
     "Bernoulli",
+    "BlockStyle",
     "Categorical",
     "Conditional",
     "ConfigError",
@@ -83,6 +88,8 @@ __all__ = [
     "Objective",
     "Poisson",
     "Posterior",
+    "ResidualDecoder",
+    "ResidualPosterior",
     "ReweightedWakeSleep",
     "Root",
     "Sizes",
@@ -99,6 +106,7 @@ __all__ = [
     "from_pyro",
     "from_pythae",
     "from_scvi",
+    "from_vdvae",
     "importance_sample",
     "law",
     "log_likelihood_curve",

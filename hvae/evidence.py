@@ -22,7 +22,7 @@ from torch.func import functional_call
 from hvae.errors import NotMeasuredError
 from hvae.families import has_closed_kl, kl, unit_kl
 from hvae.network import Decoder, Trace
-from hvae.posterior import Posterior
+from hvae.posterior import Posterior, scored
 from hvae.rng import NoiseSpecs
 from hvae.shapes import LogProb, Noise, UnitLogProb, Value
 
@@ -116,8 +116,9 @@ class Evidence:
     def unit_kl(self, name: str) -> UnitLogProb:
         """The terms of `kl`, one per unit; factorised distributions only."""
         self._check_closed_form(name)
-        terms = unit_kl(self.q[name].distribution, self.p[name].distribution)
-        batch = torch.broadcast_shapes(terms.shape[:-1], self.q[name].value.shape[:-1])
+        q = self.q[name]
+        terms = q.family.per_unit(unit_kl(q.distribution, self.p[name].distribution))
+        batch = torch.broadcast_shapes(terms.shape[:-1], q.value.shape[:-1])
         return terms.expand(*batch, terms.shape[-1])
 
     def closed_form(self, name: str) -> bool:
@@ -269,8 +270,7 @@ class HVAE(nn.Module):
         self, x: Value, noise: Mapping[str, Noise], given: Mapping[str, Value] | None = None
     ) -> tuple[Trace, Trace]:
         """The p-trace and the q-trace of the same draws: by two walks, or by one where a model walks both at once."""
-        q = self.infer(x, noise, given)
-        return self._scored(q, x), q
+        return self.posterior.visit(self.decoder, {**(given or {}), "x": x}, noise)
 
     def redrawn(self, x: Value, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Value:
         """Other data ``[K, B, D]`` in the contexts of ``x``: drawn by the decoder, with the latents in ``given``."""
@@ -281,10 +281,7 @@ class HVAE(nn.Module):
 
     def weigh(self, q: Trace, x: Value) -> Evidence:
         """Score the draws of ``q``, and x, under the decoder."""
-        return self._evidence(self._scored(q, x), q)
-
-    def _scored(self, q: Trace, x: Value) -> Trace:
-        return self.decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
+        return self._evidence(scored(self.decoder, q, x), q)
 
     def _evidence(self, p: Trace, q: Trace) -> Evidence:
         return Evidence(p, q, {name: self.decoder.parents(name) for name in q})

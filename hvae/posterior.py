@@ -8,7 +8,8 @@
     unamortised       free parameters for every image, no net: `hvae.diagnostics.unamortised`
 
 Any belief network over the latents is a posterior (`NetworkPosterior`). The ladder merges an upward
-pass with the decoder's own conditionals, so every visit takes the decoder too.
+pass with the decoder's own conditionals, so every visit takes the decoder too. The posterior of a residual
+stack (`hvae.topdown`) reads the decoder's state, top-down, and visits both in one walk.
 """
 
 from abc import ABC, abstractmethod
@@ -64,6 +65,19 @@ class Posterior(nn.Module, ABC):
     @abstractmethod
     def walk(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         """Visit the latents: ``given`` holds x, and any latents that are to be scored instead of drawn."""
+
+    def visit(self, decoder: Decoder, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> tuple[Trace, Trace]:
+        """The p-trace, x included, and the q-trace of the same draws.
+
+        By default two walks; a posterior that shares work with the decoder may do with one.
+        """
+        q = self.walk(decoder, given, noise)
+        return scored(decoder, q, given["x"]), q
+
+
+def scored(decoder: Decoder, q: Trace, x: Value) -> Trace:
+    """The p-trace of the draws of ``q`` and of x."""
+    return decoder.walk({**{name: site.value for name, site in q.items()}, "x": x}, {})
 
 
 class NetworkPosterior(Posterior):

@@ -18,7 +18,8 @@ INSTRUMENT = Path(__file__).parents[1] / "hvae"
 BY_ROWS = "families"
 """where the first axes are the caller's: ``[..., D]`` in place of ``[K, B, D]``"""
 ROOMS = (
-    "rng", "network", "posterior", "evidence", "gradients", "objectives", "exact", "likelihood", "diagnostics",
+    "rng", "network", "posterior", "evidence", "topdown", "gradients", "objectives", "exact", "likelihood",
+    "diagnostics",
 )  # fmt: skip
 EXEMPT = {
     "hvae.gradients": "`mean` and its kin also take terms per unit",

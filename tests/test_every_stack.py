@@ -5,7 +5,8 @@ the walk, also behind the four abstract members alone.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from inspect import isabstract
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 import hvae.objectives
-from hvae import rng
+from hvae import BlockStyle, rng
 from hvae.data import Dataset
 from hvae.data.images import Kind
 from hvae.diagnostics.unamortised import unamortised
@@ -27,9 +28,10 @@ from hvae.objectives import Objective
 from hvae.posterior import Posterior
 from tests.objectives.test_pairs import WORKS, in_python
 from tests.test_own_decoder import Plain
+from tests.topdown.stacks import stack
 
 K, B = 3, 4
-ROOMS = ("hvae.network", "hvae.posterior", "hvae.objectives", "hvae.exact", "hvae.diagnostics")
+ROOMS = ("hvae.network", "hvae.posterior", "hvae.topdown", "hvae.objectives", "hvae.exact", "hvae.diagnostics")
 """of the instrument; an experiment asks its own"""
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -50,6 +52,10 @@ def built(**knobs: Any) -> HVAE:
     return build_hvae(config, images_for(config.observation), seed=0).double().eval()
 
 
+def of_blocks(*, skips: bool = True) -> HVAE:
+    return stack("1x1,2m1,8m2,8x1", style=BlockStyle(width=8, channels=2, skips=skips)).double()
+
+
 KNOBS: dict[str, dict[str, Any]] = {
     **{f"net {net}": {"nets": (net, "mlp")} for net in get_args(Net)},
     **{f"prior {prior}": {"prior": prior} for prior in get_args(Prior)},
@@ -57,10 +63,15 @@ KNOBS: dict[str, dict[str, Any]] = {
     **{f"x {family}": {"observation": family} for family in get_args(ObservationFamily)},
     "skips": {"generative_skips": True},
 }
+MODELS: dict[str, Callable[[], HVAE]] = {
+    **{name: partial(built, **knobs) for name, knobs in KNOBS.items()},
+    "blocks": of_blocks,
+    "blocks without skips": partial(of_blocks, skips=False),
+}
 PARTS = {"as it is": lambda decoder: decoder, "by its four members": Plain}
 decoders = pytest.mark.parametrize(
-    ("knobs", "part"), list(itertools.product(KNOBS.values(), PARTS.values())),
-    ids=[f"{knobs}, {part}" for knobs, part in itertools.product(KNOBS, PARTS)],
+    ("model", "part"), list(itertools.product(MODELS.values(), PARTS.values())),
+    ids=[f"{model}, {part}" for model, part in itertools.product(MODELS, PARTS)],
 )  # fmt: skip
 
 
@@ -76,9 +87,9 @@ def noise(specs: rng.NoiseSpecs) -> dict[str, Tensor]:
 
 
 @decoders
-def test_a_decoder_obeys_the_walk(knobs: dict[str, Any], part: Any) -> None:
+def test_a_decoder_obeys_the_walk(model: Callable[[], HVAE], part: Any) -> None:
     """Draws are scored as they were drawn; what is given stays and moves nothing above it; factors are the same."""
-    decoder: Decoder = part(built(**knobs).decoder)
+    decoder: Decoder = part(model().decoder)
     names = decoder.variables
     assert names[-1] == "x" and len(set(names)) == len(names)
     assert all(set(decoder.parents(name)) <= set(names[:place]) for place, name in enumerate(names))
@@ -110,18 +121,20 @@ def test_a_decoder_obeys_the_walk(knobs: dict[str, Any], part: Any) -> None:
 def test_every_class_of_decoder_is_asked() -> None:
     """Belief networks as they are built, and what stands for the factors of any other."""
     whole = built().decoder
-    reached = {type(whole), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
+    reached = {type(whole), type(of_blocks().decoder), type(Plain(whole).factors(["x"]))}  # type: ignore[arg-type]
     assert set(subclasses(Decoder)) == reached
 
 
 def posterior(order: str) -> HVAE:
+    if order == "blocks":
+        return of_blocks()
     if order == "unamortised":
         decoder = built().decoder
         return HVAE(decoder, unamortised(decoder, images().train.double())).double()
     return built(order=order)
 
 
-ORDERS = [order for order in get_args(Order) if order != "exact"]
+ORDERS = [*(order for order in get_args(Order) if order != "exact"), "blocks"]
 """tests/exact asks the exact ones"""
 
 

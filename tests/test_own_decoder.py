@@ -50,9 +50,9 @@ Arrays = Mapping[str, Any]
 
 
 class Plain(Decoder):
-    """A belief network that shows the four abstract members alone."""
+    """A decoder that shows the four abstract members alone."""
 
-    def __init__(self, network: BeliefNetwork) -> None:
+    def __init__(self, network: Decoder) -> None:
         super().__init__()
         self.network = network
         self.n_walks = 0
@@ -62,10 +62,10 @@ class Plain(Decoder):
         return self.network.variables
 
     def parents(self, name: str) -> tuple[str, ...]:
-        return self.network[name].parents
+        return self.network.parents(name)
 
     def family(self, name: str) -> Family:
-        return self.network[name].family
+        return self.network.family(name)
 
     def walk(self, given: Mapping[str, Value], noise: Mapping[str, Noise]) -> Trace:
         self.n_walks += 1

@@ -80,11 +80,12 @@ def activity(
     chains = _added(model, model.infer(x.unsqueeze(0), noise), x)
     paths = _added(model, Sampler(model, x, seed).paths(2 * n_paths, "activity"), x)
     equal = log_weight.new_zeros(2 * n_paths, len(x))
-    n_units = sum(chains[name].shape[-1] for name in model.latents)
+    units = {name: model.decoder.family(name).units for name in model.latents}
+    n_units = sum(units.values())
     tail = risk / (4 * n_units)  # p and q, and two moments that may each call an idle unit active
     return {
-        name: UnitActivity(_shares(chains[name], log_weight, tail), _shares(paths[name], equal, tail))
-        for name in model.latents
+        name: UnitActivity(_shares(chains[name], log_weight, tail, n_units), _shares(paths[name], equal, tail, n_units))
+        for name, n_units in units.items()
     }
 
 
@@ -104,8 +105,8 @@ def _added(model: HVAE, trace: Trace, x: Tensor) -> dict[str, Value]:
     return found
 
 
-def _shares(value: Value, log_weight: LogProb, tail: float) -> FloatArray:
-    """``[D, 3]`` from draws ``[C, n, D]`` and their weights ``[C, n]``: the larger share of the two moments.
+def _shares(value: Value, log_weight: LogProb, tail: float, n_units: int) -> FloatArray:
+    """``[D, 3]`` from draws ``[C, n, width]`` and their weights ``[C, n]``: the larger share of the two moments.
 
     The larger low and the larger high bound the larger share, if each bounds its own.
     """
@@ -120,13 +121,15 @@ def _shares(value: Value, log_weight: LogProb, tail: float) -> FloatArray:
     found = []
     for y in (centred, centred.square()):
         a, b = twins(y).cpu().numpy()
-        found.append(share_interval(a, b, twins(y.square()).mean(0).cpu().numpy(), tail))
+        found.append(share_interval(a, b, twins(y.square()).mean(0).cpu().numpy(), tail, n_units))
     larger: FloatArray = np.maximum(*found)
     return larger
 
 
-def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> FloatArray:
+def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float, n_units: int | None = None) -> FloatArray:
     """(low, middle, high) ``[D, 3]`` of ``C / (C + W)`` with ``C = cov(a, b)``, ``W = mean(s - a·b)``; each ``[n, D]``.
+
+    Where there are ``n_units`` of several numbers, as channels of pixels, C and W are their sums within each unit.
 
     Ends ``R - t·e`` and ``R + (t + g (1 + 2t²) / (3 √n))·e`` for the share R: t leaves out ``tail`` at n - 1 degrees of
     freedom, e is the standard error by the delta method, ``dR = [(1 - R) dC - R dW] / (C + W)``, and g the skewness of
@@ -134,8 +137,9 @@ def share_interval(a: FloatArray, b: FloatArray, s: FloatArray, tail: float) -> 
     of a t interval misses. A unit that never moves has share 0.
     """
     n = len(a)
-    products = (a - a.mean(0)) * (b - b.mean(0))
-    within = s - a * b
+    shape = (n, a.shape[1] if n_units is None else n_units, -1)
+    products = ((a - a.mean(0)) * (b - b.mean(0))).reshape(shape).sum(-1)
+    within = (s - a * b).reshape(shape).sum(-1)
     between = products.sum(0) / (n - 1)
     total = between + within.mean(0)
     total = np.where(total == 0, np.inf, total)

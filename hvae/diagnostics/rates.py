@@ -32,7 +32,9 @@ def rates(evidence: Evidence, name: str) -> dict[str, FloatArray]:
     if site.family.factorised and prior.family.factorised:
         terms["rate_unit_nats"] = per_datum(evidence.unit_rate(name), n)
         if standard is not None and has_unit_kl(site.distribution, standard.distribution):
-            terms["kl_standard_unit_nats"] = per_datum(unit_kl(site.distribution, standard.distribution), n)
+            terms["kl_standard_unit_nats"] = per_datum(
+                site.family.per_unit(unit_kl(site.distribution, standard.distribution)), n
+            )
         if evidence.closed_form(name) and has_unit_kl(site.distribution, prior.distribution):
             terms["kl_prior_unit_nats"] = per_datum(evidence.unit_kl(name), n)
     return terms

@@ -24,7 +24,7 @@ from hvae.diagnostics.draws import Sampler
 from hvae.evidence import Evidence
 from hvae.network import Decoder
 from hvae.numerics import FloatArray
-from hvae.shapes import LogProb, Value
+from hvae.shapes import Value
 
 N_PATHS = 256
 """M and N"""
@@ -52,7 +52,7 @@ def redrawn_information(
     partners = Partners.of(sampler, pool, min(n_paths, len(pool) - own), own=own)
     codes = codes_of(sampler, pool) if model.bottom_up and partners.alone is None else None
     values = {z: site.value[:1].expand(1, sampler.n_images, -1) for z, site in evidence.q.items()}
-    found: dict[str, list[LogProb]] = {name: [] for name in names}
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     for number, images in enumerate(sampler.blocks):
         block = Block(
             model, sampler.x[images], sampler.seed, number, {z: value[:, images] for z, value in values.items()}
@@ -81,7 +81,7 @@ def _own(block: Block, n_paths: int) -> dict[str, Value]:
     return {name: torch.cat([block.draws[name], value[1:]]) for name, value in found.items()}
 
 
-def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int) -> LogProb:
+def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int) -> Tensor:
     """``[B]``: x~ of the first path, scored under the paths of its own image and those of others."""
     latents = [z for z in decoder.variables if z != "x"]
     above = latents[: latents.index(name)]

@@ -78,7 +78,7 @@ def unamortised(decoder: Decoder, images: Tensor) -> NetworkPosterior:
 def _factorised(family: Family, name: str) -> Family:
     match family.kin:
         case DiagonalGaussian() | FullGaussian():
-            return DiagonalGaussian(family.units)
+            return DiagonalGaussian(family.units, pixels=family.width // family.units)
         case Bernoulli():
             return Bernoulli(family.units)
         case Categorical(n_classes=n_classes):

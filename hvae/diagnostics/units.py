@@ -7,6 +7,8 @@ In a conditional layer that variance inherits: top-down the parent's, bottom-up 
   ``Var_x E[mean|x]`` (in mean field the paths have one mean, and it is Burda's statistic);
 - top-down: the variance of ``(mean_q - mean_p) / sd_p`` given the same parent, 0 for a layer with KL 0.
 
+The variances of the numbers of one unit are summed: one-hot entries of a category, pixels of a channel.
+
 `active_on_batch` counts units by these while training, from one batch and without an interval.
 
 A unit is (epsilon, delta)-collapsed if its expected KL is below epsilon for a share 1 - delta of the data (Lucas et al.
@@ -45,7 +47,7 @@ def covariance_interval(a: FloatArray, b: FloatArray, n_units: int) -> FloatArra
     """(low, middle, high) ``[D, 3]`` of the covariance over data of ``a`` and ``b``, both ``[width, n]``.
 
     The interval of the mean of ``(a - mean a) (b - mean b) n / (n - 1)``: the means' own errors are of second order.
-    The one-hot entries of a categorical unit are summed.
+    The entries of a unit, one-hot states or the pixels of a channel, are summed.
     """
     n = a.shape[-1]
     products = (a - a.mean(-1, keepdims=True)) * (b - b.mean(-1, keepdims=True)) * (n / (n - 1))
@@ -60,7 +62,7 @@ def collapsed_fraction(evidence: Evidence, name: str) -> FloatArray:
     elif not site.family.exponential:
         raise NotMeasuredError(f"The distributions of {name} have no divergence from prior or aggregate, unit by unit.")
     else:
-        terms = unit_kl(site.distribution, site.family.match(site.distribution))
+        terms = site.family.per_unit(unit_kl(site.distribution, site.family.match(site.distribution)))
     expected = per_datum(terms, n)  # [D, n]
     below = (expected[..., None] < EPSILONS).mean(1)  # [D, E]
     fraction: FloatArray = (below >= 1 - DELTA).mean(0)

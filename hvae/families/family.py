@@ -23,7 +23,7 @@ class Family(nn.Module, ABC):
     units: int
     """D: what per-unit quantities count"""
     width: int
-    """numbers in one value; equals `units` but for one-hot units"""
+    """numbers in one value; equals `units` but for one-hot units, and for channels of many pixels"""
     n_outputs: int
     """numbers the net must give"""
     noise: NoiseKind
@@ -91,7 +91,7 @@ class Family(nn.Module, ABC):
         batch ``[R, B]``: a batch ``[R, 1]``."""
 
     def per_unit(self, terms: Tensor) -> Tensor:
-        """Terms ``[..., width]`` summed within each unit: ``[..., D]``."""
+        """Terms ``[..., width]`` summed within each unit, ``[..., D]``; terms ``[..., D]`` stay as they are."""
         return terms if self.width == self.units else terms.unflatten(-1, (self.units, -1)).sum(-1)
 
     @abstractmethod

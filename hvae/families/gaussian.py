@@ -71,6 +71,12 @@ class DiagonalGaussian(Family):
     (shift, scale)``, ``[D]`` each, outputs and log-variance are those of ``(v - shift) / scale``, and v keeps its own
     units: its log-density is theirs less ``sum log scale``.
 
+    A spatial latent ``[C, H, W]`` has ``units = C`` and ``pixels = H * W``: a unit is a channel, whose terms are summed
+    over its pixels. Values are flat, ``width = C * H * W``, one channel after another.
+
+    >>> spatial = DiagonalGaussian(2, pixels=9)
+    >>> spatial.width, spatial.unit_log_prob(spatial.standard(torch.zeros(())), torch.zeros(18)).shape
+    (18, torch.Size([2]))
     >>> family = DiagonalGaussian(1)  # N(2, 1) · N(0, 1) ∝ N(1, 1/2)
     >>> merged = family.product(family.distribution(torch.tensor([2.0, 0.0])), family.distribution(torch.zeros(2)))
     >>> merged.mean.item(), round(merged.variance.item(), 4)
@@ -83,17 +89,17 @@ class DiagonalGaussian(Family):
 
     def __init__(
         self, units: int, *, variance: VarianceKind | Literal["shared"] = "network", log_variance: float = 0.0,
-        units_of: tuple[Tensor, Tensor] | None = None,
+        units_of: tuple[Tensor, Tensor] | None = None, pixels: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.units = self.width = units
-        self.n_outputs = 2 * units if variance == "network" else units
+        self.units, self.width = units, units * pixels
+        self.n_outputs = 2 * self.width if variance == "network" else self.width
         self.log_variance: Tensor | None = None
         if variance in ("learned", "shared"):
-            self.log_variance = nn.Parameter(torch.full((units if variance == "learned" else 1,), log_variance))
+            self.log_variance = nn.Parameter(torch.full((self.width if variance == "learned" else 1,), log_variance))
         elif variance == "fixed":
             del self.log_variance
-            self.register_buffer("log_variance", torch.full((units,), log_variance))
+            self.register_buffer("log_variance", torch.full((self.width,), log_variance))
         for name, constant in zip(("shift", "scale"), units_of or (None, None), strict=True):
             self.register_buffer(name, None if constant is None else constant.clone())
 
@@ -104,7 +110,7 @@ class DiagonalGaussian(Family):
         if self.log_variance is None:
             mean, log_variance = outputs.chunk(2, dim=-1)
         else:
-            mean, log_variance = outputs, self.log_variance.expand(self.units)
+            mean, log_variance = outputs, self.log_variance.expand(self.width)
         log_variance = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         if self.shift is not None and self.scale is not None:
             mean, log_variance = self.shift + self.scale * mean, log_variance + 2 * self.scale.log()
@@ -114,7 +120,7 @@ class DiagonalGaussian(Family):
         return torch.zeros(self.n_outputs)
 
     def standard(self, like: Tensor) -> Distribution:
-        return DiagonalNormal(like.new_zeros(self.units), like.new_zeros(self.units))
+        return DiagonalNormal(like.new_zeros(self.width), like.new_zeros(self.width))
 
     def draw(self, distribution: Distribution, noise: Noise) -> Value:
         return distribution.mean + distribution.stddev * noise
@@ -123,7 +129,7 @@ class DiagonalGaussian(Family):
         return (value - distribution.mean) / distribution.stddev
 
     def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
-        return _normal(distribution).unit_log_prob(value)
+        return self.per_unit(_normal(distribution).unit_log_prob(value))
 
     def mean(self, distribution: Distribution) -> Value:
         return distribution.mean
@@ -159,7 +165,7 @@ class DiagonalGaussian(Family):
             mean, variance = distribution.mean.flatten(end_dim=-2), distribution.variance.flatten(end_dim=-2)
             return DiagonalNormal(mean.mean(0), (variance.mean(0) + mean.var(0, unbiased=False)).log())
         moments = distribution.mean, distribution.variance
-        mean, variance = (moment.expand(*weight.shape, self.units) for moment in moments)
+        mean, variance = (moment.expand(*weight.shape, self.width) for moment in moments)
         share = weight.to(mean.dtype).unsqueeze(-1)
         middle = (share * mean).sum(-2, keepdim=True)
         return DiagonalNormal(middle, (share * (variance + (mean - middle).square())).sum(-2, keepdim=True).log())

@@ -79,7 +79,7 @@ def _as_fixed(model: HVAE, family: Family, x: Tensor) -> Family:
         case DiagonalNormal():
             log_variance = law.log_variance.expand(law.mean.shape)
             if _same(log_variance):
-                fixed = DiagonalGaussian(family.units, variance="fixed")
+                fixed = DiagonalGaussian(family.width, variance="fixed")
                 fixed.log_variance = log_variance.flatten(end_dim=-2)[0].clone()
                 return fixed
         case MultivariateNormal():

@@ -1,9 +1,9 @@
 """Convolutional nets for images: numbers from an image, and numbers for each pixel of one.
 
-Each convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``. Its transpose goes
-back to n exactly, odd or even (28, 14, 7, 4), by one more row of padding where n is even. An image is a row of
-numbers ``[..., D]``, in colour three for each pixel, in either order (`hvae.diagnosis.pixels`); channels are
-``[..., C, rows, columns]``, with any leading axes. Under `vmap` over replicas a convolution becomes one of R groups.
+Unless told otherwise a convolution has `KERNEL` x `KERNEL` weights and a stride of 2, so n rows become ``ceil(n / 2)``.
+Its transpose goes back to n exactly, odd or even (28, 14, 7, 4), by one more row of padding where n is even. An image
+is a row of numbers ``[..., D]``, in colour three a pixel, in either order (`hvae.diagnosis.pixels`); channels
+are ``[..., C, rows, columns]``, with any leading axes. Under `vmap` over replicas a convolution has R groups.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ KERNEL = 3
 
 
 class Convolution(nn.Module):
-    """``[..., n_in, H, W] -> [..., n_out, ceil(H / 2), ceil(W / 2)]``.
+    """``[..., n_in, H, W] -> [..., n_out, ceil(H / stride), ceil(W / stride)]``, for an odd kernel.
 
     >>> from hvae.nets import xavier
     >>> Convolution(1, 4, xavier, torch.Generator())(torch.zeros(5, 1, 7, 7)).shape
@@ -31,15 +31,30 @@ class Convolution(nn.Module):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, initialise: Initialise, source: torch.Generator, *, bias: bool = True
+        self,
+        n_in: int,
+        n_out: int,
+        initialise: Initialise,
+        source: torch.Generator,
+        *,
+        bias: bool = True,
+        kernel: int = KERNEL,
+        stride: int = 2,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_out, n_in, KERNEL, KERNEL))
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(n_out, n_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         initialise(self.weight, source)
 
     def forward(self, h: Tensor) -> Tensor:
-        flat = F.conv2d(h.reshape(-1, *h.shape[-3:]), self.weight, self.bias, stride=2, padding=KERNEL // 2)
+        flat = F.conv2d(
+            h.reshape(-1, *h.shape[-3:]),
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.weight.shape[-1] // 2,
+        )
         return flat.view(*h.shape[:-3], *flat.shape[1:])
 
 

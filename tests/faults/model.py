@@ -278,6 +278,51 @@ FAULTS = (
         ),
         ("tests/test_evidence.py::test_identities_and_dtypes",),
     ),
+    # residual stacks
+    Fault(
+        "features-left-out",
+        "what the net of a prior adds to the state is lost, in part",
+        Change("hvae.topdown.blocks:Block.hand_on", "h + features", "h + (1 - SIZE) * features"),
+        ("tests/topdown/test_checkpoint.py::test_p_and_q_of_every_layer_are_those_of_the_layout",),
+        size=1.0,
+    ),
+    Fault(
+        "state-begins-at-zero",
+        "a resolution begins without its learned numbers, in part",
+        Change("hvae.topdown.blocks:Block.begin", "self.start + h", "(1 - SIZE) * self.start + h"),
+        ("tests/topdown/test_linear.py::test_the_joint_distribution_is_the_dense_gaussian",),
+        size=1.0,
+    ),
+    Fault(
+        "activations-before-the-last-block",
+        "q reads the first activations of x at a resolution, not the last",
+        Change(
+            "hvae.topdown.posterior:Upward.forward",
+            "found[int(h.shape[-1])] = h",
+            "found.setdefault(int(h.shape[-1]), h)",
+        ),
+        ("tests/topdown/test_linear.py::test_the_posterior_and_each_layers_kl",),
+    ),
+    Fault(
+        "one-walk-scores-the-mean",
+        "the walk that gives both traces scores p at the mean of q, not at its draw",
+        Change(
+            "hvae.topdown.posterior:ResidualPosterior._down",
+            "Site(values[name], stop.prior, family)",
+            "Site(q[name].mean if name in q else values[name], stop.prior, family)",
+        ),
+        ("tests/topdown/test_walk.py::test_one_walk_gives_the_two_traces_of_two",),
+    ),
+    Fault(
+        "mean-over-pixels",
+        "a channel's terms are averaged over its pixels, not summed",
+        Change(
+            "hvae.families.family:Family.per_unit",
+            "terms.unflatten(-1, (self.units, -1)).sum(-1)",
+            "terms.unflatten(-1, (self.units, -1)).mean(-1)",
+        ),
+        ("tests/topdown/test_walk.py::test_units_are_channels",),
+    ),
     # the VampPrior
     Fault(
         "vamp-shares-forgotten",
