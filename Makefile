@@ -17,9 +17,9 @@ EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-setti
 .PHONY: help install demo smoke test test-all test-adapters bench check docs clean
 
 help:
-	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (3 to 4 minutes on 2 cores)"
+	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 2.5 minutes on 2 cores, after installation)"
 	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
-	@echo "make test      install, run the tests (about 5 minutes on 2 cores)"
+	@echo "make test      install, run the tests (about 10 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
 	@echo "make test-adapters  install Pyro, pythae and scvi-tools into $(OTHERS), run the tests that need them (4 minutes)"
 	@echo "make bench     install Pyro, JAX and pythae into $(PEERS), time hvae beside them (docs/performance.md, 10 minutes)"

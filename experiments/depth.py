@@ -46,7 +46,7 @@ def label(depth: int, arm: str) -> str:
 
 
 def configs(preset: str) -> dict[str, RunConfig]:
-    """Every run of a preset: demo 15, about three minutes; cpu 15, hours; paper 19, for a GPU."""
+    """Every run of a preset: demo 15, about 2.5 minutes; cpu 15, hours; paper 19, for a GPU."""
     make = {"demo": _demo, "cpu": _cpu, "paper": _paper}[preset]
     depths = (1, 2, 3, 4, 5) if preset == "paper" else (1, 2, 3, 5)
     return {label(depth, arm): make(depth, arm) for depth in depths for arm in ARMS}
