@@ -55,7 +55,7 @@ def _kinds(run: LoadedRun) -> str:
         if len(found) == 1:
             groups.setdefault(next(iter(found)), []).append(number)
         elif found:
-            words = [f"{word} in {count} of {n_alive}" for word, count in found.most_common()]
+            words = [f"{_adjective(word)} in {count} of {n_alive}" for word, count in found.most_common()]
             mixed.append(f"{layer.name} {' and '.join(words)}")
     if not n_alive:
         return "no replica that did not fail"
