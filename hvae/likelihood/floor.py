@@ -150,7 +150,9 @@ def floor_datum_nats(family: Family, columns: Columns, x: Tensor) -> Tensor:
             return DiagonalNormal(columns.mean, variance.log().clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)).log_prob(
                 x
             )
+    ours = type(family).__module__.startswith("hvae.families")
+    name = type(family).__name__ if ours else "a distribution from outside"
     raise NotMeasuredError(
-        f"The floor is known in closed form for Bernoulli, categorical and Gaussian x and for counts; for "
-        f"{type(family).__name__} it is not."
+        "The floor is known in closed form for Bernoulli, categorical and Gaussian x and for counts; for "
+        f"{name} it is not."
     )
