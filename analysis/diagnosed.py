@@ -21,7 +21,7 @@ from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_tex
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.layer import Layer
 from hvae.errors import ConfigError
-from hvae.vocabulary import FAILED, NOISE_ONLY
+from hvae.vocabulary import FAILED, NOISE_ONLY, UNDECIDED
 
 NARROWEST = 40
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -129,12 +129,17 @@ def _layers(diagnosis: Diagnosis) -> list[str]:
     joined = f"{'; '.join(clauses)}{where if clauses else ''}"
     sentence = "; ".join(filter(None, (joined, *mixed)))
     low, high = diagnosis.epsilons[0], diagnosis.epsilons[-1]
+    open_ = all((layer.verdict == UNDECIDED).all() for layer in diagnosis.layers)
     sure = (
-        f"At thresholds from {low:g} to {high:g} nats the verdict on {_names(moves)} changes."
-        if moves
-        else f"The verdicts are the same at thresholds from {low:g} to {high:g} nats."
+        ""
+        if open_
+        else (
+            f"At thresholds from {low:g} to {high:g} nats the verdict on {_names(moves)} changes."
+            if moves
+            else f"The verdicts are the same at thresholds from {low:g} to {high:g} nats."
+        )
     )
-    return [f"{sentence}. {sure}"]
+    return [f"{sentence}. {sure}".rstrip()]
 
 
 def _is(names: Sequence[str], word: str) -> str:
@@ -235,7 +240,8 @@ def _doubt(diagnosis: Diagnosis) -> list[str]:
         )
     if doubts:
         others = f" And {len(doubts) - 1} more in `.doubts`." if len(doubts) > 1 else ""
-        lines.append(f"Doubt: {doubts[0]}{others}")
+        stop = "" if doubts[0].endswith(".") else "."
+        lines.append(f"Doubt: {doubts[0]}{stop}{others}")
     return lines
 
 

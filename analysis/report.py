@@ -211,7 +211,7 @@ def write_tables(study: Study, decisions: Sequence[Decision], directory: Path) -
     for section in sections(study):
         files |= section.csv(study)
     files["summary.txt"] = (
-        "\n".join([*summary(study), *filter(None, (reliability(study.runs), below(study.runs))), *study.notes]) + "\n"
+        "\n".join([*summary(study), *filter(None, (reliability(study.runs),)), *study.notes]) + "\n"
     )
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

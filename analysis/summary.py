@@ -5,6 +5,7 @@ import numpy as np
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import comparison_summary
+from hvae.analysis.tables.floor import below
 from hvae.analysis.tables.likelihood import shown_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
@@ -14,9 +15,9 @@ from hvae.vocabulary import FAILED
 
 def summary(study: Study) -> list[str]:
     """What the preset leaves out of a paper, then a sentence on each of these: every part measured apart from the runs,
-    the layers of the deepest runs, the likelihood."""
+    the layers of the deepest runs, the likelihood, what lies below the floor."""
     layers = comparison_summary(study) or [_layers(study)]
-    return [*_limits(study), *measured_summary(study), *filter(None, (*layers, _likelihood(study)))]
+    return [*_limits(study), *measured_summary(study), *filter(None, (*layers, _likelihood(study), below(study.runs)))]
 
 
 def _limits(study: Study) -> list[str]:

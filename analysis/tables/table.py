@@ -107,13 +107,17 @@ def to_csv(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
+LONGEST = 1e7
+"""from which on a number has three digits and a power of ten"""
+
+
 def number(value: float, digits: int = 2) -> str:
     """A fixed number of digits, a true minus sign, no minus zero; a dash where there is no number."""
     if np.isnan(value):
         return "\N{EN DASH}"
     if np.isinf(value):
         return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
-    text = f"{value:.{digits}f}"
+    text = f"{value:.{digits}f}" if abs(value) < LONGEST else f"{value:.3g}"
     if float(text) == 0.0:
         text = text.lstrip("-")
     return text.replace("-", "\N{MINUS SIGN}")

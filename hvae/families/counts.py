@@ -5,6 +5,8 @@ natural parameters here. Logarithms of probabilities are taken in float64: at a 
 nats large, and float32 would keep none of its decimals.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
@@ -86,6 +88,7 @@ class NegativeBinomialDistribution(_CountDistribution):
         by_gamma = torch.lgamma(v + r) - torch.lgamma(r) - v * log_r
         rising = torch.where(r > STIRLING_FROM, by_series, by_gamma)  # log Γ(v + r) - log Γ(r) - v log r
         found = rising - (v + r) * spread + v * log_m - torch.lgamma(v + 1)
+        found = torch.where(v < 0, -math.inf, found)
         return found.to(self.log_mean.dtype)
 
     def disperses_like(self, other: "NegativeBinomialDistribution") -> bool:

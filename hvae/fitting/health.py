@@ -62,13 +62,14 @@ class Health:
         return sentences
 
     def obituary(self, seeds: Sequence[int], x: Tensor, columns: Sequence[str] = ()) -> str:
-        """Where all replicas stopped, in a sentence, with the column of the last batch ``x [..., D]`` that is largest.
+        """Where all replicas stopped, in a sentence, with the largest column of the last batches ``x [..., D]``.
 
         >>> health = Health(1, ("z1", "x"), ("w",), "cpu")
         >>> terms = {"rate_nats/z1": torch.tensor([torch.inf]), "distortion_nats": torch.tensor([1.0])}
         >>> health.check(0, torch.tensor([torch.inf]), terms, torch.ones(1, 1))
         >>> health.obituary([4], torch.tensor([[[1.0, -9e14, 0.0]]])).partition("; ")[2]
-        'the largest numbers of x stand in column 1, up to 9e+14 in size: scale it, or leave it out.'
+        'the largest numbers of x stand in column 1, up to 9e+14 in size: scale it, leave it out, or give a smaller \
+learning rate.'
         """
         stopped: dict[str, list[str]] = {}
         for replica, seed in enumerate(seeds):
@@ -80,8 +81,8 @@ class Health:
         if largest > TOO_LARGE:
             name = f" ({columns[column]})" if columns else ""
             remedy = (
-                f"the largest numbers of x stand in column {column}{name}, up to {largest:.3g} in size: scale it, or "
-                "leave it out."
+                f"the largest numbers of x stand in column {column}{name}, up to {largest:.3g} in size: scale it, "
+                "leave it out, or give a smaller learning rate."
             )
         else:
             remedy = f"no number of x is above {largest:.3g} in size, so give a smaller learning rate."

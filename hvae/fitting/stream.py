@@ -6,6 +6,7 @@ and a training that goes on from its state gives the same numbers as one that ne
 
 import copy
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from hvae import rng
 from hvae.errors import ConfigError, TrainingError
 from hvae.evidence import HVAE
+from hvae.families import DiagonalGaussian
 from hvae.fitting.batches import Batches
 from hvae.fitting.health import Health
 from hvae.fitting.record import Also, Record
@@ -24,6 +26,8 @@ from hvae.fitting.step import Outcome, Step, in_training, one_by_one, relaxed, t
 from hvae.fitting.update import Update
 from hvae.nets import BatchNorm, estimate_constants
 
+LAST_BATCHES = 8
+"""batches that are kept, to say which numbers of x were large where all replicas stop"""
 SEEN_EVERY = 100
 """steps after which an accelerator is waited for, to see whether a replica is left"""
 
@@ -76,6 +80,7 @@ class Fit:
         self._steps = {stage.from_step: _step(replicas.models[0], stage) for stage in stages}
         self._each: dict[int, list[Step]] = {}
         self._ran: set[int] = set()
+        self._last: deque[Tensor] = deque(maxlen=LAST_BATCHES)
 
     @property
     def models(self) -> list[HVAE]:
@@ -121,7 +126,8 @@ class Fit:
     def _advance(self) -> Record:
         step = self.step
         stage = self._stages[max(start for start in self._stages if start <= step)]
-        x = self._x = self._batches(step)
+        x = self._batches(step)
+        self._last.append(x)
         noise = self._noise(stage, x.shape[-2], step)
         loss, terms, gradients = self._outcome(stage, x, noise, step)
         rate = stage.rate(step)
@@ -135,7 +141,14 @@ class Fit:
         """Raise `TrainingError` where no replica is finite, at once; on an accelerator every `SEEN_EVERY` steps."""
         waits = record.alive.device.type != "cpu" and self.step % SEEN_EVERY and self.step < self.n_steps
         if not waits and not record.alive.any():
-            raise TrainingError(self.health.obituary(self.seeds, self._x, self.columns))
+            raise TrainingError(self.health.obituary(self.seeds, self._seen(), self.columns))
+
+    def _seen(self) -> Tensor:
+        """The last batches ``[..., D]``, as the nets see them."""
+        x, family = torch.cat([batch.flatten(0, -2) for batch in self._last]), self.models[0].decoder.family("x")
+        if isinstance(family, DiagonalGaussian) and family.shift is not None and family.scale is not None:
+            return (x - family.shift) / family.scale
+        return x
 
     def _noise(self, stage: Stage, n_data: int, step: int, *, latents_only: bool = False) -> dict[str, Tensor]:
         """``[R, K, B, ·]``, from each replica's own seed: for the objective, or for one visit of the latents."""

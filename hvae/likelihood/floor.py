@@ -39,6 +39,7 @@ from hvae.families.gaussian import LOG_VARIANCE_LIMIT, DiagonalNormal
 HALF = 0.5
 """the count that is added"""
 N_AT_ONCE = 4096
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,12 @@ class Columns:
         """
         if self.n < 2:
             raise NotMeasuredError("A floor from the measured data takes at least 2 of them.")
-        away = x.detach().cpu().double() - self.mean
-        fewer = self.n - 1
-        return Columns(fewer, self.mean - away / fewer, (self.squares - away.square() * (self.n / fewer)).clamp(min=0))
+        value, fewer = x.detach().cpu().double(), self.n - 1
+        away = value - self.mean
+        others = self.mean - away / fewer
+        # of equal others the mean is theirs, and rounding must not leave the support of x
+        others = torch.where((others - others.round()).abs() < ROUNDING, others.round(), others)
+        return Columns(fewer, others, (self.squares - away.square() * (self.n / fewer)).clamp(min=0))
 
     def standardised(self, shift: Tensor, scale: Tensor) -> "Columns":
         """Those of ``(x - shift) / scale``."""

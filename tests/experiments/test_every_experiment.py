@@ -187,7 +187,8 @@ def test_what_is_measured_beside_the_runs_is_on_their_device(
     paths = {label: tmp_path / label for label in configs}
     found = {paths[label]: config for label, config in configs.items()}
     monkeypatch.setattr(Run, "open", lambda path: Run(path, path.name, found[path]))
-    monkeypatch.setattr(completion, "load_data", lambda config, data_dir=None: SimpleNamespace(test=[], train=[]))
+    none = SimpleNamespace(test_order=lambda seed: [], test=[], train=[])
+    monkeypatch.setattr(completion, "load_data", lambda config, data_dir=None: none)
     monkeypatch.setattr(files, "load_arrays", lambda *arguments: {})
     for place in (loop, replicas):
         monkeypatch.setattr(place, "load_trained", asked)

@@ -531,7 +531,7 @@ def test_a_training_of_which_nobody_is_left_stops_at_once_and_names_layer_and_co
     assert steps == [1, 2, 3, 4]
     assert re.search(
         r"at step 4 in the (rate of z1|distortion of x); the largest numbers of x stand in column 4, up to 9\.6e\+30 "
-        r"in size: scale it, or leave it out\.$",
+        r"in size: scale it, leave it out, or give a smaller learning rate\.$",
         str(stop.value),
     )
 

@@ -639,7 +639,7 @@ def test_run_says_at_once_what_it_starts(
         main(["run", "depth", "--workers=2"])
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == "depth, preset demo: 15 runs of 4 seeds in runs/depth, 0 done."
-    assert second == "About 4 min with 2 workers; a line as each run ends."
+    assert second == "About 2 min with 2 workers; a line as each run ends."
     assert third == "Ctrl-C saves and stops; the same command goes on from there."
     with pytest.raises(Reached):
         main(["run", "cures", "--workers=1"])

@@ -231,3 +231,13 @@ def test_on_mnist(name: str, family: Family, nats: float) -> None:
     found = floor_datum_nats(family, Columns.of(data.train), data.test)
     assert found.isfinite().all()
     assert found.mean().item() == pytest.approx(nats, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", range(20, 120))
+def test_a_single_one_among_zeros_has_a_floor(n: int) -> None:
+    """Without it the mean of the others is 0, to the last digit, and without one of the zeros 1 / (n - 1)."""
+    x = torch.zeros(n, 1)
+    x[0] = 1
+    for family in (Bernoulli(1), Poisson(1)):
+        assert floor_datum_nats(family, Columns.of(x).without(x), x).isfinite().all()
+        assert floor_datum_nats(family, Columns.of(1 - x).without(1 - x), 1 - x).isfinite().all()

@@ -45,8 +45,8 @@ def units_remark(config: ModelConfig, data: Dataset) -> str:
         times = f"{deviation[large] / deviation[small]:.2g} times"
         return (
             f"Columns differ in scale: column {large} varies {times} as much as column {small}, which hardly counts "
-            f"where model.observation_variance is {config.observation_variance}; use learned, or write columns as "
-            "(x - x.mean(0)) / x.std(0)."
+            f"where model.observation_variance is {config.observation_variance}; write columns as (x - x.mean(0)) / "
+            "x.std(0), or use learned, which takes them as z-scores, where no column is constant."
         )
     if config.standardisable and (far_apart or data.kind == "grey"):
         why = "differ in scale" if far_apart else "lie between 0 and 1, as grey levels do"
