@@ -102,6 +102,10 @@ def _check_decoder(places: Sequence[Place], text: str, side: int) -> None:
                 "decoder", text, f"{place.resolution}m{place.other} stands at resolution {at}; take over from {at}, to "
                 "a multiple of it",
             )  # fmt: skip
+        if not place.other and place.resolution < at:
+            raise _refusal(
+                "decoder", text, f"resolution {place.resolution} stands after {at}; write coarser blocks first"
+            )  # fmt: skip
         if not place.other and place.resolution != at:
             raise _refusal(
                 "decoder", text, f"nothing leads from resolution {at} to {place.resolution}; write "

@@ -57,6 +57,7 @@ DECODERS = {
     "1x1,16m1": "the image of 8 rows is too small for resolution 16",
     "1x1,4m1": "it ends at resolution 4; end at the 8 rows",
     "1x1,8x1": "nothing leads from resolution 1 to 8; write 8m1",
+    "1x1,8m1,4x1": "resolution 4 stands after 8; write coarser blocks first",
     "4m1,8m4": "the first block takes over from 1, where nothing is yet",
     "1x1,4m2,8m4": "4m2 stands at resolution 1; take over from 1",
     "4x1,8m4,4m8,8m4": "4m8 stands at resolution 8",
