@@ -166,7 +166,7 @@ def test_remarks_on_columns_that_differ_in_scale() -> None:
     for variance in ("fixed", "shared"):
         remark = units_remark(replace(plain, observation_variance=variance), table(x))  # type: ignore[arg-type]
         assert remark.startswith("Columns differ in scale: column 2 varies ")
-        assert f"hardly counts where model.observation_variance is {variance}; use learned, or write" in remark
+        assert f"hardly counts where model.observation_variance is {variance}; write columns as" in remark
         assert units_remark(replace(plain, observation_variance=variance), table(Z)) == ""  # type: ignore[arg-type]
     assert units_remark(plain, table(x)) == (
         "Columns differ in scale, and are taken as they are; --model.standardise true takes each as z-scores."
