@@ -11,7 +11,7 @@ from hvae.analysis.measures import images_of
 from hvae.analysis.samples import Interval, NotMeasuredError, Sample, of_difference
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 from hvae.analysis.tables.text import PAGE, typed, wrapped
-from hvae.analysis.tables.verdict import QUANTITIES, counts, kind_counts
+from hvae.analysis.tables.verdict import ADJECTIVE, QUANTITIES, counts, kind_counts
 from hvae.diagnosis import OUTSIDE
 from hvae.errors import ConfigError
 from hvae.lab.config import as_typed
@@ -141,8 +141,7 @@ def _moved(first: Counter[str], second: Counter[str]) -> str:
     if not words:
         return ""
     word = words[0] if words[0] == "active" else max(words, key=lambda word: second[word] - first[word])
-    adjectives = {"noise only": "coding noise only", "weak": "weakly coded", "unread": "coded but unread"}
-    adjective = adjectives.get(word, word)
+    adjective = {**ADJECTIVE, "unread": "coded but unread"}.get(word, word)
     return f"{adjective} in {second[word]} of {n_second} instead of {first[word]} of {n_first}"
 
 

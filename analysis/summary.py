@@ -9,7 +9,7 @@ from hvae.analysis.tables.floor import below
 from hvae.analysis.tables.likelihood import shown_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
-from hvae.analysis.tables.verdict import kind_counts
+from hvae.analysis.tables.verdict import ADJECTIVE, kind_counts
 from hvae.vocabulary import FAILED
 
 
@@ -56,19 +56,15 @@ def _kinds(run: LoadedRun) -> str:
         if len(found) == 1:
             groups.setdefault(next(iter(found)), []).append(number)
         elif found:
-            words = [f"{_adjective(word)} in {count} of {n_alive}" for word, count in found.most_common()]
+            words = [f"{ADJECTIVE.get(word, word)} in {count} of {n_alive}" for word, count in found.most_common()]
             mixed.append(f"{layer.name} {' and '.join(words)}")
     if not n_alive:
         return "no replica that did not fail"
-    parts = [f"{span(numbers)} {_adjective(word)}" for word, numbers in groups.items()]
+    parts = [f"{span(numbers)} {ADJECTIVE.get(word, word)}" for word, numbers in groups.items()]
     text = f"{' and '.join(parts)} in {n_alive} of {n_alive} replicas" if parts else ""
     failed = run.n_replicas - n_alive
     lost = f"({failed} of {run.n_replicas} replicas failed)" if failed else ""
     return " ".join(part for part in (", ".join(part for part in (text, *mixed) if part), lost) if part)
-
-
-def _adjective(word: str) -> str:
-    return {"noise only": "coding noise only", "weak": "weakly coded"}.get(word, word)
 
 
 def _likelihood(study: Study) -> str:

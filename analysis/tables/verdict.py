@@ -52,6 +52,9 @@ KIND: Mapping[str, str] = {
 }
 """The shorter word for a column of counts; all ways to collapse are one kind."""
 
+ADJECTIVE: Mapping[str, str] = {"noise only": "coding noise only", "weak": "weakly coded"}
+"""The word as it follows "z1 is", where that is not the word itself."""
+
 ABBREVIATION: Mapping[str, str] = {
     "active": "act",
     "collapsed": "col",
