@@ -51,20 +51,15 @@ $(SITE): $(STAMP)
 	$(EXTRAS) '.[docs]' || { mv $(BEGUN) $(STAMP); exit 1; }
 	@mv $(BEGUN) $(STAMP) && touch $@
 
-# Libraries whose models are read have their own environment: scvi-tools brings sixty packages, with pins of its own.
-$(ADAPT): requirements.txt requirements-adapters.txt pyproject.toml
-	@rm -rf $(OTHERS) && $(PYTHON) -m venv $(OTHERS)
-	$(OTHERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt setuptools
-	$(OTHERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt -c requirements-adapters.txt \
-		--no-build-isolation --config-settings editable_mode=compat -e '.[lab,report,test,adapters]'
-	@touch $@
-
-# So have those that hvae is timed beside.
-$(RIVALS): requirements.txt requirements-adapters.txt pyproject.toml
-	@rm -rf $(PEERS) && $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt setuptools
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install -c requirements.txt -c requirements-adapters.txt \
-		--no-build-isolation --config-settings editable_mode=compat -e '.[bench]'
+# Libraries whose models are read, and those that hvae is timed beside, have environments of their own: scvi-tools alone
+# brings sixty packages, with pins of its own.
+$(ADAPT): WITH := lab,report,test,adapters
+$(RIVALS): WITH := bench
+$(ADAPT) $(RIVALS): requirements.txt requirements-adapters.txt pyproject.toml
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install -c requirements.txt setuptools
+	$(@D)/bin/python -m pip --disable-pip-version-check install -c requirements.txt -c requirements-adapters.txt \
+		--no-build-isolation --config-settings editable_mode=compat -e '.[$(WITH)]'
 	@touch $@
 
 demo: $(STAMP)

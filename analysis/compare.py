@@ -141,7 +141,7 @@ def _moved(first: Counter[str], second: Counter[str]) -> str:
     if not words:
         return ""
     word = words[0] if words[0] == "active" else max(words, key=lambda word: second[word] - first[word])
-    adjective = {**ADJECTIVE, "unread": "coded but unread"}.get(word, word)
+    adjective = ADJECTIVE.get(word, word)
     return f"{adjective} in {second[word]} of {n_second} instead of {first[word]} of {n_first}"
 
 
@@ -189,7 +189,7 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
         rows.append(_row("floor", first.floor_nats[:, 1], second.floor_nats[:, 1], floors))
     for layer_a, layer_b in zip(a.layers, b.layers, strict=False):
         for heading, key, _ in QUANTITIES[:4]:
-            ends = [layer.interval(key)[:, 1] for layer in (layer_a, layer_b)]
+            ends = [_known(layer.interval(key)) for layer in (layer_a, layer_b)]
             numbers = (Sample(ends[0], a.seeds), Sample(ends[1], b.seeds))
             rows.append(_row(f"{layer_a.name} {heading}", ends[0], ends[1], numbers))
         units = [layer.active_units() for layer in (layer_a, layer_b)]
@@ -219,6 +219,11 @@ def _row(name: str, first: Array, second: Array, of: tuple[Sample, Sample], unit
     if np.isfinite([found.low, found.high]).all():
         text += f" [{number(found.low)}, {number(found.high)}]"
     return (Cell(name), Cell(unit), *(Cell(number(mean)) for mean in means), Cell(text))
+
+
+def _known(interval: Array) -> Array:
+    """The middle ``[R]`` of intervals ``[R, 3]``; NaN where an end is unknown, as a middle is then no estimate."""
+    return np.where(np.isfinite(interval).all(1), interval[:, 1], np.nan)
 
 
 def _difference(of: tuple[Sample, Sample]) -> Interval:

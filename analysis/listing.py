@@ -18,7 +18,8 @@ from hvae.analysis.tables.table import span
 from hvae.analysis.tables.verdict import KIND
 from hvae.diagnosis import Saved, find_saved
 from hvae.errors import ConfigError
-from hvae.lab.runs.run import Run, Unsound, survey
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import Unsound, survey
 
 Listed = Run | Saved
 
@@ -95,7 +96,7 @@ def _entries(runs: Sequence[Listed]) -> list[Entry]:
     labels = Counter(run.label for run in runs)
     names = [run.label if labels[run.label] == 1 else f"{run.label} ({run.path.name})" for run in runs]
     return [
-        Entry(_printable(name), _says(run), _moment(run), _n_bytes(run.path))
+        Entry(_printable(name), _printable(_says(run)), _moment(run), _n_bytes(run.path))
         for name, run in zip(names, runs, strict=True)
     ]
 
@@ -133,9 +134,7 @@ def _says(run: Listed) -> str:
         verdict = verdict_words(run)
         if run.done:
             return verdict or "done, not evaluated"
-        step = run.last_step()
-        far = f"step {step} of {run.config.training.n_steps}" if step else "not begun"
-        return f"{verdict} ({far})" if verdict else far
+        return f"{verdict} ({run.progress})" if verdict else run.progress
     except (ConfigError, OSError) as error:
         return str(error)
     except Exception as error:  # a parser raises whatever it meets in a damaged file

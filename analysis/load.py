@@ -28,7 +28,8 @@ from hvae.diagnosis.record import Texts
 from hvae.diagnosis.saved import Saved, find_saved
 from hvae.lab.config import MERGING, RunConfig
 from hvae.lab.runs.remarks import START, remarks, unlucky
-from hvae.lab.runs.run import Run, find_runs
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import find_runs
 
 Source = Run | KeptRun | Saved
 

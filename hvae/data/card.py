@@ -23,6 +23,8 @@ from hvae.errors import ConfigError
 N_AT_ONCE = 2**22
 """numbers"""
 SCALES_DIFFER = math.log(10)
+FEW_ROWS, MOST_COLUMNS = 20, 2000
+"""rows from which columns are compared, and columns up to which they are"""
 BYTES_OF_IMAGES = 128
 """bytes whose largest is below are no grey levels of 0 to 255"""
 
@@ -198,6 +200,8 @@ def card_of(data: Dataset) -> Card:
         dynamic=data.dynamic,
         share_of_ones=_mean(train) if data.kind == "binary" else None,
         constant=_constant(train),
+        two_valued=_two_valued(train) if data.kind == "real" else (),
+        dependent=_dependent(train) if data.kind == "real" and Pixels.of(data.image_shape) is None else (),
         columns=data.columns,
         # test images of dynamic data are drawn, and those of training are not
         n_in_both=0 if data.dynamic else _n_in_both(train, test),
@@ -242,6 +246,35 @@ def _mean(values: Tensor) -> float:
 def _constant(rows: Tensor) -> tuple[int, ...]:
     """Columns that are the same in all rows ``[n, D]``."""
     return tuple((rows == rows[:1]).all(0).nonzero().flatten().tolist())
+
+
+def _two_valued(rows: Tensor) -> tuple[int, ...]:
+    """Columns of ``[N, D]`` that hold two values, as indicators do; of a few rows nothing can be said."""
+    if len(rows) < FEW_ROWS:
+        return ()
+    low, high = rows.amin(0), rows.amax(0)
+    return tuple((((rows == low) | (rows == high)).all(0) & (low < high)).nonzero().flatten().tolist())
+
+
+def _dependent(rows: Tensor) -> tuple[int, ...]:
+    """Columns of ``[N, D]`` in the null space of their correlations, where there are more rows than columns.
+
+    Numbers are known to 6e-8 of themselves in float32, and so is what they add up to.
+    """
+    moves = (rows != rows[:1]).any(0).nonzero().flatten()
+    if len(moves) < 2 or len(moves) > MOST_COLUMNS or len(rows) < FEW_ROWS + len(moves):
+        return ()
+    values = rows[:, moves].double()
+    values = values - values.mean(0)
+    size = values.norm(dim=0)
+    known = 4 * torch.finfo(torch.float32).eps * rows[:, moves].abs().amax(0) * len(rows) ** 0.5 / size
+    eigenvalues, vectors = torch.linalg.eigh((values / size).T @ (values / size))
+    found = torch.zeros(len(moves), dtype=torch.bool)
+    for value, vector in zip(eigenvalues, vectors.T, strict=True):
+        if value > float(((vector * known) ** 2).sum()) + 1e-13:
+            break
+        found |= vector.abs() > 1e-3
+    return tuple(moves[found].tolist())
 
 
 def _n_distinct(values: Tensor) -> int:

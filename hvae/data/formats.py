@@ -229,7 +229,8 @@ def _table(path: Path) -> Contents:
         raise ConfigError(f"{path} names {len(header)} columns and has {values.shape[1]} in its rows; make them equal.")
     kept = [i for i in range(values.shape[1]) if i not in out]
     names = tuple(header[i] for i in kept) if header else ()
-    notes = [f"The column {header[i]} is left out." if header[i] else "The first column is left out." for i in out]
+    notes = [] if header else ["The file has no header: its first line is read as data."]
+    notes += [f"The column {header[i]} is left out." if header[i] else "The first column is left out." for i in out]
     return Contents({"train": values[:, kept]}, names, tuple(notes))
 
 
@@ -262,7 +263,7 @@ def _first_bad(path: Path, delimiter: str, header: list[str], out: list[int]) ->
                     name = f" ({header[i]})" if header else ""
                     what = f"{cell.strip()!r}, which is no number" if cell.strip() else "no number"
                     return (
-                        f"{path} holds {what}, in line {reader.line_num}, column {i + 1}{name}; give numbers with a "
+                        f"{path} holds {what}, in line {reader.line_num}, cell {i + 1}{name}; give numbers with a "
                         "point, and name a column of classes label."
                     )
     return ""

@@ -52,6 +52,10 @@ class Card:
     """of 0/1 values"""
     constant: tuple[int, ...] = ()
     """columns that are the same in all training items, else in all that are measured"""
+    two_valued: tuple[int, ...] = ()
+    """columns of real numbers that take two values in training"""
+    dependent: tuple[int, ...] = ()
+    """columns of a table that are a linear function of each other in training, up to rounding"""
     columns: tuple[str, ...] = ()
     """names of the columns of a table"""
     n_in_both: int = 0
@@ -68,13 +72,17 @@ class Card:
         """A column by its number and, in a table with a header, its name: "3 (alcohol)"."""
         return f"{number} ({self.columns[number]})" if self.columns else str(number)
 
+    def some(self, numbers: Sequence[int]) -> str:
+        """The first of these columns."""
+        return ", ".join(map(self.column, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+
     def __str__(self) -> str:
         many = f"{self.n_train} training and {self.n_test} test" if self.n_train else str(self.n_test)
         sentences = [f"{self.name}: {many} {self._items()}, {self._values()}.", *self.notes]
         if self.constant:
-            some = ", ".join(map(self.column, self.constant[:5])) + (", …" if len(self.constant) > 5 else "")
             verb = "is" if len(self.constant) == 1 else "are"
             where = " in training" if self.n_train else ""
+            some = self.some(self.constant)
             sentences.append(f"{len(self.constant)} of {self.n_columns} columns {verb} constant{where}: {some}.")
         if self.n_in_both:
             verb = "stands" if self.n_in_both == 1 else "stand"

@@ -47,9 +47,9 @@ def compare_own_elbo(stack: Stack, own_elbo: Callable[..., Tensor], n_data: int)
     if abs(found.value) <= found.limit + rounding and not lone:
         return [
             Finding(
-                f"own_elbo agrees with the ELBO of infer and generate: {found.value:+.2g} +- {found.error:.2g} nats on "
-                f"{found.n} data with {N_DRAWS} draws (an error of {found.seen_from + rounding:.2g} would have been "
-                "seen).",
+                f"own_elbo agrees with the ELBO of infer and generate: {found.value:+.2g} nats (standard error "
+                f"{found.error:.2g}) on {found.n} data with {N_DRAWS} draws (an error of "
+                f"{found.seen_from + rounding:.2g} would have been seen).",
                 doubtful=False,
             )
         ]
@@ -59,8 +59,8 @@ def compare_own_elbo(stack: Stack, own_elbo: Callable[..., Tensor], n_data: int)
     cause = likely_cause(terms, noise_of_datum + rounding, units)
     single = f", and {lone} single data further than their draws allow" if lone else ""
     raise ConfigError(
-        f"own_elbo is {found.value:+.3g} +- {found.error:.2g} nats from the ELBO of infer and generate on {found.n} "
-        f"data with {N_DRAWS} draws{single}: {cause}."
+        f"own_elbo is {found.value:+.3g} nats (standard error {found.error:.2g}) from the ELBO of infer and generate "
+        f"on {found.n} data with {N_DRAWS} draws{single}: {cause}."
     )
 
 

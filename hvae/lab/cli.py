@@ -25,7 +25,8 @@ from hvae.lab.config import RunConfig
 from hvae.lab.options import parse
 from hvae.lab.runs.labels import find_place
 from hvae.lab.runs.remarks import remarks
-from hvae.lab.runs.run import Run, find_runs
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import find_runs
 
 NARROWEST, WIDEST = 80, 120
 """columns of what is printed"""
@@ -160,6 +161,7 @@ def _train(options: Any) -> int:
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     if not run.done:
         card = card_of(data)
+        completion.keep_data(run, data, card)  # reading all numbers again would take a second
         _say(str(card))
         if config.model.standardise:
             _say("Columns are standardised inside the model; likelihoods are those of the numbers in the file.")
@@ -310,10 +312,7 @@ def _runs_at(place: Path) -> list[Run]:
 
 
 def _state(run: Run) -> str:
-    if run.done:
-        return "done"
-    step = run.last_step()
-    return f"step {step} of {run.config.training.n_steps}" if step else "not begun"
+    return "done" if run.done else run.progress
 
 
 def _width() -> int:

@@ -12,7 +12,7 @@ import torch
 
 from hvae.data import Dataset, card_of, load
 from hvae.data.user import is_user_file
-from hvae.diagnosis.card import write_cards
+from hvae.diagnosis.card import Card, write_cards
 from hvae.errors import ConfigError
 from hvae.lab import evaluation
 from hvae.lab.assembly import build_hvae, check_batch_size
@@ -91,10 +91,10 @@ def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -
         return
     with run.lock():
         data = load_data(run.config, data_dir)
-        _keep_data(run, data)
+        keep_data(run, data)
         if run.done:
             return
-        with run.session(device, torch.get_num_threads()):
+        with run.session(device, torch.get_num_threads()), run.mourned():
             train(run, data, device=device, progress=progress)
             evaluate(run, data, device=device, progress=progress)
         run.mark_done()
@@ -111,7 +111,7 @@ def measure(
     """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
     with _held(run) as step:
         data = load_data(run.config, data_dir)
-        _keep_data(run, data)
+        keep_data(run, data)
         run.unmark_done()
         with run.session(device, torch.get_num_threads()):
             evaluate(run, data, until_se=until_se, device=device, progress=progress)
@@ -142,7 +142,7 @@ def measure_further(
     """Measure more of the newest checkpoint. Returns a sentence for each word that the run refuses."""
     with _held(run):
         data = load_data(run.config, data_dir)
-        _keep_data(run, data)
+        keep_data(run, data)
         with run.session(device, torch.get_num_threads()):
             return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
 
@@ -166,8 +166,11 @@ def _newest_step(run: Run) -> int:
     return -1 if found is None else found[0]
 
 
-def _keep_data(run: Run, data: Dataset) -> None:
-    """Pin the data of a run, and keep their card. Data that changed under the same name, as a file may, are refused."""
+def keep_data(run: Run, data: Dataset, card: Card | None = None) -> None:
+    """Pin the data of a run, and keep their card, which may be made already.
+
+    Data that changed under the same name, as a file may, are refused.
+    """
     digest = hashlib.sha256()
     for part in (data.train, data.test):
         digest.update(part.contiguous().numpy().data)
@@ -179,4 +182,4 @@ def _keep_data(run: Run, data: Dataset) -> None:
             f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
         )
     if not run.read_cards():
-        write_cards(run.path, [card_of(data)])
+        write_cards(run.path, [card_of(data) if card is None else card])

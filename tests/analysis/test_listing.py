@@ -24,7 +24,7 @@ def house(name: str) -> bool:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two own runs, the later one first in the list, and one that is not begun."""
+    """Two own runs, the later one first in the list, and one that was stopped before its first row."""
     for label, stack, moment in (("a first", "depth-3 bottom-up", "2026-02-01"), ("second", "depth-1", "2026-03-01")):
         (run,) = fabricate(tmp_path / "runs", {label: DEMO[stack]}, experiment="own", n_replicas=2)
         run._write_provenance([{"time": f"{moment}T12:00:00+00:00"}])
@@ -42,7 +42,7 @@ def test_own_runs_newest_first_with_verdict_date_and_size(root: Path) -> None:
     second, first, fresh = rows(text)
     assert second.split()[:3] == ["second", "z1", "active"] and "2026-03-01" in second
     assert "a first" in first and "z1, z2 active; z3 collapsed" in first and "2026-02-01" in first
-    assert "not begun" in fresh
+    assert "step 0 of 70" in fresh
     run = next(place for place in (root / "own").iterdir() if place.name.startswith("second"))
     size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
     assert second.endswith(f"{size / 1e3:.0f} kB")

@@ -1,5 +1,6 @@
 """What is refused before training, and what a data set's card says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from hvae.data import Dataset, card_of, load
 from hvae.data.card import Facts
 from hvae.errors import ConfigError
+from hvae.lab.config import ModelConfig, RunConfig
+from hvae.lab.runs.remarks import remarks
 
 G = np.random.default_rng(0)
 GREY = G.random((60, 4, 5))
@@ -175,3 +178,50 @@ def test_card_counts_repeated_test_items() -> None:
     rows = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     data = Dataset("toy", train=rows[:2], test=rows[[0, 0, 2]], image_shape=(2,), kind="binary", dynamic=False)
     assert card_of(data).n_in_both == 2
+
+
+def _real(values: np.ndarray) -> Dataset:
+    rows = torch.tensor(values, dtype=torch.float32)
+    return Dataset("toy", rows, rows[:3], (rows.shape[1],), "real", dynamic=False)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+@pytest.mark.parametrize(
+    ("column", "two_valued", "dependent"),
+    [
+        (lambda z: np.where(z[:, 0] > 0, 1.0, -2.0), (5,), ()),
+        (lambda z: z[:, 1], (), (1, 5)),
+        (lambda z: 7 - 3 * z[:, 1], (), (1, 5)),
+        (lambda z: z[:, 0] + z[:, 3], (), (0, 3, 5)),
+        (lambda z: z @ [1, 2, 3, 4, 5], (), (0, 1, 2, 3, 4, 5)),
+        (lambda z: z[:, 0] + z[:, 3] + 1e-3 * z[::-1, 0], (), ()),
+        (lambda z: np.round(z[:, 0]), (), ()),
+        (lambda z: z[:, 2] ** 2, (), ()),
+    ],
+    ids=["indicator", "repeated", "other units", "sum", "all", "nearly a sum", "whole", "square"],
+)
+def test_columns_whose_density_has_no_upper_bound_are_seen(
+    column: Callable[[np.ndarray], np.ndarray], two_valued: tuple[int, ...], dependent: tuple[int, ...], scale: float
+) -> None:
+    z = np.random.default_rng(2).standard_normal((300, 5)) + np.array([0, 0, 0, 40, 0])
+    card = card_of(_real(scale * np.column_stack([z, column(z)])))
+    assert (card.two_valued, card.dependent) == (two_valued, dependent)
+    config = RunConfig(model=ModelConfig(observation="gaussian"))
+    said = [doubt.sentence for doubt in remarks(config, [card])]
+    assert len(said) == bool(two_valued or dependent)
+    assert all("a density there has no upper bound" in sentence for sentence in said)
+    assert not remarks(RunConfig(model=ModelConfig(observation="gaussian", observation_variance="fixed")), [card])
+
+
+@pytest.mark.parametrize("n_columns", [2, 30, 200])
+def test_independent_columns_are_not_taken_for_dependent_ones(n_columns: int) -> None:
+    """Of 60 tables none, also where rows are hardly more than columns."""
+    for seed in range(20):
+        source = np.random.default_rng(seed)
+        for values in (
+            source.standard_normal((n_columns + 21, n_columns)),
+            np.exp(3 * source.standard_normal((n_columns + 21, n_columns))),
+            1000 + source.random((2 * n_columns + 30, n_columns)),
+        ):
+            card = card_of(_real(values))
+            assert card.two_valued == card.dependent == (), seed

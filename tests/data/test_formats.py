@@ -36,7 +36,7 @@ def table(header: str, delimiter: str, *, first: str = "", last: str = "") -> st
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        (table("", ","), ""),
+        (table("", ","), "The file has no header: its first line is read as data."),
         (table("a,b,c", ","), ""),
         (table("a;b;c", ";"), ""),
         (table("a\tb\tc", "\t"), ""),
@@ -63,9 +63,9 @@ def test_tables(tmp_path: Path, text: str, note: str, ending: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1.5,2\n3,x\n", "holds 'x', which is no number, in line 3, column 2 \\(b\\)"),
-        ("1.5,2\n3,\n", "holds no number, in line 2, column 2; give numbers"),
-        ("a;b\n1,5;2\n", "holds '1,5', which is no number, in line 2, column 1 \\(a\\)"),
+        ("a,b\n1.5,2\n3,x\n", "holds 'x', which is no number, in line 3, cell 2 \\(b\\)"),
+        ("1.5,2\n3,\n", "holds no number, in line 2, cell 2; give numbers"),
+        ("a;b\n1,5;2\n", "holds '1,5', which is no number, in line 2, cell 1 \\(a\\)"),
         ("a,b\n1.5,2\n3,4,5\n", "has 3 numbers in line 3 where there are 2 columns"),
         ("a,b\n1.5,2,3\n3,4,5\n", "names 2 columns and has 3 in its rows"),
         ("a,b\n", "has no rows of numbers"),

@@ -20,7 +20,8 @@ from hvae.experiments.shared.consistency.tables import consistency_summary
 from hvae.families import Bernoulli
 from hvae.lab.cli import main
 from hvae.lab.config import RunConfig
-from hvae.lab.runs.run import Run, find_runs
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import find_runs
 from hvae.objectives import SymmetricEquilibrium, WakeSleep
 from tests.analysis.fabricate import fabricate
 from tests.exact.enumerated import decoder, posterior

@@ -18,7 +18,8 @@ from hvae.errors import ConfigError
 from hvae.lab import cli, completion, experiment
 from hvae.lab.cli import main
 from hvae.lab.config import DataConfig, ModelConfig, RunConfig
-from hvae.lab.runs.run import Failure, Run, find_runs
+from hvae.lab.runs.run import Failure, Run
+from hvae.lab.runs.survey import find_runs
 
 REPO = Path(__file__).parents[2]
 

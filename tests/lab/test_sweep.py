@@ -78,7 +78,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 SWEEPER = """
 import sys
 from pathlib import Path
-from hvae.lab.runs.run import find_runs
+from hvae.lab.runs.survey import find_runs
 from hvae.lab.sweep import sweep
 from tests.lab.test_sweep import task
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import pytest
 from hvae.analysis.report import verdict_text, write_experiment_report
 from hvae.lab.cli import main
 from hvae.lab.completion import complete
-from hvae.lab.runs.run import Run, find_runs
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import find_runs
 
 HERE = Path(__file__).parent
 GAUSSIAN, LADDER, BINARY = "gaussian-done-1d01e9c2", "ladder-half-done-6c90f8c7", "binary-measured-further-568ea61e"

@@ -2,5 +2,5 @@
 
 from hvae.lab.runs.run import Failure as Failure
 from hvae.lab.runs.run import Run as Run
-from hvae.lab.runs.run import find_runs as find_runs
-from hvae.lab.runs.run import survey as survey
+from hvae.lab.runs.survey import find_runs as find_runs
+from hvae.lab.runs.survey import survey as survey

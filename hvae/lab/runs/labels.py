@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hvae.diagnosis import Saved, find_saved
 from hvae.errors import ConfigError
-from hvae.lab.runs.run import Run, survey
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import survey
 
 SHOWN = 3
 """candidates that a sentence names"""

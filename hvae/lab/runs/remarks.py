@@ -24,7 +24,7 @@ depth: of deep stacks under xavier some seeds begin at 1e7 nats and more, under 
 
 def remarks(config: RunConfig, cards: Sequence[Card]) -> tuple[Doubt, ...]:
     """What may be said before training."""
-    return (*_schedules(config), *(doubt for card in cards for doubt in _constant(config, card)))
+    return (*_schedules(config), *(doubt for card in cards for doubt in _singular(config, card)))
 
 
 def _schedules(config: RunConfig) -> list[Doubt]:
@@ -39,25 +39,28 @@ def _schedules(config: RunConfig) -> list[Doubt]:
     return said
 
 
-def _constant(config: RunConfig, card: Card) -> list[Doubt]:
-    """Columns whose density grows with every step."""
-    model = config.model
-    if not card.constant or model.observation != "gaussian" or model.observation_variance not in ("learned", "network"):
+def _singular(config: RunConfig, card: Card) -> list[Doubt]:
+    """Columns whose density grows with every step, for one reason."""
+    variance = config.model.observation_variance
+    if config.model.observation != "gaussian" or variance not in ("learned", "network"):
         return []
-    some = ", ".join(map(card.column, card.constant[:5])) + (", …" if len(card.constant) > 5 else "")
-    of = (
-        f"{len(card.constant)} of {card.n_columns} columns are constant"
-        if len(card.constant) > 1
-        else "A column is constant"
+    kinds = (
+        (card.constant, "is constant", "are constant"),
+        (card.two_valued, "takes two values", "take two values each"),
+        (card.dependent, "", "are linear functions of each other"),
     )
-    return [
-        Doubt(
-            f"{of} in training ({some}), and under model.observation_variance {model.observation_variance} a density "
-            "there has no upper bound: likelihoods grow as long as it trains; leave such columns out, or take shared "
-            "or fixed.",
-            "x",
-        )
-    ]
+    for columns, one, many in kinds:
+        if columns:
+            of = f"{len(columns)} of {card.n_columns} columns {many}" if len(columns) > 1 else f"A column {one}"
+            return [
+                Doubt(
+                    f"{of} in training ({card.some(columns)}), and under model.observation_variance {variance} a "
+                    "density there has no upper bound: likelihoods may grow as long as it trains; leave such columns "
+                    "out, or take shared or fixed.",
+                    "x",
+                )
+            ]
+    return []
 
 
 def unlucky(start: Mapping[str, NDArray[Any]], config: RunConfig) -> list[Doubt]:

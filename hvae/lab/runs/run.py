@@ -1,4 +1,4 @@
-"""A run on disk: open, append, save arrays, find, read back.
+"""A run on disk: open, append, save arrays, read back.
 
 `<root>/<experiment>/<slug of the label>-<digest of the configuration>/` holds
 
@@ -11,6 +11,7 @@
     log.txt           what the run's worker process said
     checkpoints/      see `hvae.lab.runs.checkpoints`
     evaluation/*.npz  arrays of the finished run
+    failure.txt       why its training ended, where no replica is left
     DONE              trained and evaluated; the SHA-256 of the configuration this is true of
 
 The same command is the same run: it is known by experiment, label and digest, also where its directory was renamed
@@ -23,7 +24,6 @@ import json
 import os.path
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hvae.diagnosis.card import Card, read_cards
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, TrainingError
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import load_arrays, save_arrays, write_atomically
 from hvae.lab.runs.identity import PIN, check_identity, directory_name, fingerprint, named_digest
@@ -41,6 +41,7 @@ from hvae.lab.runs.metrics import Row as Row
 from hvae.lab.runs.metrics import append_rows, last_step, read_rows, truncate_rows
 from hvae.lab.runs.provenance import session
 
+DEAD = "failure.txt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -144,6 +145,25 @@ class Run:
         """Say that something is left to do again."""
         (self.path / "DONE").unlink(missing_ok=True)
 
+    @property
+    def progress(self) -> str:
+        """How far a run is that is not done: its step, or why its training ended."""
+        if (self.path / DEAD).exists():
+            return f"failed: {(self.path / DEAD).read_text(encoding='utf-8', errors='replace').strip()}"
+        step = self.last_step()
+        begun = bool(step) or (self.path / "provenance.json").exists()
+        return f"step {step} of {self.config.training.n_steps}" if begun else "not begun"
+
+    @contextlib.contextmanager
+    def mourned(self) -> Iterator[None]:
+        """Keep the sentence of a training whose replicas are all dead; that of an earlier one goes."""
+        (self.path / DEAD).unlink(missing_ok=True)
+        try:
+            yield
+        except TrainingError as error:
+            write_atomically(self.path / DEAD, f"{error}\n".encode())
+            raise
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run against every other process; the system lets go when the holder dies."""
@@ -236,65 +256,16 @@ class Failure:
     exit_code: int
 
 
-@dataclass(frozen=True)
-class Unsound:
-    """A directory among runs that cannot be read as one."""
-
-    path: Path
-    reason: str
-    """what is wrong and the remedy, in one sentence"""
-
-
-def survey(path: Path) -> list[Run | Unsound]:
-    """What lies at a run, an experiment's directory or a root of experiments, in natural order of the names.
-
-    Only a path that is no directory raises: one that is damaged or foreign never hides the others.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise ConfigError(f"{path} is no directory of runs; see `hvae list`.")
-    marks = ("config.json", PIN, "label.txt", "checkpoints")
-    found = {file.parent for pattern in ("", "*/", "*/*/") for mark in marks for file in path.glob(pattern + mark)}
-    return [_read(run) for run in sorted(found, key=_natural)]
-
-
-def _read(path: Path) -> Run | Unsound:
-    if not (path / "config.json").exists():
-        return Unsound(path, f"{path} has lost its config.json; put back a copy, or move the directory elsewhere.")
-    try:
-        return Run.open(path)
-    except (ConfigError, OSError) as error:
-        if isinstance(error, ConfigError) and any((path / mark).exists() for mark in (PIN, "label.txt", "DONE")):
-            return Unsound(path, str(error))
-        reason = str(error).removeprefix(f"{path / 'config.json'}").strip(" :.").partition("; restore")[0]
-        return Unsound(path, f"{path} is no run of hvae ({reason}); move it out of the directory of runs.")
-
-
-def find_runs(path: Path) -> list[Run]:
-    """The sound runs of `survey`, with a warning for every other. Raises `ConfigError` where none is sound."""
-    found = survey(path)
-    runs = [run for run in found if isinstance(run, Run)]
-    unsound = [entry for entry in found if isinstance(entry, Unsound)]
-    if unsound and not runs:
-        raise ConfigError(unsound[0].reason)
-    for entry in unsound:
-        warnings.warn(entry.reason, stacklevel=2)
-    return runs
-
-
 def _copies(folder: Path, config: RunConfig) -> list[Run]:
     """The runs of a directory that have this digest. Names that end with another digest are not opened."""
     if not folder.is_dir():
         return []
-    named = [place for place in sorted(folder.iterdir()) if named_digest(place) in ("", config.digest)]
-    read = [_read(place) for place in named if (place / "config.json").exists()]
-    return [run for run in read if isinstance(run, Run) and run.config.digest == config.digest]
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    place = Path(os.path.abspath(path))
-    parts = re.split(r"(\d+)", f"{place.parent.name}/{place.name}")
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    found = []
+    for place in sorted(folder.iterdir()):
+        if named_digest(place) in ("", config.digest) and (place / "config.json").exists():
+            with contextlib.suppress(ConfigError, OSError):
+                found.append(Run.open(place))
+    return [run for run in found if run.config.digest == config.digest]
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -16,7 +16,7 @@ from hvae.experiments import flach_equilibrium as flach
 from hvae.families import Bernoulli
 from hvae.gradients import players
 from hvae.lab.cli import main
-from hvae.lab.runs.run import find_runs
+from hvae.lab.runs.survey import find_runs
 from hvae.nets import Root
 from hvae.network import BeliefNetwork, Conditional
 from hvae.objectives.objective import total

@@ -7,7 +7,7 @@ import pytest
 
 from hvae.analysis.load import LoadedRun, load_runs
 from hvae.lab.cli import main
-from hvae.lab.runs.run import find_runs
+from hvae.lab.runs.survey import find_runs
 
 SOURCE = np.random.default_rng(0)
 Z = SOURCE.standard_normal((300, 2)) @ SOURCE.standard_normal((2, 5)) + 0.3 * SOURCE.standard_normal((300, 5))

@@ -9,7 +9,8 @@ import pytest
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig, TrainingConfig
 from hvae.lab.runs.identity import PIN
-from hvae.lab.runs.run import Run, Unsound, find_runs, survey
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import Unsound, find_runs, survey
 
 OTHER = RunConfig(training=TrainingConfig(n_steps=7))
 

@@ -16,7 +16,8 @@ import pytest
 from hvae.errors import ConfigError
 from hvae.lab.config import EvaluationConfig, RunConfig, TrainingConfig
 from hvae.lab.runs.files import write_atomically
-from hvae.lab.runs.run import Run, find_runs, slug
+from hvae.lab.runs.run import Run, slug
+from hvae.lab.runs.survey import find_runs
 
 REPO = Path(__file__).parents[3]
 

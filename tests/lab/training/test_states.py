@@ -17,7 +17,8 @@ from hvae.lab.cli import main
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import evaluate
 from hvae.lab.runs.remarks import START, remarks, unlucky
-from hvae.lab.runs.run import Run, find_runs
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.survey import find_runs
 from hvae.lab.training.halfway import HALFWAY
 from hvae.lab.training.loop import train
 from hvae.schedules import Constant, Cyclical, LinearWarmup
@@ -54,6 +55,8 @@ def test_a_dead_training_stops_at_once_names_its_column_and_is_not_done(capsys: 
         assert "the largest numbers of x stand in column 1 (proline), up to " in said and "Traceback" not in err
         (run,) = find_runs(Path("runs"))
         assert not run.done and run.read_metrics() == [] and not run.has_arrays("diagnostics")
+        assert run.progress == said.replace("hvae:", "failed:") and main(["list"]) == 0
+        assert "failed: All replicas became" in capsys.readouterr().out
 
 
 def test_a_warm_up_that_does_not_end_is_said_and_part_of_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
