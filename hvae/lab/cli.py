@@ -12,9 +12,8 @@ import math
 import os
 import shutil
 import sys
-import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hvae.errors import ConfigError, MissingExtraError, TrainingError
 from hvae.extras import need
 from hvae.lab import experiment
 from hvae.lab.config import RunConfig
+from hvae.lab.lists import data_text, experiments_text
 from hvae.lab.options import parse
 from hvae.lab.runs.labels import find_place
 from hvae.lab.runs.remarks import remarks
@@ -30,8 +30,6 @@ from hvae.lab.runs.survey import find_runs
 
 NARROWEST, WIDEST = 80, 120
 """columns of what is printed"""
-INDENT = " " * 21
-"""of the questions that `hvae list` prints"""
 OWN_EXPERIMENT = "own"
 """the directory of runs that `hvae train` makes"""
 
@@ -254,16 +252,7 @@ def _list(options: Any) -> int:
         print(runs_text(root, width, experiment=options.experiment))
         return 0
     print(runs_text(root, width, grouped=known.__contains__))
-    modules = {name: experiment.find(name) for name in known}
-    headings = {False: "Experiments (hvae run NAME --preset PRESET)", True: "Papers, reproduced or re-enacted"}
-    for papers, heading in headings.items():
-        print(f"\n{heading}")
-        for name, module in modules.items():
-            if hasattr(module, "PAPER") is papers:
-                print(f"  {name:<18} {', '.join(module.PRESETS)}")
-                print(
-                    textwrap.fill(experiment.question(module), width, initial_indent=INDENT, subsequent_indent=INDENT)
-                )
+    print(f"\n{experiments_text(width)}")
     return 0
 
 
@@ -288,7 +277,7 @@ def _data(options: Any) -> int:
     if options.name:
         raise ConfigError(f"`hvae data {options.verb}` takes no name, but got {options.name!r}.")
     if options.verb == "list":
-        print("\n".join(_data_lines(data.catalogue(folder), _width())))
+        print(data_text(data.catalogue(folder), _width()))
         return 0
     states = data.verify(folder)
     for path, state in states:
@@ -318,25 +307,6 @@ def _state(run: Run) -> str:
 def _width() -> int:
     """Columns of the terminal, 80 at the least; 80 too where the output goes elsewhere."""
     return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-
-
-def _data_lines(records: Iterable[Any], width: int) -> list[str]:
-    """Each description once, and below it the names that it holds for."""
-    lines: list[str] = []
-    said = ""
-    for record in records:
-        about, _, values = record.description.rpartition(": ")
-        about, values = (about, values) if about else (values, "")
-        if about != said:
-            lines += [*([""] if said else []), textwrap.fill(about, width)]
-            said = about
-        shape = "x".join(map(str, record.shape))
-        start = f"  {record.name:<18} {record.status:<8} {shape:>6} {record.n_train:>6} + {record.n_test:<6}"
-        indent = " " * (len(start) + 1)
-        lines.append(
-            textwrap.fill(values, width, initial_indent=f"{start} ", subsequent_indent=indent) or start.rstrip()
-        )
-    return lines
 
 
 def _folder(path: str | None) -> Path | None:
