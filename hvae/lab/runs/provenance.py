@@ -14,7 +14,7 @@ def session(device: str, n_threads: int) -> dict[str, Any]:
     """A record of this process, fit for JSON."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": _command(),
         "commit": _commit(),
         "device": device,
         "n_threads": n_threads,
@@ -23,6 +23,15 @@ def session(device: str, n_threads: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "versions": _versions(),
     }
+
+
+def _command() -> list[str]:
+    """As it is typed: without the folder of the program, which only says where somebody keeps it.
+
+    A worker has the arguments of the process that started it, but not its main module.
+    """
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 def _commit() -> str | None:

@@ -286,6 +286,14 @@ def test_damaged_and_missing_arrays_are_refused(run: Run) -> None:
         run.load_arrays("x")
 
 
+@pytest.mark.parametrize("program", ["/home/me/bin/hvae", "/home/me/checkout/hvae/__main__.py"])
+def test_the_command_is_kept_as_it_is_typed(run: Run, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr("sys.argv", [program, "run", "depth", "--runs-dir", "/data/runs"])
+    with run.session("cpu", 1):
+        pass
+    assert run.read_provenance()[-1]["command"] == ["hvae", "run", "depth", "--runs-dir", "/data/runs"]
+
+
 def test_provenance_grows_by_one_entry_a_session(run: Run) -> None:
     with run.session("cpu", 1):
         assert "seconds" not in run.read_provenance()[0]
