@@ -103,13 +103,13 @@ class DiscretisedLogistic(GeneralFamily):
         return total / steps
 
 
-def logit(noise: Noise) -> Tensor:
+def logit(noise: Tensor) -> Tensor:
     """The standard logistic number of uniform noise in [0, 1], finite at both ends."""
     tiny, eps = torch.finfo(noise.dtype).tiny, torch.finfo(noise.dtype).eps
     return noise.clamp(min=tiny).log() - torch.log1p(-noise.clamp(max=1 - eps))
 
 
-def nearest_level(value: Tensor, n_levels: int) -> Value:
+def nearest_level(value: Tensor, n_levels: int) -> Tensor:
     """Of the levels ``0, 1/(n-1), …, 1``."""
     steps = n_levels - 1
     return (value.clamp(0, 1) * steps).round() / steps

@@ -189,7 +189,7 @@ class DiscretisedLogisticMixture(GeneralFamily):
         return in_row((mean + 1) / 2, self.pixels)
 
 
-def by_colour(value: Value, pixels: Pixels) -> Tensor:
+def by_colour(value: Tensor, pixels: Pixels) -> Tensor:
     """``[..., D]`` to ``[..., C, P]``."""
     if pixels.channels_last:
         last: Tensor = value.unflatten(-1, (-1, pixels.channels)).transpose(-1, -2)
@@ -198,7 +198,7 @@ def by_colour(value: Value, pixels: Pixels) -> Tensor:
     return first
 
 
-def in_row(colours: Tensor, pixels: Pixels) -> Value:
+def in_row(colours: Tensor, pixels: Pixels) -> Tensor:
     """``[..., C, P]`` to ``[..., D]``."""
     return (colours.transpose(-1, -2) if pixels.channels_last else colours).flatten(-2)
 
