@@ -210,9 +210,7 @@ def write_tables(study: Study, decisions: Sequence[Decision], directory: Path) -
         files["gap.csv"] = gap_csv(study.runs)
     for section in sections(study):
         files |= section.csv(study)
-    files["summary.txt"] = (
-        "\n".join([*summary(study), *filter(None, (reliability(study.runs),)), *study.notes]) + "\n"
-    )
+    files["summary.txt"] = "\n".join([*summary(study), *filter(None, (reliability(study.runs),)), *study.notes]) + "\n"
     for name, text in files.items():
         write_atomically(directory / name, text.encode())
 

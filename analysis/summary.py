@@ -5,7 +5,7 @@ import numpy as np
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import comparison_summary
-from hvae.analysis.tables.floor import below
+from hvae.analysis.tables.floor import below, bits_text
 from hvae.analysis.tables.likelihood import shown_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
@@ -89,4 +89,5 @@ def _likelihood(study: Study) -> str:
 
 def _bound(run: LoadedRun) -> str:
     assert run.likelihood is not None
-    return shown_text(run.likelihood)
+    in_bits = run.likelihood.bits_per_dim is not None
+    return shown_text(run.likelihood) + (f" ({bits_text(run.likelihood)} bits per dimension)" if in_bits else "")

@@ -36,8 +36,8 @@ for, so `import hvae` loads no torch. `__init__.pyi` tells type checkers the sam
 _HOMES = {
     "errors": "ConfigError MissingExtraError",
     "rng": "noise",
-    "families": "Autoregressive Bernoulli Categorical DiagonalGaussian DiscretisedLogistic Family Flow FullGaussian "
-    "MixtureGaussian NegativeBinomial Poisson",
+    "families": "Autoregressive Bernoulli Categorical DiagonalGaussian DiscretisedLogistic DiscretisedLogisticMixture "
+    "Family Flow FullGaussian MixtureGaussian NegativeBinomial Poisson",
     "nets": "Root mlp residual",
     "network": "BeliefNetwork Conditional Decoder",
     "posterior": "Ladder NetworkPosterior Posterior",

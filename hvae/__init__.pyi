@@ -11,6 +11,7 @@ from hvae.families import Bernoulli as Bernoulli
 from hvae.families import Categorical as Categorical
 from hvae.families import DiagonalGaussian as DiagonalGaussian
 from hvae.families import DiscretisedLogistic as DiscretisedLogistic
+from hvae.families import DiscretisedLogisticMixture as DiscretisedLogisticMixture
 from hvae.families import Family as Family
 from hvae.families import Flow as Flow
 from hvae.families import FullGaussian as FullGaussian
@@ -71,6 +72,7 @@ __all__ = [
     "Diagnosis",
     "DiagonalGaussian",
     "DiscretisedLogistic",
+    "DiscretisedLogisticMixture",
     "DoublyReparametrised",
     "Elbo",
     "Estimate",

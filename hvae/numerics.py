@@ -86,6 +86,34 @@ class StreamingLogMeanExp:
         return _ess(self._log_sum, self._log_sum_of_squares)
 
 
+def logistic_bin(below: Tensor, above: Tensor, width: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """log P(below < L <= above) of a standard logistic number L, ``width = above - below``; end bins take all beyond.
+
+    By logarithms of σ, never a difference: ``log(σ(b) - σ(a)) = log(1 - exp(a - b)) + log σ(b) + log σ(-a)``; where
+    ``lowest`` ``log σ(b)``, where ``highest`` ``log σ(-a)``.
+
+    >>> a, b, inner = torch.tensor(-1.0), torch.tensor(1.0), torch.tensor(False)
+    >>> round(logistic_bin(a, b, b - a, inner, inner).item(), 4), round((b.sigmoid() - a.sigmoid()).log().item(), 4)
+    (-0.7719, -0.7719)
+    """
+    inside = torch.log(-torch.expm1(-width)) + functional.logsigmoid(above) + functional.logsigmoid(-below)
+    inner_or_lowest = torch.where(lowest, functional.logsigmoid(above), inside)
+    return torch.where(highest, functional.logsigmoid(-below), inner_or_lowest)
+
+
+def clipped_logistic_mean(location: Tensor, scale: Tensor) -> Tensor:
+    """Mean of a logistic number that is cut off at -1 and 1: -1 and the integral of P(v > t) over t in [-1, 1].
+
+    With m the ``location`` and s the ``scale`` it is ``s (log σ((1 - m) / s) - log σ((-1 - m) / s)) - 1``.
+
+    >>> clipped_logistic_mean(torch.tensor([0.0, 9.0]), torch.tensor([0.5, 0.1])).tolist()
+    [0.0, 1.0]
+    """
+    # torch's softplus is linear from 20 on, which loses 2e-9
+    upper, lower = functional.logsigmoid((1 - location) / scale), functional.logsigmoid((-1 - location) / scale)
+    return scale * (upper - lower) - 1
+
+
 def gaussian_kl(mean_a: Tensor, log_var_a: Tensor, mean_b: Tensor, log_var_b: Tensor) -> Tensor:
     """KL(N(mean_a, exp log_var_a) || N(mean_b, exp log_var_b)), unit by unit.
 

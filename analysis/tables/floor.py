@@ -27,7 +27,15 @@ def floor_text(likelihood: Likelihood) -> str:
 
 def bits_text(likelihood: Likelihood) -> str:
     """Mean bits per dimension over seeds; a dash where x has a density."""
-    bits = likelihood.bits_per_dim
+    return _bits(likelihood.bits_per_dim)
+
+
+def elbo_bits_text(likelihood: Likelihood) -> str:
+    """The same of the ELBO."""
+    return _bits(likelihood.elbo_bits_per_dim)
+
+
+def _bits(bits: Array | None) -> str:
     return number(np.nan if bits is None else _mean(bits[:, 1]), 3)
 
 
@@ -36,7 +44,9 @@ def beside_text(likelihood: Likelihood) -> str:
 
     Empty for runs of before.
     """
-    said = [] if likelihood.bits_per_dim is None else [f"At most {bits_text(likelihood)} bits per dimension."]
+    said = []
+    if likelihood.bits_per_dim is not None:
+        said.append(f"At most {bits_text(likelihood)} bits per dimension, {elbo_bits_text(likelihood)} by the ELBO.")
     refusal = next(filter(None, likelihood.floor_refused), "")
     n_below = int(likelihood.below_floor.sum())
     if refusal:

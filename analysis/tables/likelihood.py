@@ -1,12 +1,13 @@
 """Likelihood of the test images, and whether to believe the number."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from hvae.analysis.load import Array, Likelihood, LoadedRun
 from hvae.analysis.samples import Sample, of_mean
-from hvae.analysis.tables.floor import bits_text, floor_text, has_floor
+from hvae.analysis.tables.floor import bits_text, elbo_bits_text, floor_text, has_floor
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
@@ -36,7 +37,7 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     with_floor = any(has_floor(run) for run in measured)
     in_bits = any(run.likelihood is not None and run.likelihood.bits_per_dim is not None for run in measured)
     columns += [Column("floor", "nats")] if with_floor else []
-    columns += [Column("bits/dim ≤", "bits")] if in_bits else []
+    columns += [Column("ELBO", "bits/dim"), Column("bits/dim ≤", "bits")] if in_bits else []
     rows = []
     for run in measured:
         likelihood = run.likelihood
@@ -57,7 +58,7 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
             best = run.likelihood_deep
             cells.append(Cell(number(np.nan) if best is None else best_text(best)))
         cells += [Cell(floor_text(likelihood))] if with_floor else []
-        cells += [Cell(bits_text(likelihood))] if in_bits else []
+        cells += [Cell(elbo_bits_text(likelihood)), Cell(bits_text(likelihood))] if in_bits else []
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
 
@@ -185,7 +186,7 @@ def warnings(runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
-    """One row per run, replica and K; that of log p(x) has the share of images without their error, and bits.
+    """One row per run, replica and K, with bits; that of log p(x) has the share of images without their error.
 
     A row "floor" is of independent columns; it has the mark of the replica.
     """
@@ -197,19 +198,25 @@ def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
             if likelihood is None:
                 continue
             for replica, seed in enumerate(run.seeds):
-                share, bits = bad_share(likelihood, replica), likelihood.bits_per_dim
-                start, end = [run.label, seed, likelihood.n_images], [likelihood.direction, "", np.nan]
+                share, bits = bad_share(likelihood, replica), partial(_bits, likelihood)
+                start, end = [run.label, seed, likelihood.n_images], [likelihood.direction, ""]
                 for index, n_samples in enumerate(likelihood.n_samples):
                     interval = [float(value) for value in likelihood.bound_nats[replica, index]]
-                    rows.append([*start, int(n_samples), *interval, share, *end])
+                    rows.append([*start, int(n_samples), *interval, share, *end, bits(interval[1])])
                 if likelihood.has_log_px:
                     interval = [float(value) for value in likelihood.log_px_nats[replica]]
-                    in_bits = [*end[:2], np.nan if bits is None else float(bits[replica, 1])]
-                    rows.append([*start, "log p(x)", *interval, 1 - reached_share(likelihood, replica), *in_bits])
+                    unreached = 1 - reached_share(likelihood, replica)
+                    rows.append([*start, "log p(x)", *interval, unreached, *end, bits(interval[1])])
                 if np.isfinite(likelihood.floor_nats[replica, 1]):
                     interval = [float(value) for value in likelihood.floor_nats[replica]]
                     rows.append([*start, "floor", *interval, np.nan, "", likelihood.marks[replica], np.nan])
     return to_csv(heading, rows)
+
+
+def _bits(likelihood: Likelihood, nats: float) -> float:
+    """A bound as bits per dimension; NaN where x has a density."""
+    found = likelihood.in_bits(np.array([[nats]]))
+    return float("nan") if found is None else float(found[0, 0])
 
 
 def _shown(likelihood: Likelihood | None) -> list[int]:

@@ -7,6 +7,7 @@ Reading order (each file imports only what stands above it):
 
     images      Dataset; grey, dynamic, threshold; random subsets
     idx         the file format of MNIST
+    cifar       the archive of CIFAR-10
     files       where files are, checksums, downloads
     synthetic   data from known stacks, with their parameters
     names       what each name means

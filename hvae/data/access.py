@@ -62,6 +62,7 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
         dynamic=shown.dynamic,
         train_labels=as_labels(split.train_labels, train_rows),
         test_labels=as_labels(split.test_labels, test_rows),
+        notes=entry.notes,
     )
 
 

@@ -5,15 +5,17 @@ is split at random with seed 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hvae.data.cifar import halved, read_cifar, read_subset
 from hvae.data.files import DataFile
 from hvae.data.idx import read_idx
-from hvae.data.images import BINARISATIONS, Present, Purpose, Split, binary, real, split_at_random, stream
+from hvae.data.images import BINARISATIONS, Present, Purpose, Split, binary, grey, real, split_at_random, stream
 from hvae.data.synthetic import N_TEST, N_TRAIN, binary_2, draw_split, linear_2
 from hvae.extras import need
 
@@ -34,6 +36,8 @@ class Entry:
     """the paths of `files`, in their order -> values"""
     present: Present
     files: tuple[DataFile, ...] = ()
+    notes: tuple[str, ...] = ()
+    """what was done to the numbers of the files, in sentences"""
 
 
 BINARISED = {
@@ -98,6 +102,34 @@ def _read_idx_split(counts: tuple[int, int], image_shape: tuple[int, int], paths
         read_idx(train_labels, shape=(n_train,)),
         read_idx(test_labels, shape=(n_test,)),
     )
+
+
+def colour_entries(
+    stem: str, description: str, *, n_train: int, n_test: int, read: Callable[[Path], Split], file: DataFile
+) -> dict[str, Entry]:
+    """The names stem, of colour images of 32 x 32 bytes, and stem-16, of their halves, from one file."""
+    by_255 = "Bytes are divided by 255."
+    averaged = "2 x 2 pixels are averaged to one and rounded to a byte, halves up."
+    return {
+        stem: Entry(
+            f"{description}: colour", (3, 32, 32), n_train, n_test, lambda paths: scaled(read(paths[0])), grey, (file,),
+            (by_255,),
+        ),
+        f"{stem}-16": Entry(
+            f"{description}: colour, averaged to 16x16 in 8 bits", (3, 16, 16), n_train, n_test,
+            lambda paths: scaled(of_images(halved, read(paths[0]))), grey, (file,), (averaged, by_255),
+        ),
+    }  # fmt: skip
+
+
+def of_images(change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], split: Split) -> Split:
+    """The same split with other images."""
+    return replace(split, train=change(split.train), test=change(split.test))
+
+
+def scaled(split: Split) -> Split:
+    """Bytes as values in [0, 1]."""
+    return replace(split, train=split.train / np.float32(255), test=split.test / np.float32(255))
 
 
 def _read_digits(paths: Sequence[Path]) -> Split:
@@ -191,6 +223,31 @@ CATALOGUE: dict[str, Entry] = {
                 "cca9d09595cca75bdda7812f69618180e1bc6ff6c6bfe31a565ab63c78981846",
                 origin="it was resized for this project from the 105x105 images and cannot be downloaded",
             ),
+        ),
+    ),
+    **colour_entries(
+        "cifar10",
+        "CIFAR-10, photographs of ten classes (Krizhevsky 2009)",
+        n_train=50000,
+        n_test=10000,
+        read=read_cifar,
+        file=DataFile(
+            "CIFAR10/cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        ),
+    ),
+    **colour_entries(
+        "cifar10-subset",
+        "its first training batch and first 1000 test images, NOT CIFAR-10: likelihoods do not compare with published "
+        "ones",
+        n_train=10000,
+        n_test=1000,
+        read=read_subset,
+        file=DataFile(
+            "CIFAR10/cifar10_subset.npz",
+            "36a9cc4af923f1a74496b4a6f238f2e62e116ca2ab8d2ae5fc2435b798e43be5",
+            origin="it packs data_batch_1 and the first 1000 images of test_batch and cannot be downloaded",
         ),
     ),
     "synthetic-linear-2": Entry(

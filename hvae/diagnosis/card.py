@@ -102,7 +102,9 @@ class Card:
         many = f"more than {N_DISTINCT}" if self.n_distinct > N_DISTINCT else str(self.n_distinct)
         theirs = _range(self.test_range)
         ours = theirs if self.train_range is None else _range(self.train_range)
-        values = "counts" if self.kind == "counts" else f"{self.kind} values"
+        pixels = Pixels.of(self.shape)
+        kind = "colour" if self.kind == "grey" and pixels is not None and pixels.channels == 3 else self.kind
+        values = "counts" if kind == "counts" else f"{kind} values"
         return f"{values}, {many} different ones from {ours}" + ("" if ours == theirs else f" (test {theirs})")
 
     def record(self) -> dict[str, Any]:

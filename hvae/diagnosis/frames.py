@@ -40,8 +40,10 @@ def _intervals(diagnosis: Measured) -> Iterator[tuple[str, str, Array]]:
         yield "", "log_px_nats", diagnosis.likelihood.log_px_nats
     if diagnosis.likelihood is not None and np.isfinite(diagnosis.likelihood.floor_nats).any():
         yield "", "floor_nats", diagnosis.likelihood.floor_nats
-    if diagnosis.likelihood is not None and diagnosis.likelihood.bits_per_dim is not None:
-        yield "", "bits_per_dim", diagnosis.likelihood.bits_per_dim
+    for quantity in ("bits_per_dim", "elbo_bits_per_dim") if diagnosis.likelihood is not None else ():
+        bits = getattr(diagnosis.likelihood, quantity)
+        if bits is not None:
+            yield "", quantity, bits
     for name, curve in (("L", diagnosis.likelihood), ("deep_L", diagnosis.likelihood_deep)):
         if curve is not None:
             for index, k in enumerate(curve.n_samples):

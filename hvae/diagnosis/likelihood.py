@@ -10,6 +10,16 @@ from hvae.diagnosis.record import Array, Arrays, Setting, Texts, numbers, settin
 from hvae.vocabulary import BELOW_FLOOR, BELOW_FLOOR_NATS, FAILED
 
 
+def bits_per_dim(nats: Array, n_columns: int) -> Array:
+    """``-nats / (D log 2)``: a bound on log p(x) in nats as bits for each of the D numbers of x, lower being better.
+
+    >>> bits_per_dim(np.array([-768 * np.log(256)]), n_columns=768).round(4).tolist()  # 8 bits, all levels alike
+    [8.0]
+    """
+    bits: Array = -nats / (n_columns * np.log(2))
+    return bits
+
+
 @dataclass(frozen=True, eq=False)
 class Likelihood:
     """log p(x) of B images from below, and the curve of L_K over C values of K. Nats.
@@ -145,9 +155,18 @@ class Likelihood:
         A density of grey values is no probability of them: a Gaussian that narrows on the grid says as few bits as it
         likes, so of Gaussians there are none.
         """
+        return self.in_bits(self.shown)
+
+    @property
+    def elbo_bits_per_dim(self) -> Array | None:
+        """[R, 3] the same of the ELBO, which most papers on images print."""
+        return self.in_bits(self.elbo_nats)
+
+    def in_bits(self, bound: Array) -> Array | None:
+        """A bound ``[R, 3]`` as bits per dimension, low end first; None where x has no levels."""
         if self.n_levels is None or self.n_columns is None:
             return None
-        bits: Array = -self.shown[:, ::-1] / (self.n_columns * np.log(2))
+        bits: Array = bits_per_dim(bound, self.n_columns)[:, ::-1]
         return bits
 
     @property

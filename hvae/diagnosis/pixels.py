@@ -32,6 +32,14 @@ class Pixels:
                 return cls(rows, columns, 3)
         return None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What `of` makes it from."""
+        sides = (self.rows, self.columns)
+        if self.channels == 1:
+            return sides
+        return (*sides, self.channels) if self.channels_last else (self.channels, *sides)
+
     def picture(self, values: Array) -> Array:
         """As images are drawn: ``[..., D]`` to ``[..., rows, columns]``, in colour ``[..., rows, columns, 3]``."""
         if self.channels == 1:

@@ -7,8 +7,8 @@ checks: one bad replica must not stop the others, and data are checked once, whe
 
 Bernoulli, categorical and Gaussian are exponential families: ``log p(v) = base(v) + <T(v), eta> - A(eta)``, with
 `statistic` T and `natural` (eta, A). One inner product scores many values under many distributions at once, and a
-product of distributions adds their eta. Other families (`GeneralFamily`: autoregressive, mixture, flow, grey levels,
-counts) score and draw; methods that need eta raise TypeError there. Nats.
+product of distributions adds their eta. Other families (`GeneralFamily`: autoregressive, mixture, flow, levels of
+grey and colour, counts) score and draw; methods that need eta raise TypeError there. Nats.
 """
 
 from hvae.families.autoregressive import Autoregressive
@@ -20,6 +20,7 @@ from hvae.families.flow import Flow
 from hvae.families.gaussian import DiagonalGaussian, DiagonalNormal, FullGaussian
 from hvae.families.general import GeneralFamily
 from hvae.families.logistic import DiscretisedLogistic
+from hvae.families.logistic_mixture import DiscretisedLogisticMixture
 from hvae.families.mixture import EqualMixture, MixtureGaussian
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "DiagonalNormal",
     "Discrete",
     "DiscretisedLogistic",
+    "DiscretisedLogisticMixture",
     "EqualMixture",
     "Family",
     "Flow",

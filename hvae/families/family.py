@@ -33,6 +33,9 @@ class Family(nn.Module, ABC):
     """whether gradients pass from a draw to the distribution's parameters"""
     exponential: bool = True
     """whether there are `statistic`, `natural`, `product` and `match`, which raise TypeError elsewhere"""
+    planes: bool = False
+    """whether outputs are planes ``[n, rows, columns]`` of an image, also where the colours of a pixel stand together;
+    else they are images in the order of the value, one after another"""
 
     @property
     def noise_width(self) -> int:

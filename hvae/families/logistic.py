@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
-from torch.nn import functional as F
 
 from hvae.families.gaussian import VarianceKind
 from hvae.families.general import GeneralFamily
+from hvae.numerics import logistic_bin
 from hvae.rng import NoiseKind
 from hvae.shapes import Noise, Outputs, UnitLogProb, Value
 
@@ -34,12 +34,9 @@ class LevelsDistribution(Distribution):
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
 
     def unit_log_prob(self, value: Value) -> UnitLogProb:
-        """By logarithms of σ: ``log(σ(b) - σ(a)) = log(1 - exp(a - b)) + log σ(b) + log σ(-a)``, never a difference."""
         rate, half = (-self.log_scale).exp(), 0.5 / (self.n_levels - 1)
         above, below = (value + half - self.location) * rate, (value - half - self.location) * rate
-        inside = torch.log(-torch.expm1(-2 * half * rate)) + F.logsigmoid(above) + F.logsigmoid(-below)
-        inner_or_top = torch.where(value < half, F.logsigmoid(above), inside)
-        return torch.where(value > 1 - half, F.logsigmoid(-below), inner_or_top)
+        return logistic_bin(below, above, 2 * half * rate, value < half, value > 1 - half)
 
     def log_prob(self, value: Value) -> Tensor:
         return self.unit_log_prob(value).sum(-1)
@@ -91,10 +88,7 @@ class DiscretisedLogistic(GeneralFamily):
     def draw(self, distribution: Distribution, noise: Noise) -> Value:
         """The level nearest to ``location + scale · logit(noise)``."""
         distribution = _levels(distribution)
-        tiny = torch.finfo(noise.dtype).tiny
-        logit = noise.clamp(min=tiny).log() - torch.log1p(-noise.clamp(max=1 - torch.finfo(noise.dtype).eps))
-        steps = distribution.n_levels - 1
-        return ((distribution.location + distribution.log_scale.exp() * logit).clamp(0, 1) * steps).round() / steps
+        return nearest_level(distribution.location + distribution.log_scale.exp() * logit(noise), distribution.n_levels)
 
     def unit_log_prob(self, distribution: Distribution, value: Value) -> UnitLogProb:
         return _levels(distribution).unit_log_prob(value)
@@ -107,6 +101,18 @@ class DiscretisedLogistic(GeneralFamily):
         for step in range(steps):
             total = total + torch.sigmoid((distribution.location - (step + 0.5) / steps) * rate)
         return total / steps
+
+
+def logit(noise: Tensor) -> Tensor:
+    """The standard logistic number of uniform noise in [0, 1], finite at both ends."""
+    tiny, eps = torch.finfo(noise.dtype).tiny, torch.finfo(noise.dtype).eps
+    return noise.clamp(min=tiny).log() - torch.log1p(-noise.clamp(max=1 - eps))
+
+
+def nearest_level(value: Tensor, n_levels: int) -> Tensor:
+    """Of the levels ``0, 1/(n-1), …, 1``."""
+    steps = n_levels - 1
+    return (value.clamp(0, 1) * steps).round() / steps
 
 
 def _levels(distribution: Distribution) -> LevelsDistribution:

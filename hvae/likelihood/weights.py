@@ -105,9 +105,7 @@ class Weights:
         return torch.where(reach.isfinite(), reach, math.nan)
 
 
-def estimate(
-    log_weight: LogProb, direction: Literal["lower", "upper"] = "lower", *, tails: bool = True
-) -> Estimate:
+def estimate(log_weight: LogProb, direction: Literal["lower", "upper"] = "lower", *, tails: bool = True) -> Estimate:
     """Of log-weights ``[K, B]`` at once; for "upper" those of inverse weights.
 
     >>> estimate(torch.zeros(30, 2)).log_px

@@ -12,11 +12,19 @@ from hvae import rng
 from hvae.diagnosis.likelihood import Likelihood
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
-from hvae.families import DiagonalGaussian, DiagonalNormal, DiscretisedLogistic, Family, FullGaussian
+from hvae.families import (
+    DiagonalGaussian,
+    DiagonalNormal,
+    DiscretisedLogistic,
+    DiscretisedLogisticMixture,
+    Family,
+    FullGaussian,
+)
 from hvae.foreign.stack import Stack
 from hvae.likelihood.floor import Columns, floor_datum_nats
 from hvae.numerics import mean_interval
 
+LEVELS = (DiscretisedLogistic, DiscretisedLogisticMixture)
 TRAINING, MEASURED = "the training data", "the measured data"
 N_LOOKED_AT = 64
 """data whose p(x|z) shows whether a variance moves"""
@@ -47,7 +55,7 @@ class Floor:
             curve,
             floor_fitted_to=MEASURED if self._of_training is None else TRAINING,
             n_columns=family.units,
-            n_levels=family.n_levels if isinstance(family, DiscretisedLogistic) else None,
+            n_levels=family.n_levels if isinstance(family, LEVELS) else None,
         )
         try:
             values = self._of(model, family, curve.n_images)

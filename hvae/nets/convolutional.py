@@ -170,11 +170,13 @@ def transposed(
     channels: Sequence[int],
     image_shape: Sequence[int],
     n_outputs: int,
+    fold: nn.Module | None = None,
     **style: Unpack[Style],
 ) -> nn.Sequential:
     """The mirror of `convolutional`: ``n_in`` numbers to an image, ``hidden`` and ``channels`` in the order of use.
 
-    ``n_outputs`` is a multiple of D: all first outputs of the numbers of an image, then all second ones.
+    ``n_outputs`` is a multiple of D: all first outputs of the numbers of an image, then all second ones. With another
+    ``fold`` of planes ``[..., n, rows, columns]`` to a row it is a multiple of the pixels.
     """
     pixels = _pixels(image_shape)
     sizes = resolutions(pixels, len(channels))[::-1]
@@ -189,7 +191,7 @@ def transposed(
         layers += [*([ImageNorm(after)] if norm else []), style["activation"]()]
     per_pixel = n_outputs // (pixels.rows * pixels.columns)
     last = Transposed(channels[-1], per_pixel, sizes[-1], style["initialise"], style["source"], bias=False)
-    return nn.Sequential(*layers, last, Fold(pixels), PixelBias(n_outputs))
+    return nn.Sequential(*layers, last, Fold(pixels) if fold is None else fold, PixelBias(n_outputs))
 
 
 def _pixels(image_shape: Sequence[int]) -> Pixels:

@@ -46,12 +46,12 @@ def from_vdvae(
     """The model whose weights are ``state``, as `torch.load` gives it from a checkpoint of VDVAE.
 
     ``decoder`` and ``encoder`` are its lists of blocks (``dec_blocks``, ``enc_blocks`` there), ``bottleneck`` its
-    ``bottleneck_multiple``. x is distributed by ``observation``, which reads the numbers of the last convolution: for
-    k numbers of each of C colours first all C of the first number, then of the second. Images of three colours are
-    ``[3, H, W]``. ``entry`` brings x to the scale that the encoder was trained on.
+    ``bottleneck_multiple``. x is distributed by ``observation``, which reads the numbers of the last convolution in the
+    order that it says; k numbers of each of C colours are first all C of the first number, then of the second. Images
+    of three colours are ``[3, H, W]``. ``entry`` brings x to the scale that the encoder was trained on.
 
-    p and q of every latent are the checkpoint's, up to rounding, while log-variances stay within ±20. The public
-    checkpoints mix logistic distributions of x, ten a pixel: they need a family of ``100 H W`` outputs.
+    p and q of every latent are the checkpoint's, up to rounding, while log-variances stay within ±20. x of the public
+    checkpoints is distributed by a `hvae.DiscretisedLogisticMixture` of the shape ``(3, H, W)``.
     Raises `ConfigError`, one sentence, for a state of another layout, and for blocks that are not its own.
 
     >>> import hvae, torch

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
-from hvae.families import DiagonalGaussian, Family
+from hvae.families import DiagonalGaussian, DiscretisedLogisticMixture, Family
 from hvae.nets.convolutional import Convolution, Fold
 from hvae.network import Decoder, Trace, walked
 from hvae.shapes import Noise, Value
@@ -88,8 +88,7 @@ class ResidualDecoder(Decoder):
         width = style.width_at(side)
         self.gain, self.bias = nn.Parameter(torch.ones(width, 1, 1)), nn.Parameter(torch.zeros(width, 1, 1))
         self.to_x = Convolution(width, self.n_per_pixel, style.initialise, source, kernel=style.out_kernel, stride=1)
-        whole = self.n_per_pixel % self.pixels.channels == 0
-        self.fold = Fold(self.pixels) if whole else nn.Flatten(-3)
+        self.fold = nn.Flatten(-3) if observation.planes else Fold(self.pixels)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -149,6 +148,12 @@ def _per_pixel(pixels: Pixels, observation: Family) -> int:
         raise ConfigError(
             f"the {type(observation).__name__} of x has {observation.width} numbers, and an image of {pixels.rows} x "
             f"{pixels.columns} pixels in {pixels.channels} colours {n_pixels * pixels.channels}; give it as many."
+        )
+    if isinstance(observation, DiscretisedLogisticMixture) and observation.pixels != pixels:
+        theirs, ours = (", ".join(map(str, its.shape)) for its in (observation.pixels, pixels))
+        raise ConfigError(
+            f"the {type(observation).__name__} of x is for images of shape ({theirs}), and image_shape is ({ours}); "
+            "give both the same."
         )
     if observation.n_outputs % n_pixels:
         raise ConfigError(

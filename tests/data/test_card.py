@@ -155,7 +155,7 @@ def test_card_of_colour_images(tmp_path: Path) -> None:
     assert (found.shape, found.n_in_both, found.constant) == ((3, 6, 4), 3, (35,))
     assert (found.n_distinct, found.train_range) == (len(np.unique(values)), (0.0, 1.0))
     sentences = str(found).partition("npz: ")[2]
-    assert sentences.startswith("30 training and 3 test colour images of 6 x 4, grey values, ")
+    assert sentences.startswith("30 training and 3 test colour images of 6 x 4, colour values, ")
     assert (
         "Bytes are divided by 255. Colours and pixels of an item stand in one row of 72 numbers. The labels y are left "
         "out, as they are no integers [N]. Of its arrays ids is not used."

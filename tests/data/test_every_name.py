@@ -18,8 +18,8 @@ every = pytest.mark.parametrize("name", CATALOGUE)
 @every
 def test_what_is_said_of_it_is_whole_and_its_files_are_pinned(name: str) -> None:
     entry = CATALOGUE[name]
-    assert re.fullmatch(r"[a-z]+(-[a-z0-9]+)+", name) and entry.description and "\n" not in entry.description
-    assert entry.n_train > 0 and entry.n_test > 0 and 1 <= len(entry.image_shape) <= 2 and min(entry.image_shape) > 0
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) and entry.description and "\n" not in entry.description
+    assert entry.n_train > 0 and entry.n_test > 0 and 1 <= len(entry.image_shape) <= 3 and min(entry.image_shape) > 0
     for file in entry.files:
         assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
         assert bool(file.url) != bool(file.origin), "it is fetched, or says where it is from"
@@ -50,6 +50,9 @@ def test_it_loads_or_says_what_is_missing(name: str, tmp_path: Path) -> None:
     shown = data.test if data.dynamic else torch.cat([data.train, data.test])
     if data.kind == "binary":
         assert ((shown == 0) | (shown == 1)).all()
+    if len(entry.image_shape) == 3:
+        levels = shown * 255
+        assert data.kind == "grey" and (levels - levels.round()).abs().max() < 1e-3, "8 bits"
     if data.kind != "real":
         assert data.train.min() >= 0 and data.train.max() <= 1
     assert data.dynamic == name.endswith("-dynamic")

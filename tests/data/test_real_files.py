@@ -48,6 +48,21 @@ def test_static_test_is_sorted_but_its_subset_is_not() -> None:
     assert part.test_labels is not None and len(part.test_labels.unique()) == 10
 
 
+def test_cifar_in_colour_and_averaged() -> None:
+    """The classes of the first batch as counted in the public archive; halves are means of 2 x 2 to half a level."""
+    needs("cifar10-subset")
+    whole, half = (load(name, n_test=50, data_dir=FOLDER) for name in ("cifar10-subset", "cifar10-subset-16"))
+    assert whole.train_labels is not None
+    assert whole.train_labels.bincount().tolist() == [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981]
+    blocks = whole.train.reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)).reshape(len(half.train), -1)
+    assert ((half.train - blocks).abs() * 255).max() < 0.5 + 1e-3
+    red, green, blue = whole.train.reshape(-1, 3, 1024).double().mean((0, 2)).tolist()
+    assert red > green > blue, "125.3, 123.0, 113.9 in all of CIFAR-10"
+    if state(CATALOGUE["cifar10"].files[0], FOLDER) == "present":
+        all_of_it = load("cifar10", data_dir=FOLDER)
+        assert (all_of_it.train[:10000] == whole.train).all()
+
+
 def test_nothing_is_damaged() -> None:
     if not FOLDER.is_dir():
         pytest.skip("HVAE_DATA is not set")

@@ -30,8 +30,8 @@ def latent(kind: LatentFamily, variance: Variance) -> Family:
     return latent_family(config, kind, UNITS, torch.Generator().manual_seed(0)).double()
 
 
-def observed(kind: ObservationFamily, variance: ObservationVariance) -> Family:
-    return observation_family(replace(CONFIG, observation=kind, observation_variance=variance), UNITS).double()
+def observed(kind: ObservationFamily, variance: ObservationVariance, shape: tuple[int, ...] = (1, UNITS)) -> Family:
+    return observation_family(replace(CONFIG, observation=kind, observation_variance=variance), shape).double()
 
 
 def _admitted(make: Callable[[], Family]) -> bool:
@@ -50,6 +50,7 @@ MEMBERS: dict[str, Callable[[], Family]] = {
         for kind in get_args(ObservationFamily)
         for of in get_args(ObservationVariance)
     },
+    "x of a colour pixel": lambda: observed("discretised-logistic-mixture", "network", (UNITS, 1, 1)),
     "vamp": lambda: EqualMixture(DiagonalGaussian(UNITS), 2).double(),
 }
 MEMBERS = {name: make for name, make in MEMBERS.items() if _admitted(make)}

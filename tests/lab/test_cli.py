@@ -259,7 +259,7 @@ def test_colour_images_of_ones_own(last: bool, tmp_path: Path, capsys: pytest.Ca
     colour = ["--model.observation=gaussian", "--model.nets=[convolutional, mlp]", "--model.channels=[2]"]
     assert main(["train", "--data.name=my.npz", *TINY[:1], "--data.n_test=20", *TINY[2:], *colour]) == 0
     err = capsys.readouterr().err
-    assert "my.npz: 96 training and 20 test colour images of 5 x 6, grey values, " in err
+    assert "my.npz: 96 training and 20 test colour images of 5 x 6, colour values, " in err
     assert (
         "Bytes are divided by 255. Colours and pixels of an item stand in one row of 90 numbers. A random tenth, 20 "
         in (err)

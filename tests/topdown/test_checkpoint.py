@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvae import Bernoulli, ConfigError, DiagonalGaussian, from_vdvae, rng
+from hvae import Bernoulli, ConfigError, DiagonalGaussian, DiscretisedLogisticMixture, from_vdvae, rng
 from hvae.nets import Standardised
 from hvae.topdown.checkpoint import as_vdvae
 
@@ -148,6 +148,59 @@ def test_colours_and_several_numbers_a_pixel() -> None:
     torch.testing.assert_close(-evidence.distortion[0], log_px, rtol=1e-10, atol=1e-10)
 
 
+def mixture_by_hand(numbers: Tensor, images: Tensor, n_components: int) -> Tensor:
+    """log P of images of bytes ``[B, 3, H, W]``, from 10 K numbers of each pixel ``[B, 10 K, H, W]``: K logits, then
+    for red, green and blue K means, K log-scales and K couplings."""
+    k, v = n_components, 2 * images - 1
+    share, rest = numbers[:, :k].softmax(1), numbers[:, k:].unflatten(1, (3, 3, k))
+    red, green, blue = rest.unbind(1)
+    slopes = [part[:, 2].tanh() for part in (red, green, blue)]
+    means = [
+        red[:, 0],
+        green[:, 0] + slopes[0] * v[:, :1],
+        blue[:, 0] + slopes[1] * v[:, :1] + slopes[2] * v[:, 1:2],
+    ]
+    for colour, (part, mean) in enumerate(zip((red, green, blue), means, strict=True)):
+        share = share * chance(v[:, colour : colour + 1], mean, part[:, 1])
+    return share.sum(1).log().flatten(1).sum(1)
+
+
+def chance(v: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Of the bin of a byte, by a difference of sigmoids."""
+    scale = log_scale.clamp(min=-7).exp()
+    upper = torch.where(v > 0.999, 1.0, ((v + 1 / 255 - mean) / scale).sigmoid())
+    lower = torch.where(v < -0.999, 0.0, ((v - 1 / 255 - mean) / scale).sigmoid())
+    return upper - lower
+
+
+@pytest.mark.parametrize(("colours", "n_components"), [(3, 10), (3, 3), (1, 10)])
+def test_the_mixture_of_logistics_of_the_public_checkpoints(colours: int, n_components: int) -> None:
+    """100 numbers a pixel, in the order of their last convolution; grey images have 30."""
+    state = checkpoint(colours, n_components * (10 if colours == 3 else 3), {})
+    shape = (3, 8, 8) if colours == 3 else (8, 8)
+    model = from_vdvae(state, DEC, ENC, DiscretisedLogisticMixture(shape, n_components=n_components))
+    source = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (4, colours, 8, 8), generator=source).double() / 255
+    images[0, :, 0, 0], images[1, :, 1, 1] = 0.0, 1.0
+    noise = rng.noise(model.noise_specs(), 1, 4, seed=0, purpose="test", dtype=torch.float64)
+
+    def drawn(number: int, mean: Tensor, log_scale: Tensor) -> Tensor:
+        return mean + log_scale.exp() * noise[model.decoder.names[number]][0].reshape(mean.shape)
+
+    with torch.no_grad():
+        evidence = model(images.flatten(1).unsqueeze(0), noise)
+        _, numbers = plainly(state, images, drawn, {})
+    if colours == 3:
+        expected = mixture_by_hand(numbers, images, n_components)
+    else:
+        logits, mean, log_scale = numbers.split(n_components, 1)
+        expected = (logits.softmax(1) * chance(2 * images - 1, mean, log_scale)).sum(1).log().flatten(1).sum(1)
+    torch.testing.assert_close(-evidence.distortion[0], expected, rtol=1e-10, atol=1e-10)
+    specs = model.decoder.noise_specs()
+    sampled = model.decoder.walk({}, rng.noise(specs, 1, 4, seed=0, purpose="test", dtype=torch.float64))["x"].value
+    assert sampled.shape == (1, 4, colours * 64) and ((sampled * 255).round() / 255 - sampled).abs().max() < 1e-12
+
+
 def test_what_was_loaded_has_the_names_and_numbers_of_the_layout() -> None:
     state = checkpoint(1, 1, {})
     again = as_vdvae(from_vdvae(state, DEC, ENC, Bernoulli(64)))
@@ -188,5 +241,9 @@ def test_a_checkpoint_of_another_layout_is_refused(
 def test_numbers_of_x_that_the_family_does_not_read_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"out_conv.weight has the shape \[10, 8, 1, 1\] in the checkpoint, and \[1,"):
         from_vdvae(checkpoint(1, 10, {}), DEC, ENC, Bernoulli(64))
+    with pytest.raises(ConfigError, match=r"has the shape \[10, 8, 1, 1\] in the checkpoint, and \[100,"):
+        from_vdvae(checkpoint(3, 10, {}), DEC, ENC, DiscretisedLogisticMixture((3, 8, 8)))
+    with pytest.raises(ConfigError, match=r"is for images of shape \(8, 8, 3\), and image_shape is \(3, 8, 8\)"):
+        from_vdvae(checkpoint(3, 100, {}), DEC, ENC, DiscretisedLogisticMixture((8, 8, 3)))
     with pytest.raises(ConfigError, match="image of 4 rows is too small for resolution 8"):
         from_vdvae(checkpoint(3, 6, {}), DEC, ENC, DiagonalGaussian(64))

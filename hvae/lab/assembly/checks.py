@@ -7,7 +7,7 @@ from hvae.data.card import whole_numbers
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 from hvae.lab.config import ModelConfig
-from hvae.lab.config.model import COUNTS
+from hvae.lab.config.model import COUNTS, LEVELS
 
 MOST = 2**24
 """the largest count: float32 does not tell it from the next"""
@@ -26,10 +26,10 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
             f"model.observation is bernoulli, but {data.name} holds {data.kind} values; "
             f"use model.observation gaussian{binarise}."
         )
-    if config.observation == "discretised-logistic":
+    if config.observation in LEVELS:
         if data.kind != "grey":
             raise ConfigError(
-                f"model.observation is discretised-logistic, which is for grey values in steps, but {data.name} holds "
+                f"model.observation is {config.observation}, which is for grey values in steps, but {data.name} holds "
                 f"{data.kind} values; use model.observation {'bernoulli' if data.kind == 'binary' else 'gaussian'}."
             )
         steps = config.n_levels - 1
@@ -38,6 +38,11 @@ def check_observation(config: ModelConfig, data: Dataset) -> None:
             raise ConfigError(
                 f"model.n_levels is {config.n_levels}, but {data.name} holds values that are no multiples of "
                 f"1/{steps}; give the number of its levels, or use model.observation gaussian."
+            )
+        if config.observation != LEVELS[0] and Pixels.of(data.image_shape) is None:
+            raise ConfigError(
+                f"model.observation is {config.observation}, which is for images, but {data.name} holds rows of "
+                f"{data.train.shape[1]} numbers; use model.observation {LEVELS[0]}."
             )
     if config.observation == "gaussian" and data.kind == "binary":
         raise ConfigError(

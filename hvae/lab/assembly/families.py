@@ -1,7 +1,7 @@
 """The distributions of the layers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -56,8 +56,11 @@ def prior_family(config: ModelConfig, kind: LatentFamily, source: torch.Generato
     )
 
 
-def observation_family(config: ModelConfig, n_pixels: int, seen: nets.Standardised | None = None) -> Family:
-    """The family of x, in its own units where the nets have it as it is ``seen``."""
+def observation_family(
+    config: ModelConfig, image_shape: Sequence[int], seen: nets.Standardised | None = None
+) -> Family:
+    """The family of x, whose items have the shape ``image_shape``, in its own units where the nets have it ``seen``."""
+    n_pixels = math.prod(image_shape)
     match config.observation:
         case "bernoulli":
             return families.Bernoulli(n_pixels)
@@ -71,6 +74,8 @@ def observation_family(config: ModelConfig, n_pixels: int, seen: nets.Standardis
             n_levels, variance = config.n_levels, config.observation_variance
             assert variance != "shared"  # refused by the configuration
             return families.DiscretisedLogistic(n_pixels, n_levels=n_levels, variance=variance)
+        case "discretised-logistic-mixture":
+            return families.DiscretisedLogisticMixture(image_shape, n_levels=config.n_levels)
         case "poisson":
             return families.Poisson(n_pixels)
         case "negative-binomial":

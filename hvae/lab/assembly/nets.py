@@ -74,7 +74,8 @@ class Nets:
         match self._own(self.config.nets, layer):
             case "convolutional":
                 channels = self.config.channels[::-1]
-                return nets.transposed(n_in, widths, channels, self.data.image_shape, n_outputs, **self._style(layer))
+                shape, order = self.data.image_shape, nn.Flatten(-3) if family.planes else None
+                return nets.transposed(n_in, widths, channels, shape, n_outputs, fold=order, **self._style(layer))
             case "residual":
                 return nets.residual(n_in, widths, n_outputs, **self._style(layer))
             case _:

@@ -55,7 +55,7 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
         root = nets.Root(top.standard_outputs(), learned=config.prior == "learned")
         downward = [Conditional(names[-1], [], root, top)]
     for layer in range(n_layers - 1, -1, -1):
-        family = latent(layer - 1, kinds) if layer else observation_family(config, n_pixels, made.units)
+        family = latent(layer - 1, kinds) if layer else observation_family(config, data.image_shape, made.units)
         child = names[layer - 1] if layer else "x"
         seen = downward[::-1] if config.generative_skips else downward[-1:]
         net = made.downward(layer, sum(above.family.width for above in seen), family)
@@ -92,7 +92,7 @@ def _start_at_mean(conditional: Conditional, x: Tensor) -> None:
     """Output bias at the mean of data ``x [N, D]``.
 
     Its logit (clamped to ±5) for a Bernoulli observation; for counts its logarithm, with half a count added in all;
-    for a standardised one 0.
+    for a standardised one 0. The components of a mixture lie around it.
     """
     mean: Tensor = x.mean(0)
     assert isinstance(conditional.net, nn.Sequential)
@@ -103,6 +103,8 @@ def _start_at_mean(conditional: Conditional, x: Tensor) -> None:
             start = torch.logit(mean, eps=1e-6).clamp(-5, 5)
         case families.Poisson() | families.NegativeBinomial():
             start = (mean + 0.5 / len(x)).log()
+        case families.DiscretisedLogisticMixture():
+            start = conditional.family.outputs_at(mean)
         case families.DiagonalGaussian(shift=Tensor()):
             start = torch.zeros_like(mean)
         case _:

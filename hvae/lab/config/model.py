@@ -43,10 +43,14 @@ MOST_FLOOR_NATS = 8.0
 """largest floor per unit; beyond it the cap on a variance would be below the clamp of log-variances"""
 DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
 """families with draws that no gradient passes through"""
-ObservationFamily = Literal["bernoulli", "gaussian", "discretised-logistic", "poisson", "negative-binomial"]
+ObservationFamily = Literal[
+    "bernoulli", "gaussian", "discretised-logistic", "discretised-logistic-mixture", "poisson", "negative-binomial"
+]
+LEVELS = ("discretised-logistic", "discretised-logistic-mixture")
+"""distributions of grey and colour values in levels"""
 COUNTS = ("poisson", "negative-binomial")
 """distributions of counts"""
-DISPERSED = ("discretised-logistic", "negative-binomial")
+DISPERSED = (*LEVELS, "negative-binomial")
 """distributions of x with a scale or a dispersion that is learned, or an output of the net"""
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
@@ -87,15 +91,17 @@ class ModelConfig:
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
-    `model.n_levels` steps, as in 8-bit images. poisson, negative-binomial: counts 0, 1, 2 and so on, of which the
-    encoder sees log (1 + x)"""
+    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, ten components a
+    pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2 and so on, of
+    which the encoder sees log (1 + x)"""
     n_levels: int = 256
-    """number of levels from 0 to 1 of a discretised-logistic observation; 17 for digits-grey"""
+    """number of levels from 0 to 1 of a discretised-logistic observation or mixture; 17 for digits-grey"""
     latent_variance: Variance = "network"
     """variance of Gaussian latents. network: an output of the net. learned: one number per unit. fixed: 1"""
     observation_variance: ObservationVariance = "learned"
     """variance of a Gaussian observation, scale of a discretised-logistic one, or dispersion of a negative-binomial
-    one. network, learned, fixed: as for latents. shared: one learned number for all pixels, Gaussian only"""
+    one. network, learned, fixed: as for latents. shared: one learned number for all pixels, Gaussian only. A mixture
+    has scales from the net"""
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
     standardise: bool = False
@@ -178,7 +184,7 @@ class ModelConfig:
             "own from the net; use network, or another family.",
         )
         if self.observation in DISPERSED:
-            what, data = ("scale", "images") if self.observation == DISPERSED[0] else ("dispersion", "counts")
+            what, data = ("scale", "images") if self.observation in LEVELS else ("dispersion", "counts")
             require(
                 self.observation_variance != "fixed",
                 f"model.observation_variance is fixed, but no one {what} of a {self.observation} observation suits all "

@@ -12,7 +12,7 @@ from hvae.errors import ConfigError
 from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
-from hvae.lab.config.model import COUNTS, DISCRETE, MERGED, ModelConfig
+from hvae.lab.config.model import COUNTS, DISCRETE, LEVELS, MERGED, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
@@ -95,8 +95,9 @@ class RunConfig:
     @property
     def yardstick(self) -> str:
         """Data and distribution of x: bounds on log p(x) compare within one only. All distributions of counts are one,
-        as they are probabilities of the same numbers."""
-        x = "counts" if self.model.observation in COUNTS else f"{self.model.observation} x"
+        as they are probabilities of the same numbers, and so are those of levels."""
+        kind = self.model.observation
+        x = "counts" if kind in COUNTS else "levels" if kind in LEVELS else f"{kind} x"
         return f"{self.data.name} (seed {self.data.seed}, {x})"
 
     @property

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from hvae import rng
 from hvae.data import Dataset
+from hvae.diagnosis.likelihood import bits_per_dim
 from hvae.diagnosis.measured import Doubt
 from hvae.diagnostics.units import active_on_batch
 from hvae.errors import ConfigError
@@ -24,6 +26,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.fitting import Fit, Health, Record, Stage, fit, put
 from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relaxation, trainable
 from hvae.lab.config import RunConfig
+from hvae.lab.config.model import LEVELS
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.remarks import START, unlucky
 from hvae.lab.runs.run import Run
@@ -66,13 +69,13 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                     for doubt in keep_start(run, record):
                         tqdm.write(str(doubt), file=sys.stderr)
                 if is_logged(run.config, record.step):
-                    row = row_of(record, run.config)
+                    row = row_of(record, run.config, data.train.shape[1])
                     run.append_metrics([row])
                     board.scalars(row)
                     for message in training.health.news(steps.seeds):
                         tqdm.write(message, file=sys.stderr)
                     bar.update(record.step - bar.n)
-                    bar.set_postfix_str(f"ELBO {torch.nanmean(record.bound_nats).item():.2f} nats")
+                    bar.set_postfix_str(progress_text(row))
                 if record.step == half(run.config):
                     training.put()
                     images = data.train.to(device)
@@ -223,9 +226,27 @@ def units(evidence: Evidence) -> dict[str, Tensor]:
     return terms | active_on_batch(evidence)
 
 
-def row_of(record: Record, config: RunConfig) -> dict[str, Any]:
-    """One row of metrics: every entry but step and beta has the replica axis first."""
+def progress_text(row: Mapping[str, Any]) -> str:
+    """What a bar of progress says: the mean ELBO over replicas, also in bits per dimension where x has levels."""
+    said = f"ELBO {_mean(row['bound_nats']):.2f} nats"
+    return f"{said}, {_mean(row['bits_per_dim']):.3f} bits/dim" if "bits_per_dim" in row else said
+
+
+def _mean(of_replicas: list[float]) -> float:
+    """Over those that are finite."""
+    finite = [value for value in of_replicas if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def row_of(record: Record, config: RunConfig, n_columns: int) -> dict[str, Any]:
+    """One row of metrics: every entry but step and beta has the replica axis first.
+
+    Where x has levels, the ELBO of the batch stands there in bits per dimension too.
+    """
     stage = config.stage_at(record.step - 1)
     beta = stage.objective.beta(record.step - 1 - stage.from_step)
     row: dict[str, Any] = {"step": record.step, "beta": beta, "loss_nats": record.loss_nats.tolist()}
-    return row | {name: term.tolist() for name, term in record.terms.items()}
+    row |= {name: term.tolist() for name, term in record.terms.items()}
+    if config.model.observation in LEVELS:
+        row["bits_per_dim"] = bits_per_dim(np.array(row["bound_nats"]), n_columns).tolist()
+    return row

@@ -77,4 +77,4 @@ def test_grey_values_in_levels_have_bits_and_no_floor(data: Dataset, tmp_path: P
     table = likelihoods(runs)
     assert table is not None and [column.name for column in table.columns][-1] == "bits/dim ≤"
     said = " ".join(verdict_text(run.path).split())
-    assert "bits per dimension. No floor." in said
+    assert "bits per dimension, " in said and " by the ELBO. No floor." in said
