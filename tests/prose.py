@@ -83,6 +83,8 @@ class Tables:
 
     def add_seeds(self, values: Sequence[float]) -> None:
         """A number of each seed."""
+        if not np.isfinite(values).all():
+            return
         low, middle, high = t_interval(np.array(values))
         self.triples.append((low, middle, high))
         self.pairs.append((middle, high - middle))
