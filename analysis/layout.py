@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 CM = 1 / 2.54
-PAD = 0.03
+PAD = 0.04
 """around the words of every panel"""
 BETWEEN = 0.04
 """from the words of a panel to those of the next"""

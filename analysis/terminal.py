@@ -26,12 +26,7 @@ from hvae.analysis.tables.published import held, limits, published_short
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
-    ABBREVIATION,
     GAINED,
-    KIND,
-    LETTER,
-    MEANING,
-    QUANTITIES,
     beta_text,
     counted,
     counts,
@@ -41,6 +36,7 @@ from hvae.analysis.tables.verdict import (
     quantity_text,
     short,
 )
+from hvae.analysis.tables.words import ABBREVIATION, KIND, LETTER, MEANING, QUANTITIES
 from hvae.diagnosis.layer import Layer
 
 GAIN = (

@@ -169,7 +169,7 @@ class Knockouts:
         return per_datum(self.evidence.log_weight - self._stopped_at(name), self.sampler.n_images)
 
     def _stopped_at(self, name: str) -> LogProb:
-        """Log-weights with q stopped before ``name``; kept for the knock-out and the bound of a layer, one at a time."""
+        """Log-weights with q stopped before ``name``; the last layer's are kept, for its knock-out and its bound."""
         if name not in self._last:
             order = self.sampler.model.posterior.order
             self._last.clear()

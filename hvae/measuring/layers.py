@@ -188,6 +188,7 @@ def _layer(
         information_on_n=np.array(np.nan if carried is None else carried.on_images),
         collapsed_fraction=fraction,
         collapse_reference=units.collapse_reference(evidence, name),
+        event=np.array(model.decoder.event(name)),
         marks=statement.mark(sizes.epsilon_nats),
         intervals={key: values for key, values in found.items() if values.ndim == 1},
         unit_intervals={key: values for key, values in found.items() if values.ndim == 2},
