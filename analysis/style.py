@@ -240,9 +240,9 @@ def png(made: Figure, dpi: int = 220) -> bytes:
     fewer, own_dpi, canvas = io.BytesIO(), made.dpi, FigureCanvasAgg(made)
     made.set_dpi(dpi)
     with settings():
-        canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        canvas.draw()  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     made.set_dpi(own_dpi)
-    palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
+    palette: Any = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
     picture.quantize(256, **palette).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
     return fewer.getvalue()
