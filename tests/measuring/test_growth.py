@@ -39,17 +39,15 @@ def test_memory_does_not_grow_with_the_number_of_paths(order: str) -> None:
     assert many < 1.2 * few + 50 and many < 700
 
 
-def test_what_walks_once_a_layer_takes_fewer_images_of_deep_stacks() -> None:
-    """Images times layers are bounded, so images x layers x layers grow with the layers. Each has its own interval."""
+def test_what_walks_once_a_layer_takes_fewer_images_of_deep_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images times layers are bounded, so images x layers x layers grow with the layers. Other quantities have all."""
     assert 48**2 * images_of_walks(512, 48) < 2.1 * 24**2 * images_of_walks(512, 24)
-    model, x = stack("top-down", 40, width=2), images(115)
-    sizes = Sizes(
-        n_images=110, max_paths=8, n_mixture=1, n_alternatives=2, n_paths=2, n_paths_use=2, n_paths_knockout=2
-    )
+    monkeypatch.setattr("hvae.diagnostics.knockouts.MOST_WALKS", 4 * 75)
+    model, x = stack("top-down", 4, width=2), images(90)
+    sizes = Sizes(max_paths=8, n_mixture=1, n_alternatives=2, n_paths=2, n_paths_use=2, n_paths_knockout=2)
     with torch.no_grad():
-        whole = measure_layers(model, x[:110], sizes, x[110:])
-        first = measure_layers(model, x[: images_of_walks(110, 40)], sizes, x[110:])
+        whole, first = measure_layers(model, x, sizes), measure_layers(model, x[:75], sizes)
     for one, other in zip(whole, first, strict=True):
         for quantity in ("reading_nats", "knockout_encoder_nats", ABOVE):
-            assert np.allclose(one.interval(quantity), other.interval(quantity), atol=1e-6)
-        assert not np.allclose(one.interval("rate_nats"), other.interval("rate_nats"), atol=1e-6)
+            assert np.allclose(one.interval(quantity), other.interval(quantity), atol=1e-5)
+        assert not np.allclose(one.interval("rate_nats"), other.interval("rate_nats"), atol=1e-5)
