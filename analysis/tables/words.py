@@ -119,17 +119,17 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
         "knock-out: bound lost when the prior replaces q of this layer and of all later ones in the inference order",
     ),
     (
+        "model k.o.",
+        "knockout_model_nats",
+        "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer, and q sees "
+        "nothing of it; a difference of two bounds without an interval, refused where one may miss more than 0.25 nats",
+    ),
+    (
         "L above",
         "bound_above_nats",
         "bound on log p(x) from the layers above alone: this layer and those below are drawn from p, as many samples "
         "as knock-outs take. Only where q draws the layers above without those below (top-down, mean-field), and at "
         "the top, where all is drawn from p",
-    ),
-    (
-        "model k.o.",
-        "knockout_model_nats",
-        "knock-out: likelihood lost when the decoder sees this layer's prior mean instead of the layer, and q sees "
-        "nothing of it; a difference of two bounds without an interval, refused where one may miss more than 0.25 nats",
     ),
 )
 """Heading, recorded quantity, meaning."""
