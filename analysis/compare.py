@@ -11,7 +11,8 @@ from hvae.analysis.measures import images_of
 from hvae.analysis.samples import Interval, NotMeasuredError, Sample, of_difference
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 from hvae.analysis.tables.text import PAGE, typed, wrapped
-from hvae.analysis.tables.verdict import ADJECTIVE, QUANTITIES, counts, kind_counts
+from hvae.analysis.tables.verdict import counts, kind_counts
+from hvae.analysis.tables.words import ADJECTIVE, QUANTITIES
 from hvae.diagnosis import OUTSIDE
 from hvae.errors import ConfigError
 from hvae.lab.config import as_typed

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from hvae.analysis.figures.information import information, rate
 from hvae.analysis.figures.knockout import knockout_encoder, knockout_model
 from hvae.analysis.figures.likelihood import likelihood_curves
 from hvae.analysis.figures.resampling import resampling_grid
+from hvae.analysis.figures.stack import DEEP, stack
 from hvae.analysis.figures.unit_rates import unit_rates
 from hvae.analysis.load import LoadedRun
 from hvae.analysis.papers import Curves
@@ -169,7 +171,21 @@ GAP = (
 def exhibits(study: Study) -> tuple[Exhibit, ...]:
     """All figures of a study: those of its paper, one of each kind, and resampling grids of the deepest runs."""
     grids = (_grid(index, run) for index, run in enumerate(study.deepest.values(), start=1))
-    return (*map(_redrawn, study.curves), *LAYERS, *grids)
+    stacks = [run for run in study.deepest.values() if run.depth > DEEP]
+    return (*map(_redrawn, study.curves), *map(_stack, count(1), stacks), *LAYERS, *grids)
+
+
+def _stack(index: int, run: LoadedRun) -> Exhibit:
+    return Exhibit(
+        f"stack-{index}",
+        f"The whole stack: {run.label}",
+        "A row a layer, the top above; lines part the resolutions. Left: the verdict of each seed. Then, one point a "
+        "seed with its interval over images, in nats: the rate; I, information about the image (of a ladder given the "
+        "layers above); V, use by the decoder, at least; and the ELBO lost when the prior replaces q of this layer "
+        "and of those visited after it. Linear up to 0.1 nats, logarithmic beyond.",
+        lambda study: stack(run),
+        "No stack has its layers measured yet.",
+    )
 
 
 def _redrawn(wanted: Curves) -> Exhibit:
@@ -185,7 +201,8 @@ def _grid(index: int, run: LoadedRun) -> Exhibit:
         f"Which layer holds what: {run.label}",
         "Test images x, their reconstruction (mean), and three draws for each set of kept layers. The kept layers "
         "come from q(z|x), those below are drawn from p; shown are means of x. What the draws of a block share is "
-        "the content of the kept layers. White is 0, black is 1.",
+        "the content of the kept layers. White is 0, black is 1. "
+        "\"to 4x4\": all layers that are no finer than 4x4 are kept.",
         lambda study: resampling_grid(run),
         "No resampling grid: no images were stored, or x is no image.",
         as_png=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hvae.analysis.tables.table import span
-from hvae.analysis.tables.verdict import KIND
+from hvae.analysis.tables.words import KIND
 from hvae.diagnosis import Saved, find_saved
 from hvae.errors import ConfigError
 from hvae.lab.runs.run import Run

@@ -28,7 +28,8 @@ from hvae.analysis.tables.gap import causes_seen, layer_table, likelihood_bounds
 from hvae.analysis.tables.gap_csv import gap_csv
 from hvae.analysis.tables.gap_doubt import gap_reliability, gap_remarks
 from hvae.analysis.tables.likelihood import likelihood_csv, likelihoods, reliability, warnings
-from hvae.analysis.tables.verdict import MEANING, QUANTITIES, counts, details, overview, verdict_csv
+from hvae.analysis.tables.verdict import counts, details, overview, verdict_csv
+from hvae.analysis.tables.words import MEANING, QUANTITIES
 from hvae.analysis.terminal import compare_text, verdict_text
 from hvae.extras import need
 from hvae.lab.runs.files import write_atomically

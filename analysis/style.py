@@ -10,20 +10,22 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, SymmetricalLogLocator
 from PIL import Image
+
+from hvae.analysis.layout import fitted as fitted
 
 COLUMN_CM, PAGE_CM = 8.4, 17.4
 SIZE = 7.0
@@ -80,21 +82,9 @@ def settings() -> Any:
     return matplotlib.rc_context(_SETTINGS)
 
 
-class _Lean(Figure):
-    """A figure that is drawn once when it is written. For its layout matplotlib draws it before, to no end."""
-
-    def draw(self, renderer: Any) -> None:
-        engine = self.get_layout_engine()
-        if self.canvas.is_saving() and isinstance(engine, ConstrainedLayoutEngine):
-            with suppress(ValueError):  # as in `Figure.draw`
-                engine.execute(self)
-        else:
-            super().draw(renderer)
-
-
 def figure(height_cm: float, width_cm: float = COLUMN_CM) -> Figure:
     """An empty figure with a canvas of its own, known to no window system."""
-    made = _Lean(figsize=(width_cm / 2.54, height_cm / 2.54), layout="constrained")
+    made = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), layout="constrained")
     FigureCanvasAgg(made)
     return made
 
@@ -128,33 +118,6 @@ def panel_grid(titles: Sequence[str], n_columns: int = 0, **subplots: Any) -> tu
 def first_column(axes: Sequence[Axes]) -> list[Axes]:
     """Those at the left edge, which have the label of y for their row."""
     return [place for place in axes if (cell := place.get_subplotspec()) is not None and cell.is_first_col()]
-
-
-def fitted(made: Figure, panel_cm: float) -> Figure:
-    """The figure, as high as it must be for its panels to be ``panel_cm`` high, or so many times it as their row is.
-
-    The layout then stays: places are rounded, since its solver leaves other last digits each time.
-    """
-    layout = made.get_layout_engine()
-    assert layout is not None
-    for _ in range(3):
-        layout.execute(made)
-        lacking = []
-        for axes in made.axes:
-            cell = axes.get_subplotspec()
-            if cell is not None and axes.axison:
-                shares = cell.get_gridspec().get_height_ratios()
-                height = axes.get_position().height * made.get_figheight()
-                lacking.append(sum(shares) / shares[cell.rowspan.start] * (panel_cm / 2.54 - height))
-        if abs(max(lacking)) < 0.02:
-            break
-        made.set_figheight(max(1.0, round(made.get_figheight() + max(lacking), 2)))
-    else:
-        layout.execute(made)
-    made.set_layout_engine("none")
-    for axes in made.axes:
-        axes.set_position(tuple(round(bound, 4) for bound in axes.get_position(original=True).bounds))
-    return made
 
 
 def legend(made: Figure, handles: Sequence[Artist], handle_length: float = 1.6) -> None:
@@ -238,7 +201,7 @@ def symmetric_log(axes: Axes, linear_below: float, along: Literal["x", "y"] = "y
     every = max(1, -(-sum(map(len, decades)) // MOST_DECADES))
     below, above = (side[::-1][::every] for side in decades)
     axis.set_major_locator(FixedLocator([*(-value for value in below), 0.0, *above]))
-    axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=linear_below, subs=range(2, 10)))
+    axis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=linear_below, subs=(2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -258,8 +221,9 @@ def plain(value: float) -> str:
 def svg(made: Figure) -> str:
     """The `<svg>` element as text, the same bytes every time. Coordinates have three decimals, to keep it small."""
     buffer = io.StringIO()
-    with settings():
-        made.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hvae"})
+    with settings():  # `savefig` would draw it twice
+        FigureCanvasSVG(made).print_svg(buffer, metadata={"Date": None, "Creator": "hvae"})
+    FigureCanvasAgg(made)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -273,11 +237,12 @@ def with_prefix(svg_text: str, prefix: str) -> str:
 
 def png(made: Figure, dpi: int = 220) -> bytes:
     """The figure as PNG of 256 colours, small enough to be committed."""
-    buffer, fewer = io.BytesIO(), io.BytesIO()
+    fewer, own_dpi, canvas = io.BytesIO(), made.dpi, FigureCanvasAgg(made)
+    made.set_dpi(dpi)
     with settings():
-        made.savefig(buffer, format="rgba", dpi=dpi)
-    width, height = (int(inches * dpi) for inches in made.get_size_inches())
-    picture = Image.frombytes("RGBA", (width, height), buffer.getvalue()).convert("RGB")
-    palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
+        canvas.draw()  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
+    made.set_dpi(own_dpi)
+    palette: Any = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # keeps rare colours of a scale
     picture.quantize(256, **palette).save(fewer, format="png", dpi=(dpi, dpi), optimize=True)
     return fewer.getvalue()

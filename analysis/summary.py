@@ -9,7 +9,8 @@ from hvae.analysis.tables.floor import below, bits_text
 from hvae.analysis.tables.likelihood import shown_text, warned
 from hvae.analysis.tables.published import held, limits
 from hvae.analysis.tables.table import span
-from hvae.analysis.tables.verdict import ADJECTIVE, kind_counts
+from hvae.analysis.tables.verdict import kind_counts
+from hvae.analysis.tables.words import ADJECTIVE
 from hvae.vocabulary import FAILED
 
 

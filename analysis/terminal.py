@@ -26,12 +26,7 @@ from hvae.analysis.tables.published import held, limits, published_short
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
-    ABBREVIATION,
     GAINED,
-    KIND,
-    LETTER,
-    MEANING,
-    QUANTITIES,
     beta_text,
     counted,
     counts,
@@ -41,6 +36,7 @@ from hvae.analysis.tables.verdict import (
     quantity_text,
     short,
 )
+from hvae.analysis.tables.words import ABBREVIATION, KIND, LETTER, MEANING, QUANTITIES
 from hvae.diagnosis.layer import Layer
 
 GAIN = (
@@ -169,8 +165,9 @@ def _single(study: Study, width: int) -> str:
     """Layers as rows; a quantity is its median over replicas with the lowest and highest end."""
     (run,) = study.runs
     wrap = partial(wrapped, width=width)
+    # the last, the bound from the layers above, has its room in the report
     first = _layer_table(run, QUANTITIES[:3], with_verdict=_verdict_words, width=width)
-    second = _layer_table(run, QUANTITIES[3:], with_verdict=None, width=width)
+    second = _layer_table(run, QUANTITIES[3:-1], with_verdict=None, width=width)
     lines = [run.title, first.to_text(), "", second.to_text(), ""]
     lines.append(
         wrap(

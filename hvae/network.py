@@ -160,6 +160,10 @@ class Decoder(nn.Module, ABC):
         """Whether the mean of ``name`` is a value that what depends on it can take; of a choice it may not be."""
         return True
 
+    def event(self, name: str) -> tuple[int, ...]:
+        """Shape of a value: ``(D,)``, or ``(C, R, R)`` of a latent with rows and columns."""
+        return (self.family(name).width,)
+
     def can_redraw(self, name: str) -> bool:
         """Whether a draw of ``name`` can be scored under another of its distributions."""
         return True

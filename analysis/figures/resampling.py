@@ -32,19 +32,25 @@ def resampling_grid(run: LoadedRun) -> Figure | None:
 
 
 def columns(run: LoadedRun) -> list[tuple[str, Array]]:
-    """Title and images [n, S, D] of every block of columns, from the left."""
+    """Title and images [n, S, D] of every block of columns, from the left.
+
+    "to 4x4 z5–z8": z5 to z8 are kept, all layers that are no finer than 4x4.
+    """
     pictures = run.pictures
     assert pictures is not None and pictures.x is not None
     n = min(MAX_ROWS, len(pictures.x))
     blocks = [("x", pictures.x[:n, None])]
     if pictures.reconstruction is not None:
         blocks.append(("mean", pictures.reconstruction[:n, None]))
-    cuts = np.linspace(1, run.depth, min(run.depth, MOST_CUTS)).round().astype(int)
-    for index, layer in ((index, run.layers[index - 1]) for index in cuts.tolist()):
-        draws = pictures.resampled.get(layer.name)
-        if draws is not None:
-            kept = layer.name if index == run.depth else f"z{index}\N{EN DASH}z{run.depth}"
-            blocks.append((f"keep {kept}", draws[:n, :MAX_DRAWS]))
+    drawn = [layer for layer in run.layers if layer.name in pictures.resampled]
+    if len(drawn) > MOST_CUTS:
+        drawn = [drawn[place] for place in np.linspace(0, len(drawn) - 1, MOST_CUTS).round().astype(int)]
+    by_place = len(drawn) > 1 and [layer.place for layer in drawn] == list(dict.fromkeys(z.place for z in run.layers))
+    top = run.layers[-1].name
+    for layer in drawn:
+        kept = layer.name if layer.name == top else f"{layer.name}\N{EN DASH}{top}"
+        title = f"to\N{NO-BREAK SPACE}{layer.place} {kept}" if by_place else f"keep {kept}"
+        blocks.append((title, pictures.resampled[layer.name][:n, :MAX_DRAWS]))
     return blocks
 
 

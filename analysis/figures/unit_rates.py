@@ -52,7 +52,7 @@ def unit_rates(runs: Mapping[str, LoadedRun]) -> Figure | None:
             axes.set_xlabel("training step")
             axes.xaxis.set_major_locator(MaxNLocator(2))
             _layer_axis(axes, run, signed, panel_cm)
-        bar = made.colorbar(mesh, ax=all_axes, location="bottom", shrink=0.8, aspect=40, pad=0.02)
+        bar = made.colorbar(mesh, cax=made.add_axes((0.1, 0.0, 0.8, 0.1)), orientation="horizontal")
         decades = [10.0**power for power in range(-1 if signed else -2, 4) if 10.0**power <= top]
         bar.set_ticks([*(-value for value in reversed(decades)), 0.0, *decades] if signed else [0.0, *decades])
         bar.minorticks_off()

@@ -56,6 +56,8 @@ class Layer:
     """[R, E'] share of units that are (epsilon, delta)-collapsed"""
     collapse_reference: str | None = shared()
     """ "prior" or "aggregate": what that share is measured against"""
+    event: Array | None = shared()
+    """shape of a value of z_l; None where that was not recorded"""
     marks: Texts = texts()
     """[R] what stands beside the verdict, as in "too few images" """
     intervals: Arrays = numbers(layers=True)
@@ -66,6 +68,11 @@ class Layer:
     """quantity -> [R] the sentence why it was not measured; empty where it was"""
     mixed: bool = False
     """whether `n_paths` counts images in a mixture: for a visit from the top"""
+
+    @property
+    def place(self) -> str:
+        """Rows and columns, as in "8x8", of a latent that has them, with channels first; otherwise empty."""
+        return "" if self.event is None or np.size(self.event) != 3 else f"{self.event[1]}x{self.event[2]}"
 
     def interval(self, quantity: str) -> Array:
         """[R, 3], NaN where it was not measured."""
@@ -128,7 +135,7 @@ def read_layer(
 
 _FIXED = (
     "verdict", "moved_share", "used_cap_nats", "n_paths", "information_on_n_nats", "collapsed_fraction",
-    "collapse_reference", "marks",
+    "collapse_reference", "event", "marks",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The loss without a layer, in q or in the decoder; per datum, nats.
+"""The loss without a layer, in q or in the decoder, and the bound that the layers above it give; per datum, nats.
 
 - encoder knock-out: ELBO lost when q stops before layer l and the decoder draws the latents that it would visit from
   there on: z_{>=l} ~ p(z_{>=l}) where z1 is visited first, top-down z_{<=l} ~ p(z_{<=l} | z_{>l}).
@@ -9,6 +9,8 @@
 
   W the latents on which x still depends: those below z_l, and with generative skips also those above. The draws of
   latents outside W are part of the proposal and integrate out, so this is a lower bound in every order of visit.
+- bound from above a layer: L^{>l}, log p(x) from below with z_{<=l} ~ p(z_{<=l} | z_{>l}) and z_{>l} ~ q(z_{>l} | x)
+  (`Knockouts.above`). With z1 visited last, ELBO - L^{>l} of one sample is the encoder knock-out.
 
 Bounds of K draws lie below the likelihoods, and q may suit one stack better than the other. What is missing is judged
 image by image, as that of every likelihood (`hvae.likelihood.estimate`): K grows up to `MOST` times, and where one of
@@ -36,14 +38,23 @@ from hvae.likelihood.weights import estimate
 from hvae.network import Decoder, Trace
 from hvae.numerics import FloatArray
 from hvae.shapes import LogProb, Value
-from hvae.vocabulary import FEWEST_SAMPLES
+from hvae.vocabulary import FEWEST_FOR_ABSENCE, FEWEST_SAMPLES
 
 MOST_MISSING = 0.25
 """nats that a bound may miss, on average over data"""
 MOST = 8
 """times the draws of the evidence that model knock-outs may take"""
-VISITS, FEWEST_PATHS = 256, 4
-"""latents that the decoder draws for one datum and one encoder knock-out; paths at least"""
+MOST_WALKS = 4096
+"""images times layers for what walks the decoder once a layer: with all images its time grows with the square of L"""
+
+
+def images_of_walks(n_images: int, n_layers: int) -> int:
+    """How many images serve where the decoder is walked once for each layer: all for few layers, at least 72.
+
+    >>> [images_of_walks(512, n_layers) for n_layers in (8, 24, 48, 200)]
+    [512, 170, 85, 72]
+    """
+    return min(n_images, max(FEWEST_FOR_ABSENCE, MOST_WALKS // n_layers))
 
 
 def missing(bound: Estimate) -> float:
@@ -107,6 +118,33 @@ class Knockouts:
         bound = self._joint(self.evidence, self._at_prior[name], order[: order.index(name)])
         return per_datum(self.evidence.log_weight - bound, self.sampler.n_images)
 
+    def above(self, name: str) -> Estimate:
+        """L^{>l} of K samples, from below: what the layers above z_l, as q codes them, say of x.
+
+            E log 1/K Σ_k p(x, z_{>l}) / q(z_{>l} | x),    z_{>l} ~ q(z_{>l} | x),  z_{<=l} ~ p(z_{<=l} | z_{>l}),
+
+        with p(x | z) for p(x | z_{>l}) at the draw of z_{<=l}, whose p stands in both products and leaves the weight.
+        Its mean is p(x) for every l, so it is a lower bound on log p(x) that rises with K; its standard error is in
+        the estimate. At l = L everything is drawn from p, and L^{>0} would be L_K. Of K = 1 it is that of Havtorn et
+        al. 2021 (arXiv:2102.08248), L^{>k}, and L^{>0} less it their likelihood ratio.
+
+        Raises `NotMeasuredError` where q(z_{>l} | x) cannot be walked without z_{<=l}, as where z1 is visited first.
+        These could be drawn beside it, but the weight would then hold q(z_{>l} | z_{<=l}), and the bound would be
+        lower by what the upper layers tell of the noise of the lower ones. Top-down orders and mean field have it.
+        """
+        model = self.sampler.model
+        kept = model.latents[model.latents.index(name) + 1 :]
+        for z in kept:
+            seen = [parent for parent in model.posterior.parents(z) if parent not in ("x", *kept)]
+            if seen:
+                raise NotMeasuredError(
+                    f"q of {z} is conditioned on {seen[0]}, so it has no draw of the layers above {name} alone."
+                )
+        order = model.posterior.order
+        same = set(order[: order.index(name)]) == set(kept)
+        weight = self._stopped_at(name) if same else self._redrawn(kept, f"above {name}")
+        return estimate(weight.expand(-1, self.sampler.n_images), tails=False)
+
     def model(self, name: str) -> Knocked:
         """The likelihoods with and without a clamp in the decoder."""
         whole, found = self._weights
@@ -128,30 +166,40 @@ class Knockouts:
         return dict(swapped(decoder, _values(self.evidence), {name: site.value for name, site in drawn.items()}))
 
     def _stopped(self, name: str) -> FloatArray:
-        """By a walk of the decoder from the layers that q keeps. Far from x it takes fewer of the paths."""
-        model, n_images = self.sampler.model, self.sampler.n_images
-        order, decoder = model.posterior.order, model.decoder
-        kept = order[: order.index(name)]
+        return per_datum(self.evidence.log_weight - self._stopped_at(name), self.sampler.n_images)
+
+    def _stopped_at(self, name: str) -> LogProb:
+        """Log-weights with q stopped before ``name``; the last layer's are kept, for its knock-out and its bound."""
+        if name not in self._last:
+            order = self.sampler.model.posterior.order
+            self._last.clear()
+            self._last[name] = self._redrawn(order[: order.index(name)], f"knock-out {name}")
+        return self._last[name]
+
+    @cached_property
+    def _last(self) -> dict[str, LogProb]:
+        return {}
+
+    def _redrawn(self, kept: Sequence[str], purpose: str) -> LogProb:
+        """Log-weights of the latents that q keeps, the others by a walk of the decoder from there."""
+        decoder = self.sampler.model.decoder
         fresh = [z for z in decoder.variables if z not in kept]
         fresh += [z for z in kept if set(decoder.parents(z)) & set(fresh)]
-        factors = decoder.factors(fresh)
-        n_paths = min(len(self.evidence.q[name].value), max(FEWEST_PATHS, VISITS // len(fresh)))
-        given = {z: self.evidence.q[z].value[:n_paths] for z in kept} | {"x": self.sampler.x.unsqueeze(0)}
+        given = {z: self.evidence.q[z].value for z in kept} | {"x": self.sampler.x.unsqueeze(0)}
         specs = {z: spec for z, spec in decoder.noise_specs().items() if z in fresh and z not in given}
-        walked = factors.walk(given, self.sampler.noise(n_paths, f"knock-out {name}", specs))
-        bound = self._joint(self.evidence, walked, kept, n_paths)
-        return per_datum(self.evidence.log_weight[:n_paths] - bound, n_images)
+        n_paths = len(self.evidence.q[self.evidence.latents[0]].value)
+        walked = decoder.factors(fresh).walk(given, self.sampler.noise(n_paths, purpose, specs))
+        return self._joint(self.evidence, walked, kept)
 
     @staticmethod
-    def _joint(evidence: Evidence, changed: Trace, weighed: Sequence[str], n_paths: int | None = None) -> LogProb:
+    def _joint(evidence: Evidence, changed: Trace, weighed: Sequence[str]) -> LogProb:
         """``log p(x | ·) + Σ_k log p(z_k | ·) - log q(z_k | ·)`` over the latents that are weighed, float64."""
-        paths = slice(n_paths)
 
         def under_p(variable: str) -> LogProb:
             site = changed.get(variable)
-            return (evidence.p[variable].log_prob[paths] if site is None else site.log_prob).double()
+            return (evidence.p[variable].log_prob if site is None else site.log_prob).double()
 
-        rates = (under_p(z) - evidence.q[z].log_prob[paths].double() for z in weighed)
+        rates = (under_p(z) - evidence.q[z].log_prob.double() for z in weighed)
         return sum(rates, start=under_p("x"))
 
     @cached_property

@@ -52,6 +52,9 @@ class ForeignDecoder(Decoder):
             return self.functions.family_of_x
         return self.functions.signature.p_kinds[name].family
 
+    def event(self, name: str) -> tuple[int, ...]:
+        return super().event(name) if name == "x" else tuple(self.functions.signature.p_kinds[name].event)
+
     def has_mean(self, name: str) -> bool:
         return self.functions.signature.p_kinds[name].has_mean
 

@@ -19,6 +19,7 @@ from hvae.data import card_of_items
 from hvae.diagnosis.card import Card
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.measured import Doubt
+from hvae.diagnosis.pixels import Pixels
 from hvae.diagnosis.sizes import Budget, Sizes
 from hvae.diagnostics.draws import FEWEST_SHARING
 from hvae.diagnostics.knockouts import MOST as MORE_DRAWS
@@ -183,10 +184,10 @@ def _too_few(model: HVAE, x: Tensor) -> list[str]:
 
 
 def _picture(data: Data) -> tuple[int, ...]:
-    """Height and width of x as an image of one channel; (D,) where it is none."""
+    """The shape of x as an image, grey or in colour; (D,) where it is none."""
     shapes = [tuple(side for side in values.shape[1:] if side != 1) for values in data.observed.values()]
     numbers = next(iter(data.observed.values()))
-    return shapes[0] if len(shapes) == 1 and len(shapes[0]) == 2 else (numbers[0].numel(),)
+    return shapes[0] if len(shapes) == 1 and Pixels.of(shapes[0]) is not None else (numbers[0].numel(),)
 
 
 def _dtype(models: Sequence[Model | HVAE]) -> torch.dtype:

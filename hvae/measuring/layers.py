@@ -20,7 +20,7 @@ from hvae.diagnostics import laws, rates, units, usage
 from hvae.diagnostics.bounds import Information, ordered
 from hvae.diagnostics.draws import Sampler
 from hvae.diagnostics.information import information
-from hvae.diagnostics.knockouts import Knockouts
+from hvae.diagnostics.knockouts import Knockouts, images_of_walks
 from hvae.diagnostics.redrawn import redrawn_information
 from hvae.diagnostics.verdict import Found
 from hvae.evidence import HVAE, Evidence
@@ -30,7 +30,7 @@ from hvae.numerics import FloatArray, mean_interval
 from hvae.vocabulary import TO_PRIOR
 
 FROM_PARENT, ABOUT_X, USE = "parent_information_nats", "information_nats", "reading_nats"
-OWN_PRIOR, COMES_BACK = "kl_prior_nats", "redrawn_nats"
+OWN_PRIOR, COMES_BACK, ABOVE = "kl_prior_nats", "redrawn_nats", "bound_above_nats"
 STATED = {
     "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
     "comes_back": COMES_BACK,
@@ -60,6 +60,11 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
     def evidence(n_paths: int) -> Evidence:
         return sampler.evidence(n_paths, "diagnostics")
 
+    few = Sampler(model, x[: images_of_walks(len(x), len(names))], sizes.seed)
+
+    def of_few(n_paths: int) -> Evidence:
+        return evidence(n_paths) if len(few.x) == len(x) else few.evidence(n_paths, "diagnostics")
+
     extra = None if rest is None else rest[: (sizes.n_mixture - 1) * len(x)]
 
     def carried() -> dict[str, Information]:
@@ -67,8 +72,8 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
 
     judged = judge(sampler, evidence(sizes.n_paths), sizes, rest, guard)
     informations = guard.measured([FROM_PARENT, ABOUT_X], names, carried) or {}
-    read = guard.measured([USE], names, lambda: usage.use(sampler, evidence(sizes.n_paths_use))) or {}
-    knockouts = Knockouts(sampler, evidence(sizes.n_paths_knockout))
+    read = guard.measured([USE], names, lambda: usage.use(few, of_few(sizes.n_paths_use))) or {}
+    knockouts = Knockouts(few, of_few(sizes.n_paths_knockout))
     every: dict[str, dict[str, FloatArray]] = {}
     for name in names:
         found = every[name] = _rates(evidence(sizes.n_paths), name, guard)
@@ -78,10 +83,10 @@ def measure_layers(model: HVAE, x: Tensor, sizes: Sizes, rest: Tensor | None = N
         found[OWN_PRIOR] = _own_prior(judged[name].found, model, evidence(sizes.n_paths), name, found)
         found[USED] = judged[name].used
         if name in read:
-            found[USE] = mean_interval(read[name], clusters=sampler.pairs)
+            found[USE] = mean_interval(read[name], clusters=few.pairs)
     asked = [z for z in names if judged[z].moved and _perhaps_unread(judged[z].found, every[z], sizes.epsilon_nats)]
     if asked:
-        comes_back = guard.measured([COMES_BACK], asked, partial(_comes_back, sampler, asked, rest)) or {}
+        comes_back = guard.measured([COMES_BACK], asked, partial(_comes_back, few, asked, rest)) or {}
         for name, interval in comes_back.items():
             every[name][COMES_BACK] = interval
     layers = []
@@ -123,11 +128,14 @@ def _own_prior(
 
 
 def _knocked_out(knockouts: Knockouts, name: str, guard: Guard) -> dict[str, FloatArray]:
-    """What is lost without the layer in q, and in the decoder; the likelihoods with and without it there."""
+    """What is lost without the layer in q, and in the decoder; the likelihoods with and without it there; L^{>l}."""
     of_model, found = "knockout_model_nats", {}
     lost = guard.measured(["knockout_encoder_nats"], [name], lambda: knockouts.encoder(name))
     if lost is not None:
         found["knockout_encoder_nats"] = mean_interval(lost)
+    above = guard.measured([ABOVE], [name], lambda: knockouts.above(name))
+    if above is not None:
+        found[ABOVE] = mean_interval(above.log_px)
     bounds = guard.measured([of_model, *LIKELIHOODS], [name], lambda: knockouts.model(name))
     if bounds is not None:
         for key, bound in zip(LIKELIHOODS, (bounds.whole, bounds.clamped), strict=True):
@@ -180,6 +188,7 @@ def _layer(
         information_on_n=np.array(np.nan if carried is None else carried.on_images),
         collapsed_fraction=fraction,
         collapse_reference=units.collapse_reference(evidence, name),
+        event=np.array(model.decoder.event(name)),
         marks=statement.mark(sizes.epsilon_nats),
         intervals={key: values for key, values in found.items() if values.ndim == 1},
         unit_intervals={key: values for key, values in found.items() if values.ndim == 2},

@@ -103,6 +103,12 @@ class ResidualDecoder(Decoder):
         assert isinstance(family, Family)
         return family
 
+    def event(self, name: str) -> tuple[int, ...]:
+        if name not in self.places:
+            return super().event(name)
+        side = self.places[name].resolution
+        return (self.style.channels, side, side)
+
     def block(self, name: str) -> Block:
         """The block of a latent."""
         block = self.blocks[name]

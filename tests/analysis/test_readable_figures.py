@@ -4,6 +4,7 @@ The studies are as large as they come: many arms with long names, many layers, m
 """
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from hvae.analysis import style
 from hvae.analysis.exhibits import GAP, LAYERS, Exhibit, exhibits
 from hvae.analysis.figures.comparison import comparison
 from hvae.analysis.figures.curves import curves
+from hvae.analysis.figures.stack import DEEP, stack
 from hvae.analysis.papers import Curves, Line
 from hvae.analysis.study import Study, open_study
 from hvae.experiments.conjecture import section as conjecture
@@ -88,6 +90,29 @@ def test_grids_of_images(many: Study, deep: Study) -> None:
         for exhibit in exhibits(study):
             if exhibit.name.startswith("resampling"):
                 check(exhibit.make(study))
+
+
+@pytest.mark.parametrize(("depth", "n_replicas"), [(3, 4), (5, 6), (12, 6), (40, 6), (50, 4)])
+def test_a_whole_stack(tmp_path: Path, depth: int, n_replicas: int) -> None:
+    """Resolutions as in a VDVAE from seven layers on, and none in dense stacks."""
+    config = configs("demo")["depth-2 ladder+WU"]
+    model = dataclasses.replace(config.model, latents=(16,) * depth, hidden=config.model.hidden[:1])
+    fabricate(tmp_path, {"whole": dataclasses.replace(config, model=model)}, n_replicas=n_replicas)
+    (run,) = open_study(tmp_path / "depth").runs
+    if depth > DEEP:
+        sides = [2 ** (4 - 4 * place // (depth - 1)) for place in range(depth)]
+        spatial = [
+            dataclasses.replace(layer, event=np.array([4, side, side]))
+            for layer, side in zip(run.layers, sides, strict=True)
+        ]
+        run = run.with_measured(layers=tuple(spatial))
+    made = stack(run)
+    check(made)
+    assert made is not None
+    names = [label.get_text() for label in made.axes[0].get_yticklabels()]
+    assert (names[0], names[-1]) == ((f"z{depth} · 1x1", "z1 · 16x16") if depth > DEEP else (f"z{depth}", "z1"))
+    points = [line for line in made.axes[1].lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in points) == depth * n_replicas
 
 
 # -- rows ----------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from hvae.analysis.study import open_study
 from hvae.analysis.tables.claims import claims_json
 from hvae.analysis.tables.published import held
 from hvae.analysis.tables.table import Cell, Column, Table
-from hvae.analysis.tables.verdict import LETTER, short
+from hvae.analysis.tables.verdict import short
+from hvae.analysis.tables.words import LETTER
 from hvae.analysis.terminal import verdict_text
 from hvae.experiments import papers, sonderby_depth
 from hvae.experiments.depth import configs

@@ -162,7 +162,7 @@ FAULTS = (
     Fault(
         "knock-out-off-by-one",
         "the knock-out of a layer leaves the layer itself in",
-        Change("hvae.diagnostics.knockouts:Knockouts._stopped", "order.index(name)", "order.index(name) + 1"),
+        Change("hvae.diagnostics.knockouts:Knockouts._stopped_at", "order.index(name)", "order.index(name) + 1"),
         ("tests/diagnostics/test_usage.py::test_encoder_knockout_is_the_difference_of_two_exact_bounds",),
     ),
     Fault(

@@ -153,5 +153,5 @@ def test_the_paths_of_use_and_knockouts_are_sizes_of_their_own() -> None:
     )
     for one, other in zip(base, fewer, strict=True):
         same = {key for key in one.intervals if np.array_equal(one.interval(key), other.interval(key))}
-        of_paths = {"reading_nats", "knockout_encoder_nats", "knockout_model_nats", *layers.LIKELIHOODS}
+        of_paths = {"reading_nats", "knockout_encoder_nats", "knockout_model_nats", layers.ABOVE, *layers.LIKELIHOODS}
         assert {"reading_nats", "knockout_encoder_nats"} <= set(one.intervals) - same <= of_paths
