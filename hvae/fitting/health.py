@@ -50,7 +50,7 @@ class Health:
         self.bad_terms = torch.zeros(len(variables), n_replicas, dtype=torch.bool, device=device)
         self.bad_gradients = torch.zeros(len(parameters), n_replicas, dtype=torch.bool, device=device)
         self.origins: dict[int, str] = {}
-        """replica -> the weight or the net that the first number that is not finite came from; empty where that was not found"""
+        """stopped replica -> the weight or net with the first number that is not finite; empty if none was found"""
         self.n_steps = 0
         """steps that were checked"""
         self.skipped, self.skipped_in_a_row, self.largest = (torch.zeros_like(self.died_at) for _ in range(3))

@@ -1,7 +1,7 @@
 """Layers in a row that save memory while they train, by time or by precision. In evaluation they do neither.
 
-    recompute     what enters is kept; what lies between is computed again in the backward pass (Chen et al. 2016)
-    precision     convolutions and matrix products have fewer bits; weights, and what comes out, keep theirs
+recompute     what enters is kept; what lies between is computed again in the backward pass (Chen et al. 2016)
+precision     convolutions and matrix products have fewer bits; weights, and what comes out, keep theirs
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,10 @@ class Frugal(nn.Sequential):
         few = self.precision if self.training else None
         recompute = self.training and self.recompute and torch.is_grad_enabled()
         if few is None and not recompute:
-            return super().forward(side_by_side(parts))
+            h = side_by_side(parts)
+            for layer in self:
+                h = layer(h)
+            return h
         held = dict(self.named_parameters())
         if not recompute:
             return self._through(parts, held, few)
@@ -54,7 +57,9 @@ class Frugal(nn.Sequential):
         h = side_by_side(parts).to(few or own)
         for name, layer in self.named_children():
             start = f"{name}."
-            theirs = {key.removeprefix(start): w.to(few or w.dtype) for key, w in weights.items() if key.startswith(start)}
+            theirs = {key.removeprefix(start): w for key, w in weights.items() if key.startswith(start)}
+            if few is not None:
+                theirs = {key: weight.to(few) for key, weight in theirs.items()}
             h = functional_call(layer, theirs, (h,))
         return h.to(own)
 

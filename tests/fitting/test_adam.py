@@ -200,7 +200,7 @@ def test_bad_values_are_refused_in_a_sentence(name: str) -> None:
 
 
 def test_a_skip_below_the_clip_is_refused() -> None:
-    with pytest.raises(ConfigError, match="skip_norm is 5.0 and clip_norm 10.0, so .*; give a skip_norm above 10.0"):
+    with pytest.raises(ConfigError, match=r"skip_norm is 5.0 and clip_norm 10.0, so .*; give a skip_norm above 10.0"):
         fit([make(0)], Elbo(), BATCHES, n_steps=2, skip_norm=5.0, clip_norm=10.0)
     for skip_norm, clip_norm in itertools.product((0.0, 10.0, 20.0), (0.0, 10.0)):
         fit([make(0)], Elbo(), BATCHES, n_steps=2, skip_norm=skip_norm, clip_norm=clip_norm)

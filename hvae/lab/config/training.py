@@ -6,7 +6,7 @@ from typing import Literal
 
 from hvae.lab.config.checks import require
 from hvae.lab.config.objective import ObjectiveConfig
-from hvae.schedules import Constant, Cyclical, LinearWarmup, Schedule
+from hvae.schedules import Constant, Schedule
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -85,11 +85,6 @@ class TrainingConfig:
         for (where, schedule), (start, end) in zip(rates.items(), pairwise((0, *starts, self.n_steps)), strict=True):
             low, high = _range(schedule, end - start)
             require(low >= 0 < high, f"training.{where}learning_rate runs from {low} to {high}; give a positive rate.")
-            require(
-                not isinstance(schedule, LinearWarmup | Cyclical) or schedule.stop < 1,
-                f"training.{where}learning_rate rises to {getattr(schedule, 'stop', 1)}; give the rate that it is to "
-                'reach, as stop in {"warmup_steps": 500, "stop": 2e-4}.',
-            )
         require(
             len(self.adam_betas) == 2 and all(0 <= beta < 1 for beta in self.adam_betas),
             f"training.adam_betas is {list(self.adam_betas)}; give two numbers in [0, 1), as [0.9, 0.999].",
