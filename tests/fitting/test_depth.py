@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae import HVAE, BlockStyle, ConfigError, Elbo, fit
+from hvae.errors import TrainingError
 from hvae.evidence import Evidence
 from hvae.fitting import Fit, Step
 from hvae.nets.frugal import Frugal, save_memory
@@ -65,33 +66,34 @@ def test_a_weight_that_is_no_number_is_named(kind: str) -> None:
     models, path = [deep(0), deep(1)], PARTS[kind]
     with torch.no_grad():
         part(models[1], path).view(-1)[0] = torch.nan
-    _, (sentence,) = trained(models)
+    _, (sentence,) = trained(models, n_steps=1)
     assert sentence.startswith("seed 1 became non-finite at step 1 in ")
     assert sentence.endswith(f", first in the weight {path} and was stopped; the other seeds go on.")
 
 
-@pytest.mark.parametrize("kind", ["prior", "residual", "posterior", "lowest", "top", "upward"])
-@pytest.mark.parametrize("together", [True, False])
-def test_a_net_that_overflows_is_named(kind: str, together: bool) -> None:
-    """Its weights are finite, in float32; the products are not."""
+@pytest.mark.parametrize("kind", ["prior", "residual", "posterior", "upward"])
+def test_a_net_that_overflows_is_named(kind: str) -> None:
+    """Its weights are finite, in float32; their products are not."""
     models, path = [deep(seed).float() for seed in (0, 1)], PARTS[kind]
     with torch.no_grad():
         part(models[1], path).fill_(3e38)
         if path.endswith("bias"):
             part(models[1], path.replace("5.bias", "7.weight")).fill_(3e38)
-    _, said = trained(models if together else models[1:]) if together else _alone(models[1])
-    net, layer = path.split(".")[-3], next(p for p in path.split(".") if re.fullmatch(r"z\d+|upward", p))
-    assert re.search(rf"first in the net [a-z.]*{layer}\.(\S*\.)?({net}|\d+)", said[0]), said[0]
+    _, (sentence,) = trained(models, n_steps=1)
+    net = path.rsplit(".", 2)[0]  # the net of which a convolution has these weights
+    assert f", first in the net {net}." in sentence, sentence
 
 
-def _alone(model: HVAE) -> tuple[None, list[str]]:
-    with pytest.raises(Exception, match="All replicas became non-finite") as stop:
-        trained([model])
-    return None, [str(stop.value)]
+def test_one_replica_that_stops_alone_names_its_layer() -> None:
+    model = deep(0).float()
+    with torch.no_grad():
+        part(model, PARTS["prior"]).fill_(3e38)
+    with pytest.raises(TrainingError, match=r"first in the net decoder\.blocks\.z12\.prior\."):
+        trained([model], n_steps=1)
 
 
 def test_without_an_origin_the_first_layer_in_the_order_of_the_walk_is_named() -> None:
-    training, _ = trained([deep(0), deep(1)])
+    training, _ = trained([deep(0), deep(1)], n_steps=1)
     health = training.health
     assert health.visited == (*(f"z{layer}" for layer in range(N_LAYERS, 0, -1)), "x")
     terms = {f"rate_nats/z{layer}": torch.tensor([1.0, float("nan") if layer <= 12 else 1.0]) for layer in range(1, 25)}
@@ -110,8 +112,8 @@ def test_a_step_that_is_skipped_names_the_layer_with_the_largest_gradient() -> N
     drawn = noise(models[0].noise_specs(), 1, len(X), seed=0, purpose="train", step=2, dtype=X.dtype)
     loss, _ = Step(models[0].train(), Elbo())(X.unsqueeze(0), drawn, 2)
     squares: dict[str, float] = {}
-    for name, weight in models[0].named_parameters():
-        (found,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    names, weights = zip(*models[0].named_parameters(), strict=True)
+    for name, found in zip(names, torch.autograd.grad(loss, weights), strict=True):
         owner = next((p for p in name.split(".") if re.fullmatch(r"z\d+", p)), ".".join(name.split(".")[:2]))
         squares[owner] = squares.get(owner, 0.0) + float(found.square().sum())
     assert training.health.skipped.tolist() == [3]
@@ -132,7 +134,7 @@ def normal_log_prob(distribution: Any, value: Tensor) -> Tensor:
     return torch.distributions.Normal(distribution.mean, distribution.variance.sqrt()).log_prob(value)
 
 
-@pytest.mark.parametrize("free", [0.0, 0.05, 0.2, 5.0])
+@pytest.mark.parametrize("free", [0.05, 0.5, 5.0])
 @pytest.mark.parametrize("per_unit", [False, True])
 def test_free_bits_of_24_spatial_layers_by_channel(free: float, per_unit: bool) -> None:
     """One value for all layers: a layer, or a channel of it, pays at least that, by torch's own densities."""
@@ -146,9 +148,9 @@ def test_free_bits_of_24_spatial_layers_by_channel(free: float, per_unit: bool) 
         rates = terms if per_unit else terms.sum(0, keepdim=True)
         paid_free += int((rates <= free).sum())
         expected = expected + rates.clamp(min=free).sum()
-    assert abs(float(loss - expected)) < 1e-10
+    assert abs(float((loss - expected).detach())) < 1e-10
     n = N_LAYERS * (STYLE.channels if per_unit else 1)
-    assert (paid_free == n) if free == 5.0 else 0 < paid_free < n or free == 0.0
+    assert 0 < paid_free < n
 
 
 @pytest.mark.parametrize("per_unit", [False, True])
@@ -245,7 +247,7 @@ def test_bfloat16_agrees_within_its_precision_and_what_is_weighed_is_float32() -
         assert flat.dtype == torch.float32
         found[precision] = loss, flat
     (a, one), (b, other) = found.values()
-    assert 0 < abs(float((a - b) / a)) < 0.01
+    assert 0 < abs(float(((a - b) / a).detach())) < 0.01
     assert 0.99 < float(torch.cosine_similarity(one, other, dim=0)) < 1 - 1e-7
 
 
