@@ -105,9 +105,10 @@ def test_other_replicas_move_on_bit_for_bit(skip_norm: float) -> None:
     a, _ = trained(both, **knobs)
     b, _ = trained(steep, **knobs)
     assert bool(b.health.skipped[1]) == (skip_norm == BETWEEN)
+    one, other = a.state(), b.state()
     for kind in ("parameters", "averaged"):
-        for name, value in a.state()[kind].items():
-            assert torch.equal(value[[0, 2]], b.state()[kind][name][[0, 2]])
+        for name, value in one[kind].items():
+            assert torch.equal(value[[0, 2]], other[kind][name][[0, 2]])
 
 
 def test_averages_stay_where_a_step_is_skipped() -> None:

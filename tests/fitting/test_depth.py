@@ -164,14 +164,14 @@ def test_free_bits_keep_layers_of_a_deep_stack_alive_in_training(per_unit: bool)
 # Memory
 
 
-@pytest.mark.parametrize("n_replicas", [1, 2])
-@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize(("n_replicas", "skips"), [(1, False), (2, True)])
 def test_gradients_that_are_computed_again_are_the_same(n_replicas: int, skips: bool) -> None:
     style = BlockStyle(width=8, channels=2, skips=skips)
     usual, _ = trained([deep(seed, style=style) for seed in range(n_replicas)])
     again, _ = trained([deep(seed, style=style) for seed in range(n_replicas)], checkpoint_gradients=True)
+    found = again.state()["parameters"]
     for name, value in usual.state()["parameters"].items():
-        torch.testing.assert_close(again.state()["parameters"][name], value, atol=1e-10, rtol=0)
+        torch.testing.assert_close(found[name], value, atol=1e-10, rtol=0)
     assert "computed again" in again.one_by_one and "computed again" not in usual.one_by_one
 
 
@@ -251,8 +251,7 @@ def test_bfloat16_agrees_within_its_precision_and_what_is_weighed_is_float32() -
     assert 0.99 < float(torch.cosine_similarity(one, other, dim=0)) < 1 - 1e-7
 
 
-@pytest.mark.parametrize("n_replicas", [1, 2])
-@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize(("n_replicas", "again"), [(1, True), (2, False)])
 def test_bfloat16_trains_replicas_together_alone_and_computed_again(n_replicas: int, again: bool) -> None:
     knobs: dict[str, Any] = {"n_steps": 3, "learning_rate": 1e-3}
     usual, _ = trained([deep(seed).float() for seed in range(n_replicas)], **knobs)
@@ -261,12 +260,10 @@ def test_bfloat16_trains_replicas_together_alone_and_computed_again(n_replicas: 
         precision=torch.bfloat16, checkpoint_gradients=again, **knobs,
     )  # fmt: skip
     assert said == []
-    moved = [
-        float((less.state()["parameters"][name] - value).abs().max())
-        for name, value in usual.state()["parameters"].items()
-    ]
+    found = less.state()["parameters"]
+    moved = [float((found[name] - value).abs().max()) for name, value in usual.state()["parameters"].items()]
     assert 0 < max(moved) < 3 * 2e-3  # Adam moves by 1e-3 a step, in one of two directions
-    assert all(value.dtype == torch.float32 for value in less.state()["parameters"].values())
+    assert all(value.dtype == torch.float32 for value in found.values())
 
 
 def test_evaluation_has_all_bits() -> None:
