@@ -207,7 +207,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 def test_less_memory_is_held() -> None:
-    """Of 24 layers at one resolution, so that activations are most of it: a third, and here surely below a half."""
+    """Of 24 layers at one resolution, so that activations are most of it: a quarter, and surely below a third."""
     style = BlockStyle(width=32, channels=2)
 
     def held(recompute: bool) -> int:
@@ -224,7 +224,7 @@ def test_less_memory_is_held() -> None:
         return peak_bytes(call)
 
     whole, less = held(False), held(True)
-    assert less < whole / 2
+    assert less < whole / 3
 
 
 # Precision
