@@ -77,7 +77,8 @@ def good_k(n_samples: int) -> float:
 
 
 LAST_PART = 0.1
-"""of all steps: a replica that skipped each of these is said to have stood still"""
+FEWEST_STEPS = 10
+"""a replica that skipped the last part of all steps, each of them and no fewer than these, is said to stand still"""
 
 
 def skips(n_skipped: int, in_a_row: int, n_steps: int) -> str:
@@ -90,7 +91,7 @@ def skips(n_skipped: int, in_a_row: int, n_steps: int) -> str:
 since step 60: give a larger skip_norm, or a smaller learning rate'
     """
     said = f"skipped {n_skipped} of {n_steps} steps, as its gradient was larger than skip_norm"
-    if in_a_row < max(1.0, LAST_PART * n_steps):
+    if in_a_row < max(FEWEST_STEPS, LAST_PART * n_steps):
         return said
     return (
         f"{said}, the last {in_a_row} among them, so it stands still since step {n_steps - in_a_row}: give a larger "

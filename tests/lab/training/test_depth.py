@@ -60,7 +60,7 @@ def test_bad_values_are_refused_in_a_sentence(settings: dict[str, Any], sentence
 
 @pytest.mark.parametrize("settings", [{"checkpoint_gradients": True}, {"precision": "bfloat16"}])
 def test_a_model_without_blocks_is_refused_before_anything_is_written(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="is for stacks of residual blocks .*; leave it out"):
+    with pytest.raises(ConfigError, match=r"is for stacks of residual blocks .*; leave it out"):
         check([RunConfig.from_dict({"data": {"name": "digits-threshold"}, "training": settings})])
     check_savings(TrainingConfig(**settings), stack())
 
@@ -92,8 +92,8 @@ def test_skipped_steps_are_recorded_shown_and_said(tmp_path: Path, capsys: pytes
     assert len(said) == 6  # of two seeds, at 4 and at 8 steps, and what there was at the end
     assert said[-1].startswith("seed 1 skipped 12 of 12 steps, as its gradient was larger than skip_norm, the last 12 ")
     notes = [str(note) for note in load_run(run).diagnosis.notes]
-    assert [note[:47] for note in notes] == [
-        f"training, seed {seed}: It skipped 12 of 12 steps, as"[:47] for seed in (0, 1)
+    assert [note.partition(", as")[0] for note in notes] == [
+        f"training, seed {seed}: It skipped 12 of 12 steps" for seed in (0, 1)
     ]
     assert all("so it stands still since step 0: give a larger skip_norm" in note for note in notes)
 
@@ -109,8 +109,7 @@ def test_a_run_that_skips_none_says_nothing_and_trains_as_one_without(tmp_path: 
 
 
 def test_a_run_that_skips_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    norm = 14.0
-    made = config(skip_norm=norm, clip_norm=1.0, weight_decay=0.01, adam_betas=(0.9, 0.9), log_every_steps=1)
+    made = config(skip_norm=4.0, clip_norm=1.0, weight_decay=0.01, adam_betas=(0.9, 0.9), log_every_steps=1)
     whole = trained(tmp_path, made, label="whole")
     counts = np.array([row["skipped_steps"] for row in whole.read_metrics()])
     assert 0 < counts[-1].max() < 12, counts[-1]
@@ -136,11 +135,9 @@ def test_the_board_names_layers_with_their_resolution_and_sums_each(tmp_path: Pa
         shown.scalars({"step": 5, "bound_nats": [-1.0, -2.0], **rates, **units})
         shown.heat_map(5)
     found = scalars(run.path / "tensorboard" / "seed-10")
-    of_layers = {
-        f"rate_nats/z{layer} at {n}x{n}": [float(layer)] for layer, n in ((int(z[1:]), n) for z, n in at.items())
-    }
+    of_layers = {f"rate_nats/{name} at {n}x{n}": [float(name[1:])] for name, n in at.items()}
     sums = {
-        f"rate_nats_of_resolution/{n}x{n}": [float(sum(int(z[1:]) for z, m in at.items() if m == n))]
+        f"rate_nats_of_resolution/{n}x{n}": [float(sum(int(name[1:]) for name, m in at.items() if m == n))]
         for n in (1, 2, 4, 8)
     }
     assert found == {"bound_nats": [-1.0], **of_layers, **sums}
