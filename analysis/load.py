@@ -27,7 +27,7 @@ from hvae.diagnosis.record import Arrays as Arrays
 from hvae.diagnosis.record import Texts
 from hvae.diagnosis.saved import Saved, find_saved
 from hvae.lab.config import MERGING, RunConfig
-from hvae.lab.runs.remarks import START, remarks, unlucky
+from hvae.lab.runs.remarks import START, remarks, skipped, unlucky
 from hvae.lab.runs.run import Run
 from hvae.lab.runs.survey import find_runs
 
@@ -256,7 +256,10 @@ def load_run(run: Source) -> LoadedRun:
     known = outline_of(arrays("diagnostics")) if run.config is None else outline(run.config)
     origin = run.source if isinstance(run, Saved) else OUTSIDE if run.config is None else ""
     found = from_arrays(Diagnosis, arrays, known, label=run.label, source=origin)
-    said = () if run.config is None else (*remarks(run.config, cards), *(unlucky(start, run.config) if start else ()))
+    rows = run.read_metrics()
+    said = () if run.config is None else (
+        *remarks(run.config, cards), *(unlucky(start, run.config) if start else ()), *skipped(rows, run.config)
+    )  # fmt: skip
     notes, checks = (run.notes, run.checks) if isinstance(run, Saved) else (said, ())
     return LoadedRun(
         path=run.path,
@@ -266,7 +269,7 @@ def load_run(run: Source) -> LoadedRun:
         done=run.done,
         diagnosis=dataclasses.replace(found, cards=cards, notes=notes, checks=checks),
         provenance=tuple(run.read_provenance()),
-        metrics=run.read_metrics(),
+        metrics=rows,
         source=run,
         elbo_halfway_nats=arrays("halfway").get("elbo_datum_nats"),
     )

@@ -74,3 +74,26 @@ FEWEST_SAMPLES = 25
 def good_k(n_samples: int) -> float:
     """The largest Pareto k-hat that K samples can carry: min(1 - 1/log10 K, 0.7) (Vehtari et al. 2024)."""
     return min(1 - 1 / math.log10(n_samples), PARETO_K_LIMIT) if n_samples > 1 else 0.0
+
+
+LAST_PART = 0.1
+FEWEST_STEPS = 10
+"""a replica that skipped the last part of all steps, each of them and no fewer than these, is said to stand still"""
+
+
+def skips(n_skipped: int, in_a_row: int, n_steps: int) -> str:
+    """What a replica skipped of the steps so far, ``in_a_row`` of them the last ones, as the predicate of a sentence.
+
+    >>> skips(3, 1, 100)
+    'skipped 3 of 100 steps, as its gradient was larger than skip_norm'
+    >>> skips(60, 40, 100)
+    'skipped 60 of 100 steps, as its gradient was larger than skip_norm, the last 40 among them, so it stands still \
+since step 60: give a larger skip_norm, or a smaller learning rate'
+    """
+    said = f"skipped {n_skipped} of {n_steps} steps, as its gradient was larger than skip_norm"
+    if in_a_row < max(FEWEST_STEPS, LAST_PART * n_steps):
+        return said
+    return (
+        f"{said}, the last {in_a_row} among them, so it stands still since step {n_steps - in_a_row}: give a larger "
+        "skip_norm, or a smaller learning rate"
+    )

@@ -6,8 +6,10 @@
     replicas   R models -> weights with an axis R first, and back
     stage      what is trained from a step on
     step       loss, record and gradients of a step, for all replicas at once or one after another
-    update     the gradients -> new weights: clipping, Adam, replicas that stop, averages
-    health     which replicas are finite
+    update     the gradients -> new weights: clipping, skipped steps, replicas that stop, averages
+    adam       Adam and AdamW, with replicas that stand still
+    health     which replicas are finite, and which skipped steps
+    origin     the weight or net that the first number that is not finite came from
     record     what a step yields
     checks     what is refused before the first step
 

@@ -96,10 +96,12 @@ def check_seeds(seeds: Sequence[int], n_replicas: int) -> Sequence[int]:
     return given
 
 
-def check_update(**numbers: float) -> None:
-    """Refuse settings of Adam that are out of range."""
+def check_update(*, adam_betas: Any, **numbers: float) -> None:
+    """Refuse settings of Adam, of clipping and of skipping that are out of range, or against each other."""
     ranges: dict[str, tuple[Callable[[float], bool], str]] = {
         "clip_norm": (lambda value: value >= 0, "0 (no clipping) or more"),
+        "skip_norm": (lambda value: value >= 0, "0 (no step is skipped) or more"),
+        "weight_decay": (lambda value: 0 <= value < float("inf"), "0 (no decay) or more"),
         "adam_epsilon": (lambda value: value > 0, "more than 0"),
         "ema_decay": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
     }
@@ -107,6 +109,15 @@ def check_update(**numbers: float) -> None:
         fits, wanted = ranges[name]
         if not _is(value, Real) or not fits(value):
             raise ConfigError(f"{name} is {value}; give {wanted}.")
+    pair = isinstance(adam_betas, tuple | list) and len(adam_betas) == 2
+    if not pair or not all(_is(beta, Real) and 0 <= beta < 1 for beta in adam_betas):
+        raise ConfigError(f"adam_betas is {_short(adam_betas)}; give two numbers in [0, 1), as (0.9, 0.999).")
+    clip, skip = numbers.get("clip_norm", 0.0), numbers.get("skip_norm", 0.0)
+    if 0 < skip < clip:
+        raise ConfigError(
+            f"skip_norm is {skip} and clip_norm {clip}, so a gradient that is large enough to be clipped is skipped; "
+            f"give a skip_norm above {clip}, or a clip_norm of 0."
+        )
 
 
 def check_trainable(

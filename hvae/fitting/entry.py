@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.families import Relaxation
@@ -24,6 +26,7 @@ from hvae.fitting.stream import Fit
 from hvae.fitting.update import Update
 from hvae.foreign.model import Model
 from hvae.foreign.training import Trainable
+from hvae.nets.frugal import save_memory
 from hvae.objectives import Objective
 
 UNKNOWN_PASS = 100
@@ -43,8 +46,13 @@ def fit(
     seeds: Sequence[int] | None = None,
     trainable: Collection[str] | Callable[[int], Collection[str]] | None = None,
     clip_norm: float = 0.0,
+    skip_norm: float = 0.0,
+    adam_betas: tuple[float, float] = (0.9, 0.999),
     adam_epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
     ema_decay: float = 0.0,
+    checkpoint_gradients: bool = False,
+    precision: torch.dtype | None = None,
     also: Also = nothing_more,
     settling: Sequence[int] | None = None,
     state: Mapping[str, Any] | None = None,
@@ -65,8 +73,13 @@ def fit(
     - ``seeds``: of the noise, one per model; 0, 1, … unless given.
     - ``trainable``: names of the weights that train, or a function from the step to them; all unless given.
       `HVAE.owners` tells which part of the model a weight belongs to.
-    - ``clip_norm``: the largest norm of a replica's gradient; 0 does not clip. ``ema_decay``: of the averaged weights
-      that the models are given in the end; 0 gives them the last ones.
+    - ``clip_norm``: the largest norm of a replica's gradient; 0 does not clip. ``skip_norm``: the norm above which a
+      replica skips the step, with its weights, moments and averages as they were; 0 skips none.
+    - ``adam_betas``: decay of the two moments; ``weight_decay``: of all weights, decoupled as in AdamW; ``ema_decay``:
+      of the averaged weights that the models are given in the end; 0 gives them the last ones.
+    - ``checkpoint_gradients``: keep what enters the nets of a `ResidualDecoder` and its posterior, and compute the rest
+      again in the backward pass; several replicas then train one after another. ``precision``: `torch.bfloat16` for
+      these nets; weights, distributions and log-weights stay float32. Both only while training.
     - ``also``: (evidence of one replica, step) -> further terms of the record.
     - ``settling``: steps of the batches that constants of `hvae.nets.BatchNorm` are made of in the end; one pass from
       ``n_steps`` on unless given.
@@ -107,14 +120,22 @@ def fit(
         replicas, event = Replicas(walked), walked[0].event
     else:
         replicas = Replicas(given)  # which refuses all else
+    save_memory(replicas.models, recompute=checkpoint_gradients, precision=precision)
     stages = check_stages((Stage(0, objective, learning_rate, n_samples, relaxation), *then), n_steps)
     warn_of_schedules(stages, n_steps)
     seeds = check_seeds(range(len(replicas)) if seeds is None else seeds, len(replicas))
-    check_update(clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay)
+    adam: Any = {
+        "clip_norm": clip_norm,
+        "skip_norm": skip_norm,
+        "adam_betas": adam_betas,
+        "adam_epsilon": adam_epsilon,
+        "weight_decay": weight_decay,
+        "ema_decay": ema_decay,
+    }
+    check_update(**adam)
     first = replicas.models[0]
-    update = Update(
-        replicas.weights, (*first.latents, "x"), clip_norm=clip_norm, adam_epsilon=adam_epsilon, ema_decay=ema_decay
-    )
+    variables, visited = (*first.latents, "x"), (*first.posterior.order, "x")
+    update = Update(replicas.weights, variables, visited=visited, **adam)
     width = first.decoder.family("x").width
     found = Batches(batches, len(replicas), width, replicas.device, replicas.dtype, event)
     trained = check_trainable(frozenset(replicas.weights) if trainable is None else trainable, replicas.weights)

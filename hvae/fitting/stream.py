@@ -19,12 +19,14 @@ from hvae.evidence import HVAE
 from hvae.families import DiagonalGaussian
 from hvae.fitting.batches import Batches
 from hvae.fitting.health import Health
+from hvae.fitting.origin import origin
 from hvae.fitting.record import Also, Record
-from hvae.fitting.replicas import Replicas
+from hvae.fitting.replicas import Replicas, put
 from hvae.fitting.stage import Stage
 from hvae.fitting.step import Outcome, Step, in_training, one_by_one, relaxed, together
 from hvae.fitting.update import Update
 from hvae.nets import BatchNorm, estimate_constants
+from hvae.nets.frugal import recomputes
 
 LAST_BATCHES = 8
 """batches that are kept, to say which numbers of x were large where all replicas stop"""
@@ -72,7 +74,7 @@ class Fit:
         self.n_steps, self.seeds = n_steps, tuple(seeds)
         self.columns: Sequence[str] = ()
         """names of the columns of x, for what is said of them"""
-        self.one_by_one = "" if replicas.models[0].maps else "a hvae.Model is walked by its user's functions"
+        self.one_by_one = _why_apart(replicas.models[0])
         """why several replicas train one after another, in a sentence; empty while they train together"""
         self._replicas, self._batches, self._update, self._trainable = replicas, batches, update, trainable
         self._also, self._settling, self._settled = also, settling, False
@@ -125,7 +127,7 @@ class Fit:
 
     def _advance(self) -> Record:
         step = self.step
-        stage = self._stages[max(start for start in self._stages if start <= step)]
+        stage = self._stage(step)
         x = self._batches(step)
         self._last.append(x)
         noise = self._noise(stage, x.shape[-2], step)
@@ -135,12 +137,42 @@ class Fit:
             step, rate, loss.detach(), terms, _filled(gradients, self._replicas.weights), self._trainable(step)
         )
         self.step = step + 1
+        if x.device.type == "cpu" and not self.health.alive.all():
+            self._find_origins(x, noise)
+        if self._update.skip_norm > 0:
+            counts = {"skipped_steps": self.health.skipped, "skipped_in_a_row": self.health.skipped_in_a_row}
+            terms = {**terms, **counts}
         return Record(self.step, loss.detach(), terms, self.health.alive, rate)
+
+    def news(self, *, done: bool = False) -> list[str]:
+        """What `Health.news` has to tell; waits for the device."""
+        if self._last and not self.health.alive.all():
+            x, step = self._last[-1], self.step - 1
+            self._find_origins(x, self._noise(self._stage(step), x.shape[-2], step))
+        return self.health.news(self.seeds, done=done)
+
+    def _find_origins(self, x: Tensor, noise: Mapping[str, Tensor]) -> None:
+        """Note where the numbers of stopped replicas went wrong: by a walk with the weights that they stopped at.
+
+        On a CPU with the batch that stopped them; an accelerator is asked later, by the last batch.
+        """
+        for replica in (~self.health.alive).nonzero().flatten().tolist():
+            if replica in self.health.origins or replica in self.health.reported:
+                continue
+            model, seed = self.models[replica], self.seeds[replica]
+            put(model, self._update.latest, self._replicas.buffers, replica)
+            own = {name: value[replica] for name, value in noise.items()}
+            with rng.keyed(seed, "train/net", self.step - 1, device=x.device), in_training(model):
+                self.health.origins[replica] = origin(model, x[replica], own)
+
+    def _stage(self, step: int) -> Stage:
+        return self._stages[max(start for start in self._stages if start <= step)]
 
     def _refuse_the_dead(self, record: Record) -> None:
         """Raise `TrainingError` where no replica is finite, at once; on an accelerator every `SEEN_EVERY` steps."""
         waits = record.alive.device.type != "cpu" and self.step % SEEN_EVERY and self.step < self.n_steps
         if not waits and not record.alive.any():
+            self.news()  # which looks for origins
             raise TrainingError(self.health.obituary(self.seeds, self._seen(), self.columns))
 
     def _seen(self) -> Tensor:
@@ -208,7 +240,7 @@ class Fit:
                 self._settle()
         for model in self.models:
             model.eval()
-        for sentence in self.health.news(self.seeds):
+        for sentence in self.news(done=True):
             warnings.warn(sentence, stacklevel=3)
 
     def _settle(self) -> None:
@@ -224,6 +256,13 @@ class Fit:
 
         estimate_constants(nn.ModuleList(self.models), one_pass)
         self._replicas.take_buffers()
+
+
+def _why_apart(model: HVAE) -> str:
+    """Why replicas of the model train one after another from the start; empty where they may train together."""
+    if recomputes(model):
+        return "nets are computed again in the backward pass, where torch.func.vmap is over"
+    return "" if model.maps else "a hvae.Model is walked by its user's functions"
 
 
 def _step(model: HVAE, stage: Stage) -> Step:

@@ -1,9 +1,10 @@
-"""From gradients to new weights, for R replicas under one optimiser.
+"""From gradients to new weights, for R replicas.
 
-A replica with a loss or gradient that is not finite is stopped at its last finite weights. Its gradient and first
-moment become 0, so Adam leaves them alone; the others go on. A weight that a step does not train has no gradient there,
-so neither it nor its moments change, in any replica. Nothing here waits for the device. On a CPU, where asking is free,
-passes over all gradients that would change nothing are left out: they take longer than the matrix products.
+A replica with a loss or gradient that is not finite is stopped at its last finite weights; the others go on. One whose
+gradient is larger than ``skip_norm`` skips the step: its weights, moments, count of steps and average stay. A weight
+that a step does not train has no gradient there, so neither it nor its moments change, in any replica. Nothing here
+waits for the device. On a CPU, where asking is free, passes over all gradients that would change nothing are left out:
+they take longer than the matrix products.
 """
 
 import copy
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvae.fitting.adam import Adam, Apart, Together
 from hvae.fitting.health import Health, surely
 
 
@@ -36,14 +38,21 @@ class Update:
         clip_norm: float,
         adam_epsilon: float,
         ema_decay: float,
+        skip_norm: float = 0.0,
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        visited: tuple[str, ...] = (),
     ) -> None:
         self.weights = weights
         self.latest = {name: value.detach() for name, value in weights.items()}
         self.averaged = {name: value.clone() for name, value in self.latest.items()} if ema_decay > 0 else self.latest
-        self.clip_norm, self.ema_decay = clip_norm, ema_decay
-        self.optimiser = torch.optim.Adam(list(weights.values()), eps=adam_epsilon, fused=True)
+        self.clip_norm, self.skip_norm, self.ema_decay = clip_norm, skip_norm, ema_decay
+        if skip_norm > 0 or weight_decay > 0:
+            self.adam: Adam = Apart(weights, betas=adam_betas, epsilon=adam_epsilon, weight_decay=weight_decay)
+        else:
+            self.adam = Together(weights, betas=adam_betas, epsilon=adam_epsilon)
         first = next(iter(weights.values()))
-        self.health = Health(len(first), variables, tuple(weights), str(first.device))
+        self.health = Health(len(first), variables, tuple(weights), str(first.device), visited=visited)
         self._places: dict[frozenset[str], Tensor] = {}
         self._kept: dict[int, Tensor] = {}
 
@@ -59,29 +68,33 @@ class Update:
         """Move the weights named in ``trained`` by gradients ``[R, ...]``; ``loss`` ``[R]`` tells who is finite."""
         gradients = [self._laid_out(place, gradient) for place, gradient in enumerate(gradients)]
         squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])  # [weight, R]
-        self.health.check(step, loss, terms, squares)
-        alive, scale = self.health.alive, torch.ones_like(loss)
-        if self.clip_norm > 0:
-            applied = self._applied(trained)
-            scale = (self.clip_norm / squares[applied].sum(0).sqrt()).clamp(max=1)
-        as_it_is = surely((alive & (scale == 1)).all())  # more passes over all gradients would change nothing
+        self.health.check(step, loss, terms, squares, infinite_is_large=self.skip_norm > 0)
+        moves, scale = self.health.alive, torch.ones_like(loss)
+        if self.clip_norm > 0 or self.skip_norm > 0:
+            norm = squares[self._applied(trained)].sum(0).sqrt()
+            if self.clip_norm > 0:
+                scale = (self.clip_norm / norm).clamp(max=1)
+            if self.skip_norm > 0:
+                moves = moves & ~(norm > self.skip_norm)
+                self.health.skip(self.health.alive & ~moves, squares)
+        clips = not surely((scale == 1).all())  # one more pass over all gradients would change nothing
+        applied = {}
         for (name, value), gradient in zip(self.weights.items(), gradients, strict=True):
-            if name not in trained:
-                value.grad = None  # Adam passes it by: its moments and its count of steps stay
-                continue
-            value.grad = gradient
-            if as_it_is:
-                continue
-            per_replica = (-1,) + (1,) * (value.dim() - 1)
-            clipped = gradient * scale.view(per_replica).to(gradient)
-            value.grad = torch.where(alive.view(per_replica), clipped, torch.zeros_like(clipped))
-            moment = self.optimiser.state[value].get("exp_avg")
-            if moment is not None:
-                moment.mul_(alive.view(per_replica))
-        self.optimiser.param_groups[0]["lr"] = learning_rate
-        self.optimiser.step()
+            if name in trained:
+                per_replica = (-1,) + (1,) * (value.dim() - 1)
+                applied[name] = gradient * scale.view(per_replica).to(gradient) if clips else gradient
+        self.adam.step(applied, moves, learning_rate)
         if self.ema_decay > 0:
+            self._average(moves)
+
+    def _average(self, moves: Tensor) -> None:
+        """Bring the averages nearer to the weights; those of a replica that skipped the step stay."""
+        if self.skip_norm == 0 or surely(moves.all()):
             torch._foreach_lerp_(list(self.averaged.values()), list(self.latest.values()), 1 - self.ema_decay)
+            return
+        for name, value in self.averaged.items():
+            nearer = (1 - self.ema_decay) * moves.view((-1,) + (1,) * (value.dim() - 1)).to(value)
+            value.lerp_(self.latest[name], nearer)
 
     def _laid_out(self, place: int, gradient: Tensor) -> Tensor:
         """A gradient in the order of its weight, as fused Adam misreads any other: in memory that is kept, since new
@@ -106,7 +119,7 @@ class Update:
             {
                 "parameters": self.latest,
                 "averaged": self.averaged,
-                "optimiser": self.optimiser.state_dict(),
+                "optimiser": self.adam.state(),
                 "health": self.health.state(),
             }
         )
@@ -117,5 +130,5 @@ class Update:
         for kind, tensors in {"parameters": self.latest, **averaged}.items():
             for name, value in tensors.items():
                 value.copy_(state[kind][name])
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))  # it would move the moments of ``state`` on
+        self.adam.load(state["optimiser"])
         self.health.load(state["health"])

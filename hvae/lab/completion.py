@@ -15,7 +15,7 @@ from hvae.data.user import is_user_file
 from hvae.diagnosis.card import Card, write_cards
 from hvae.errors import ConfigError
 from hvae.lab import evaluation
-from hvae.lab.assembly import build_hvae, check_batch_size
+from hvae.lab.assembly import build_hvae, check_batch_size, check_savings
 from hvae.lab.config import RunConfig
 from hvae.lab.evaluation import Budget, evaluate, missing
 from hvae.lab.runs.checkpoints import latest_checkpoint
@@ -52,7 +52,7 @@ def check(configs: Iterable[RunConfig], data_dir: Path | None = None, device: st
         data = sets[config.data]
         if all_equal(data.test) or all_equal(data.train):
             raise ConfigError(f"All images of {data.name} are equal, so no layer can tell them apart; give other data.")
-        build_hvae(config.model, data, seed=config.training.seeds[0])
+        check_savings(config.training, build_hvae(config.model, data, seed=config.training.seeds[0]))
         if len(data.test) < 2:
             raise ConfigError(f"{data.name} has {len(data.test)} test images; give at least 2 to measure on.")
         check_batch_size(config.training.batch_size, data)

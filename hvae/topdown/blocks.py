@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from hvae.errors import ConfigError
 from hvae.nets.convolutional import Convolution
+from hvae.nets.frugal import Frugal
 from hvae.nets.layers import Initialise, xavier
 from hvae.topdown.grammar import Place, after
 
@@ -63,7 +64,7 @@ class Body:
 
     def net(
         self, n_in: int, n_out: int, *, width: int, resolution: int, initialise: Initialise, source: torch.Generator
-    ) -> nn.Sequential:
+    ) -> Frugal:
         """From ``n_in`` channels to ``n_out``, in a block whose state has ``width``; the last layer ends it."""
         middle = max(1, int(width * self.bottleneck))
         channels = [n_in, *[middle] * (len(self.kernels) - 1), n_out]
@@ -73,7 +74,7 @@ class Body:
                 layers.append(self.activation())
             used = kernel if resolution >= self.smallest else 1
             layers.append(Convolution(channels[place], channels[place + 1], initialise, source, kernel=used, stride=1))
-        return nn.Sequential(*layers)
+        return Frugal(*layers)
 
 
 @dataclass(frozen=True)

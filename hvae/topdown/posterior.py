@@ -147,9 +147,6 @@ class ResidualPosterior(Posterior):
     def _distribution(self, stop: Stop, activations: Mapping[int, Tensor], family: Family) -> Distribution:
         """``q(z_l | h, a)``."""
         seen = activations[self.places[stop.name].resolution]
-        if self.reads_state:
-            batch = torch.broadcast_shapes(stop.state.shape[:-3], seen.shape[:-3])
-            both = [each.expand(*batch, *each.shape[-3:]) for each in (stop.state, seen)]
-            seen = torch.cat(both, dim=-3)
-        told = family.distribution(self.style.outputs(self.nets[stop.name](seen)))
+        parts = (stop.state, seen) if self.reads_state else (seen,)
+        told = family.distribution(self.style.outputs(self.nets[stop.name](*parts)))
         return self.merges[stop.name](family, told, stop.prior)

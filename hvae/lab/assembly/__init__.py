@@ -2,6 +2,8 @@
 
 from hvae.lab.assembly.checks import check_batch_size as check_batch_size
 from hvae.lab.assembly.checks import check_observation as check_observation
+from hvae.lab.assembly.checks import check_savings as check_savings
+from hvae.lab.assembly.checks import precision as precision
 from hvae.lab.assembly.objective import build_objective as build_objective
 from hvae.lab.assembly.objective import relax as relax
 from hvae.lab.assembly.objective import relaxation as relaxation

@@ -1,13 +1,15 @@
 """Checks of a configuration that need the data."""
 
 import torch
+from torch import nn
 
 from hvae.data import Dataset
 from hvae.data.card import whole_numbers
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
-from hvae.lab.config import ModelConfig
+from hvae.lab.config import ModelConfig, TrainingConfig
 from hvae.lab.config.model import COUNTS, LEVELS
+from hvae.nets.frugal import save_memory
 
 MOST = 2**24
 """the largest count: float32 does not tell it from the next"""
@@ -93,3 +95,13 @@ def check_batch_size(batch_size: int, data: Dataset) -> None:
             f"training.batch_size is {batch_size}, but {data.name} has {len(data.train)} training images; "
             "give a smaller batch."
         )
+
+
+def precision(config: TrainingConfig) -> torch.dtype | None:
+    """Of the nets of a residual stack while it trains; None for that of the weights."""
+    return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def check_savings(config: TrainingConfig, model: nn.Module) -> None:
+    """Refuse to save memory in a model that has no residual blocks."""
+    save_memory([model], recompute=config.checkpoint_gradients, precision=precision(config))

@@ -37,6 +37,11 @@ WORDS = Words(
 """names of things in a configuration: its keys"""
 RETIRED = {"evaluation": ("n_bootstrap",)}
 """section -> settings that files of released runs hold, and that nothing reads any more"""
+LATER = {
+    "model": ("standardise",),
+    "training": ("adam_betas", "weight_decay", "skip_norm", "checkpoint_gradients", "precision"),
+}
+"""section -> settings that came later, and stand in a file only where they differ from their default"""
 
 
 @dataclass(frozen=True)
@@ -153,11 +158,13 @@ class RunConfig:
         """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
-        `model.standardise` is written where it is on only.
+        Settings in `LATER` are written where they differ from their default only.
         """
-        values = dataclasses.asdict(read(RunConfig, dataclasses.asdict(self)))
-        if not values["model"]["standardise"]:
-            del values["model"]["standardise"]
+        read_back = read(RunConfig, dataclasses.asdict(self))
+        values = dataclasses.asdict(read_back)
+        for section, later in LATER.items():
+            for name in set(later) - differences(getattr(read_back, section)).keys():
+                del values[section][name]
         return json.dumps(values, indent=2, sort_keys=True)
 
     @cached_property

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal
 
 from hvae.lab.config.checks import require
 from hvae.lab.config.objective import ObjectiveConfig
 from hvae.schedules import Constant, Schedule
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,27 @@ class TrainingConfig:
     batch_size: int = 128
     """images per step and replica"""
     learning_rate: Schedule = field(default_factory=lambda: Constant(2e-3))
-    """step size of Adam"""
+    """step size of Adam; with {"warmup_steps": 500, "stop": 2e-4} it rises from 0 to 2e-4 in 500 steps"""
+    adam_betas: tuple[float, ...] = (0.9, 0.999)
+    """decay of Adam's two moments; [0.9, 0.9] forgets large gradients sooner"""
     adam_epsilon: float = 1e-8
     """what Adam adds to the root of the second moment"""
+    weight_decay: float = 0.0
+    """decay of all weights, decoupled from the gradient as in AdamW: a step takes the share learning rate x this"""
     then: tuple[Stage, ...] = ()
     """further stages, each with an objective and a learning rate from a step on; schedules count from that step. As in
     [{"from_step": 500, "objective": {"name": "iwae", "n_samples": 5}, "learning_rate": 1e-4}]"""
     clip_norm: float = 100.0
     """largest norm of a replica's gradient; 0 does not clip"""
+    skip_norm: float = 0.0
+    """norm of a replica's gradient above which it skips the step and stays as it was; 0 skips none"""
+    checkpoint_gradients: bool = False
+    """keep what enters the nets of a residual stack only, and compute the rest again in the backward pass: less memory,
+    a longer step, the same gradient"""
+    precision: Precision = "float32"
+    """numbers in the nets of a residual stack while it trains. bfloat16: half the memory, for GPUs; weights,
+    distributions, rates and log-weights stay float32. It trains on a CPU too, where it saves no time. Everything is
+    evaluated in float32"""
     aggressive_steps: int = 0
     """number of aggressive steps at the start: the encoder moves at each, the decoder at every
     `training.aggressive_every`-th. He et al. 2019 stop when the mutual information on a validation set falls; here the
@@ -69,6 +85,17 @@ class TrainingConfig:
         for (where, schedule), (start, end) in zip(rates.items(), pairwise((0, *starts, self.n_steps)), strict=True):
             low, high = _range(schedule, end - start)
             require(low >= 0 < high, f"training.{where}learning_rate runs from {low} to {high}; give a positive rate.")
+        require(
+            len(self.adam_betas) == 2 and all(0 <= beta < 1 for beta in self.adam_betas),
+            f"training.adam_betas is {list(self.adam_betas)}; give two numbers in [0, 1), as [0.9, 0.999].",
+        )
+        require(self.weight_decay >= 0, f"training.weight_decay is {self.weight_decay}; give 0 (no decay) or more.")
+        require(self.skip_norm >= 0, f"training.skip_norm is {self.skip_norm}; give 0 (no step is skipped) or more.")
+        require(
+            self.skip_norm == 0 or self.skip_norm >= self.clip_norm,
+            f"training.skip_norm is {self.skip_norm} and training.clip_norm {self.clip_norm}, so a gradient that is "
+            f"large enough to be clipped is skipped; give a skip_norm above {self.clip_norm}, or a smaller clip_norm.",
+        )
         require(self.adam_epsilon > 0, f"training.adam_epsilon is {self.adam_epsilon}; give more than 0.")
         require(self.clip_norm >= 0, f"training.clip_norm is {self.clip_norm}; give 0 (no clipping) or more.")
         require(self.aggressive_steps >= 0, f"training.aggressive_steps is {self.aggressive_steps}; give 0 or more.")

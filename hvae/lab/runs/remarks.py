@@ -1,7 +1,8 @@
-"""What is said of a run beside its numbers: settings that defeat themselves, columns without doubt, an unlucky start.
+"""What is said of a run beside its numbers: settings that defeat themselves, columns without doubt, an unlucky start,
+steps that were skipped.
 
-Nothing here is refused. The sentences follow from the configuration, the data card and the rates of the first step, so
-that they stand on the terminal before training and in the report after it.
+Nothing here is refused. The sentences follow from the configuration, the data card, the rates of the first step and the
+rows of metrics, so that they stand on the terminal before training and in the report after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from hvae.diagnosis.card import Card
 from hvae.diagnosis.measured import Doubt
 from hvae.lab.config import RunConfig
 from hvae.schedules import unfinished
+from hvae.vocabulary import skips
 
 START = "start"
 """name of the arrays: ``bound_nats [R]`` and ``rate_nats/<layer> [R]`` of the first step"""
@@ -32,6 +34,9 @@ def _schedules(config: RunConfig) -> list[Doubt]:
     starts = [stage.from_step for stage in config.stages]
     for stage, (start, end) in zip(config.stages, pairwise((*starts, config.training.n_steps)), strict=True):
         where = f"From step {start} on, " if start else ""
+        if getattr(stage.learning_rate, "stop", 0.0) == 1.0:
+            remedy = 'give it the rate as stop, as in {"warmup_steps": 500, "stop": 2e-4}'
+            said.append(Doubt(f"{where}learning_rate rises to 1, which is for beta; {remedy}.", "training"))
         for name, schedule in (("objective.beta", stage.objective.beta), ("learning_rate", stage.learning_rate)):
             found = unfinished(schedule, end - start)
             if found:
@@ -83,3 +88,20 @@ def unlucky(start: Mapping[str, NDArray[Any]], config: RunConfig) -> list[Doubt]
             began = f"It began at {float(start['bound_nats'][replica]):.2g} nats, {a_unit[worst]:.2g} a unit in {worst}"
             said.append(Doubt(f"{began}; take other seeds, or model.init orthogonal.", "training", seed))
     return said
+
+
+def skipped(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[Doubt]:
+    """Of each seed that skipped steps: how many, and whether it stands still since.
+
+    >>> config = RunConfig.from_dict({"training": {"seeds": [0, 7]}})
+    >>> row = {"step": 100, "skipped_steps": [0, 3], "skipped_in_a_row": [0, 0]}
+    >>> print(skipped([row], config)[0])
+    training, seed 7: It skipped 3 of 100 steps, as its gradient was larger than skip_norm.
+    """
+    last = rows[-1] if rows else {}
+    counts = zip(config.training.seeds, last.get("skipped_steps", ()), last.get("skipped_in_a_row", ()), strict=False)
+    return [
+        Doubt(f"It {skips(int(n), int(in_a_row), last['step'])}.", "training", seed)
+        for seed, n, in_a_row in counts
+        if n
+    ]

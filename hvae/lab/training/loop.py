@@ -24,13 +24,13 @@ from hvae.diagnostics.units import active_on_batch
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE, Evidence
 from hvae.fitting import Fit, Health, Record, Stage, fit, put
-from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, relaxation, trainable
+from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, precision, relaxation, trainable
 from hvae.lab.config import RunConfig
 from hvae.lab.config.model import LEVELS
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.remarks import START, unlucky
 from hvae.lab.runs.run import Run
-from hvae.lab.training.board import Board
+from hvae.lab.training.board import Board, resolutions
 from hvae.lab.training.halfway import N_BATCHES, half, measure_halfway
 from hvae.lab.training.interrupts import Interrupted, stop_requests
 from hvae.vocabulary import ACTIVE_VARIANCE
@@ -59,7 +59,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
         training.columns = data.columns
         run.truncate_metrics(first)
         with (
-            Board(run, steps.seeds, first) as board,
+            Board(run, steps.seeds, first, resolutions(models[0])) as board,
             tqdm(
                 total=steps.n_steps, initial=first, desc=run.label, unit="step", disable=None if progress else True
             ) as bar,
@@ -72,7 +72,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
                     row = row_of(record, run.config, data.train.shape[1])
                     run.append_metrics([row])
                     board.scalars(row)
-                    for message in training.health.news(steps.seeds):
+                    for message in training.news(done=record.step == steps.n_steps):
                         tqdm.write(message, file=sys.stderr)
                     bar.update(record.step - bar.n)
                     bar.set_postfix_str(progress_text(row))
@@ -136,8 +136,13 @@ def training_of(
         seeds=steps.seeds,
         trainable=trainable(steps, models[0]),
         clip_norm=steps.clip_norm,
+        skip_norm=steps.skip_norm,
+        adam_betas=(steps.adam_betas[0], steps.adam_betas[1]),
         adam_epsilon=steps.adam_epsilon,
+        weight_decay=steps.weight_decay,
         ema_decay=steps.ema_decay,
+        checkpoint_gradients=steps.checkpoint_gradients,
+        precision=precision(steps),
         also=also,
         settling=range(untouched, untouched + per_epoch),
         state=state,
@@ -185,7 +190,8 @@ def load_trained(run: Run, data: Dataset, device: str = "cpu") -> Trained:
     models = [build_hvae(config.model, data, seed=seed).to(device).eval() for seed in seeds]
     for replica, model in enumerate(models):
         put(model, weights, state["buffers"], replica)
-    health = Health(len(seeds), (*models[0].latents, "x"), tuple(weights), device)
+    visited = (*models[0].posterior.order, "x")
+    health = Health(len(seeds), (*models[0].latents, "x"), tuple(weights), device, visited=visited)
     health.load(state["health"])
     return Trained(step, models, health)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hvae.errors import ConfigError
-from hvae.experiments.shared.costs.bench import clock, page, plain, rows
+from hvae.experiments.shared.costs.bench import clock, depth, page, plain, rows
 from hvae.experiments.shared.costs.bench.__main__ import PAGE
 from hvae.experiments.shared.costs.bench.clock import Contender, in_turn
 from hvae.experiments.shared.costs.bench.rows import Row, check_agreement
@@ -82,4 +82,19 @@ def test_the_page_is_renewed_between_its_marks_and_a_missed_target_is_said() -> 
 
 def test_the_page_has_the_marks() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert text.count(page.BEGIN) == text.count(page.END) == 1
+    for mark in (page.BEGIN, page.END, *page.DEPTH):
+        assert text.count(mark) == 1
+
+
+def test_the_table_of_depths_has_marks_of_its_own() -> None:
+    text = f"{page.BEGIN}\nold\n{page.END}\n{page.DEPTH[0]}\nold\n{page.DEPTH[1]}\nafter\n"
+    found = {"hvae": {"12 layers": 1.0, "24 layers": 2.0, "48 layers": 8.0}}
+    once = page.renewed(text, page.depth_table(found, ["Said."]), page.DEPTH)
+    assert once.startswith(f"{page.BEGIN}\nold\n{page.END}\n") and once.endswith("after\n")
+    assert "| hvae | 1 | 2 | 8 | 2.00 |" in once and "Said." in once and once.count("old") == 1
+
+
+def test_a_step_of_a_deep_stack_runs() -> None:
+    for again in (False, True):
+        (loss,) = depth.step(2, checkpoint_gradients=again)()  # type: ignore[misc]
+        assert 0 < loss < 1e3

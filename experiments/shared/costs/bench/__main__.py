@@ -1,4 +1,7 @@
-"""`make bench`: measure, and write the tables of docs/performance.md, or of the page that is named."""
+"""`make bench`: measure, and write the tables of docs/performance.md, or of the page that is named.
+
+With ``--depth`` the table of deep residual stacks alone, for which no other package is needed.
+"""
 
 import argparse
 import os
@@ -12,13 +15,17 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "performance.md"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hvae.experiments.shared.costs.bench", description=__doc__)
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose tables are renewed")
-    page = parser.parse_args().page
+    parser.add_argument("--depth", action="store_true", help="the table of deep residual stacks alone")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of that table")
+    asked = parser.parse_args()
+    page = asked.page
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     warnings.simplefilter("ignore")
 
     import torch
 
     from hvae.errors import ConfigError
+    from hvae.experiments.shared.costs.bench import depth
     from hvae.experiments.shared.costs.bench import page as pages
     from hvae.experiments.shared.costs.bench.clock import pinned
     from hvae.experiments.shared.costs.bench.rows import agreements, every_row, missing
@@ -28,17 +35,24 @@ def main() -> int:
     torch.set_num_threads(1)
     where, absent = pinned(), missing()
     try:
-        agreed = list(agreements(absent))
+        agreed = [] if asked.depth else list(agreements(absent))
         text = page.read_text(encoding="utf-8")
     except (ConfigError, OSError) as error:
         print(f"hvae: {error}", file=sys.stderr)
         return 2
     for sentence in agreed:
         print(sentence, flush=True)
-    rows = list(every_row(absent, lambda line: print(line, flush=True)))
     made = session("cpu", 1)
+    measured = f"Measured {made['time'][:10]}, {where}, on {_machine()}, {_versions()}"
+    deep = pages.depth_table(depth.measured(asked.rounds, 0.15), [f"{measured}, {asked.rounds} rounds."])
+    text = pages.renewed(text, deep, pages.DEPTH)
+    if asked.depth:
+        write_atomically(page, text.encode())
+        print(deep)
+        return 0
+    rows = list(every_row(absent, lambda line: print(line, flush=True)))
     sentences = [
-        f"Measured {made['time'][:10]}, {where}, on {_machine()}, {_versions()}.",
+        f"{measured}.",
         "Checked before: " + " ".join(agreed),
         *([f"Not installed, and left out: {', '.join(absent)}."] if absent else []),
     ]

@@ -1,12 +1,13 @@
 """The page `docs/performance.md`: its tables, and the targets that a release is to reach."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hvae.experiments.shared.costs.bench.rows import LAYERS, Row
 
 BEGIN, END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
+DEPTH = "<!-- begin: make bench, depth -->", "<!-- end: make bench, depth -->"
 COLUMNS = (
     "hvae, R = 1", "hvae, R = 4", "hvae, R = 16", "plain", "Pyro", "JAX, R = 1", "JAX, R = 16", "pythae",
     "matrix products",
@@ -69,7 +70,22 @@ def _growth(row: Row) -> list[str]:
     ]
 
 
-def renewed(page: str, between: str) -> str:
-    """The page with other tables. Raises ValueError without its marks."""
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    return f"{before}{BEGIN}\n\n{between.rstrip()}\n\n{END}{after}"
+def depth_table(found: Mapping[str, Mapping[str, float]], sentences: Sequence[str]) -> str:
+    """What stands between the marks of `DEPTH`: milliseconds of a step, and how they grow."""
+    numbers = {kind: list(times.values()) for kind, times in found.items()}
+    names = list(next(iter(found.values())))
+    layers = [int(name.split()[0]) for name in names]
+    lines = [f"{sentence}\n" for sentence in sentences]
+    lines += [f"| step of a residual stack, ms | {' | '.join(names)} | exponent of the last two |"]
+    lines += [f"|---|{'---|' * len(names)}---|"]
+    for kind, times in numbers.items():
+        exponent = math.log(times[-1] / times[-2]) / math.log(layers[-1] / layers[-2])
+        lines.append(f"| {kind} | {' | '.join(f'{value:.3g}' for value in times)} | {exponent:.2f} |")
+    return "\n".join(lines)
+
+
+def renewed(page: str, between: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
+    """The page with other tables between the marks. Raises IndexError without them."""
+    begin, end = marks
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return f"{before}{begin}\n\n{between.rstrip()}\n\n{end}{after}"
