@@ -12,7 +12,8 @@ from hvae.errors import ConfigError
 from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
-from hvae.lab.config.model import COUNTS, DISCRETE, MERGED, ModelConfig
+from hvae.lab.config.latents import DISCRETE, MERGED
+from hvae.lab.config.model import BESIDE_BLOCKS, COUNTS, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
@@ -50,7 +51,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        n = len(self.model.latents)
+        n = self.model.n_layers
         layers = self.training.aggressive_layers
         require(
             len(set(layers)) == len(layers) and all(1 <= layer <= n for layer in layers),
@@ -107,7 +108,7 @@ class RunConfig:
     def _check_suited(self, norm: str) -> None:
         """The checks that `Objective.refuse` makes of built models, on the settings alone."""
         objective, model = self.objective, self.model
-        n, relaxed = len(model.latents), objective.gradient in RELAXED
+        n, relaxed = model.n_layers, objective.gradient in RELAXED
         downward = per_layer("model.families", model.families, n)
         layers = []
         for layer, (up, down) in enumerate(zip(model.distributions_upward, downward, strict=True)):
@@ -152,11 +153,17 @@ class RunConfig:
         """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
-        `model.standardise` is written where it is on only.
+        `model.standardise` and `model.blocks` are written where they are on only. Blocks stand in place of the settings
+        of dense layers.
         """
         values = dataclasses.asdict(read(RunConfig, dataclasses.asdict(self)))
-        if not values["model"]["standardise"]:
-            del values["model"]["standardise"]
+        model = values["model"]
+        if not model["standardise"]:
+            del model["standardise"]
+        if model["blocks"] is None:
+            del model["blocks"]
+        else:
+            values["model"] = {name: model[name] for name in BESIDE_BLOCKS}
         return json.dumps(values, indent=2, sort_keys=True)
 
     @cached_property
