@@ -29,7 +29,7 @@ Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
 ObservationVariance = Literal["network", "learned", "shared", "fixed"]
-BESIDE_BLOCKS = ("blocks", "order", "observation", "n_levels", "observation_variance", "observation_start")
+BESIDE_BLOCKS = ("blocks", "observation", "n_levels", "observation_variance", "observation_start")
 """settings that a stack of blocks has too: those of x"""
 
 
@@ -225,14 +225,10 @@ class ModelConfig:
 
     def _refuse_dense(self) -> None:
         """Refuse settings of dense layers beside blocks."""
-        require(
-            self.order in ("bottom-up", "top-down", "ladder"),
-            f"model.order is {self.order}, but a stack of model.blocks is inferred top-down; leave one of them out.",
-        )
         for knob in fields(self):
             value = getattr(self, knob.name)
             require(
-                knob.name in BESIDE_BLOCKS or value == knob.default,
+                knob.name in BESIDE_BLOCKS or value in (knob.default, "top-down", "ladder"),
                 f"model.{knob.name} is {value}, a setting of dense layers, but model.blocks describes blocks of "
                 "convolutions; leave one of them out.",
             )
