@@ -71,7 +71,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--model.blocks=1x1,16m1"], "the image of 8 rows is too small for resolution 16; end at 8."),
     (["train", "--model.blocks=1x1,4m1"], "it ends at resolution 4; end at the 8 rows of the image."),
     (["train", "--model.blocks", '{"decoder": "8x1", "channels": 40}'], "the state at resolution 8 has 32; give"),
-    (["train", "--model.blocks", '{"decoder": "8x1", "encoder": "8d8"}'], "do not reach resolution 8"),
+    (["train", "--model.blocks", '{"decoder": "1x1,8m1", "encoder": "8x1"}'], "do not reach resolution 1"),
     (["train", "--model.blocks", '{"width": 8}'], "model.blocks misses decoder."),
     (["train", "--model.blocks={"], "model.blocks: the decoder's blocks '{'"),
     (["train", "--model.blocks.width=8"], "is no option; did you mean --model.blocks?"),
