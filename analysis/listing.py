@@ -149,7 +149,7 @@ def verdict_words(run: Listed) -> str:
     layers = (
         list(run.record["layers"])
         if isinstance(run, Saved)
-        else [f"z{n + 1}" for n in range(len(run.config.model.latents))]
+        else [f"z{n + 1}" for n in range(run.config.model.n_layers)]
     )
     n_failed, n_seeds = 0, 0
     # of an archive only what is asked for is unpacked

@@ -280,7 +280,7 @@ def outline(config: RunConfig) -> Outline:
     model = config.model
     return Outline(
         seeds=config.training.seeds,
-        units={f"z{index}": units for index, units in enumerate(model.latents, start=1)},
+        units={f"z{index}": units for index, units in enumerate(model.units, start=1)},
         order=model.order,
         bottom_up=model.order not in MERGING,
         epsilon_nats=config.evaluation.epsilon_nats,

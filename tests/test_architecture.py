@@ -13,8 +13,9 @@ import pytest
 REPO = Path(__file__).parents[1]
 
 INSTRUMENT = (
-    "errors extras vocabulary certain diagnosis schedules suitability shapes numerics rng families nets network "
-    "posterior evidence topdown gradients objectives exact likelihood diagnostics data foreign fitting measuring"
+    "errors extras vocabulary certain diagnosis schedules suitability grammar shapes numerics rng families nets "
+    "network posterior evidence topdown gradients objectives exact likelihood diagnostics data foreign fitting "
+    "measuring"
 ).split()
 """the rooms of hvae that measure: a file imports only from rooms that stand before its own (no circles within)"""
 

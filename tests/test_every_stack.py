@@ -22,7 +22,8 @@ from hvae.diagnostics.unamortised import unamortised
 from hvae.evidence import HVAE
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import ModelConfig
-from hvae.lab.config.model import COUNTS, LatentFamily, Net, ObservationFamily, Order, Prior
+from hvae.lab.config.latents import LatentFamily, Order
+from hvae.lab.config.model import COUNTS, Net, ObservationFamily, Prior
 from hvae.network import Decoder
 from hvae.objectives import Objective
 from hvae.posterior import Posterior

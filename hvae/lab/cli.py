@@ -140,8 +140,9 @@ def _train(options: Any) -> int:
     values = options.as_dict()
     config = RunConfig.from_dict({field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
     chosen = "standardise" in values["model"]
-    units = "-".join(map(str, config.model.latents))
-    label = options.label or f"{Path(config.data.name).stem} {config.model.order} {units}"
+    blocks = config.model.blocks
+    layers = "-".join(map(str, config.model.latents)) if blocks is None else blocks.decoder
+    label = options.label or f"{Path(config.data.name).stem} {config.model.order} {layers}"
     Run.directory(Path(options.runs_dir), OWN_EXPERIMENT, label, config)  # a bad label is refused at once
 
     import torch

@@ -16,7 +16,7 @@ import re
 import textwrap
 from argparse import SUPPRESS, Action
 from collections.abc import Sequence
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
@@ -38,11 +38,14 @@ HEADINGS = {
 """section of `RunConfig` -> what the help says below its heading"""
 FIRST = """
     data.name
-    model.latents model.hidden model.order model.families model.observation model.prior model.batch_norm
+    model.latents model.hidden model.order model.families model.observation model.blocks model.prior model.batch_norm
     objective.beta objective.name objective.n_samples objective.free_nats objective.gradient
     training.n_steps training.seeds training.learning_rate training.batch_size
 """.split()
 """options that the help shows first below their headings; the others follow as `RunConfig` has them"""
+
+UNSAID = (dataclasses.MISSING, "", ())
+"""defaults of a table's keys that the help leaves out"""
 
 
 class Help(DefaultHelpFormatter):
@@ -295,7 +298,7 @@ def _add_settings(parser: Parser) -> None:
             group.add_argument(
                 f"--{section}.{knob}",
                 type=setting,
-                default=defaults[section].get(knob, SUPPRESS),  # what is left out is decided by the data
+                default=defaults[section].get(knob, SUPPRESS),  # what is left out is off, or decided by the data
                 metavar=setting.metavar,
                 help=setting.with_choices(texts[knob]),
             )
@@ -319,7 +322,7 @@ class _Setting:
     def metavar(self) -> str:
         """What stands for the value in the help."""
         if isinstance(self.wanted, UnionType):
-            return "NUMBER|TABLE"
+            return "TEXT|TABLE" if NoneType in get_args(self.wanted) else "NUMBER|TABLE"
         if get_origin(self.wanted) is tuple:
             return "LIST"
         if get_origin(self.wanted) is Literal:
@@ -329,11 +332,19 @@ class _Setting:
     def with_choices(self, text: str) -> str:
         """The help text; names that it does not explain, and the tables of a schedule, are listed behind it."""
         if isinstance(self.wanted, UnionType):
-            return f"{text}; {describe(get_args(self.wanted))}"
+            records = tuple(kind for kind in get_args(self.wanted) if kind is not NoneType)
+            return f"{text}; {describe(records)}" if len(records) > 1 else f"{text}. Its keys: {_keys(*records)}"
         (entry,) = get_args(self.wanted)[:1] if get_origin(self.wanted) is tuple else (self.wanted,)
         names = get_args(entry) if get_origin(entry) is Literal else ()
         told = set(re.findall(r"[\w-]+", text))
         return text if told.issuperset(names) else f"{text}; one of {', '.join(names)}"
+
+
+def _keys(kind: type) -> str:
+    """The settings of a record, each with its help and its default."""
+    texts = _texts_below_fields(kind)
+    shown = {knob.name: json.dumps(told) for knob in dataclasses.fields(kind) if (told := knob.default) not in UNSAID}
+    return ". ".join(f"{name}{f' ({shown[name]})' if name in shown else ''}: {text}" for name, text in texts.items())
 
 
 def _texts_below_fields(kind: type) -> dict[str, str]:

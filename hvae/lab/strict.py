@@ -29,7 +29,8 @@ def _read(kind: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read_record((kind,), value, where)
     if origin in (Union, types.UnionType):
-        return _read_record(get_args(kind), value, where)
+        records = tuple(each for each in get_args(kind) if each is not types.NoneType)
+        return None if value is None and len(records) < len(get_args(kind)) else _read_record(records, value, where)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(get_args(kind)[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
     if origin is Literal and isinstance(value, str) and value in get_args(kind):
@@ -45,8 +46,9 @@ def _read(kind: Any, value: object, where: str) -> Any:
 
 def _read_record(kinds: tuple[Any, ...], value: object, where: str) -> Any:
     """The first dataclass that has all the keys of `value` and misses none that it needs."""
-    if len(kinds) > 1 and not isinstance(value, Mapping):
-        value = {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+    alone, wanted = needed_alone(kinds[0])
+    if alone and isinstance(value, wanted) and not isinstance(value, bool):
+        value = {alone: value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where or 'The configuration'} is {_show(value)}; give {describe(kinds)}.")
     keys = {str(key) for key in value}
@@ -86,6 +88,18 @@ def _needed(kind: Any) -> set[str]:
     return {f.name for f in dataclasses.fields(kind) if f.default is missing and f.default_factory is missing}
 
 
+def needed_alone(kind: Any) -> tuple[str, Any]:
+    """The one setting that a record needs, and what it is, a number or text; such a value alone stands for the record.
+
+    >>> from hvae.schedules import Constant
+    >>> needed_alone(Constant) == ("value", int | float)
+    True
+    """
+    needed = tuple(_needed(kind))
+    wanted = {float: int | float, str: str}.get(_hints(kind)[needed[0]]) if len(needed) == 1 else None
+    return (needed[0], wanted) if wanted else ("", None)
+
+
 def differences(record: Any) -> dict[str, Any]:
     """The entries from which `read` makes the record again: those without a default, or with another value."""
     found = {}
@@ -108,7 +122,8 @@ def describe(kind: Any) -> str:
     """What to give for a `kind`, in words: "a whole number"."""
     if isinstance(kind, tuple):
         tables = (f"{{{', '.join(sorted(_needed(k)))}}}" for k in kind)
-        return "a table of settings" if len(kind) == 1 else f"a number or one of the tables {', '.join(tables)}"
+        plain = {str: "text or ", int | float: "a number or "}.get(needed_alone(kind[0])[1], "")
+        return f"{plain}a table of settings" if len(kind) == 1 else f"{plain}one of the tables {', '.join(tables)}"
     if get_origin(kind) is tuple:
         return f"a list, each entry {describe(get_args(kind)[0])}"
     if get_origin(kind) is Literal:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvae.errors import ConfigError
+from hvae.grammar import Place, after
 from hvae.nets.convolutional import Convolution
 from hvae.nets.frugal import Frugal
 from hvae.nets.layers import Initialise, xavier
-from hvae.topdown.grammar import Place, after
 
 
 def unchanged(numbers: Tensor) -> Tensor:

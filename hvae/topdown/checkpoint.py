@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.families import Family
+from hvae.grammar import Kind, parse
 from hvae.nets.convolutional import Convolution
 from hvae.topdown.blocks import BlockStyle, Body, UpwardBlock, from_log_scale
 from hvae.topdown.decoder import ResidualDecoder
-from hvae.topdown.grammar import Kind, parse
 from hvae.topdown.posterior import ResidualPosterior
 
 IN, OUT = "encoder.in_conv.weight", "decoder.out_net.out_conv.weight"

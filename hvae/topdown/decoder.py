@@ -16,11 +16,11 @@ from torch.distributions import Distribution
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 from hvae.families import DiagonalGaussian, DiscretisedLogisticMixture, Family
+from hvae.grammar import parse
 from hvae.nets.convolutional import Convolution, Fold
 from hvae.network import Decoder, Trace, walked
 from hvae.shapes import Noise, Value
 from hvae.topdown.blocks import Block, BlockStyle
-from hvae.topdown.grammar import parse
 
 VDVAE = BlockStyle()
 
@@ -42,7 +42,7 @@ class Stop:
 
 
 class ResidualDecoder(Decoder):
-    """p(x, z) of a VDVAE: one latent layer for each block of ``blocks`` (`hvae.topdown.grammar`), zL first.
+    """p(x, z) of a VDVAE: one latent layer for each block of ``blocks`` (`hvae.grammar`), zL first.
 
     ``image_shape`` is (rows, columns), (3, rows, columns) or (rows, columns, 3), square; x is distributed by
     ``observation``, a family of as many numbers. The nets start from ``source``. Raises `ConfigError`, one sentence,

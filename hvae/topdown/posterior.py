@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from hvae.errors import ConfigError
 from hvae.families import Family
+from hvae.grammar import after, mirrored, parse
 from hvae.nets.convolutional import Convolution, Unfold
 from hvae.network import Decoder, Site, Trace
 from hvae.posterior import Merge, Posterior, alone
@@ -22,7 +23,6 @@ from hvae.rng import NoiseSpecs
 from hvae.shapes import Noise, Value
 from hvae.topdown.blocks import UpwardBlock
 from hvae.topdown.decoder import ResidualDecoder, Stop
-from hvae.topdown.grammar import after, mirrored, parse
 
 
 class Upward(nn.Module):
@@ -62,7 +62,7 @@ class Upward(nn.Module):
 class ResidualPosterior(Posterior):
     """q(z | x) of a VDVAE, for one `ResidualDecoder`, whose resolutions, widths and style it takes.
 
-    ``blocks`` are those of the upward pass (`hvae.topdown.grammar`); by default as many as the decoder has at each
+    ``blocks`` are those of the upward pass (`hvae.grammar`); by default as many as the decoder has at each
     resolution. ``merge`` says how the net's distribution u_l becomes q: `alone`, or `shared`, its normalised product
     with p(z_l | h); ``top`` says it for zL, by default as for the others. With ``reads_state=False`` u_l sees x alone:
     with products this is the ladder of Sønderby et al. 2016, whose top is `alone`. ``entry`` comes before the nets and

@@ -323,6 +323,26 @@ FAULTS = (
         ),
         ("tests/topdown/test_walk.py::test_units_are_channels",),
     ),
+    Fault(
+        "one-bias-for-all-colours",
+        "the output of a stack of blocks starts at the mean of all colours together",
+        Change(
+            "hvae.lab.assembly.stack:build_hvae",
+            "Unfold(model.decoder.pixels)(data.train.mean(0)).mean((-2, -1))",
+            "data.train.mean().expand(model.decoder.pixels.channels)",
+        ),
+        ("tests/lab/assembly/test_blocks.py::test_the_bias_of_x_starts_at_the_mean_of_each_colour",),
+    ),
+    Fault(
+        "merged-at-the-top-alone",
+        "a ladder of blocks merges its top layer, and no other",
+        Change(
+            "hvae.lab.assembly.blocks:build_blocks",
+            "merge, top = MERGES[blocks.merge]",
+            "top, merge = MERGES[blocks.merge]",
+        ),
+        ("tests/lab/assembly/test_blocks.py::test_it_is_the_stack_that_python_makes",),
+    ),
     # the VampPrior
     Fault(
         "vamp-shares-forgotten",

@@ -15,7 +15,7 @@ from hvae.diagnostics.knockouts import Knockouts
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.stack import Stack
-from hvae.lab.config.model import Order
+from hvae.lab.config import Order
 from hvae.likelihood import log_likelihood_curve
 from tests.foreign.house import through_the_door
 from tests.test_every_stack import KNOBS, built, images_for

@@ -17,7 +17,7 @@ import yaml
 from hvae.errors import ConfigError
 from hvae.lab import cli, completion, experiment
 from hvae.lab.cli import main
-from hvae.lab.config import DataConfig, ModelConfig, RunConfig
+from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run
 from hvae.lab.runs.survey import find_runs
 
@@ -68,6 +68,20 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
     (["train", "--model.latents=[]"], "model.latents is empty"),
     (["train", "--model.latents=16"], "give a list"),
+    (["train", "--model.blocks=1x1,8y1"], "'8y1' is no part of the grammar; write RxN, RmS or R"),
+    (["train", "--model.blocks=1x1,16m1"], "the image of 8 rows is too small for resolution 16; end at 8."),
+    (["train", "--model.blocks=1x1,4m1"], "it ends at resolution 4; end at the 8 rows of the image."),
+    (["train", "--model.blocks", '{"decoder": "8x1", "channels": 40}'], "the state at resolution 8 has 32; give"),
+    (["train", "--model.blocks", '{"decoder": "1x1,8m1", "encoder": "8x1"}'], "do not reach resolution 1"),
+    (["train", "--model.blocks", '{"width": 8}'], "model.blocks misses decoder."),
+    (["train", "--model.blocks={"], "model.blocks: the decoder's blocks '{'"),
+    (["train", "--model.blocks.width=8"], "is no option; did you mean --model.blocks?"),
+    (["train", "--model.blocks=8x1", "--model.latents=[3]"], "model.latents is (3,), a setting of dense layers"),
+    (["train", "--model.blocks=8x1", "--data.name=digits-grey"], "take data.name digits"),
+    (
+        ["train", "--model.blocks=8x1", "--data.name=synthetic-binary-2"],
+        "model.blocks are for images, but synthetic-binary-2 holds rows of",
+    ),
     (["train", "--model.order=sideways"], "give bottom-up or bottom-up-x or mean-field or top-down"),
     (["train", "--objective.beta", '{"warmup": 3}'], "objective.beta has the keys warmup"),
     (["train", "--objective.beta.warmup_steps=3"], "is no option; did you mean --objective.beta?"),
@@ -268,6 +282,71 @@ def test_colour_images_of_ones_own(last: bool, tmp_path: Path, capsys: pytest.Ca
     (run,) = find_runs(tmp_path / "runs")
     assert (run.path / "figures" / "resampling-1.png").exists()
     assert run.load_arrays("images")["image_shape"].tolist() == ([5, 6, 3] if last else [3, 5, 6])
+
+
+BLOCKS = [
+    "--data.n_train=96", "--data.n_test=40", '--model.blocks={"decoder": "1x1,2m1,4m2,8m4", "width": 8, "channels": 2}',
+    '--objective.beta={"warmup_steps": 2}', *TINY[4:],
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_blocks_are_trained_measured_further_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A residual stack from the command line: table, figures and page; every measurement is made, or says why not."""
+    assert main(["train", *BLOCKS]) == 0
+    out = capsys.readouterr().out
+    assert "digits-threshold top-down 1x1,2m1,4m2,8m4" in out and "At its last step β was 1" in out
+    report = Path(out.rpartition("Report: ")[2].strip())
+    assert "<html" in report.read_text() and {"z1", "z4"} <= set(out.split())
+    (run,) = find_runs(tmp_path / "runs")
+    assert run.done and (run.path / "figures" / "resampling-1.png").exists()
+    found = run.load_arrays("diagnostics")
+    assert found["layers"].tolist() == ["z1", "z2", "z3", "z4"] and found["units"].tolist() == [2] * 4
+    assert str(found["order"]) == "top-down" and not found["bottom_up"]
+    for name in found["layers"]:
+        for key in ("rate_nats", "reading_nats", "information_nats", "knockout_encoder_nats", "kl_prior_nats"):
+            assert found[f"{key}/{name}"].shape == (2, 3) and np.isfinite(found[f"{key}/{name}"]).all(), key
+        assert found[f"rate_unit_nats/{name}"].shape == (2, 2, 3)
+    assert len(run.read_metrics()[-1]["rate_unit_nats/z2"][0]) == 2
+
+    small = ["--images=6", "--samples=20", "--draws=2", "--temperatures=3", "--chains=2", "--leapfrog=1"]
+    assert main(["evaluate", str(run.path), "--likelihood=annealed,gap,exact", "--gradients=1,2", *small]) == 0
+    err = capsys.readouterr().err
+    assert "Measuring annealed, gap, exact, gradients" in err and "has no exact numbers: " in err
+    for word in ("annealed", "gap", "gradients"):
+        assert run.load_arrays(word)["refused"].tolist() == ["", ""], word
+    assert main(["report", str(run.path)]) == 0
+    assert main(["list"]) == 0
+    assert "top-down 1x1,2m1,4m2,8m4" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_blocks_are_compared_with_dense_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["--training.seeds=[0]", "--training.n_steps=2"]
+    assert main(["train", *BLOCKS, *one, "--label=blocks"]) == main(["train", *TINY, *one, "--label=dense"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "dense", "blocks"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a: --model.blocks null" in out and '"decoder": "1x1,2m1,4m2,8m4"' in out and "z3, z4 only in b" in out
+    assert out.startswith("blocks instead of dense: ") and "The inference orders differ" in out
+
+
+def test_the_flag_of_blocks_is_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "1x1,2m1,4m2,8m4"
+    values = _printed_config(capsys, f"--model.blocks={text}")
+    assert values["model"]["blocks"] == text and "blocks" not in _printed_config(capsys)["model"]
+    config = _sections(values)
+    for told in (values, {"model": {"blocks": text}}, json.loads(config.to_json())):
+        (tmp_path / "f.yaml").write_text(yaml.safe_dump(told))
+        assert _sections(_printed_config(capsys, "--config=f.yaml")) == config
+
+
+def test_the_help_of_blocks_has_every_key_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for knob in dataclasses.fields(BlocksConfig):
+        assert re.search(rf"[ .]{knob.name}( \([^)]*\))?: ", text), knob.name
+    assert "width (32): channels of the state." in text
 
 
 def test_train_report_compare_evaluate_on_ones_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,7 @@ from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
 from hvae.evidence import HVAE
 from hvae.lab.assembly import build_hvae
-from hvae.lab.config import ModelConfig
-from hvae.lab.config.model import OrderName
+from hvae.lab.config import ModelConfig, OrderName
 from hvae.measuring.layers import measure_layers
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hvae import Bernoulli, BlockStyle, ConfigError, DiagonalGaussian, DiscretisedLogistic, Family, FullGaussian
+from hvae.grammar import Kind, Place, after
 from hvae.topdown import Body, ResidualDecoder, ResidualPosterior, mirrored, parse
-from hvae.topdown.grammar import Kind, Place, after
 
 PUBLISHED = {
     "CIFAR-10": (

@@ -1,8 +1,8 @@
 """A stack of conditionals, upward and downward.
 
 The decoder mirrors the encoder's nets (`nets`); with generative skips each of its conditionals sees all
-layers above, the nearest first (Dieng et al. 2019, section 3). The decoder's output bias starts at the data's mean, so
-that training starts from the best model without latents.
+layers above, the nearest first (Dieng et al. 2019, section 3). Or a residual top-down stack (`blocks`). The decoder's
+output bias starts at the data's mean, so that training starts from the best model without latents.
 """
 
 from collections.abc import Sequence
@@ -12,27 +12,31 @@ from torch import Tensor, nn
 
 from hvae import families, nets, rng
 from hvae.data import Dataset
+from hvae.diagnosis.pixels import Pixels
 from hvae.evidence import HVAE
 from hvae.families import Family
+from hvae.lab.assembly.blocks import build_blocks, check_blocks
 from hvae.lab.assembly.checks import check_image, check_observation
 from hvae.lab.assembly.families import latent_family, observation_family, prior_family
 from hvae.lab.assembly.nets import Nets
 from hvae.lab.assembly.posteriors import build_upward, visited_in
 from hvae.lab.assembly.units import check_units
 from hvae.lab.config import LatentFamily, ModelConfig, per_layer
+from hvae.nets.convolutional import Unfold
 from hvae.network import BeliefNetwork, Conditional
 from hvae.rng import NoiseSpecs, generator
+from hvae.topdown import ResidualDecoder
 
 
 def latent_names(config: ModelConfig) -> tuple[str, ...]:
     """``z1 … zL``."""
-    return tuple(f"z{layer}" for layer in range(1, len(config.latents) + 1))
+    return tuple(f"z{layer}" for layer in range(1, config.n_layers + 1))
 
 
 def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     """The stack of ``config`` for ``data``, initialised from ``seed``.
 
-    Raises `ConfigError` where the distribution of x does not fit the data.
+    Raises `ConfigError` where the distribution of x, or the layers, do not fit the data.
     """
     check_observation(config, data)
     check_units(config, data)
@@ -43,6 +47,16 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
     kinds = per_layer("model.families", config.families, n_layers)
     made = Nets(config, data, source)
     n_pixels = data.train.shape[1]
+    if config.blocks is not None:
+        check_blocks(config.blocks, data)
+        observation = observation_family(config, data.image_shape)
+        model = build_blocks(config.blocks, data.image_shape, observation, source, made.seen)
+        assert isinstance(model.decoder, ResidualDecoder)
+        pixels = model.decoder.pixels
+        colours = Unfold(pixels)(data.train.mean(0)).mean((-2, -1))  # a convolution's bias serves every pixel
+        one = observation_family(config, Pixels(1, 1, pixels.channels).shape)
+        _start_at_mean(model.decoder.to_x.bias, one, colours, len(data.train))
+        return model
 
     def latent(layer: int, kinds: Sequence[LatentFamily]) -> Family:
         return latent_family(config, kinds[layer], config.latents[layer], source)
@@ -60,7 +74,9 @@ def build_hvae(config: ModelConfig, data: Dataset, *, seed: int) -> HVAE:
         seen = downward[::-1] if config.generative_skips else downward[-1:]
         net = made.downward(layer, sum(above.family.width for above in seen), family)
         downward.append(Conditional(child, [above.name for above in seen], net, family))
-    _start_at_mean(downward[-1], data.train)
+    last = downward[-1]
+    assert isinstance(last.net, nn.Sequential)
+    _start_at_mean(last.net[-1].bias, last.family, data.train.mean(0), len(data.train))
     return HVAE(BeliefNetwork(downward), visited_in(config.order, BeliefNetwork(upward)))
 
 
@@ -88,23 +104,20 @@ def _vamp_prior(config: ModelConfig, upward: Sequence[Conditional], data: Datase
     return Conditional(top.name, [], nets.PseudoInputs(inputs, net), families.EqualMixture(top.family, n))
 
 
-def _start_at_mean(conditional: Conditional, x: Tensor) -> None:
-    """Output bias at the mean of data ``x [N, D]``.
+def _start_at_mean(bias: object, family: Family, mean: Tensor, n: int) -> None:
+    """Output bias at the ``mean`` of n data, for every number of x or for every colour.
 
     Its logit (clamped to ±5) for a Bernoulli observation; for counts its logarithm, with half a count added in all;
     for a standardised one 0. The components of a mixture lie around it.
     """
-    mean: Tensor = x.mean(0)
-    assert isinstance(conditional.net, nn.Sequential)
-    bias = conditional.net[-1].bias
     assert isinstance(bias, Tensor)
-    match conditional.family:
+    match family:
         case families.Bernoulli():
             start = torch.logit(mean, eps=1e-6).clamp(-5, 5)
         case families.Poisson() | families.NegativeBinomial():
-            start = (mean + 0.5 / len(x)).log()
+            start = (mean + 0.5 / n).log()
         case families.DiscretisedLogisticMixture():
-            start = conditional.family.outputs_at(mean)
+            start = family.outputs_at(mean)
         case families.DiagonalGaussian(shift=Tensor()):
             start = torch.zeros_like(mean)
         case _:

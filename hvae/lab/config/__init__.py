@@ -8,15 +8,17 @@ range is refused with one sentence.
 Settings per layer take one entry for all latent layers, or one entry per layer, z1 first.
 """
 
+from hvae.lab.config.blocks import BlockMerge as BlockMerge
+from hvae.lab.config.blocks import BlocksConfig as BlocksConfig
 from hvae.lab.config.checks import per_layer as per_layer
 from hvae.lab.config.data import DataConfig as DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig as EvaluationConfig
-from hvae.lab.config.model import DISCRETE as DISCRETE
-from hvae.lab.config.model import MERGING as MERGING
-from hvae.lab.config.model import LatentFamily as LatentFamily
+from hvae.lab.config.latents import DISCRETE as DISCRETE
+from hvae.lab.config.latents import MERGING as MERGING
+from hvae.lab.config.latents import LatentFamily as LatentFamily
+from hvae.lab.config.latents import Order as Order
+from hvae.lab.config.latents import OrderName as OrderName
 from hvae.lab.config.model import ModelConfig as ModelConfig
-from hvae.lab.config.model import Order as Order
-from hvae.lab.config.model import OrderName as OrderName
 from hvae.lab.config.objective import GAMES as GAMES
 from hvae.lab.config.objective import RELAXED as RELAXED
 from hvae.lab.config.objective import ObjectiveConfig as ObjectiveConfig

@@ -1,48 +1,23 @@
 """Settings of the model: decoder, encoder, distributions and nets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
+from hvae.lab.config.blocks import BlocksConfig
 from hvae.lab.config.checks import per_layer, require
+from hvae.lab.config.latents import (
+    CENTRED,
+    FLOORED,
+    MERGED,
+    MERGING,
+    MOST_FLOOR_NATS,
+    REAL,
+    VALUES,
+    VAMP_ORDERS,
+    LatentFamily,
+    OrderName,
+)
 
-Order = Literal["bottom-up", "bottom-up-x", "mean-field", "top-down", "top-down-shared", "unamortised", "exact"]
-OrderName = Literal[Order, "ladder"]
-"""what is accepted for an order; ladder is another name of top-down"""
-MERGING = ("top-down", "top-down-shared")
-"""orders in which q of a layer is a product with the decoder's distribution"""
-VAMP_ORDERS = ("bottom-up", "bottom-up-x", "mean-field")
-"""orders in which the encoder's distribution of the top layer is one conditional"""
-LatentFamily = Literal[
-    "gaussian",
-    "full-gaussian",
-    "bernoulli",
-    "categorical",
-    "autoregressive-gaussian",
-    "autoregressive-bernoulli",
-    "autoregressive-categorical",
-    "mixture",
-    "maf",
-    "nsf",
-]
-VALUES: Mapping[str, str] = {
-    "bernoulli": "binary",
-    "autoregressive-bernoulli": "binary",
-    "categorical": "categorical",
-    "autoregressive-categorical": "categorical",
-}
-"""kind of a latent family's values, where they are not real numbers"""
-REAL = "real numbers"
-MERGED = ("gaussian", "bernoulli", "categorical")
-"""distributions that factorise over units, as a ladder's merge and a rate per unit need"""
-CENTRED = ("gaussian", "full-gaussian")
-"""families that take their mean from the first outputs of the net"""
-FLOORED = ("bottom-up", "bottom-up-x", "mean-field", "top-down")
-"""orders in which the net alone gives q of the top layer"""
-MOST_FLOOR_NATS = 8.0
-"""largest floor per unit; beyond it the cap on a variance would be below the clamp of log-variances"""
-DISCRETE = ("bernoulli", "categorical", "autoregressive-bernoulli", "autoregressive-categorical")
-"""families with draws that no gradient passes through"""
 ObservationFamily = Literal[
     "bernoulli", "gaussian", "discretised-logistic", "discretised-logistic-mixture", "poisson", "negative-binomial"
 ]
@@ -58,11 +33,13 @@ Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
 ObservationVariance = Literal["network", "learned", "shared", "fixed"]
+BESIDE_BLOCKS = ("blocks", "observation", "n_levels", "observation_variance", "observation_start")
+"""settings that a stack of blocks has too: those of x"""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth."""
+    """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth. Dense layers, unless `blocks` are given."""
 
     latents: tuple[int, ...] = (16, 8, 4)
     """units of each latent layer, z1 first; z1 is next to the image"""
@@ -133,11 +110,16 @@ class ModelConfig:
     """initialisation of the weights; biases start at 0"""
     batch_norm: tuple[bool, ...] = (False,)
     """batch normalisation of the hidden layers"""
+    blocks: BlocksConfig | None = None
+    """blocks of a residual top-down stack of convolutions, as of a VDVAE, in place of dense layers: 1x1,4m1,4x2,8m4, or
+    a table. It is inferred top-down, on square images. Of the other settings of the model those of x apply"""
 
     def __post_init__(self) -> None:
-        if self.order == "ladder":
+        if self.blocks is not None:
+            self._refuse_dense()
+        if self.order == "ladder" or self.blocks is not None:
             object.__setattr__(self, "order", "top-down")
-        n = len(self.latents)
+        n = self.n_layers
         require(n >= 1, "model.latents is empty; give the units of at least one layer, as in [16, 8, 4].")
         require(min(self.latents) >= 1, f"model.latents is {list(self.latents)}; every layer needs at least 1 unit.")
         require(len(self.hidden) >= 1, "model.hidden is empty; give [[]] for linear layers.")
@@ -247,6 +229,30 @@ class ModelConfig:
             "floor_nats 0, or prior standard.",
         )
 
+    def _refuse_dense(self) -> None:
+        """Refuse settings of dense layers beside blocks."""
+        for knob in fields(self):
+            value = getattr(self, knob.name)
+            require(
+                knob.name in BESIDE_BLOCKS or value in (knob.default, "top-down", "ladder"),
+                f"model.{knob.name} is {value}, a setting of dense layers, but model.blocks describes blocks of "
+                "convolutions; leave one of them out.",
+            )
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.widths)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Units of each latent layer, z1 first; those of blocks are channels."""
+        return self.latents if self.blocks is None else self.blocks.units
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of each latent layer, z1 first."""
+        return self.latents if self.blocks is None else self.blocks.numbers
+
     @property
     def standardisable(self) -> bool:
         """Whether other units of x add a constant to every log-weight and change nothing else."""
@@ -256,8 +262,8 @@ class ModelConfig:
     def distributions_upward(self) -> tuple[LatentFamily, ...]:
         """The distribution of each latent layer in the encoder."""
         if self.encoder_families:
-            return per_layer("model.encoder_families", self.encoder_families, len(self.latents))
-        return per_layer("model.families", self.families, len(self.latents))
+            return per_layer("model.encoder_families", self.encoder_families, self.n_layers)
+        return per_layer("model.families", self.families, self.n_layers)
 
     def _check_nets(self) -> None:
         kinds = per_layer("model.nets", self.nets, len(self.latents))
@@ -271,7 +277,8 @@ class ModelConfig:
     def _check_cures(self) -> None:
         n = len(self.latents)
         families = per_layer("model.encoder_families", self.encoder_families or self.families, n)
-        for layer, (family, spread) in enumerate(zip(families, self._spreads, strict=True), 1):
+        spreads = per_layer("model.normalised_means", self.normalised_means, n)
+        for layer, (family, spread) in enumerate(zip(families, spreads, strict=True), 1):
             require(
                 spread == 0 or family in CENTRED,
                 f"model.normalised_means is {spread:g} for z{layer}, but its distribution in the encoder is {family}, "
@@ -296,7 +303,3 @@ class ModelConfig:
             f"model.floor_nats is {self.floor_nats}, more than {MOST_FLOOR_NATS:g} for each of the {self.latents[-1]} "
             "units of the top layer, with deviations below 2e-4; give less.",
         )
-
-    @property
-    def _spreads(self) -> tuple[float, ...]:
-        return per_layer("model.normalised_means", self.normalised_means, len(self.latents))

@@ -12,7 +12,8 @@ from hvae.errors import ConfigError
 from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
-from hvae.lab.config.model import COUNTS, DISCRETE, LEVELS, MERGED, ModelConfig
+from hvae.lab.config.latents import DISCRETE, MERGED
+from hvae.lab.config.model import BESIDE_BLOCKS, COUNTS, LEVELS, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
@@ -38,7 +39,7 @@ WORDS = Words(
 RETIRED = {"evaluation": ("n_bootstrap",)}
 """section -> settings that files of released runs hold, and that nothing reads any more"""
 LATER = {
-    "model": ("standardise",),
+    "model": ("standardise", "blocks"),
     "training": ("adam_betas", "weight_decay", "skip_norm", "checkpoint_gradients", "precision"),
 }
 """section -> settings that came later, and stand in a file only where they differ from their default"""
@@ -55,7 +56,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        n = len(self.model.latents)
+        n = self.model.n_layers
         layers = self.training.aggressive_layers
         require(
             len(set(layers)) == len(layers) and all(1 <= layer <= n for layer in layers),
@@ -113,7 +114,7 @@ class RunConfig:
     def _check_suited(self, norm: str) -> None:
         """The checks that `Objective.refuse` makes of built models, on the settings alone."""
         objective, model = self.objective, self.model
-        n, relaxed = len(model.latents), objective.gradient in RELAXED
+        n, relaxed = model.n_layers, objective.gradient in RELAXED
         downward = per_layer("model.families", model.families, n)
         layers = []
         for layer, (up, down) in enumerate(zip(model.distributions_upward, downward, strict=True)):
@@ -158,13 +159,16 @@ class RunConfig:
         """The complete configuration as JSON with sorted keys.
 
         Read back once, so that equal configurations have equal texts: 1 is written as 1.0 where a float stands.
-        Settings in `LATER` are written where they differ from their default only.
+        Settings in `LATER` are written where they differ from their default only. Blocks stand in place of the settings
+        of dense layers.
         """
         read_back = read(RunConfig, dataclasses.asdict(self))
         values = dataclasses.asdict(read_back)
         for section, later in LATER.items():
             for name in set(later) - differences(getattr(read_back, section)).keys():
                 del values[section][name]
+        if read_back.model.blocks is not None:
+            values["model"] = {name: values["model"][name] for name in BESIDE_BLOCKS}
         return json.dumps(values, indent=2, sort_keys=True)
 
     @cached_property

@@ -5,22 +5,28 @@ import os
 from collections.abc import Iterable
 
 from hvae.errors import ConfigError
-from hvae.lab.config import RunConfig
+from hvae.lab.config import ModelConfig, RunConfig
 from hvae.lab.runs.run import Run
 
 
 def cost(config: RunConfig) -> float:
     """Relative time of a run: replicas times steps times work per step. Only ratios mean anything."""
-    widths = sum(config.model.latents) + sum(map(sum, config.model.hidden))
-    work = len(config.model.latents) * config.training.batch_size * widths / 2e4
+    layers, of_a_datum = _of_a_step(config.model)
+    work = config.training.batch_size * of_a_datum
     ends = [*(stage.from_step for stage in config.training.then), config.training.n_steps]
     samples = sum(
         (end - stage.from_step) * stage.objective.n_samples for stage, end in zip(config.stages, ends, strict=True)
     )
     n_steps = config.training.n_steps
-    return (
-        math.sqrt(len(config.training.seeds)) * (n_steps + 500) * (len(config.model.latents) + work * samples / n_steps)
-    )
+    return math.sqrt(len(config.training.seeds)) * (n_steps + 500) * (layers + work * samples / n_steps)
+
+
+def _of_a_step(model: ModelConfig) -> tuple[float, float]:
+    """What a step costs whatever the batch is, and for a datum: a layer of blocks takes as long as 14 dense ones."""
+    if model.blocks is None:
+        return model.n_layers, model.n_layers * (sum(model.latents) + sum(map(sum, model.hidden))) / 2e4
+    states = sum(side**2 * model.blocks.width_at.get(side, model.blocks.width) for side in model.blocks.resolutions)
+    return 14 * model.n_layers, 1.4e-4 * states
 
 
 def seconds_left(done: Iterable[Run], left: Iterable[RunConfig], core_minutes: float) -> float:

@@ -20,8 +20,9 @@ from hvae.vocabulary import skips
 START = "start"
 """name of the arrays: ``bound_nats [R]`` and ``rate_nats/<layer> [R]`` of the first step"""
 UNLUCKY_NATS = 100.0
-"""a unit of a layer, at the first step, where 1 is usual. A rate has the exponential of log-variances, which grow with
-depth: of deep stacks under xavier some seeds begin at 1e7 nats and more, under orthogonal none"""
+"""a unit of a layer, of blocks a number, at the first step, where 1 is usual. A rate has the exponential of
+log-variances, which grow with depth: of deep stacks under xavier some seeds begin at 1e7 nats and more, under
+orthogonal none"""
 
 
 def remarks(config: RunConfig, cards: Sequence[Card]) -> tuple[Doubt, ...]:
@@ -77,16 +78,18 @@ def unlucky(start: Mapping[str, NDArray[Any]], config: RunConfig) -> list[Doubt]
     >>> print(unlucky(start, config)[0])
     training, seed 7: It began at -4e+06 nats, 1e+06 a unit in z1; take other seeds, or model.init orthogonal.
     """
-    said = []
+    said, dense = [], config.model.blocks is None
     for replica, seed in enumerate(config.training.seeds):
         a_unit = {
             f"z{layer}": float(start[f"rate_nats/z{layer}"][replica]) / n
-            for layer, n in enumerate(config.model.latents, start=1)
+            for layer, n in enumerate(config.model.widths, start=1)
         }
         worst = max(a_unit, key=lambda name: a_unit[name])
         if a_unit[worst] > UNLUCKY_NATS:
-            began = f"It began at {float(start['bound_nats'][replica]):.2g} nats, {a_unit[worst]:.2g} a unit in {worst}"
-            said.append(Doubt(f"{began}; take other seeds, or model.init orthogonal.", "training", seed))
+            of = f"a {'unit' if dense else 'number'} in {worst}"
+            began = f"It began at {float(start['bound_nats'][replica]):.2g} nats, {a_unit[worst]:.2g} {of}"
+            remedy = f"take other seeds{', or model.init orthogonal' if dense else ''}"
+            said.append(Doubt(f"{began}; {remedy}.", "training", seed))
     return said
 
 

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from hvae.lab.config import ObjectiveConfig, RunConfig, Stage, TrainingConfig, as_typed
+from hvae.lab.config import BlocksConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig, as_typed
 from hvae.lab.experiment import find
 from hvae.lab.options import parse
 from hvae.schedules import Cyclical, LinearWarmup, PiecewiseConstant
@@ -23,7 +23,11 @@ STAGES = RunConfig(
 )
 
 
-@pytest.mark.parametrize("config", [RunConfig(), RunConfig(objective=ObjectiveConfig(beta=LinearWarmup(5))), STAGES])
+BLOCKS = RunConfig(model=ModelConfig(blocks=BlocksConfig("8x2", widths=((8, 16),), skips=False)))
+WARM = RunConfig(objective=ObjectiveConfig(beta=LinearWarmup(5)))
+
+
+@pytest.mark.parametrize("config", [RunConfig(), WARM, STAGES, BLOCKS])
 def test_typed_and_read_back(config: RunConfig) -> None:
     assert read_back(config) == config
 

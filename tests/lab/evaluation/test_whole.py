@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+import hvae
 from hvae import rng
 from hvae.data import Dataset, load
-from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
-from hvae.lab.evaluation import evaluate, replicas
+from hvae.lab.config import BlocksConfig, DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
+from hvae.lab.evaluation import evaluate, replicas, sizes_of
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import Trained, load_trained, train
 from hvae.measuring import measure_likelihood
+from hvae.posterior import alone, shared
 from hvae.vocabulary import FAILED, RULE, VERDICTS
 
 WIDTHS = (4, 2)
@@ -151,3 +153,32 @@ def test_a_dead_replica_takes_nan_and_fails(
     assert likelihood.keys() == run.load_arrays("likelihood").keys()
     assert np.isnan(likelihood["bound_nats"][1]).all() and likelihood["warning"][1] == FAILED
     assert dead.has_arrays("images") == any(alive)
+
+
+def test_the_diagnosis_of_blocks_is_that_of_the_same_weights_from_python(data: Dataset, tmp_path: Path) -> None:
+    """A run on disk, and the stack that Python makes with its weights, measured by `hvae.diagnose`."""
+    blocks = BlocksConfig("1x1,8m1", width=8, channels=2, merge="ladder", reads_state=False)
+    sizes = EvaluationConfig(n_images=20, max_paths=4, n_likelihood=8, n_samples=30)
+    training = TrainingConfig(seeds=(3,), n_steps=4, batch_size=32)
+    config = RunConfig(CONFIG.data, ModelConfig(blocks=blocks), training=training, evaluation=sizes)
+    run = Run.create_or_open(tmp_path, "trial", "blocks", config)
+    train(run, data, progress=False)
+    evaluate(run, data, progress=False)
+    (kept,) = load_trained(run, data).models
+
+    style, source = hvae.BlockStyle(width=8, channels=2), torch.Generator()
+    decoder = hvae.ResidualDecoder((8, 8), "1x1,8m1", hvae.Bernoulli(64), style, source=source)
+    posterior = hvae.ResidualPosterior(decoder, source=source, merge=shared, top=alone, reads_state=False)
+    model = hvae.HVAE(decoder, posterior)
+    model.load_state_dict(kept.state_dict())
+    found = hvae.diagnose(model.eval(), data.test, sizes=sizes_of(sizes), progress=False)
+    arrays, n_compared = run.load_arrays("diagnostics"), 0
+    for layer in found.layers:
+        assert arrays[f"verdict/{layer.name}"].tolist() == [list(words) for words in layer.verdict]
+        for key, interval in layer.intervals.items():
+            np.testing.assert_allclose(arrays[f"{key}/{layer.name}"], interval, rtol=1e-6, atol=1e-7, err_msg=key)
+            n_compared += 1
+    assert n_compared > 20
+    likelihood = run.load_arrays("likelihood")
+    assert found.likelihood is not None
+    np.testing.assert_allclose(likelihood["elbo_datum_nats"], found.likelihood.elbo_datum_nats, rtol=1e-6)

@@ -24,7 +24,7 @@ from hvae.errors import ConfigError
 from hvae.exact import DiscreteChain
 from hvae.fitting import Health
 from hvae.lab.assembly import build_hvae, build_objective, relax
-from hvae.lab.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
+from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training import loop as training
@@ -703,13 +703,34 @@ def test_killed_at_any_instant_and_resumed_is_the_same_run_bit_for_bit(tmp_path:
     assert_same_state(state(run), state(whole))
 
 
+def test_blocks_go_on_where_they_were_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both replicas together, while beta rises and weights are averaged."""
+    model = ModelConfig(blocks=BlocksConfig("1x1,2m1,4m2", width=8, channels=2))
+    goes_on(config(model, ObjectiveConfig(beta=LinearWarmup(8)), ema_decay=0.9), tmp_path, monkeypatch)
+
+
+def test_replicas_of_blocks_are_those_trained_alone(tmp_path: Path) -> None:
+    """To float32 rounding of a few steps, on which Adam has not yet built."""
+    model = ModelConfig(blocks=BlocksConfig("1x1,2m1,4m2", width=8, channels=2))
+    both, alone = (
+        state(trained(tmp_path, config(model, seeds=seeds, n_steps=3, adam_epsilon=1e-2), label=str(seeds)))
+        for seeds in ((0, 1), (1,))
+    )
+    for name, weight in both["parameters"].items():
+        torch.testing.assert_close(weight[1], alone["parameters"][name][0], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "categorical"])
 @pytest.mark.parametrize("order", SEEING)
 def test_every_order_goes_on_where_it_was_stopped(
     order: Any, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = replace(MODEL, order=order, families=(kind,))
-    configuration = config(model, ObjectiveConfig(n_samples=2), checkpoint_every_steps=5)
+    goes_on(config(replace(MODEL, order=order, families=(kind,)), ObjectiveConfig(n_samples=2)), tmp_path, monkeypatch)
+
+
+def goes_on(configuration: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between two checkpoints, and started again: the same state, bit for bit."""
+    configuration = replace(configuration, training=replace(configuration.training, checkpoint_every_steps=5))
     whole = state(trained(tmp_path, configuration, label="whole"))
     with monkeypatch.context() as broken:
         broken.setattr(Run, "append_metrics", lambda run, rows: 1 / (rows[0]["step"] < 8))

@@ -22,6 +22,8 @@ from hvae.errors import ConfigError
 
 Kind = Literal["decoder", "encoder"]
 LETTER = {"decoder": "m", "encoder": "d"}
+MOST = 1000
+"""blocks that one part may stand for"""
 HOW = {
     "decoder": "write RxN, RmS or R, as in '1x1,4m1,4x2,8m4,8x5'",
     "encoder": "write RxN, RdF or R, as in '8x3,8d2,4x2,4d4,1x1'",
@@ -40,16 +42,17 @@ class Place:
     other: int = 0
 
 
-def parse(kind: Kind, text: str, side: int) -> tuple[Place, ...]:
+def parse(kind: Kind, text: str, side: int | None = None) -> tuple[Place, ...]:
     """The blocks of a decoder or an encoder for images of ``side`` x ``side`` pixels, in the order of use.
 
-    Raises `ConfigError`, one sentence, for a part that is not of the grammar, for a resolution that does not divide the
-    image, and for blocks that are not connected.
+    Without ``side`` the image has as many rows as the finest block. Raises `ConfigError`, one sentence, for a part that
+    is not of the grammar, for a resolution that does not divide the image, and for blocks that are not connected.
 
     >>> parse("encoder", "4x1,4d2,2", 4)
     (Place(resolution=4, other=0), Place(resolution=4, other=2), Place(resolution=2, other=0))
     """
     places = tuple(place for part in text.split(",") for place in _places(kind, text, part.strip()))
+    side = max(place.resolution for place in places) if side is None else side
     for place in places:
         if place.resolution > side:
             raise _refusal(
@@ -89,6 +92,8 @@ def _places(kind: Kind, text: str, part: str) -> Iterator[Place]:
     if found is None:
         raise _refusal(kind, text, f"'{part}' is no part of the grammar; {HOW[kind]}")
     resolution, letter, number = int(found[1]), found[2], int(found[3] or 1)
+    if letter == "x" and number > MOST:
+        raise _refusal(kind, text, f"'{part}' is {number} blocks; give at most {MOST}")
     yield from [Place(resolution, number)] if letter == LETTER[kind] else [Place(resolution)] * number
 
 
