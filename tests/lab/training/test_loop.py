@@ -841,7 +841,8 @@ def test_the_news_is_told_once(
     poisoned(tmp_path, monkeypatch, lambda s: s["parameters"][Z1_WEIGHT][1].fill_(3e38))
     said = capsys.readouterr()
     assert said.out == "" and said.err.splitlines() == [
-        "seed 5 became non-finite at step 11 in the rate of z1 and was stopped; the other seeds go on."
+        "seed 5 became non-finite at step 11 in the rate of z1, first in the net decoder.conditionals.z1.net.2 and was "
+        "stopped; the other seeds go on."
     ]
 
 
