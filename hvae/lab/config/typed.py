@@ -13,7 +13,7 @@ def as_typed(config: RunConfig) -> dict[str, str]:
     """Option -> its value, quoted for a shell: {"--objective.beta": "'{\"warmup_steps\": 500}'", ...}.
 
     >>> as_typed(RunConfig())["--model.latents"], as_typed(RunConfig())["--objective.beta"]
-    ("'[32, 16]'", '1.0')
+    ("'[16, 8, 4]'", '1.0')
     """
     sections = {section.name: getattr(config, section.name) for section in dataclasses.fields(config)}
     return {

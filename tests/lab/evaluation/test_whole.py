@@ -178,7 +178,7 @@ def test_the_diagnosis_of_blocks_is_that_of_the_same_weights_from_python(data: D
         for key, interval in layer.intervals.items():
             np.testing.assert_allclose(arrays[f"{key}/{layer.name}"], interval, rtol=1e-6, atol=1e-7, err_msg=key)
             n_compared += 1
-    assert n_compared > 20
+    assert n_compared > 12
     likelihood = run.load_arrays("likelihood")
     assert found.likelihood is not None
     np.testing.assert_allclose(likelihood["elbo_datum_nats"], found.likelihood.elbo_datum_nats, rtol=1e-6)
