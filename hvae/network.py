@@ -156,6 +156,11 @@ class Decoder(nn.Module, ABC):
         does not have. Raises KeyError for a variable that is neither given nor has noise.
         """
 
+    @property
+    def row_size(self) -> int:
+        """Numbers that a row takes at the widest place of a walk: a measure of memory."""
+        return max(self.family(name).row_size for name in self.variables)
+
     def has_mean(self, name: str) -> bool:
         """Whether the mean of ``name`` is a value that what depends on it can take; of a choice it may not be."""
         return True

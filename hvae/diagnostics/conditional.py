@@ -75,7 +75,7 @@ def _conditional(
     order: Sequence[str] = sampler.model.posterior.order
     parts: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in order}
     n = len(mixture)
-    width = sum(values.shape[-1] for values in draws.values())
+    width = max(sum(values.shape[-1] for values in draws.values()), sampler.model.decoder.row_size)
     for rows in torch.arange(sampler.n_images).split(max(1, min(ROWS, NUMBERS // (n * width)))):
         given = {name: values[rows].unsqueeze(1) for name, values in draws.items()}
         trace = sampler.model.infer(mixture.unsqueeze(0), {}, given)

@@ -221,7 +221,7 @@ def _log_likelihood(
 ) -> LogProb:
     """``log p(x | z_l, z_{>l}, the layers below by their noise)``, ``[N_l + 1, B]``, float64, some rows at a time."""
     n_images, parts = values.shape[1], []
-    for some in values.split(max(1, NUMBERS // (n_images * decoder.family("x").width))):
+    for some in values.split(max(1, NUMBERS // (n_images * decoder.row_size))):
         trace: Trace = decoder.walk({**given, name: some}, below)
         parts.append(trace["x"].log_prob.double().expand(len(some), n_images))
     return torch.cat(parts)

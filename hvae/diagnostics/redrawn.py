@@ -28,7 +28,7 @@ from hvae.shapes import Value
 
 N_PATHS = 256
 """M and N"""
-ROWS = 2**13
+ROWS, NUMBERS = 2**13, 2**23
 """rows of the decoder that are asked for at once: bounds the memory"""
 
 
@@ -94,7 +94,7 @@ def _ratio(block: Block, decoder: Decoder, name: str, tried: Value, n_paths: int
     again = block.model.redrawn(block.x.unsqueeze(0), {**kept, name: tried[:1]}, first)
     try:
         scores = []
-        for rows in torch.arange(len(tried)).split(max(1, ROWS // len(block.x))):
+        for rows in torch.arange(len(tried)).split(max(1, min(ROWS, NUMBERS // decoder.row_size) // len(block.x))):
             below = {z: noise[z][rows] for z in specs}
             trace = decoder.walk({**kept, name: tried[rows], "x": again}, below)
             scores.append(trace["x"].log_prob.double().expand(len(rows), len(block.x)))

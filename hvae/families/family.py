@@ -43,6 +43,11 @@ class Family(nn.Module, ABC):
         return self.width
 
     @property
+    def row_size(self) -> int:
+        """Numbers that a row takes at least, be it as a value or as what the net gives for it: a measure of memory."""
+        return max(self.width, getattr(self, "n_outputs", 0))  # a user's distributions come from no net of ours
+
+    @property
     def kin(self) -> "Family":
         """The family of the `standard` distribution: this one, or the factorised one of the same values."""
         return self

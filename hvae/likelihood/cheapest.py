@@ -47,8 +47,8 @@ GRADIENT = 3
 N_LEAPFROG = 2
 FEWEST_TEMPERATURES, MOST_TEMPERATURES = 20, 100
 FEWEST_CHAINS, USUAL_CHAINS = 32, 64
-ROWS, NUMBERS = 8192, 2**22
-"""draws of a call that takes gradients, and numbers of noise in it: this limits the memory"""
+ROWS, NUMBERS, SAVED = 8192, 2**22, 2**27
+"""draws of a call that takes gradients, numbers of noise in it, and numbers that it saves: this limits the memory"""
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,11 @@ def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Fo
     """Data for which the curve's draws do not suffice. All of those are their pilot now, and others count."""
     spending = found.spending
     needed = spending.needed(pilot, FINITE_VARIANCE)[places]
-    width, cost = _fit(model, x[places[:1]], found.left(places).min() / 2)
+    width, saved, cost = _fit(model, x[places[:1]], found.left(places).min() / 2)
     by_importance = (needed <= cost) if cost else np.full(len(places), True)
     _draw(model, x, places[by_importance], needed[by_importance], found, seed)
     others = places[~by_importance]
-    rows = max(1, min(ROWS, NUMBERS // max(1, width)))
+    rows = max(1, min(ROWS, NUMBERS // max(1, width), SAVED // max(1, saved)))
     n_together = max(1, rows // (4 * width + 16 if width <= WIDEST else USUAL_CHAINS))
     parts = [part for part in np.split(others, range(n_together, len(others), n_together)) if len(part)]
     spread = [_refined(model, x, part, cost, found, seed, f"cheapest/{number}") for number, part in enumerate(parts)]
@@ -217,15 +217,19 @@ def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Fo
             _annealed(fits.of(some), rest[some], found, seed, f"cheapest/{start}/annealing")
 
 
-def _fit(model: HVAE, x: Tensor, most: float) -> tuple[int, float]:
-    """Numbers of noise a draw, and what a fit costs a datum; 0 where there is none, or it costs more than ``most``."""
+def _fit(model: HVAE, x: Tensor, most: float) -> tuple[int, int, float]:
+    """Of a draw: numbers of noise, and numbers that its gradient saves; and what a fit costs a datum.
+
+    The cost is 0 where there is no fit, or it costs more than ``most``.
+    """
     try:
         target = from_encoder(model, x)
     except NotWhitenedError:
-        return 0, 0.0
+        return 0, 0, 0.0
     full, diagonal = 4 * target.width + 16, DIAGONAL.n_steps * DIAGONAL.n_samples
     cost = GRADIENT * (FULL.n_iterations * full if target.width <= WIDEST else diagonal)
-    return target.width, float(cost) if cost <= most and _differentiable(target) else 0.0
+    fits = cost <= most and _differentiable(target)
+    return target.width, target.saved() if fits else 0, float(cost) if fits else 0.0
 
 
 def _differentiable(target: Target) -> bool:

@@ -26,8 +26,8 @@ CHUNK_SAMPLES = 500
 CHUNK_DATA = 16
 """data at a time, of which every log-weight is kept until they are summed"""
 BLOCK_NUMBERS = 1 << 20
-"""numbers of x that a CPU walks at once: with what nets make of them they stay near its cache. More rows of wide data
-wait for memory, fewer rows of narrow data for the start of every operation"""
+"""numbers of the widest layer that a CPU walks at once: with what nets make of them they stay near its cache. More rows
+of wide data wait for memory, fewer rows of narrow data for the start of every operation"""
 DrawLogWeight = Callable[[int, int], LogProb]
 """(number of the chunk, k) -> log-weights `[k, B]` of fresh draws"""
 
@@ -159,7 +159,7 @@ def encoder_draws(
 
     def draw_log_weight(chunk: int, k: int) -> LogProb:
         numbers = range(chunk * chunk_samples, chunk * chunk_samples + k)
-        most = max(1, BLOCK_NUMBERS // (k * x.shape[1])) if x.device.type == "cpu" else len(x)
+        most = max(1, BLOCK_NUMBERS // (k * model.decoder.row_size)) if x.device.type == "cpu" else len(x)
         return torch.cat(
             [of(x[start : start + most], keys[start : start + most], numbers) for start in range(0, len(x), most)], 1
         )

@@ -66,6 +66,24 @@ class Target:
         """D: numbers of noise for one draw of all free latents."""
         return sum(width for _, width in self.specs.values())
 
+    def saved(self) -> int:
+        """Numbers that a gradient saves for a draw of a datum, weights aside: those of two draws less those of one."""
+
+        def of(n_samples: int) -> int:
+            n_saved = 0
+
+            def pack(tensor: Tensor) -> Tensor:
+                nonlocal n_saved
+                n_saved += tensor.numel()
+                return tensor
+
+            leaf = self.noise(n_samples, seed=0, purpose="saved").requires_grad_()
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                self.log_weight(leaf)
+            return n_saved
+
+        return (of(2) - of(1)) // self.n_data
+
     def noise(self, n_samples: int, *, seed: int, purpose: str, step: int = 0) -> Noise:
         """Standard normal ``[K, B, D]``, a function of the key."""
         specs: NoiseSpecs = {"noise": ("normal", self.width)}

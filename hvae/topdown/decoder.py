@@ -109,6 +109,11 @@ class ResidualDecoder(Decoder):
         side = self.places[name].resolution
         return (self.style.channels, side, side)
 
+    @property
+    def row_size(self) -> int:
+        states = (self.style.width_at(at.resolution) * at.resolution**2 for at in self.places.values())
+        return max(super().row_size, *states)
+
     def block(self, name: str) -> Block:
         """The block of a latent."""
         block = self.blocks[name]

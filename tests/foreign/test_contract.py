@@ -14,6 +14,7 @@ from hvae.diagnostics.information import information
 from hvae.diagnostics.knockouts import Knockouts
 from hvae.errors import ConfigError
 from hvae.evidence import HVAE
+from hvae.families import has_closed_kl
 from hvae.foreign.stack import Stack
 from hvae.lab.config import Order
 from hvae.likelihood import log_likelihood_curve
@@ -78,7 +79,9 @@ def measured(sampler: Sampler) -> dict[str, Any]:
     for name in sampler.model.latents:
         found[f"{name} knocked out of q"] = knockouts.encoder(name)
         found[f"{name} knocked out"] = knockouts.model(name).clamped.log_px
-    found |= {f"{name} used": values for name, values in usage.use(sampler, evidence).items()}
+    x = evidence.p["x"].distribution
+    if has_closed_kl(x, x):  # else U counts x by its draws in a stack of the house, and by the data through the door
+        found |= {f"{name} used": values for name, values in usage.use(sampler, evidence).items()}
     for name, carried in information(sampler, epsilon=0.1, max_paths=16).items():
         found |= {f"{name} about x": carried.about_datum, f"{name} about its parents": carried.from_parent}
     curve = log_likelihood_curve(sampler.model, sampler.x, (1, 10), seed=0)
