@@ -80,7 +80,8 @@ def measured(model: HVAE, x: Tensor, x_fit: Tensor | None = None) -> dict[str, A
     found = {f"rate/{name}": evidence.rate(name).numpy() for name in model.latents}
     found["log weight"] = evidence.log_weight.numpy()
     for layer in measure_layers(model, x, SIZES):
-        found |= flat_layer(layer, [True])
+        of_layer = flat_layer(layer, [True])
+        found |= {key: values for key, values in of_layer.items() if not key.startswith("event/")}  # how it is drawn
     gap = split_gap(model, x[:2], 2, Sampling(40, seed=0, proposals=("q", "widened", "prior")))
     found |= {f"gap/{name}": layer.datum_nats for name, layer in gap.layers.items()}
     found |= {f"proposal/{name}": layer.proposal for name, layer in gap.layers.items()}
