@@ -1,7 +1,7 @@
 """What of a study is kept with its page: all that tables and figures read, digit for digit where a table reads it.
 
     left out    other numbers of images that only their shares and medians are read of, weights of classifiers, samples
-    rounded     likelihoods of images, to 1/1024 nat in float32
+    rounded     likelihoods of images, to 1/1024 nat in float32; shares of units, to float32
     reduced     k-hat to the side of its limit that it is on, effective sample sizes to their median (both read so),
                 units to the middle of their intervals, in float32
     for the eye rates per unit over training in float16 at some 48 steps, of the runs and the replica that are drawn;
@@ -39,6 +39,8 @@ LIKELIHOOD = (
 )  # fmt: skip
 OF_IMAGES = ("bound_datum_nats", "elbo_datum_nats", "annealed_datum_nats", "log_px_datum_nats", "floor_datum_nats")
 """likelihoods of images, which their intervals are made of"""
+SHARES = ("posterior_share", "encoder_share")
+"""intervals of units that are kept in single precision"""
 PARTS_OF_NETS = "layer/"
 """of a part beside the runs: weights of a classifier"""
 PICTURES = "images/"
@@ -113,6 +115,12 @@ def _without_data(arrays: Arrays) -> Arrays:
     return kept | {key: _nats(arrays[key]) for key in OF_IMAGES if key in arrays}
 
 
+def _single(arrays: Arrays, stems: tuple[str, ...]) -> Arrays:
+    return {
+        key: values.astype(np.float32) if key.partition("/")[0] in stems else values for key, values in arrays.items()
+    }
+
+
 def _nats(values: Array) -> Array:
     """To 1/1024 nat: as fine as any table, and small. Seeds that failed are NaN."""
     return (np.round(values * 1024) / 1024).astype(np.float32)
@@ -123,7 +131,7 @@ FILES: Mapping[str, Any] = {
     "likelihood": _likelihood,
     "annealed": _annealed,
     "exact": _without_data,
-    "gap": _without_data,
+    "gap": lambda arrays: _single(_without_data(arrays), SHARES),
     "gradients": _without_data,
     "halfway": lambda arrays: {key: _nats(arrays[key]) for key in OF_IMAGES if key in arrays},
     START: dict,
@@ -188,7 +196,7 @@ def _images(images: Arrays, shown: bool) -> Arrays:
 def _part(arrays: Arrays) -> Arrays:
     """What was measured beside the runs."""
     return {
-        key: _greys(values) if key.startswith(PICTURES) else values
+        key: _greys(values) if key.startswith(PICTURES) else _nats(values) if key in OF_IMAGES else values
         for key, values in arrays.items()
         if not key.startswith(PARTS_OF_NETS)
     }

@@ -196,7 +196,7 @@ def comparison_summary(study: Study) -> list[str]:
     if gains:
         best = ", ".join(f"{row.run.title} (+{number(row.gain.middle)})" for row in gains)
         sentences.append(f"The bound is surely higher than the baseline's, in nats, with {best}.")
-    sentences += [f"It is surely lower with {', '.join(losses)}."] if losses else []
+    sentences += [f"The bound is surely lower than the baseline's with {', '.join(losses)}."] if losses else []
     return [" ".join(sentences)]
 
 
