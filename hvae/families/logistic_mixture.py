@@ -34,6 +34,11 @@ class PixelMixture(Distribution):
 
     ``log_share [..., K, P]``, ``means`` and ``log_scales [..., C, K, P]``; ``coupling [..., 3, K, P]`` holds a, b and c
     of colour images. It scores values in levels of [0, 1].
+
+    >>> one = torch.zeros(1, 1, 1)
+    >>> x = PixelMixture(one[0], one, one - 3, None, Pixels(1, 1), n_levels=3)  # one component, one grey pixel
+    >>> x.log_prob(torch.tensor([[0.0], [0.5], [1.0]])).exp().sum().round(decimals=6).item()
+    1.0
     """
 
     has_rsample = False  # draws are `Family.draw`, from noise that is handed over

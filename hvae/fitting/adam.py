@@ -21,14 +21,11 @@ OTHER = "its optimiser is that of a fit with another skip_norm or weight_decay"
 
 
 class Adam(ABC):
-    """Moves weights that were handed over when it was made.
+    """Moves weights that were handed over when it was made: all replicas by one optimiser, or each by its own.
 
-    >>> weights = {"w": torch.ones(2, 3)}  # two replicas
-    >>> adam = Apart(weights, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.1)
-    >>> adam.step({"w": torch.ones(2, 3)}, torch.tensor([True, False]), learning_rate=0.5)
-    >>> weights["w"].round(decimals=4)
-    tensor([[0.4500, 0.4500, 0.4500],
-            [1.0000, 1.0000, 1.0000]])
+    >>> adam: Adam = Together({"w": torch.ones(2, 3)}, betas=(0.9, 0.999), epsilon=1e-8)
+    >>> sorted(adam.state())
+    ['param_groups', 'state']
     """
 
     @abstractmethod
@@ -48,6 +45,13 @@ class Together(Adam):
     """One optimiser for all replicas, which count their steps together: for replicas that stop for good, if at all.
 
     One that stands still has the gradient and the first moment 0, which leave its weights where they are.
+
+    >>> weights = {"w": torch.ones(2, 3)}  # two replicas
+    >>> adam = Together(weights, betas=(0.9, 0.999), epsilon=1e-8)
+    >>> adam.step({"w": torch.ones(2, 3)}, torch.tensor([True, False]), learning_rate=0.5)
+    >>> weights["w"].round(decimals=4)
+    tensor([[0.5000, 0.5000, 0.5000],
+            [1.0000, 1.0000, 1.0000]])
     """
 
     def __init__(self, weights: Mapping[str, Tensor], *, betas: tuple[float, float], epsilon: float) -> None:
@@ -82,6 +86,13 @@ class Apart(Adam):
 
     Each replica counts its own steps. One that stands still is passed by through ``found_inf``, by which fused
     optimisers skip a step on the device.
+
+    >>> weights = {"w": torch.ones(2, 3)}  # two replicas
+    >>> adam = Apart(weights, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.1)
+    >>> adam.step({"w": torch.ones(2, 3)}, torch.tensor([True, False]), learning_rate=0.5)
+    >>> weights["w"].round(decimals=4)
+    tensor([[0.4500, 0.4500, 0.4500],
+            [1.0000, 1.0000, 1.0000]])
     """
 
     def __init__(

@@ -180,6 +180,7 @@ def deep(n_layers: int) -> Diagnosis:
             used_cap=np.full(1, np.log(65)),
             n_paths=np.array([512]),
             information_on_n=np.full(1, np.nan),
+            event=None,
             collapsed_fraction=None,
             collapse_reference=None,
             marks=("",),

@@ -328,8 +328,8 @@ FAULTS = (
         "the output of a stack of blocks starts at the mean of all colours together",
         Change(
             "hvae.lab.assembly.stack:build_hvae",
-            "Unfold(model.decoder.pixels)(data.train.mean(0)).mean((-2, -1))",
-            "data.train.mean().expand(model.decoder.pixels.channels)",
+            "Unfold(pixels)(data.train.mean(0)).mean((-2, -1))",
+            "data.train.mean().expand(pixels.channels)",
         ),
         ("tests/lab/assembly/test_blocks.py::test_the_bias_of_x_starts_at_the_mean_of_each_colour",),
     ),

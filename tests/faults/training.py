@@ -88,7 +88,9 @@ FAULTS = (
     Fault(
         "waiting-weights-keep-their-momentum",
         "a weight that waits has the gradient 0, so Adam moves it by its momentum",
-        Change("hvae.fitting.update:Update.__call__", "value.grad = None", "value.grad = torch.zeros_like(value)"),
+        Change(
+            "hvae.fitting.adam:Together.step", "gradients.get(name)", "gradients.get(name, torch.zeros_like(value))"
+        ),
         ("tests/lab/training/test_loop.py::test_a_weight_that_waits_and_its_moments_stay_bit_for_bit",),
     ),
     Fault(
@@ -116,7 +118,11 @@ FAULTS = (
     Fault(
         "one-norm-for-all-replicas",
         "gradients are clipped by the norm of all replicas together",
-        Change("hvae.fitting.update:Update.__call__", "squares[applied].sum(0)", "squares[applied].sum()"),
+        Change(
+            "hvae.fitting.update:Update.__call__",
+            "squares[self._applied(trained)].sum(0)",
+            "squares[self._applied(trained)].sum()",
+        ),
         ("tests/lab/training/test_loop.py::test_each_replica_is_clipped_by_its_own_norm",),
     ),
     Fault(

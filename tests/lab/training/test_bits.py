@@ -19,7 +19,7 @@ from hvae.families import DiscretisedLogisticMixture
 from hvae.lab.assembly import build_hvae
 from hvae.lab.cli import main
 from hvae.lab.config import DataConfig, ModelConfig, RunConfig
-from hvae.lab.runs.run import find_runs
+from hvae.lab.runs.survey import find_runs
 from hvae.lab.training.loop import progress_text
 
 D = 3 * 4 * 4
