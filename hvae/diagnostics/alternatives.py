@@ -128,20 +128,34 @@ def of_others(block: Block, pool: Tensor, partners: Partners) -> dict[str, Value
     return found
 
 
+NUMBERS = 2**24
+"""of the widest layer, in a walk for other images"""
+
+
 def _before(model: HVAE, values: Mapping[str, Value], name: str) -> dict[str, Value]:
     order = model.posterior.order
     return {latent: values[latent] for latent in order[: order.index(name)]}
 
 
 def drawn_at(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[str, Noise]) -> dict[str, Value]:
-    """A draw of every layer at the layers that ``kept`` has; the kept ones are drawn anew, not returned."""
-    if not kept:
-        return {name: site.value for name, site in model.infer(x, noises).items()}
-    trace = model.infer(x, {name: noises[name] for name in noises if name not in kept}, kept)
-    return {
-        name: site.family.draw(site.distribution, noises[name]) if name in kept else site.value
-        for name, site in trace.items()
-    }
+    """A draw of every layer at the layers that ``kept`` has; the kept ones are drawn anew, not returned.
+
+    Of wide decoders some of ``x [N, B, D]`` are walked at a time; ``kept`` are ``[1, B, D]``.
+    """
+    n = next(iter(noises.values())).shape[0]
+    at_once = max(1, NUMBERS // (x.shape[1] * model.decoder.row_size))
+    parts = []
+    for some in torch.arange(n).split(at_once):
+        numbers = {name: noise[some] for name, noise in noises.items()} if at_once < n else noises
+        part = x[some] if at_once < n and len(x) == n else x
+        drawn = {name: number for name, number in numbers.items() if name not in kept}
+        parts.append(
+            {
+                name: site.family.draw(site.distribution, numbers[name]) if name in kept else site.value
+                for name, site in model.infer(part, drawn, kept).items()
+            }
+        )
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
 
 
 def _noise(sampler: "Sampler | Block", specs: NoiseSpecs, n: int, n_data: int, purpose: str) -> Mapping[str, Noise]:
