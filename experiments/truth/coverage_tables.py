@@ -56,7 +56,7 @@ def coverage_summary(rows: Arrays) -> list[str]:
     ends = (rows["covers"] != STATEMENT) & (rows["n"] >= FROM) & shown(rows)
     n = int(rows["repetitions"].max())
     ends &= rows["repetitions"] > 0
-    fails, low = failing(rows), ends & (rows["covered"] < LEAST)
+    fails, low = failing(rows), ends & (np.round(rows["covered"] * n) < np.ceil(LEAST * n - 1e-9))
     chance = float(stats.binom.cdf(np.ceil(LEAST * n) - 1, n, 0.95))
     kinds = sorted({f"{q} ({p})" for q, p in zip(rows["quantity"][fails], rows["pixel"][fails], strict=True)})
     false = rows["counted"] & (rows["covers"] == STATEMENT)
