@@ -5,6 +5,7 @@ import numpy as np
 from hvae.analysis.claims import Measured
 from hvae.analysis.load import Array, Arrays
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
+from hvae.experiments.truth.coverage_page import coverage_csv
 from hvae.experiments.truth.coverage_tables import coverage_summary, coverage_tables
 
 PARTS = ("gaps", "bounds", "sandwich", "coverage")
@@ -28,7 +29,9 @@ def accuracy_tables(measured: Measured) -> dict[str, Table]:
 def accuracy_csv(measured: Measured) -> dict[str, str]:
     """File name -> every row."""
     return {
-        f"accuracy-{part}.csv": to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])
+        f"accuracy-{part}.csv": coverage_csv(rows)  # its page is made of this table
+        if part == "coverage"
+        else to_csv(list(rows), [list(row) for row in zip(*rows.values(), strict=True)])
         for part, rows in measured.items()
         if part in PARTS
     }
