@@ -94,7 +94,10 @@ def test_the_table_says_what_is_revived_and_what_it_buys(study: Study) -> None:
     assert rows["warm-up"]["active layers"] == "2? 2? 2?" and rows["warm-up"]["cost"] == "1.50 ± 0.25"
     assert rows["warm-up"]["gain"].startswith("+") and " ± " in rows["warm-up"]["gain"]
     (sentence,) = comparison_summary(study)
-    assert "Every layer is active in every seed in all together." in sentence and "surely lower with ladder" in sentence
+    assert (
+        "Every layer is active in every seed in all together." in sentence
+        and "surely lower than the baseline's with ladder" in sentence
+    )
     text = table.to_markdown().splitlines()
     assert len(text) == 2 + len(RUNS) and {line.count(" | ") for line in text} == {len(names) - 1}
 
