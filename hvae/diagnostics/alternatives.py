@@ -142,20 +142,20 @@ def drawn_at(model: HVAE, x: Value, kept: Mapping[str, Value], noises: Mapping[s
 
     Of wide decoders some of ``x [N, B, D]`` are walked at a time; ``kept`` are ``[1, B, D]``.
     """
-    n = next(iter(noises.values())).shape[0]
-    at_once = max(1, NUMBERS // (x.shape[1] * model.decoder.row_size))
+    n, at_once = len(next(iter(noises.values()))), max(1, NUMBERS // (x.shape[1] * model.decoder.row_size))
     parts = []
-    for some in torch.arange(n).split(at_once):
-        numbers = {name: noise[some] for name, noise in noises.items()} if at_once < n else noises
-        part = x[some] if at_once < n and len(x) == n else x
-        drawn = {name: number for name, number in numbers.items() if name not in kept}
+    for start in range(0, n, at_once):
+        some = slice(start, start + at_once)
+        numbers = {name: noise[some] for name, noise in noises.items()}
+        fresh = {name: noise for name, noise in numbers.items() if name not in kept}
+        trace = model.infer(x if len(x) == 1 else x[some], fresh, kept)
         parts.append(
             {
                 name: site.family.draw(site.distribution, numbers[name]) if name in kept else site.value
-                for name, site in model.infer(part, drawn, kept).items()
+                for name, site in trace.items()
             }
         )
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _noise(sampler: "Sampler | Block", specs: NoiseSpecs, n: int, n_data: int, purpose: str) -> Mapping[str, Noise]:

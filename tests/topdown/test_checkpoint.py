@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvae import Bernoulli, ConfigError, DiagonalGaussian, DiscretisedLogisticMixture, from_vdvae, rng
+from hvae import HVAE, Bernoulli, ConfigError, DiagonalGaussian, DiscretisedLogisticMixture, from_vdvae, rng
+from hvae.evidence import Evidence
 from hvae.nets import Standardised
 from hvae.topdown.checkpoint import as_vdvae
 
@@ -130,12 +131,9 @@ def test_p_and_q_of_every_layer_are_those_of_the_layout(widths: dict[int, int]) 
     torch.testing.assert_close(-evidence.distortion[0], log_px, rtol=1e-10, atol=1e-10)
 
 
-def test_colours_and_several_numbers_a_pixel() -> None:
-    """Six outputs a pixel: the means of three colours, then their log-variances."""
-    state = checkpoint(3, 6, {})
-    model = from_vdvae(state, DEC, ENC, DiagonalGaussian(192))
-    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    noise = rng.noise(model.noise_specs(), 1, 4, seed=0, purpose="test", dtype=torch.float64)
+def both(model: HVAE, state: State, images: Tensor) -> tuple[Evidence, Tensor]:
+    """What the model says of images ``[B, C, H, W]``, and the numbers of x by plain convolutions of the same draws."""
+    noise = rng.noise(model.noise_specs(), 1, len(images), seed=0, purpose="test", dtype=torch.float64)
 
     def drawn(number: int, mean: Tensor, log_scale: Tensor) -> Tensor:
         return mean + log_scale.exp() * noise[model.decoder.names[number]][0].reshape(mean.shape)
@@ -143,6 +141,15 @@ def test_colours_and_several_numbers_a_pixel() -> None:
     with torch.no_grad():
         evidence = model(images.flatten(1).unsqueeze(0), noise)
         _, numbers = plainly(state, images, drawn, {})
+    return evidence, numbers
+
+
+def test_colours_and_several_numbers_a_pixel() -> None:
+    """Six outputs a pixel: the means of three colours, then their log-variances."""
+    state = checkpoint(3, 6, {})
+    model = from_vdvae(state, DEC, ENC, DiagonalGaussian(192))
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    evidence, numbers = both(model, state, images)
     mean, log_variance = numbers[:, :3], numbers[:, 3:]
     log_px = torch.distributions.Normal(mean, (log_variance / 2).exp()).log_prob(images).flatten(1).sum(1)
     torch.testing.assert_close(-evidence.distortion[0], log_px, rtol=1e-10, atol=1e-10)
@@ -182,14 +189,7 @@ def test_the_mixture_of_logistics_of_the_public_checkpoints(colours: int, n_comp
     source = torch.Generator().manual_seed(1)
     images = torch.randint(256, (4, colours, 8, 8), generator=source).double() / 255
     images[0, :, 0, 0], images[1, :, 1, 1] = 0.0, 1.0
-    noise = rng.noise(model.noise_specs(), 1, 4, seed=0, purpose="test", dtype=torch.float64)
-
-    def drawn(number: int, mean: Tensor, log_scale: Tensor) -> Tensor:
-        return mean + log_scale.exp() * noise[model.decoder.names[number]][0].reshape(mean.shape)
-
-    with torch.no_grad():
-        evidence = model(images.flatten(1).unsqueeze(0), noise)
-        _, numbers = plainly(state, images, drawn, {})
+    evidence, numbers = both(model, state, images)
     if colours == 3:
         expected = mixture_by_hand(numbers, images, n_components)
     else:
