@@ -85,6 +85,15 @@ def active_layers(runs: Runs, name: str) -> Sample:
     return Sample(run.active_layers, run.seeds, count=True)
 
 
+def least_use(runs: Runs, name: str) -> Sample:
+    """[R] V of the layer that the decoder uses least, nats."""
+    run = find(runs, name)
+    least = np.min([z.interval("used_nats")[:, 1] for z in run.layers], axis=0)
+    if np.isnan(least).all():
+        raise NotMeasuredError(f"V of the run '{name}' was not measured in every layer")
+    return Sample(least, run.seeds)
+
+
 def in_use(runs: Runs, label: str) -> LoadedRun:
     """The run, if some replica has an active layer. A stack that ignores the image is consistent for no good reason."""
     run = find(runs, label)

@@ -37,7 +37,8 @@ def blocks(page: Path) -> Iterator[tuple[str, frozenset[str]]]:
 def named(text: str) -> frozenset[str]:
     """By links and commands; the page of all papers, and the command of all, stand for each of them."""
     found = {name or "papers" for name in LINK.findall(text)} | set(COMMAND.findall(text))
-    return frozenset(member for name in found for member in experiment.members(name))
+    members = (member for name in found for member in experiment.members(name))
+    return frozenset(name for name in members if (RESULTS / name).is_dir())
 
 
 def together(names: frozenset[str]) -> Tables:

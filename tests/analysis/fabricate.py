@@ -70,10 +70,10 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
     n = len(seeds)
     bottom_up = config.model.order == "bottom-up"
     level = BOTTOM_UP_NATS if bottom_up else TOP_DOWN_NATS
-    if bottom_up and len(config.model.latents) == 1:
+    if bottom_up and len(config.model.units) == 1:
         level = (5.2,)
-    level = (*level, *[0.0] * (len(config.model.latents) - len(level)))
-    layers = [f"z{index + 1}" for index in range(len(config.model.latents))]
+    level = (*level, *[0.0] * (len(config.model.units) - len(level)))
+    layers = [f"z{index + 1}" for index in range(len(config.model.units))]
     alive = np.ones(n, dtype=bool)
     if failed is not None:
         alive[failed] = False
@@ -89,7 +89,7 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
         "died_at": np.where(alive, -1, 120),
         "culprit": np.where(alive, "", "the rate of z1"),
     }
-    for index, (name, n_units) in enumerate(zip(layers, config.model.latents, strict=True)):
+    for index, (name, n_units) in enumerate(zip(layers, config.model.units, strict=True)):
         nats = level[index] * np.exp(0.1 * rng.standard_normal(n))
         width = 0.004 + 0.03 * level[index]
         arrays[f"information_nats/{name}"] = _interval(nats, width, failed, 0.0)
@@ -151,7 +151,7 @@ def likelihood(config: RunConfig, rng: np.random.Generator, failed: int | None) 
     n, n_images = len(config.training.seeds), config.evaluation.n_likelihood
     largest = config.evaluation.n_samples
     n_samples = np.array([k for k in (1, 10, 100, 1000, 5000) if k < largest] + [largest])
-    gain = 0.3 * len(config.model.latents) * (config.model.order == "top-down")
+    gain = 0.3 * len(config.model.units) * (config.model.order == "top-down")
     base = -21.0 + gain + 0.1 * rng.standard_normal((n, 1))
     curve = base - 1.6 * n_samples[None, :] ** -0.3
     bound = _interval(curve, 0.35, failed)
@@ -190,7 +190,7 @@ def images(config: RunConfig, rng: np.random.Generator) -> dict[str, np.ndarray]
     x = (np.abs(distance - 2) < 0.8).astype(float).reshape(n, -1)
     soft = np.exp(-((distance - 2) ** 2)).reshape(n, -1)
     arrays = {"image_shape": np.array([side, side]), "x": x, "reconstruction": soft, "samples": soft[::-1]}
-    for index in range(len(config.model.latents)):
+    for index in range(len(config.model.units)):
         noise = rng.uniform(0, 1, (n, 4, side * side))
         blend = min(1.0, index / 5)
         arrays[f"resample/z{index + 1}"] = (1 - blend) * soft[:, None] + blend * noise
@@ -201,8 +201,8 @@ def metrics(config: RunConfig, rng: np.random.Generator, failed: int | None) -> 
     n, rows = len(config.training.seeds), []
     bottom_up = config.model.order == "bottom-up"
     level = BOTTOM_UP_NATS if bottom_up else TOP_DOWN_NATS
-    level = (*level, *[0.0] * (len(config.model.latents) - len(level)))
-    shares = [rng.dirichlet(np.full(units, 0.4), size=n) for units in config.model.latents]
+    level = (*level, *[0.0] * (len(config.model.units) - len(level)))
+    shares = [rng.dirichlet(np.full(units, 0.4), size=n) for units in config.model.units]
     for step in range(0, config.training.n_steps, max(1, config.training.n_steps // 40)):
         t = step / config.training.n_steps
         row: dict[str, object] = {"step": step, "beta": 1.0, "bound_nats": [float(-44 + 22 * (1 - np.exp(-8 * t)))] * n}
@@ -292,7 +292,7 @@ def annealed(config: RunConfig, rng: np.random.Generator, n_images: int, failed:
 
 
 def exact(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int | None) -> dict[str, np.ndarray]:
-    n, depth = len(config.training.seeds), len(config.model.latents)
+    n, depth = len(config.training.seeds), len(config.model.units)
     level = -20.0 + 0.3 * rng.standard_normal(n)
     layers = [0.9 / (index + 1) + 0.1 * rng.uniform(size=n) for index in range(depth)]
     total = np.sum(layers, axis=0)
@@ -314,7 +314,7 @@ def exact(config: RunConfig, rng: np.random.Generator, n_images: int, failed: in
 
 def gap(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int | None) -> dict[str, np.ndarray]:
     """z1 is trusted, the top layer is not; q of the top is dead where the exact posterior is not."""
-    n, depth = len(config.training.seeds), len(config.model.latents)
+    n, depth = len(config.training.seeds), len(config.model.units)
     level = -20.0 + 0.3 * rng.standard_normal(n)
     layers = [0.9 / (index + 1) + 0.1 * rng.uniform(size=n) for index in range(depth)]
     total = np.sum(layers, axis=0)
@@ -335,7 +335,7 @@ def gap(config: RunConfig, rng: np.random.Generator, n_images: int, failed: int 
     }
     for index, values in enumerate(layers, start=1):
         top = index == depth
-        units = config.model.latents[index - 1]
+        units = config.model.units[index - 1]
         arrays |= {
             f"layer_gap_nats/z{index}": _interval(values, 0.3 if top else 0.06, failed),
             f"layer_gap_se_nats/z{index}": np.full(n, 0.02),
