@@ -283,7 +283,7 @@ claims = (
     Claim(
         statement="24 layers reach 5.2 bits per dimension on natural images.",
         source=OURS,
-        quantity="bits per dimension of the bound",
+        quantity=f"{BOUND}, in bits per dimension,",
         measure=single(lambda runs: bits_per_dim(runs, label(24))),
         relation="below",
         margin=MOST_BITS,
