@@ -28,6 +28,7 @@ import numpy as np
 
 from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, difference, find, single
 from hvae.analysis.measures import BOUND, EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, least_use, likelihood
+from hvae.analysis.sections.resolutions import rate, resolutions
 from hvae.experiments import depth
 from hvae.lab.config import (
     BlocksConfig,
@@ -225,11 +226,10 @@ def bits_per_dim(runs: Runs, name: str) -> Sample:
 def share_of_rate(runs: Runs, name: str, place: str) -> Sample:
     """[R] per cent of all nats of the rates that the layers at a resolution hold."""
     run = find(runs, name)
-    rates = {z.name: z.interval("rate_nats")[:, 1] for z in run.layers}
-    there = [rates[z.name] for z in run.layers if z.place == place]
-    if not there:
+    if place not in resolutions([run]):
         raise NotMeasuredError(f"'{name}' has no latent at {place}")
-    return Sample(100 * np.sum(there, axis=0) / np.sum(list(rates.values()), axis=0), run.seeds)
+    whole = np.sum([rate(run, each) for each in resolutions([run])], axis=0)
+    return Sample(100 * rate(run, place) / whole, run.seeds)
 
 
 # -- what must hold, with margins fixed before any run ----------------------------------------------
