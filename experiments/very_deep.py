@@ -28,7 +28,7 @@ import numpy as np
 
 from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, difference, find, single
 from hvae.analysis.measures import BOUND, EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, least_use, likelihood
-from hvae.analysis.sections.resolutions import rate, resolutions
+from hvae.analysis.resolutions import rate, resolutions
 from hvae.experiments import depth
 from hvae.lab.config import (
     BlocksConfig,

@@ -6,13 +6,12 @@ import numpy as np
 
 from hvae.analysis.exhibits import Exhibit
 from hvae.analysis.figures.above import ABOVE, bounds_above
-from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.load import LoadedRun
+from hvae.analysis.resolutions import at_place, kinds, rate, resolutions
 from hvae.analysis.samples import t_interval
 from hvae.analysis.sections.section import Section
 from hvae.analysis.study import Study
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv, with_ends
-from hvae.analysis.tables.words import KIND
-from hvae.diagnosis.layer import Layer
 
 FEW = ("active", "collapsed")
 """kinds of a verdict that have a table"""
@@ -21,28 +20,6 @@ FEW = ("active", "collapsed")
 def stacks(study: Study) -> list[LoadedRun]:
     """Runs that were measured and have latents at two resolutions or more."""
     return [run for run in study.runs if run.evaluated and len(resolutions([run])) > 1]
-
-
-def resolutions(runs: Sequence[LoadedRun]) -> list[str]:
-    """Places of latents, the coarsest first."""
-    places = {layer.place for run in runs for layer in run.layers if layer.place}
-    return sorted(places, key=lambda place: [int(side) for side in place.split("x")])
-
-
-def kinds(run: LoadedRun, place: str) -> list[str]:
-    """The kind of verdict of every layer at a resolution, in every seed that did not fail."""
-    found = [KIND.get(str(word), str(word)) for z in _at(run, place) for word in z.verdict[:, run.epsilon_index]]
-    return [kind for kind in found if kind != "failed"]
-
-
-def rate(run: LoadedRun, place: str) -> Array:
-    """``[R]`` the sum of the rates of the layers at a resolution, nats."""
-    total: Array = np.sum([z.interval("rate_nats")[:, 1] for z in _at(run, place)], axis=0)
-    return total
-
-
-def _at(run: LoadedRun, place: str) -> list[Layer]:
-    return [z for z in run.layers if z.place == place]
 
 
 def tables(study: Study) -> Mapping[str, Table]:
@@ -65,7 +42,7 @@ def _table(runs: Sequence[LoadedRun], places: Sequence[str], kind: str) -> Table
 
 def _rates(runs: Sequence[LoadedRun], places: Sequence[str]) -> Table:
     def cell(run: LoadedRun, place: str) -> Cell:
-        if not _at(run, place):
+        if not at_place(run, place):
             return Cell("\N{EN DASH}")
         values = rate(run, place)
         known = values[np.isfinite(values)]
