@@ -33,7 +33,9 @@ Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
 ObservationVariance = Literal["network", "learned", "shared", "fixed"]
-BESIDE_BLOCKS = ("blocks", "observation", "n_levels", "observation_variance", "observation_start")
+BESIDE_BLOCKS = (
+    "blocks", "observation", "n_levels", "observation_variance", "observation_start", "observation_components"
+)  # fmt: skip
 """settings that a stack of blocks has too: those of x"""
 
 
@@ -68,7 +70,7 @@ class ModelConfig:
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
-    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, ten components a
+    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, `model.observation_components` a
     pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2 and so on, of
     which the encoder sees log (1 + x)"""
     n_levels: int = 256
@@ -81,6 +83,8 @@ class ModelConfig:
     has scales from the net"""
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
+    observation_components: int = 10
+    """number of logistic distributions that a pixel of a discretised-logistic-mixture observation mixes"""
     standardise: bool = False
     """nets see the columns of a table as z-scores, by mean and deviation of the training data, and the likelihood is
     that of x in its own units; for a Gaussian observation of learned or network variance. Left out, `hvae train` takes
@@ -138,7 +142,7 @@ class ModelConfig:
                 f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give distributions of the "
                 "same kind.",
             )
-        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
+        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs", "observation_components"):
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")

@@ -39,7 +39,7 @@ WORDS = Words(
 RETIRED = {"evaluation": ("n_bootstrap",)}
 """section -> settings that files of released runs hold, and that nothing reads any more"""
 LATER = {
-    "model": ("standardise", "blocks"),
+    "model": ("standardise", "blocks", "observation_components"),
     "training": ("adam_betas", "weight_decay", "skip_norm", "checkpoint_gradients", "precision"),
 }
 """section -> settings that came later, and stand in a file only where they differ from their default"""
@@ -168,7 +168,7 @@ class RunConfig:
             for name in set(later) - differences(getattr(read_back, section)).keys():
                 del values[section][name]
         if read_back.model.blocks is not None:
-            values["model"] = {name: values["model"][name] for name in BESIDE_BLOCKS}
+            values["model"] = {name: value for name, value in values["model"].items() if name in BESIDE_BLOCKS}
         return json.dumps(values, indent=2, sort_keys=True)
 
     @cached_property

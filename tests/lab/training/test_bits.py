@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +91,13 @@ def test_dense_nets_have_it_too_and_start_at_the_mean(nets: tuple[str, ...]) -> 
     save()
     data = load("my.npz")
     config = ModelConfig((4,), ((8,),), observation="discretised-logistic-mixture", nets=nets)  # type: ignore[arg-type]
-    conditional = build_hvae(config, data, seed=0).decoder["x"]
-    assert isinstance(conditional.family, DiscretisedLogisticMixture) and conditional.family.n_outputs == 100 * 16
-    mean = conditional.family.mean(conditional.family.distribution(conditional.net[-1].bias.detach()))
-    torch.testing.assert_close(mean, data.train.mean(0), atol=0.02, rtol=0)
+    for components in (10, 1, 3):
+        of = config if components == 10 else replace(config, observation_components=components)
+        conditional = build_hvae(of, data, seed=0).decoder["x"]
+        assert isinstance(conditional.family, DiscretisedLogisticMixture)
+        assert conditional.family.n_outputs == 10 * components * 16
+        mean = conditional.family.mean(conditional.family.distribution(conditional.net[-1].bias.detach()))
+        torch.testing.assert_close(mean, data.train.mean(0), atol=0.02, rtol=0)
 
 
 REFUSED = {
@@ -106,6 +110,12 @@ REFUSED = {
     "fewer levels": ((3, 4, 4), 256, "--model.n_levels=32", "n_levels is 32, but my.npz holds values that are no mult"),
     "zeros and ones": ((3, 4, 4), 2, "", "my.npz holds binary values; use model.observation bernoulli"),
     "whole numbers": ((3, 4, 4), 17, "", "which may be grey levels, counts or measurements"),
+    "no components": (
+        (3, 4, 4),
+        256,
+        "--model.observation_components=0",
+        "observation_components is 0; give at least 1.",
+    ),
     "a variance for all": ((3, 4, 4), 256, "--model.observation_variance=fixed", "model.observation_variance is fixed"),
 }
 
