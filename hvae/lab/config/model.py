@@ -70,9 +70,9 @@ class ModelConfig:
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
-    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, `model.observation_components` a
-    pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2 and so on, of
-    which the encoder sees log (1 + x)"""
+    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, of several such
+    distributions a pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2
+    and so on, of which the encoder sees log (1 + x)"""
     n_levels: int = 256
     """number of levels from 0 to 1 of a discretised-logistic observation or mixture; 17 for digits-grey"""
     latent_variance: Variance = "network"

@@ -60,6 +60,7 @@ def test_bits_stand_beside_nats(last: bool, here: Path, capsys: pytest.CaptureFi
     assert found is not None and found.bits_per_dim is not None and found.elbo_bits_per_dim is not None
     np.testing.assert_allclose(found.elbo_bits_per_dim[:, 1], -found.elbo_nats[:, 1] / D / math.log(2), rtol=1e-12)
     assert (found.elbo_bits_per_dim[:, 0] <= found.elbo_bits_per_dim[:, 2]).all(), "the low end first"
+    assert found.floor_bits_per_dim is not None
     elbo, bits = f"{found.elbo_bits_per_dim[:, 1].mean():.3f}", f"{found.bits_per_dim[:, 1].mean():.3f}"
     table = likelihoods(runs)
     assert table is not None and [cell.text for cell in table.rows[0][-2:]] == [elbo, bits]
@@ -69,6 +70,11 @@ def test_bits_stand_beside_nats(last: bool, here: Path, capsys: pytest.CaptureFi
     assert f"At most {bits} bits" in " ".join(str(Diagnosis.read(run.path).to_text(100)).split())
     frame = Diagnosis.read(run.path).to_dataframe()
     assert set(frame[frame.quantity == "elbo_bits_per_dim"].unit) == {"bits"}
+    floor = f"{found.floor_bits_per_dim[:, 1].mean():.3f}"
+    heads = [f"{column.name}, {column.unit}" for column in table.columns]
+    assert table.rows[0][heads.index("floor, bits/dim")].text == floor
+    assert f"nats ({floor} bits per dimension), independent columns" in said
+    assert ",floor," in likelihood_csv(runs) and set(frame[frame.quantity == "floor_bits_per_dim"].unit) == {"bits"}
     for line in likelihood_csv(runs).splitlines()[1:]:
         cells = line.split(",")
         assert float(cells[-1]) == pytest.approx(-float(cells[-6]) / D / math.log(2), rel=1e-3), line
