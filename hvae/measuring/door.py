@@ -33,7 +33,7 @@ from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
-from hvae.likelihood.cheapest import BUDGET
+from hvae.likelihood.spending import BUDGET
 from hvae.measuring.asked import check_asked, check_replicas, check_suited, models_of, words_of
 from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS
 from hvae.measuring.whole import measure
