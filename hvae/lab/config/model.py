@@ -17,26 +17,15 @@ from hvae.lab.config.latents import (
     LatentFamily,
     OrderName,
 )
+from hvae.lab.config.observations import DISPERSED, LEVELS, OF_X, ObservationFamily, ObservationVariance
 
-ObservationFamily = Literal[
-    "bernoulli", "gaussian", "discretised-logistic", "discretised-logistic-mixture", "poisson", "negative-binomial"
-]
-LEVELS = ("discretised-logistic", "discretised-logistic-mixture")
-"""distributions of grey and colour values in levels"""
-COUNTS = ("poisson", "negative-binomial")
-"""distributions of counts"""
-DISPERSED = (*LEVELS, "negative-binomial")
-"""distributions of x with a scale or a dispersion that is learned, or an output of the net"""
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
-ObservationVariance = Literal["network", "learned", "shared", "fixed"]
-BESIDE_BLOCKS = (
-    "blocks", "observation", "n_levels", "observation_variance", "observation_start", "observation_components"
-)  # fmt: skip
-"""settings that a stack of blocks has too: those of x"""
+BESIDE_BLOCKS = ("blocks", *OF_X)
+"""settings that a stack of blocks has too"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class ModelConfig:
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
     observation_components: int = 10
-    """number of logistic distributions that a pixel of a discretised-logistic-mixture observation mixes"""
+    """logistic distributions that a pixel of a discretised-logistic-mixture observation mixes (default: 10)"""
     standardise: bool = False
     """nets see the columns of a table as z-scores, by mean and deviation of the training data, and the likelihood is
     that of x in its own units; for a Gaussian observation of learned or network variance. Left out, `hvae train` takes

@@ -13,8 +13,9 @@ from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
 from hvae.lab.config.latents import DISCRETE, MERGED
-from hvae.lab.config.model import BESIDE_BLOCKS, COUNTS, LEVELS, ModelConfig
+from hvae.lab.config.model import BESIDE_BLOCKS, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
+from hvae.lab.config.observations import COUNTS, LEVELS
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
 from hvae.suitability import Follows, Layer, ModelTraits, ObjectiveTraits, Words, joined, refusal, relaxation_refusal
