@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hvae.analysis.kept import KeptRun, holds_kept, read_kept
+from hvae.analysis.trained import Training
 from hvae.diagnosis.arrays import Outline, from_arrays, outline_of
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.gap import Annealed, Exact, Gap
@@ -32,19 +33,6 @@ from hvae.lab.runs.run import Run
 from hvae.lab.runs.survey import find_runs
 
 Source = Run | KeptRun | Saved
-
-
-@dataclass(frozen=True)
-class Training:
-    """What was written while training: T rows, at `step` [T]."""
-
-    step: Array
-    bound_nats: Array
-    """[R, T]"""
-    rate_unit_nats: Arrays
-    """layer -> [R, T, D]"""
-    active_units: Arrays
-    """layer -> [R, T] units whose mean varies over the batch by more than `ACTIVE_VARIANCE` (Burda's statistic)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,23 +215,8 @@ class LoadedRun:
 
     @cached_property
     def training(self) -> Training:
-        """The metrics rows as arrays; a quantity that some rows lack is NaN there."""
-        rows = self.metrics
-        shape = (len(rows), self.n_replicas)
-        bound = np.full(shape, np.nan)
-        units = {layer.name: np.full((*shape, layer.n_units), np.nan) for layer in self.layers}
-        active = {layer.name: np.full(shape, np.nan) for layer in self.layers}
-        for t, row in enumerate(rows):
-            _put(bound, t, row.get("bound_nats"))
-            for name, array in units.items():
-                _put(array, t, row.get(f"rate_unit_nats/{name}"))
-                _put(active[name], t, row.get(f"active_units/{name}"))
-        return Training(
-            step=np.array([row["step"] for row in rows], dtype=int),
-            bound_nats=bound.swapaxes(0, 1),
-            rate_unit_nats={name: array.swapaxes(0, 1) for name, array in units.items() if np.isfinite(array).any()},
-            active_units={name: array.swapaxes(0, 1) for name, array in active.items()},
-        )
+        """What was written while training, as arrays."""
+        return Training.of(self.metrics, self.layers, self.n_replicas)
 
 
 def load_run(run: Source) -> LoadedRun:
@@ -303,15 +276,3 @@ def load_runs(directory: Path) -> list[LoadedRun]:
 
 def by_label(runs: Iterable[LoadedRun]) -> dict[str, LoadedRun]:
     return {run.label: run for run in runs}
-
-
-def _put(array: Array, index: int, values: Any) -> None:
-    """Write one row where its shape fits; a row of another shape stays NaN."""
-    if values is None:
-        return
-    try:
-        row = np.array(values, dtype=float)
-    except (TypeError, ValueError):
-        return
-    if row.shape == array[index].shape:
-        array[index] = row

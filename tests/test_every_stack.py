@@ -23,7 +23,8 @@ from hvae.evidence import HVAE
 from hvae.lab.assembly import build_hvae
 from hvae.lab.config import ModelConfig
 from hvae.lab.config.latents import LatentFamily, Order
-from hvae.lab.config.model import COUNTS, Net, ObservationFamily, Prior
+from hvae.lab.config.model import Net, Prior
+from hvae.lab.config.observations import COUNTS, ObservationFamily
 from hvae.network import Decoder
 from hvae.objectives import Objective
 from hvae.posterior import Posterior

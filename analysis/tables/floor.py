@@ -35,6 +35,11 @@ def elbo_bits_text(likelihood: Likelihood) -> str:
     return _bits(likelihood.elbo_bits_per_dim)
 
 
+def floor_bits_text(likelihood: Likelihood) -> str:
+    """The same of the floor."""
+    return _bits(likelihood.floor_bits_per_dim)
+
+
 def _bits(bits: Array | None) -> str:
     return number(np.nan if bits is None else _mean(bits[:, 1]), 3)
 
@@ -53,7 +58,9 @@ def beside_text(likelihood: Likelihood) -> str:
         said.append(f"No floor. {refusal}")
     elif likelihood.floor_fitted_to is not None:
         middle = number(_mean(likelihood.floor_nats[:, 1]))
-        said.append(f"Floor: {middle} nats, independent columns fitted to {likelihood.floor_fitted_to}.")
+        of_levels = likelihood.floor_bits_per_dim is not None
+        bits = f" ({floor_bits_text(likelihood)} bits per dimension)" if of_levels else ""
+        said.append(f"Floor: {middle} nats{bits}, independent columns fitted to {likelihood.floor_fitted_to}.")
     if n_below:
         said.append(f"{BELOW_FLOOR.capitalize()} in {n_below} of {len(likelihood.below_floor)} replicas. {_SO}")
     return " ".join(said)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hvae.analysis.load import Array, Likelihood, LoadedRun
 from hvae.analysis.samples import Sample, of_mean
-from hvae.analysis.tables.floor import bits_text, elbo_bits_text, floor_text, has_floor
+from hvae.analysis.tables.floor import bits_text, elbo_bits_text, floor_bits_text, floor_text, has_floor
 from hvae.analysis.tables.table import Cell, Column, Table, number, to_csv
 from hvae.vocabulary import good_k
 
@@ -37,6 +37,7 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
     with_floor = any(has_floor(run) for run in measured)
     in_bits = any(run.likelihood is not None and run.likelihood.bits_per_dim is not None for run in measured)
     columns += [Column("floor", "nats")] if with_floor else []
+    columns += [Column("floor", "bits/dim")] if with_floor and in_bits else []
     columns += [Column("ELBO", "bits/dim"), Column("bits/dim ≤", "bits")] if in_bits else []
     rows = []
     for run in measured:
@@ -58,6 +59,7 @@ def likelihoods(runs: Sequence[LoadedRun]) -> Table | None:
             best = run.likelihood_deep
             cells.append(Cell(number(np.nan) if best is None else best_text(best)))
         cells += [Cell(floor_text(likelihood))] if with_floor else []
+        cells += [Cell(floor_bits_text(likelihood))] if with_floor and in_bits else []
         cells += [Cell(elbo_bits_text(likelihood)), Cell(bits_text(likelihood))] if in_bits else []
         rows.append(tuple(cells))
     return Table(tuple(columns), tuple(rows))
@@ -209,7 +211,7 @@ def likelihood_csv(runs: Sequence[LoadedRun]) -> str:
                     rows.append([*start, "log p(x)", *interval, unreached, *end, bits(interval[1])])
                 if np.isfinite(likelihood.floor_nats[replica, 1]):
                     interval = [float(value) for value in likelihood.floor_nats[replica]]
-                    rows.append([*start, "floor", *interval, np.nan, "", likelihood.marks[replica], np.nan])
+                    rows.append([*start, "floor", *interval, np.nan, "", likelihood.marks[replica], bits(interval[1])])
     return to_csv(heading, rows)
 
 

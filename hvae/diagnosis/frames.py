@@ -40,8 +40,8 @@ def _intervals(diagnosis: Measured) -> Iterator[tuple[str, str, Array]]:
         yield "", "log_px_nats", diagnosis.likelihood.log_px_nats
     if diagnosis.likelihood is not None and np.isfinite(diagnosis.likelihood.floor_nats).any():
         yield "", "floor_nats", diagnosis.likelihood.floor_nats
-    for quantity in ("bits_per_dim", "elbo_bits_per_dim") if diagnosis.likelihood is not None else ():
-        bits = getattr(diagnosis.likelihood, quantity)
+    for quantity in ("bits_per_dim", "elbo_bits_per_dim", "floor_bits_per_dim"):
+        bits = getattr(diagnosis.likelihood, quantity, None)
         if bits is not None:
             yield "", quantity, bits
     for name, curve in (("L", diagnosis.likelihood), ("deep_L", diagnosis.likelihood_deep)):

@@ -162,6 +162,11 @@ class Likelihood:
         """[R, 3] the same of the ELBO, which most papers on images print."""
         return self.in_bits(self.elbo_nats)
 
+    @property
+    def floor_bits_per_dim(self) -> Array | None:
+        """[R, 3] the same of the floor; None where there is none."""
+        return self.in_bits(self.floor_nats) if np.isfinite(self.floor_nats).any() else None
+
     def in_bits(self, bound: Array) -> Array | None:
         """A bound ``[R, 3]`` as bits per dimension, low end first; None where x has no levels."""
         if self.n_levels is None or self.n_columns is None:

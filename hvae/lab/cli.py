@@ -187,6 +187,7 @@ def _evaluate(options: Any) -> int:
     import torch
 
     from hvae.lab import completion, evaluation
+    from hvae.measuring.gap import OF_BLOCKS
 
     asked = options.likelihood or ("" if options.gradients else "importance")
     words = evaluation.read_words(asked) if asked else ()
@@ -202,6 +203,8 @@ def _evaluate(options: Any) -> int:
         raise ConfigError(f"--until-se is {until_se:g}; give a standard error above 0 nats, such as 0.1.")
     if until_se is not None and "importance" not in words:
         raise ConfigError("--until-se goes with --likelihood importance; name this word, or leave --likelihood out.")
+    if "gap" in words and any(run.config.model.blocks is not None for run in runs):
+        raise ConfigError(OF_BLOCKS)
     completion.check_device(options.device)
     torch.set_num_threads(options.threads)
     where: Any = {"device": options.device, "data_dir": _folder(options.data_dir)}

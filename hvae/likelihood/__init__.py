@@ -5,11 +5,12 @@ Exact answers, where there are any, are in `hvae.exact`.
 """
 
 from hvae.likelihood.annealing import Annealed, Annealing, anneal
-from hvae.likelihood.cheapest import Bound, Spending, cheapest_bound
+from hvae.likelihood.cheapest import cheapest_bound
 from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.floor import Columns, floor_datum_nats
 from hvae.likelihood.importance import Curve, importance_sample, log_likelihood_curve
 from hvae.likelihood.sandwich import Sandwich, sandwich
+from hvae.likelihood.spending import Bound, Spending
 from hvae.likelihood.target import NotWhitenedError, Target, from_encoder, from_prior
 
 __all__ = [

@@ -10,13 +10,13 @@ was chosen. Its own draws are looked at once, for its doubt. Were they also what
 of 0 or 2 stop where the twos came. Of the K draws behind the curve of L_k the first half is the pilot. The second is
 the estimate where it suffices.
 
-Cost is counted in evaluations of log w; a gradient is three. The budget of a datum is `BUDGET` K. Layers whose draws
-no gradient passes, discrete ones among them, have importance samples only.
+Cost is counted in evaluations of log w; a gradient is three. The budget of a datum is that of `Spending`. Layers whose
+draws no gradient passes, discrete ones among them, have importance samples only.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,24 +24,20 @@ from torch import Tensor
 
 from hvae.evidence import HVAE
 from hvae.likelihood.annealing import N_TUNING, N_TUNING_CHAINS, Annealing, Path, run_forward, tune
-from hvae.likelihood.estimate import SMALLEST_ESS, Estimate
+from hvae.likelihood.estimate import Estimate
 from hvae.likelihood.importance import CHUNK_DATA, Curve, DrawLogWeight, encoder_draws, importance_sample
 from hvae.likelihood.refinement import DIAGONAL, FULL, WIDEST, Fitted
+from hvae.likelihood.spending import ANNEALED, IMPORTANCE, MARGIN, REFINED, Bound, Found, Spending
 from hvae.likelihood.target import NotWhitenedError, Target, from_encoder
 from hvae.likelihood.weights import estimate
-from hvae.numerics import BoolArray, FloatArray, IntArray
+from hvae.numerics import FloatArray, IntArray
 from hvae.shapes import LogProb
 from hvae.vocabulary import FEWEST_SAMPLES, PARETO_K_LIMIT
 
-IMPORTANCE, REFINED, ANNEALED = "importance", "refined", "annealed"
-BUDGET = 14
-"""evaluations a datum may cost, in units of K"""
 N_PILOT = 200
 """draws of a refined proposal that choose how many count"""
 FINITE_VARIANCE = 0.5
 """k-hat above which weights have no variance. The encoder's are not drawn on then: a fit is cheap"""
-MARGIN = 3.0
-"""as many more draws as a pilot asks for: what it has not drawn may spread more"""
 GRADIENT = 3
 """evaluations that a gradient costs"""
 N_LEAPFROG = 2
@@ -49,91 +45,6 @@ FEWEST_TEMPERATURES, MOST_TEMPERATURES = 20, 100
 FEWEST_CHAINS, USUAL_CHAINS = 32, 64
 ROWS, NUMBERS, SAVED = 8192, 2**22, 2**27
 """draws of a call that takes gradients, numbers of noise in it, and numbers that it saves: this limits the memory"""
-
-
-@dataclass(frozen=True)
-class Spending:
-    """K draws for the curve, the standard error that is wanted, and the budget.
-
-    Raises ValueError for what cannot be wanted.
-
-    >>> Spending(n_samples=1000, until_se=0.1).n_evaluations
-    14000
-    """
-
-    n_samples: int = 1000
-    until_se: float = 0.1
-    """nats a datum"""
-
-    def __post_init__(self) -> None:
-        if self.n_samples < 2:
-            raise ValueError(f"n_samples is {self.n_samples}; give at least 2.")
-        if not 0 < self.until_se < math.inf:
-            raise ValueError(f"until_se is {self.until_se}; give a standard error above 0 nats, such as 0.1.")
-
-    @property
-    def n_evaluations(self) -> int:
-        """The budget of a datum, the curve's draws included."""
-        return BUDGET * self.n_samples
-
-    @property
-    def n_pilot(self) -> int:
-        """Draws of the curve that choose; 0 where there are too few to judge."""
-        n = self.n_samples // 2
-        return n if n >= FEWEST_SAMPLES else 0
-
-    def needed(self, pilot: Estimate, heaviest: float) -> FloatArray:
-        """Draws ``[B]`` that reach `until_se`, as the pilot's weights spread, and that carry its k-hat.
-
-        Infinite where those say nothing: their k-hat is above ``heaviest``, or hardly one of them counts. A k-hat takes
-        ``10^(1/(1 - k))`` draws (Vehtari et al. 2024, section 3.2.4).
-        """
-        relative_variance = np.asarray(pilot.n_samples, dtype=np.float64) / pilot.ess - 1
-        unknown = (pilot.pareto_k > heaviest) | ~(pilot.ess >= SMALLEST_ESS)
-        carried = 10 ** (1 / (1 - pilot.pareto_k.clip(0, heaviest)))
-        wanted = np.fmax(MARGIN * relative_variance / self.until_se**2, carried)
-        return np.where(unknown, math.inf, wanted)
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The bound of each of B data: how it was made, and what that cost.
-
-    >>> from hvae.exact.known_stacks import linear_stack
-    >>> stack = linear_stack(1.0, "best", seed=0)
-    >>> _, found = cheapest_bound(stack.model, stack.x, (1, 1000), Spending(1000), seed=0)
-    >>> found.estimate.direction, len(found.method), bool(found.reached.all())
-    ('lower', 6, True)
-    """
-
-    estimate: Estimate
-    method: tuple[str, ...]
-    evaluations: FloatArray
-    """of log w a datum, with pilots and fits"""
-    until_se: float
-
-    @property
-    def reached(self) -> BoolArray:
-        """Where the standard error is as wanted, and the weights are sound or miss less than that.
-
-        The k-hat of few chains is too noisy to judge them alone: it doubts weights that are nearly equal.
-        """
-        found = self.estimate
-        sound = ~found.doubtful | (found.missing_nats <= self.until_se)
-        return np.asarray((found.standard_error <= self.until_se) & sound & np.isfinite(found.log_px))
-
-    @property
-    def note(self) -> str:
-        """How many data the budget did not suffice for, and what k-hat does not say; empty where there is nothing."""
-        missed, errors = ~self.reached, self.estimate.standard_error
-        sentences = [self.estimate.note]
-        if missed.any():
-            worst = np.nanmax(errors[missed], initial=0.0)
-            sentences.append(
-                f"{missed.sum()} of {len(missed)} data did not reach a standard error of {self.until_se:g} nats within "
-                f"the budget (the largest is {worst:.2g}); more samples K raise it."
-            )
-        return " ".join(filter(None, sentences))
 
 
 @torch.no_grad()
@@ -153,7 +64,7 @@ def cheapest_bound(
         pilots.append(estimate(table[: spending.n_pilot] if spending.n_pilot else table))
         counted.append(estimate(table[spending.n_pilot :]))
     curve, pilot = Curve.joined(curves), Estimate.joined(pilots)
-    found = _Found(Estimate.joined(counted), spending)
+    found = Found(Estimate.joined(counted), spending)
     missing = np.flatnonzero(spending.needed(pilot, FINITE_VARIANCE) > spending.n_samples - spending.n_pilot)
     if spending.n_pilot and len(missing):
         _go_on(model, x, missing, curve.estimate, found, seed)
@@ -168,36 +79,7 @@ def _kept(draws: DrawLogWeight, into: list[LogProb]) -> DrawLogWeight:
     return draw_log_weight
 
 
-class _Found:
-    """What is known so far: an estimate of every datum, replaced where a better method was chosen."""
-
-    def __init__(self, counted: Estimate, spending: Spending) -> None:
-        self.spending = spending
-        n = len(counted.log_px)
-        self._parts: list[Estimate] = [counted]
-        self._place = np.arange(n)
-        self._size = n
-        self._method = np.full(n, IMPORTANCE, dtype="U10")
-        self.evaluations = np.full(n, float(spending.n_samples))
-
-    def put(self, places: IntArray, estimates: Estimate, method: str) -> None:
-        self._parts.append(estimates)
-        self._place[places] = self._size + np.arange(len(places))
-        self._size += len(places)
-        self._method[places] = method
-
-    def left(self, places: IntArray) -> FloatArray:
-        """Evaluations that the budget still has."""
-        left: FloatArray = self.spending.n_evaluations - self.evaluations[places]
-        return left
-
-    @property
-    def bound(self) -> Bound:
-        estimates = Estimate.joined(self._parts).taken(self._place)
-        return Bound(estimates, tuple(self._method.tolist()), self.evaluations, self.spending.until_se)
-
-
-def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: _Found, seed: int) -> None:
+def _go_on(model: HVAE, x: Tensor, places: IntArray, pilot: Estimate, found: Found, seed: int) -> None:
     """Data for which the curve's draws do not suffice. All of those are their pilot now, and others count."""
     spending = found.spending
     needed = spending.needed(pilot, FINITE_VARIANCE)[places]
@@ -243,7 +125,7 @@ def _differentiable(target: Target) -> bool:
     return bool(gradient.isfinite().all())
 
 
-def _draw(model: HVAE, x: Tensor, places: IntArray, needed: FloatArray, found: _Found, seed: int) -> None:
+def _draw(model: HVAE, x: Tensor, places: IntArray, needed: FloatArray, found: Found, seed: int) -> None:
     """Fresh draws of q(z|x), as many as are needed or can be paid."""
     for n, of in _alike(np.minimum(needed, found.left(places))):
         for part in np.split(places[of], range(CHUNK_DATA, len(of), CHUNK_DATA)):
@@ -262,7 +144,7 @@ def _alike(needed: FloatArray) -> Iterator[tuple[int, IntArray]]:
 
 
 def _refined(
-    model: HVAE, x: Tensor, places: IntArray, cost: float, found: _Found, seed: int, purpose: str
+    model: HVAE, x: Tensor, places: IntArray, cost: float, found: Found, seed: int, purpose: str
 ) -> tuple[IntArray, Fitted]:
     """Fit, look at a few draws, then draw what counts. Answers the data whose draws spread too far, for chains."""
     fit = Fitted.to(model, x[places], seed, purpose)
@@ -281,7 +163,7 @@ def _refined(
     return places[rest], fit.of(rest)
 
 
-def _annealed(fit: Fitted, places: IntArray, found: _Found, seed: int, purpose: str) -> None:
+def _annealed(fit: Fitted, places: IntArray, found: Found, seed: int, purpose: str) -> None:
     """Tune, run a few chains that say how many count, then run those."""
     most = _annealing(found.left(places).min())
     assert most is not None

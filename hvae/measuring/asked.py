@@ -14,7 +14,9 @@ from hvae.errors import ConfigError
 from hvae.evidence import HVAE
 from hvae.foreign.model import Model
 from hvae.foreign.stack import Stack
+from hvae.measuring.gap import OF_BLOCKS
 from hvae.measuring.on_request import MEASURES
+from hvae.topdown import ResidualDecoder
 
 BELOW = 2**63
 """seeds are kept as numbers of 64 bits"""
@@ -115,6 +117,12 @@ def check_replicas(models: list[HVAE]) -> None:
                     f"model {place} is no replica of model 0: {what} is {b}, there {a}; diagnose models of different "
                     "architectures one by one."
                 )
+
+
+def check_suited(words: Iterable[str], models: Iterable[HVAE]) -> None:
+    """Refuse what is known to take too long, before anything is measured."""
+    if "gap" in words and any(isinstance(model.decoder, ResidualDecoder) for model in models):
+        raise ConfigError(OF_BLOCKS)
 
 
 def _outline(model: HVAE) -> dict[str, str]:

@@ -33,8 +33,8 @@ from hvae.foreign.intake import MOST, Data
 from hvae.foreign.model import Model
 from hvae.foreign.reading import HALF
 from hvae.foreign.stack import Stack
-from hvae.likelihood.cheapest import BUDGET
-from hvae.measuring.asked import check_asked, check_replicas, models_of, words_of
+from hvae.likelihood.spending import BUDGET
+from hvae.measuring.asked import check_asked, check_replicas, check_suited, models_of, words_of
 from hvae.measuring.judging import FIRST_IMAGES, MOST_OTHERS
 from hvae.measuring.whole import measure
 from hvae.vocabulary import FEWEST_FOR_ABSENCE, FEWEST_IMAGES
@@ -120,6 +120,7 @@ def diagnose(
             stack.enter_context(evaluating(each if isinstance(each, Model) else Model(_nothing, _nothing, module=each)))
         opened = [_opened(each, data, max_rows) for each in models]
         check_replicas(opened)
+        check_suited(words, opened)
         checked = [
             check(each, own_elbo=own, parents=parents) if isinstance(each, Stack) else None
             for each, own in zip(opened, elbos, strict=True)

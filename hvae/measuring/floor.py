@@ -20,6 +20,7 @@ from hvae.families import (
     Family,
     FullGaussian,
 )
+from hvae.families.logistic import LevelsDistribution
 from hvae.foreign.stack import Stack
 from hvae.likelihood.floor import Columns, floor_datum_nats
 from hvae.numerics import mean_interval
@@ -75,11 +76,11 @@ class Floor:
 
 @torch.no_grad()
 def _as_fixed(model: HVAE, family: Family, x: Tensor) -> Family:
-    """A Gaussian family of a user's model: with a fixed variance where that of p(x|z) is the same for all data.
+    """The family of a user's model: with a fixed variance or scale where that of p(x|z) is the same for all data.
 
     A user's function does not say whether its variance is fixed. One that does not move is taken as it is.
     """
-    if not isinstance(family, DiagonalGaussian | FullGaussian):
+    if not isinstance(family, DiagonalGaussian | FullGaussian | DiscretisedLogistic):
         return family
     drawn = rng.noise(model.noise_specs(), 2, len(x), seed=0, purpose="floor", device=str(x.device), dtype=x.dtype)
     law = model(x.unsqueeze(0), drawn).p["x"].distribution
@@ -90,6 +91,12 @@ def _as_fixed(model: HVAE, family: Family, x: Tensor) -> Family:
                 fixed = DiagonalGaussian(family.width, variance="fixed")
                 fixed.log_variance = log_variance.flatten(end_dim=-2)[0].clone()
                 return fixed
+        case LevelsDistribution():
+            log_scale = law.log_scale.expand(law.location.shape)
+            if _same(log_scale):
+                levels = DiscretisedLogistic(family.units, n_levels=law.n_levels, variance="fixed")
+                levels.log_scale = log_scale.flatten(end_dim=-2)[0].clone()
+                return levels
         case MultivariateNormal():
             tril = law.scale_tril
             if _same(tril.flatten(-2)):

@@ -19,6 +19,7 @@ from hvae.likelihood.estimate import SMALLEST_ESS, TOLERATED_SHARE, Estimate
 from hvae.likelihood.target import from_encoder
 from hvae.measuring.replica import Replica, annealing
 from hvae.numerics import FloatArray
+from hvae.topdown import ResidualDecoder
 from hvae.vocabulary import ACTIVE_SHARE
 
 N_PATHS = 32
@@ -29,7 +30,11 @@ MOMENT_ESS = 2 * SMALLEST_ESS
 """with fewer effective chains, moments of the exact posterior are doubted: `SMALLEST_ESS` for each of two halves"""
 FAMILY_RISK = 0.05
 """chance that any statement on a unit errs; few chains on few images make many units look active by chance"""
-
+OF_BLOCKS = (
+    "The gap by layer refines q for every image, path and layer by thousands of gradients, whatever the budget, which "
+    "takes too long in a stack of blocks; take annealed bounds with a small budget, as of 16 images and 16 chains, and "
+    "of each layer V and the bound of the layers above it, which every diagnosis has."
+)
 
 Values = dict[str, Any]
 """fields of a record, without the axis of replicas"""
@@ -41,8 +46,10 @@ def measure_gap(replica: Replica) -> GapRecord:
     The interval of a gap covers its draws and the bias of its estimates, for these images. A unit is active where its
     whole interval, widened for the number of units, is above `ACTIVE_SHARE`. Discrete latents have no annealed chains
     and no causes of the gap; these are NaN, with the reason in `posterior_refused` and `suboptimality_refused`.
-    Raises ValueError where no number is finite.
+    Raises ValueError where no number is finite, and `NotMeasuredError` for a stack of blocks.
     """
+    if isinstance(replica.model.decoder, ResidualDecoder):
+        raise NotMeasuredError(OF_BLOCKS)
     started = time.monotonic()
     budget = replica.budget
     chains = annealing(budget) if budget.chains > TRUSTED_ESS else None  # fewer chains are never trusted

@@ -10,8 +10,9 @@ from hvae.diagnosis.likelihood import Likelihood
 from hvae.diagnosis.record import of_one
 from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
-from hvae.likelihood.cheapest import Bound, Spending, cheapest_bound
+from hvae.likelihood.cheapest import cheapest_bound
 from hvae.likelihood.importance import Curve, log_likelihood_curve
+from hvae.likelihood.spending import Bound, Spending
 from hvae.numerics import mean_interval
 
 

@@ -3,19 +3,10 @@
 A loss is lower when better. A bound (`bounds`) reads evidence of data, a game (`games`) also of dreams. Nats per datum.
 """
 
-from hvae.objectives.bounds import (
-    Bound,
-    Covariance,
-    DoublyReparametrised,
-    Elbo,
-    Iwae,
-    StickingTheLanding,
-    Tvo,
-    discrete_log_q,
-    tempered,
-)
+from hvae.objectives.bounds import Bound, Elbo, Iwae, Tvo, discrete_log_q, tempered
 from hvae.objectives.games import Game, ReweightedWakeSleep, SymmetricEquilibrium, WakeSleep
 from hvae.objectives.objective import Objective, model_traits, total
+from hvae.objectives.other_gradients import Covariance, DoublyReparametrised, StickingTheLanding
 from hvae.suitability import UnsuitedError
 
 __all__ = [

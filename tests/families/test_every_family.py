@@ -20,7 +20,8 @@ from hvae.families import DiagonalGaussian, EqualMixture, Family
 from hvae.lab.assembly.families import latent_family, observation_family
 from hvae.lab.config import ModelConfig
 from hvae.lab.config.latents import LatentFamily
-from hvae.lab.config.model import ObservationFamily, ObservationVariance, Variance
+from hvae.lab.config.model import Variance
+from hvae.lab.config.observations import ObservationFamily, ObservationVariance
 
 UNITS = 3
 CONFIG = ModelConfig(n_classes=3, n_masked=4, n_components=2)

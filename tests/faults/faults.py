@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from tests.faults import diagnostics, estimators, model, references, training
+from tests.faults import blocks, diagnostics, estimators, model, references, training
 from tests.faults.fault import Fault
 
-ALL = (*model.FAULTS, *training.FAULTS, *estimators.FAULTS, *references.FAULTS, *diagnostics.FAULTS)
+ALL = (*model.FAULTS, *blocks.FAULTS, *training.FAULTS, *estimators.FAULTS, *references.FAULTS, *diagnostics.FAULTS)
 FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in ALL}
 
 

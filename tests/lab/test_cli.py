@@ -434,6 +434,22 @@ def test_a_bad_measurement_is_one_sentence_and_nothing_written(
     assert {path.name for path in run.path.iterdir()} == before
 
 
+def test_the_gap_of_blocks_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone, and beside words that could be measured. One of a folder's runs is enough."""
+    for blocks in (None, "1x1,8m1"):
+        settings = {"training": {"n_steps": 4}} | ({} if blocks is None else {"model": {"blocks": blocks}})
+        run = Run.create_or_open(tmp_path / "runs", "own", f"with {blocks}", RunConfig.from_dict(settings))
+    before = {path: path.stat().st_mtime_ns for path in run.path.parent.rglob("*")}
+    for place, words in ((run.path, "gap"), (run.path, "importance,gap"), (run.path.parent, "annealed,gap")):
+        assert main(["evaluate", str(place), f"--likelihood={words}"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("hvae: The gap by layer refines q for every image") and err.count("\n") == 1
+        assert "takes too long in a stack of blocks; take annealed bounds with a small budget" in err
+    assert {path: path.stat().st_mtime_ns for path in run.path.parent.rglob("*")} == before
+
+
 MEASUREMENT = ["--images=6", "--temperatures=5", "--chains=26", "--leapfrog=1", "--draws=2", "--samples=30"]
 
 

@@ -12,7 +12,7 @@ from hvae.exact import LinearGaussian
 from hvae.exact.known_stacks import KnownStack, binary_stack, linear_stack
 from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.likelihood import Spending, cheapest, cheapest_bound, log_likelihood_curve
-from hvae.likelihood.cheapest import ANNEALED, BUDGET, IMPORTANCE, REFINED, Bound
+from hvae.likelihood.spending import ANNEALED, BUDGET, IMPORTANCE, REFINED, Bound
 from hvae.likelihood.target import Target, from_encoder
 from hvae.likelihood.weights import estimate
 from hvae.nets import Root
@@ -45,7 +45,7 @@ def test_the_mean_weight_is_p_of_x_where_methods_mix(strength: float, encoder: s
 
 
 def test_the_mean_weight_of_chains_is_p_of_x(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cheapest, "SMALLEST_ESS", math.inf)  # no pilot is ever good enough
+    monkeypatch.setattr("hvae.likelihood.spending.SMALLEST_ESS", math.inf)  # no pilot is ever good enough
     found, exact = bound_of(linear_stack(1.0, "over-confident", seed=0), 50, Spending(1000))
     assert set(found.method) == {ANNEALED}
     assert_unbiased(found, exact, detect=0.06)

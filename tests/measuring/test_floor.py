@@ -14,6 +14,8 @@ from hvae.diagnosis.likelihood import Likelihood
 from hvae.diagnosis.record import flat, read
 from hvae.diagnosis.sizes import Sizes
 from hvae.exact.known_stacks import linear_stack
+from hvae.families import DiscretisedLogistic
+from hvae.families.logistic import LevelsDistribution
 from hvae.likelihood import Columns, floor_datum_nats
 from hvae.measuring import measure
 from hvae.vocabulary import BELOW_FLOOR
@@ -115,6 +117,20 @@ def test_a_variance_that_never_moves_is_taken_as_fixed() -> None:
     assert found is not None and found.floor_fitted_to == "the measured data"
     np.testing.assert_allclose(np.sort(found.floor_datum_nats[0]), left_out(1.0), rtol=0, atol=1e-10)
     assert found.marks == ("",)
+
+
+@pytest.mark.parametrize("moves", [0.0, 0.1])
+def test_a_scale_of_levels_that_never_moves_is_taken_as_fixed(moves: float) -> None:
+    x = (torch.rand(N, D, generator=torch.Generator().manual_seed(0)) * 16).round() / 16
+
+    def law(z: Tensor) -> LevelsDistribution:
+        return LevelsDistribution(torch.full((len(z), D), 0.5), -2.0 + moves * z[:, :1].expand(-1, D), n_levels=17)
+
+    found = found_of(law, x).likelihood
+    assert found is not None
+    family = DiscretisedLogistic(D, n_levels=17, variance="learned" if moves else "fixed")
+    wanted = floor_datum_nats(family, Columns.of(x).without(x), x)  # a fixed scale starts at exp(-2)
+    np.testing.assert_allclose(np.sort(found.floor_datum_nats[0]), wanted.sort().values.numpy(), rtol=0, atol=1e-6)
 
 
 def test_a_variance_that_moves_is_free() -> None:

@@ -6,9 +6,14 @@ from typing import Any, get_args
 import pytest
 import torch
 
+import hvae
 from hvae import Bernoulli, BlockStyle, ConfigError, DiagonalGaussian, DiscretisedLogistic, Family, FullGaussian
+from hvae.diagnosis.sizes import Budget
 from hvae.grammar import Kind, Place, after
+from hvae.measuring import door, further
+from hvae.measuring.gap import OF_BLOCKS
 from hvae.topdown import Body, ResidualDecoder, ResidualPosterior, mirrored, parse
+from tests.topdown.stacks import stack
 
 PUBLISHED = {
     "CIFAR-10": (
@@ -131,3 +136,13 @@ def test_what_does_not_fit_together_is_refused(made: Callable[[], object], why: 
 def assert_sentence(refusal: pytest.ExceptionInfo[ConfigError], why: str) -> None:
     said = str(refusal.value)
     assert why in said and "\n" not in said and said.endswith(".") and len(said) < 250, said
+
+
+def test_the_gap_by_layer_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is asked for with a diagnosis; and a replica has no such numbers."""
+    model, x = stack(), torch.eye(64)[:30]
+    monkeypatch.setattr(door, "measure", None)
+    with pytest.raises(hvae.ConfigError, match="takes too long in a stack of blocks; take annealed bounds with a"):
+        hvae.diagnose(model, x, further=["annealed", "gap"], progress=False)
+    ((_, found),) = further(["gap"], [model], x, Budget(images=2), model.latents)
+    assert found.refused == (" ".join(OF_BLOCKS.split()),)

@@ -108,6 +108,24 @@ def test_one_walk_gives_the_two_traces_of_two(switch: dict[str, Any]) -> None:
         assert not fixed or torch.equal(q["z3"].value, given["z3"])
 
 
+@pytest.mark.parametrize("top", [None, alone], ids=["all", "below the top"])
+def test_a_merged_layer_is_the_product_of_two_gaussians(top: Any) -> None:
+    """Precisions add up, and means are weighed by them: of p and of the nets, which a stack that never merges tells."""
+    merged, plain = stack(merge=shared, top=top).double(), stack().double()
+    x = digits(B).double().unsqueeze(0)
+    with torch.no_grad():
+        values = {name: site.value for name, site in plain.infer(x, noise(plain)).items()}
+        (p, found), (_, alike) = (model.visit(x, {}, values) for model in (merged, plain))
+    for name in merged.latents:
+        of_net, of_p, q = (site[name].distribution for site in (alike, p, found))
+        precision = 1 / of_net.variance + 1 / of_p.variance
+        mean = (of_net.mean / of_net.variance + of_p.mean / of_p.variance) / precision
+        if name == merged.latents[-1] and top is alone:
+            mean, precision = of_net.mean, 1 / of_net.variance
+        torch.testing.assert_close(q.mean, mean, **EXACT)
+        torch.testing.assert_close(q.variance, 1 / precision, **EXACT)
+
+
 @switches
 def test_what_a_layer_reads(switch: dict[str, Any]) -> None:
     """p of a layer moves with all that is above, or without skips with the one above alone; q moves with x."""

@@ -8,7 +8,7 @@ from hvae.data.card import whole_numbers
 from hvae.diagnosis.pixels import Pixels
 from hvae.errors import ConfigError
 from hvae.lab.config import ModelConfig, TrainingConfig
-from hvae.lab.config.model import COUNTS, LEVELS
+from hvae.lab.config.observations import COUNTS, LEVELS
 from hvae.nets.frugal import save_memory
 
 MOST = 2**24

@@ -75,7 +75,9 @@ def observation_family(
             assert variance != "shared"  # refused by the configuration
             return families.DiscretisedLogistic(n_pixels, n_levels=n_levels, variance=variance)
         case "discretised-logistic-mixture":
-            return families.DiscretisedLogisticMixture(image_shape, n_levels=config.n_levels)
+            return families.DiscretisedLogisticMixture(
+                image_shape, n_components=config.observation_components, n_levels=config.n_levels
+            )
         case "poisson":
             return families.Poisson(n_pixels)
         case "negative-binomial":

@@ -10,7 +10,7 @@ from hvae import nets
 from hvae.data import Dataset
 from hvae.families import DiagonalGaussian, Family, FullGaussian
 from hvae.lab.config import ModelConfig, per_layer
-from hvae.lab.config.model import COUNTS
+from hvae.lab.config.observations import COUNTS
 from hvae.numerics import log_variance_cap
 
 T = TypeVar("T")

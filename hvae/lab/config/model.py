@@ -17,24 +17,15 @@ from hvae.lab.config.latents import (
     LatentFamily,
     OrderName,
 )
+from hvae.lab.config.observations import DISPERSED, LEVELS, OF_X, ObservationFamily, ObservationVariance
 
-ObservationFamily = Literal[
-    "bernoulli", "gaussian", "discretised-logistic", "discretised-logistic-mixture", "poisson", "negative-binomial"
-]
-LEVELS = ("discretised-logistic", "discretised-logistic-mixture")
-"""distributions of grey and colour values in levels"""
-COUNTS = ("poisson", "negative-binomial")
-"""distributions of counts"""
-DISPERSED = (*LEVELS, "negative-binomial")
-"""distributions of x with a scale or a dispersion that is learned, or an output of the net"""
 Net = Literal["mlp", "residual", "convolutional"]
 Prior = Literal["standard", "learned", "vamp"]
 Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus"]
 Init = Literal["xavier", "kaiming", "orthogonal"]
 Variance = Literal["network", "learned", "fixed"]
-ObservationVariance = Literal["network", "learned", "shared", "fixed"]
-BESIDE_BLOCKS = ("blocks", "observation", "n_levels", "observation_variance", "observation_start")
-"""settings that a stack of blocks has too: those of x"""
+BESIDE_BLOCKS = ("blocks", *OF_X)
+"""settings that a stack of blocks has too"""
 
 
 @dataclass(frozen=True)
@@ -68,9 +59,9 @@ class ModelConfig:
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
-    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, ten components a
-    pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2 and so on, of
-    which the encoder sees log (1 + x)"""
+    `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, of several such
+    distributions a pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2
+    and so on, of which the encoder sees log (1 + x)"""
     n_levels: int = 256
     """number of levels from 0 to 1 of a discretised-logistic observation or mixture; 17 for digits-grey"""
     latent_variance: Variance = "network"
@@ -81,6 +72,8 @@ class ModelConfig:
     has scales from the net"""
     observation_start: float = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
+    observation_components: int = 10
+    """logistic distributions that a pixel of a discretised-logistic-mixture observation mixes (default: 10)"""
     standardise: bool = False
     """nets see the columns of a table as z-scores, by mean and deviation of the training data, and the likelihood is
     that of x in its own units; for a Gaussian observation of learned or network variance. Left out, `hvae train` takes
@@ -138,7 +131,7 @@ class ModelConfig:
                 f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give distributions of the "
                 "same kind.",
             )
-        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs"):
+        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs", "observation_components"):
             value = getattr(self, knob)
             require(value >= 1, f"model.{knob} is {value}; give at least 1.")
         require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")

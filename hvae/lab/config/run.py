@@ -13,8 +13,9 @@ from hvae.lab.config.checks import per_layer, require
 from hvae.lab.config.data import DataConfig
 from hvae.lab.config.evaluation import EvaluationConfig
 from hvae.lab.config.latents import DISCRETE, MERGED
-from hvae.lab.config.model import BESIDE_BLOCKS, COUNTS, LEVELS, ModelConfig
+from hvae.lab.config.model import BESIDE_BLOCKS, ModelConfig
 from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
+from hvae.lab.config.observations import COUNTS, LEVELS
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
 from hvae.suitability import Follows, Layer, ModelTraits, ObjectiveTraits, Words, joined, refusal, relaxation_refusal
@@ -39,7 +40,7 @@ WORDS = Words(
 RETIRED = {"evaluation": ("n_bootstrap",)}
 """section -> settings that files of released runs hold, and that nothing reads any more"""
 LATER = {
-    "model": ("standardise", "blocks"),
+    "model": ("standardise", "blocks", "observation_components"),
     "training": ("adam_betas", "weight_decay", "skip_norm", "checkpoint_gradients", "precision"),
 }
 """section -> settings that came later, and stand in a file only where they differ from their default"""
@@ -168,7 +169,7 @@ class RunConfig:
             for name in set(later) - differences(getattr(read_back, section)).keys():
                 del values[section][name]
         if read_back.model.blocks is not None:
-            values["model"] = {name: values["model"][name] for name in BESIDE_BLOCKS}
+            values["model"] = {name: value for name, value in values["model"].items() if name in BESIDE_BLOCKS}
         return json.dumps(values, indent=2, sort_keys=True)
 
     @cached_property

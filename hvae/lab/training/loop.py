@@ -26,7 +26,7 @@ from hvae.evidence import HVAE, Evidence
 from hvae.fitting import Fit, Health, Record, Stage, fit, put
 from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, precision, relaxation, trainable
 from hvae.lab.config import RunConfig
-from hvae.lab.config.model import LEVELS
+from hvae.lab.config.observations import LEVELS
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.remarks import START, unlucky
 from hvae.lab.runs.run import Run

@@ -290,6 +290,7 @@ def test_other_knobs_that_go_with_no_such_distribution_are_refused() -> None:
         ({"n_masked": 0}, "model.n_masked is 0; give at least 1."),
         ({"n_transforms": -1}, "model.n_transforms is -1"),
         ({"n_components": 0}, "model.n_components is 0"),
+        ({"observation_components": 0}, "model.observation_components is 0; give at least 1."),
         ({"n_levels": 1}, "model.n_levels is 1; give at least 2"),
     ]
     for knobs, words in bad:

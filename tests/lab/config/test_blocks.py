@@ -27,10 +27,12 @@ def test_no_word_of_blocks_where_there_are_none() -> None:
 
 @pytest.mark.parametrize("blocks", [TEXT, {"decoder": TEXT}, LADDER], ids=["text", "table", "ladder"])
 def test_round_trip(blocks: Any) -> None:
-    found = config(blocks=blocks, observation="discretised-logistic", n_levels=17)
-    again = RunConfig.from_json(found.to_json())
-    assert again == found and again.digest == found.digest
-    assert set(json.loads(found.to_json())["model"]) == set(BESIDE_BLOCKS), "dense settings are not told"
+    plain = config(blocks=blocks, observation="discretised-logistic", n_levels=17)
+    mixture = config(blocks=blocks, observation="discretised-logistic-mixture", observation_components=3)
+    for found, untold in ((plain, {"observation_components"}), (mixture, set())):
+        again = RunConfig.from_json(found.to_json())
+        assert again == found and again.digest == found.digest
+        assert set(json.loads(found.to_json())["model"]) == set(BESIDE_BLOCKS) - untold, "dense settings are not told"
 
 
 def test_text_is_the_table_of_its_decoder_and_the_digest_is_made_of_what_differs() -> None:

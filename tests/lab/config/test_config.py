@@ -123,13 +123,22 @@ def test_a_released_default_never_changes() -> None:
     ]
 
 
-def test_standardising_is_written_where_it_is_on() -> None:
-    """So the text, and the digest, of every configuration from before it stay what they were."""
-    off, on = (RunConfig(model=ModelConfig(observation="gaussian", standardise=way)) for way in (False, True))
-    assert "standardise" not in off.to_json() and '"standardise": true' in on.to_json()
+@pytest.mark.parametrize(
+    ("observation", "knob", "plain", "other", "written"),
+    [
+        ("gaussian", "standardise", False, True, '"standardise": true'),
+        ("discretised-logistic-mixture", "observation_components", 10, 3, '"observation_components": 3'),
+    ],
+)
+def test_later_settings_are_written_where_they_differ(
+    observation: str, knob: str, plain: Any, other: Any, written: str
+) -> None:
+    """So the text, and the digest, of every configuration from before them stay what they were."""
+    off, on = (RunConfig(model=ModelConfig(observation=observation, **{knob: way})) for way in (plain, other))  # type: ignore[arg-type]
+    assert knob not in off.to_json() and written in on.to_json()
     for config, text in (
-        (off, '{"observation": "gaussian"}'),
-        (on, '{"observation": "gaussian", "standardise": true}'),
+        (off, f'{{"observation": "{observation}"}}'),
+        (on, "{" + ", ".join(sorted([f'"observation": "{observation}"', written])) + "}"),
     ):
         assert RunConfig.from_json(config.to_json()) == config
         assert config.digest == hashlib.sha256(f'{{"model": {text}}}'.encode()).hexdigest()[:8]

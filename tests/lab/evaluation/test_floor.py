@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hvae.analysis.tables.floor import below, floor_text
 from hvae.analysis.tables.likelihood import likelihood_csv, likelihoods
 from hvae.analysis.terminal import verdict_text
 from hvae.data import Dataset, load
+from hvae.families import DiscretisedLogistic
 from hvae.lab.config import DataConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from hvae.lab.evaluation import evaluate
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import train
+from hvae.likelihood import Columns, floor_datum_nats
 from hvae.schedules import Constant
 from hvae.vocabulary import BELOW_FLOOR
 
@@ -66,15 +69,22 @@ def test_a_collapsed_run_that_is_trained_well_is_not(data: Dataset, tmp_path: Pa
     np.testing.assert_allclose(found.floor_datum_nats[0], wanted, rtol=0, atol=1e-10)
 
 
-def test_grey_values_in_levels_have_bits_and_no_floor(data: Dataset, tmp_path: Path) -> None:
-    model = replace(CONFIG.model, observation="discretised-logistic", n_levels=17)
+@pytest.mark.parametrize("observation", ["discretised-logistic", "discretised-logistic-mixture"])
+def test_grey_values_in_levels_have_a_floor_in_bits_too(observation: Any, tmp_path: Path) -> None:
+    model = replace(CONFIG.model, observation=observation, n_levels=17)
     grey = load("digits-grey")
     run = made(grey, tmp_path, replace(CONFIG, data=DataConfig(name="digits-grey"), model=model))
     (loaded,) = runs = load_runs(run.path)
     found = loaded.likelihood
-    assert found is not None and np.isnan(found.floor_nats).all() and found.bits_per_dim is not None
+    assert found is not None and found.bits_per_dim is not None and found.floor_bits_per_dim is not None
+    assert found.floor_bits_per_dim[0, 1] == pytest.approx(-found.floor_nats[0, 1] / 64 / np.log(2), rel=1e-12)
+    of_training = floor_datum_nats(DiscretisedLogistic(64, n_levels=17), Columns.of(grey.train), grey.test)
+    index = run.load_arrays("likelihood")["image_index"]
+    np.testing.assert_allclose(found.floor_datum_nats[0], of_training[index].numpy(), rtol=0, atol=1e-10)
     assert found.bits_per_dim[0, 1] == pytest.approx(-found.log_px_nats[0, 1] / 64 / np.log(2), rel=1e-12)
     table = likelihoods(runs)
     assert table is not None and [column.name for column in table.columns][-1] == "bits/dim ≤"
+    bits = f"{found.floor_bits_per_dim[0, 1]:.3f}"
+    assert table.rows[0][-3].text == bits and (table.columns[-3].name, table.columns[-3].unit) == ("floor", "bits/dim")
     said = " ".join(verdict_text(run.path).split())
-    assert "bits per dimension, " in said and " by the ELBO. No floor." in said
+    assert f" nats ({bits} bits per dimension), independent columns fitted to the training data." in said

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_bits_stand_beside_nats(last: bool, here: Path, capsys: pytest.CaptureFi
     assert found is not None and found.bits_per_dim is not None and found.elbo_bits_per_dim is not None
     np.testing.assert_allclose(found.elbo_bits_per_dim[:, 1], -found.elbo_nats[:, 1] / D / math.log(2), rtol=1e-12)
     assert (found.elbo_bits_per_dim[:, 0] <= found.elbo_bits_per_dim[:, 2]).all(), "the low end first"
+    assert found.floor_bits_per_dim is not None
     elbo, bits = f"{found.elbo_bits_per_dim[:, 1].mean():.3f}", f"{found.bits_per_dim[:, 1].mean():.3f}"
     table = likelihoods(runs)
     assert table is not None and [cell.text for cell in table.rows[0][-2:]] == [elbo, bits]
@@ -68,6 +70,11 @@ def test_bits_stand_beside_nats(last: bool, here: Path, capsys: pytest.CaptureFi
     assert f"At most {bits} bits" in " ".join(str(Diagnosis.read(run.path).to_text(100)).split())
     frame = Diagnosis.read(run.path).to_dataframe()
     assert set(frame[frame.quantity == "elbo_bits_per_dim"].unit) == {"bits"}
+    floor = f"{found.floor_bits_per_dim[:, 1].mean():.3f}"
+    heads = [f"{column.name}, {column.unit}" for column in table.columns]
+    assert table.rows[0][heads.index("floor, bits/dim")].text == floor
+    assert f"nats ({floor} bits per dimension), independent columns" in said
+    assert ",floor," in likelihood_csv(runs) and set(frame[frame.quantity == "floor_bits_per_dim"].unit) == {"bits"}
     for line in likelihood_csv(runs).splitlines()[1:]:
         cells = line.split(",")
         assert float(cells[-1]) == pytest.approx(-float(cells[-6]) / D / math.log(2), rel=1e-3), line
@@ -90,10 +97,13 @@ def test_dense_nets_have_it_too_and_start_at_the_mean(nets: tuple[str, ...]) -> 
     save()
     data = load("my.npz")
     config = ModelConfig((4,), ((8,),), observation="discretised-logistic-mixture", nets=nets)  # type: ignore[arg-type]
-    conditional = build_hvae(config, data, seed=0).decoder["x"]
-    assert isinstance(conditional.family, DiscretisedLogisticMixture) and conditional.family.n_outputs == 100 * 16
-    mean = conditional.family.mean(conditional.family.distribution(conditional.net[-1].bias.detach()))
-    torch.testing.assert_close(mean, data.train.mean(0), atol=0.02, rtol=0)
+    for components in (10, 1, 3):
+        of = config if components == 10 else replace(config, observation_components=components)
+        conditional = build_hvae(of, data, seed=0).decoder["x"]
+        assert isinstance(conditional.family, DiscretisedLogisticMixture)
+        assert conditional.family.n_outputs == 10 * components * 16
+        mean = conditional.family.mean(conditional.family.distribution(conditional.net[-1].bias.detach()))
+        torch.testing.assert_close(mean, data.train.mean(0), atol=0.02, rtol=0)
 
 
 REFUSED = {
@@ -106,6 +116,12 @@ REFUSED = {
     "fewer levels": ((3, 4, 4), 256, "--model.n_levels=32", "n_levels is 32, but my.npz holds values that are no mult"),
     "zeros and ones": ((3, 4, 4), 2, "", "my.npz holds binary values; use model.observation bernoulli"),
     "whole numbers": ((3, 4, 4), 17, "", "which may be grey levels, counts or measurements"),
+    "no components": (
+        (3, 4, 4),
+        256,
+        "--model.observation_components=0",
+        "observation_components is 0; give at least 1.",
+    ),
     "a variance for all": ((3, 4, 4), 256, "--model.observation_variance=fixed", "model.observation_variance is fixed"),
 }
 
