@@ -18,6 +18,9 @@ from hvae.data.idx import read_idx
 from hvae.data.images import BINARISATIONS, Present, Purpose, Split, binary, grey, real, split_at_random, stream
 from hvae.data.synthetic import N_TEST, N_TRAIN, binary_2, draw_split, linear_2
 from hvae.extras import need
+from hvae.outside import load_arrays
+
+AGAIN = "fetch it again with `hvae data get`"
 
 
 @dataclass(frozen=True)
@@ -142,23 +145,15 @@ def _read_digits(paths: Sequence[Path]) -> Split:
 
 
 def _read_static(paths: Sequence[Path]) -> Split:
-    with np.load(paths[0], allow_pickle=False) as arrays:
-        return Split(
-            np.unpackbits(arrays["train"], axis=1),
-            np.unpackbits(arrays["test"], axis=1),
-            arrays["train_label_matched"],
-            arrays["test_label_matched"],
-        )
+    arrays = load_arrays(paths[0], AGAIN)
+    train, test = (np.unpackbits(arrays[key], axis=1) for key in ("train", "test"))
+    return Split(train, test, arrays["train_label_matched"], arrays["test_label_matched"])
 
 
 def _read_omniglot(paths: Sequence[Path]) -> Split:
-    with np.load(paths[0], allow_pickle=False) as arrays:
-        return Split(
-            arrays["train"] / np.float32(255),
-            arrays["test"] / np.float32(255),
-            arrays["train_char"],
-            arrays["test_char"],
-        )
+    arrays = load_arrays(paths[0], AGAIN)
+    train, test = (arrays[key] / np.float32(255) for key in ("train", "test"))
+    return Split(train, test, arrays["train_char"], arrays["test_char"])
 
 
 CATALOGUE: dict[str, Entry] = {
