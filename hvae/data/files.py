@@ -51,7 +51,19 @@ class DataFile:
 def data_folder(data_dir: Path | None = None) -> Path:
     """The argument, else `$HVAE_DATA`, else the cache folder of the user."""
     chosen = data_dir or os.environ.get("HVAE_DATA") or user_cache_path("hvae")
-    return Path(chosen).expanduser()
+    return home_of(Path(chosen))
+
+
+def home_of(path: Path) -> Path:
+    """The path with ~ as the home folder. Raises `ConfigError` where there is no such user.
+
+    >>> home_of(Path("data/my.npz"))
+    PosixPath('data/my.npz')
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{path} begins with the home of nobody; write the folder out.") from None
 
 
 def sha256(path: Path) -> str:

@@ -36,7 +36,8 @@ def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
 def check_device(device: str) -> None:
     """Raise `ConfigError` for one that this machine does not have."""
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise AssertionError("it holds no numbers")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         why = "" if "device type" in reason else f" ({reason})"  # torch lists all that it was ever built for

@@ -6,7 +6,6 @@ reads options and files, and prints configurations and help. Whether a value fit
 """
 
 import ast
-import contextlib
 import dataclasses
 import difflib
 import importlib.metadata
@@ -14,19 +13,27 @@ import inspect
 import json
 import re
 import textwrap
-from argparse import SUPPRESS, Action
-from collections.abc import Sequence
+from argparse import SUPPRESS, Action, ArgumentTypeError
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    set_dumper,
+    set_loader,
+)
+from jsonargparse.typing import restricted_number_type
 
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.config.budget import Budget
 from hvae.lab.strict import describe
+from hvae.outside import check_text, from_yaml, read_yaml
 
 HEADINGS = {
     "data": "which images",
@@ -43,6 +50,13 @@ FIRST = """
     training.n_steps training.seeds training.learning_rate training.batch_size
 """.split()
 """options that the help shows first below their headings; the others follow as `RunConfig` has them"""
+
+MODE = "yaml-1.2"
+"""name of our reader and writer among those of jsonargparse"""
+MOST_PROCESSES = 1024
+"""workers, and threads of each; far more end the process"""
+_Threads = restricted_number_type("Threads", int, [(">=", 1), ("<=", MOST_PROCESSES)], join="and")
+_Workers = restricted_number_type("Workers", int, [(">=", 0), ("<=", MOST_PROCESSES)], join="and")
 
 UNSAID = (dataclasses.MISSING, "", ())
 """defaults of a table's keys that the help leaves out"""
@@ -65,6 +79,30 @@ class Help(DefaultHelpFormatter):
 def _plain(default: Any) -> Any:
     """A default as one would write it: a constant schedule is its value."""
     return default["value"] if isinstance(default, dict) and default.keys() == {"value"} else default
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Settings as YAML that `from_yaml` reads back, every value as JSON has it: words of YAML 1.1 and 1.2 differ."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{key}:\n", textwrap.indent(as_yaml(value), "  ")]
+        else:
+            lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}\n")
+    return "".join(lines)
+
+
+class SettingsFile(ActionConfigFile):
+    """--config FILE, read by the gate."""
+
+    def __call__(self, parser: Any, found: Any, file: Any, option: str | None = None) -> None:
+        try:
+            values = read_yaml(Path(file), "write it as `hvae train --print_config` does, in UTF-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"{file} is not there; give --config a file of settings.") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file} holds no table of settings; `hvae train --print_config` writes one.")
+        self.apply_config(parser, found, self.dest, json.dumps(values))
 
 
 class Parser(ArgumentParser):
@@ -100,28 +138,45 @@ def _help_of(parser: ArgumentParser) -> str:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     """The command and its options. Raises `ConfigError` for what cannot be read."""
+    for argument in arguments:
+        try:
+            check_text(argument)
+        except ValueError as error:
+            raise ConfigError(f"An argument cannot be read ({error}); give text in UTF-8.") from None
     named = {argument for argument in arguments[:1] if not argument.startswith("-")}
     parser, commands = build(settings=not named or "train" in named)
     if arguments and arguments[0] in commands:
         commands[arguments[0]].refuse_unknown(arguments[1:])
-    try:
-        chosen = parser.parse_args(list(arguments))
-    except UnicodeDecodeError as error:
-        file = re.search(r"--config[= ](\S+)", " ".join(arguments))
-        name = f" {file[1]}" if file else ""
+    chosen = parser.parse_args(list(arguments))
+    options = chosen[chosen.command]
+    if options.get("config"):
+        _refuse_runs_elsewhere(options.runs_dir, arguments)
+    return chosen.command, options
+
+
+def _refuse_runs_elsewhere(folder: str, arguments: Sequence[str]) -> None:
+    """A file of settings may be a stranger's: it writes below the working folder, elsewhere by a typed flag only."""
+    typed = {after for flag, after in pairwise([*arguments, ""]) if flag == "--runs-dir"}
+    typed |= {argument.partition("=")[2] for argument in arguments if argument.startswith("--runs-dir=")}
+    path = Path(folder)
+    within = ".." not in path.parts and (not path.is_absolute() or path.is_relative_to(Path.cwd()))
+    if folder not in typed and not within:
         raise ConfigError(
-            f"The configuration file{name} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
-        ) from None
-    return chosen.command, chosen[chosen.command]
+            f"runs_dir in the configuration is {folder!r}, outside the working folder; "
+            f"give it as --runs-dir {folder} if that is meant."
+        )
 
 
 def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the parser of each command by its name; `train` with an option for every setting if asked for."""
+    set_loader(MODE, from_yaml, (ValueError,))
+    set_dumper(MODE, as_yaml)
     parser = Parser(
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
         epilog="Example: hvae run depth --preset demo",
         formatter_class=Help,
+        parser_mode=MODE,
         version=importlib.metadata.version("hvae"),
         usage="hvae COMMAND [options]",
     )
@@ -132,7 +187,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
 
     def command(name: str, operands: str, text: str, example: str) -> Parser:
         usage = " ".join(f"hvae {name} {operands} [options]".split())
-        sub = Parser(description=text, epilog=f"Example: {example}", usage=usage)
+        sub = Parser(parser_mode=MODE, description=text, epilog=f"Example: {example}", usage=usage)
         subcommands.add_subcommand(name, sub, help=text)
         commands[name] = sub
         return sub
@@ -145,9 +200,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     )
     run.add_argument("experiment", type=str, help="name of an experiment, see `hvae list`")
     run.add_argument("--preset", type=str, default="demo", metavar="NAME", help="its size, see `hvae list`")
-    run.add_argument(
-        "--workers", type=NonNegativeInt, default=0, metavar="N", help="runs at a time; 0 takes cores / threads"
-    )
+    run.add_argument("--workers", type=_Workers, default=0, metavar="N", help="runs at a time; 0 takes cores / threads")
     _where_and_how(run, "runs-dir", "data-dir", "device", "threads")
 
     train = command(
@@ -159,7 +212,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
         """--objective.beta '{"warmup_steps": 500}'""",
     )
     train.add_argument(
-        "--config", action="config", metavar="FILE", help="YAML or JSON file with any of the options below"
+        "--config", action=SettingsFile, metavar="FILE", help="YAML or JSON file with any of the options below"
     )
     (printing,) = (action for action in train._actions if "--print_config" in action.option_strings)
     printing.help, printing.metavar = "print all settings as YAML, fit for --config, and exit", ""
@@ -274,7 +327,7 @@ def _where_and_how(parser: Parser, *names: str) -> None:
         "data-dir": {"metavar": "FOLDER", "help": "folder of the data files (default: $HVAE_DATA)"},
         "device": {"default": "cpu", "metavar": "NAME", "help": "cpu, cuda, cuda:1, ...; no part of a run's name"},
         "threads": {
-            "type": PositiveInt,
+            "type": _Threads,
             "default": 1,
             "metavar": "N",
             "help": "threads per run; more than one rarely helps small nets",
@@ -313,10 +366,10 @@ class _Setting:
     def __call__(self, text: object) -> object:
         if self.wanted is str or not isinstance(text, str):
             return text
-        for read in (json.loads, yaml.safe_load):
-            with contextlib.suppress(ValueError, yaml.YAMLError):
-                return read(text)
-        return text
+        try:
+            return from_yaml(text)
+        except ValueError as error:
+            raise ArgumentTypeError(f"{text[:60]!r} cannot be read ({error})") from None
 
     @property
     def metavar(self) -> str:

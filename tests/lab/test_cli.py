@@ -20,6 +20,7 @@ from hvae.lab.cli import main
 from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run
 from hvae.lab.runs.survey import find_runs
+from hvae.outside import from_yaml
 
 REPO = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--training.n_steps=many"], "training.n_steps is 'many'; give a whole number."),
     (["train", "--training.n_steps=-3"], "training.n_steps is -3"),
     (["train", "--training.learning_rate=-1e-3"], "training.learning_rate"),
-    (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
+    (["train", "--training.learning_rate={"], "--training.learning_rate: '{' cannot be read (it is not YAML"),
     (["train", "--model.latents=[]"], "model.latents is empty"),
     (["train", "--model.latents=16"], "give a list"),
     (["train", "--model.blocks=1x1,8y1"], "'8y1' is no part of the grammar; write RxN, RmS or R"),
@@ -74,7 +75,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--model.blocks", '{"decoder": "8x1", "channels": 40}'], "the state at resolution 8 has 32; give"),
     (["train", "--model.blocks", '{"decoder": "1x1,8m1", "encoder": "8x1"}'], "do not reach resolution 1"),
     (["train", "--model.blocks", '{"width": 8}'], "model.blocks misses decoder."),
-    (["train", "--model.blocks={"], "model.blocks: the decoder's blocks '{'"),
+    (["train", "--model.blocks={"], "--model.blocks: '{' cannot be read (it is not YAML"),
     (["train", "--model.blocks.width=8"], "is no option; did you mean --model.blocks?"),
     (["train", "--model.blocks=8x1", "--model.latents=[3]"], "model.latents is (3,), a setting of dense layers"),
     (["train", "--model.blocks=8x1", "--data.name=digits-grey"], "take data.name digits"),
@@ -205,7 +206,7 @@ def _printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict
     with pytest.raises(SystemExit) as stop:
         main(["train", *arguments, "--print_config"])
     assert stop.value.code == 0
-    values = yaml.safe_load(capsys.readouterr().out)
+    values = from_yaml(capsys.readouterr().out)
     assert isinstance(values, dict)
     return values
 
