@@ -104,7 +104,7 @@ class TrainingConfig:
         )
         require(
             self.ema_decay < 1,
-            f"training.ema_decay is {self.ema_decay}, and the average never moves; give less than 1.",
+            f"training.ema_decay is {self.ema_decay}; give less than 1.",
         )
 
 

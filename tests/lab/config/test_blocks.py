@@ -117,7 +117,7 @@ BAD: list[tuple[Any, str]] = [
     ({"decoder": TEXT, "channels": 0}, "model.blocks.channels is 0; give 1 to 1000000."),
     (
         {"decoder": "8x1", "encoder": "8d2,4x1", "widths": [[4, 0]]},
-        "model.blocks.widths is [[4, 0]]; give 1 to 1000000.",
+        "model.blocks.widths is [[4, 0]]; give 1 to",
     ),
     ({"decoder": TEXT, "bottleneck": 0}, "model.blocks.bottleneck is 0.0; give 1e-06 to 1000."),
     ({"decoder": TEXT, "merge": "sum"}, "model.blocks.merge is 'sum'; give alone or ladder or shared."),
