@@ -93,7 +93,7 @@ def mirrored(decoder: Sequence[Place]) -> str:
 def _places(kind: Kind, text: str, part: str) -> Iterator[Place]:
     found = re.fullmatch(rf"([1-9]\d{{0,4}})(?:([x{LETTER[kind]}])([1-9]\d{{0,14}}))?", part, flags=re.ASCII)
     if found is None:
-        raise _refusal(kind, text, f"'{part}' is no part of the grammar; {HOW[kind]}")
+        raise _refusal(kind, text, f"'{_shown(part)}' is no part of the grammar; {HOW[kind]}")
     resolution, letter, number = int(found[1]), found[2], int(found[3] or 1)
     if letter == "x" and number > MOST:
         raise _refusal(kind, text, f"'{part}' is {number} blocks; give at most {MOST}")
@@ -138,5 +138,8 @@ def _check_encoder(places: Sequence[Place], text: str, side: int) -> None:
 
 
 def _refusal(kind: Kind, text: str, why: str) -> ConfigError:
-    shown = text if len(text) <= 100 else f"{text[:99]}…"
-    return ConfigError(f"the {kind}'s blocks '{shown}': {why}.")
+    return ConfigError(f"the {kind}'s blocks '{_shown(text)}': {why}.")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:99]}…"

@@ -77,7 +77,7 @@ def from_yaml(text: str) -> Any:
             if isinstance(event, yaml.NodeEvent):
                 _refuse_shared(event)
             if isinstance(event, yaml.ScalarEvent):
-                open_[-1][1].append(event.value if event.style else _scalar(event.value))
+                open_[-1][1].append(_paired(event.value) if event.style else _scalar(event.value))
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 open_.append(("list" if isinstance(event, yaml.SequenceStartEvent) else "table", []))
                 if len(open_) > MOST_DEPTH + 1:
@@ -103,6 +103,11 @@ def _refuse_shared(event: Any) -> None:
         raise ValueError(f"{where} has an anchor or alias (& or *), which is not read; write the value out, in quotes")
     if getattr(event, "tag", None) is not None:
         raise ValueError(f"{where} has the tag {event.tag[:60]}, which is not read; leave it out")
+
+
+def _paired(text: str) -> str:
+    """Text in quotes, where JSON writes a character beyond 16 bits as two escapes."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _scalar(text: str) -> Any:
@@ -151,9 +156,11 @@ def _checked(value: Any, *, finite: bool = False) -> Any:
     YAML has infinite numbers; that a setting is none of them is said with the setting's name.
     """
     level = [value]
-    for _ in range(MOST_DEPTH + 1):
+    for depth in range(MOST_DEPTH + 1):
         below: list[Any] = []
         for each in level:
+            if depth == MOST_DEPTH and isinstance(each, dict | list):
+                raise ValueError(_TOO_DEEP)
             if isinstance(each, str):
                 check_text(each)
             elif isinstance(each, float):
@@ -164,7 +171,5 @@ def _checked(value: Any, *, finite: bool = False) -> Any:
                 below += each.values()
             elif isinstance(each, list):
                 below += each
-        if not below:
-            return value
         level = below
-    raise ValueError(_TOO_DEEP)
+    return value

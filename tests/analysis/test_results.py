@@ -42,7 +42,7 @@ def test_a_file_that_lies_there_already_is_left_alone(tmp_path: Path) -> None:
     assert mine.read_text() == "drawn by hand" and "mine.svg" not in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["README.md", "tables/verdict.csv", "figures/verdict.png", "arrays/runs.npz"])
+@pytest.mark.parametrize("place", ["README.md", "tables/verdict.csv", "figures/rate.png", "arrays/runs.npz"])
 def test_what_no_report_wrote_is_not_replaced(tmp_path: Path, place: str) -> None:
     fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
     mine = tmp_path / "kept" / place

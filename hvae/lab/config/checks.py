@@ -85,7 +85,9 @@ def _lists(value: Any) -> Any:
 
 
 def _short(number: float) -> str:
-    return str(number) if isinstance(number, int) and abs(number) < 10**7 else f"{number:.15g}"
+    if isinstance(number, int) and not -(10**7) < number < 10**7:
+        return f"{number:.15g}" if abs(number) < 10**300 else "a number of hundreds of digits"
+    return str(number) if isinstance(number, int) else f"{number:.15g}"
 
 
 def require(condition: bool, sentence: str) -> None:
