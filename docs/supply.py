@@ -21,7 +21,9 @@ PINS, LOCK, LICENCES = REPO / "requirements.txt", REPO / "requirements.lock", RE
 HEAD = """\
 # The files of requirements.txt for CPython 3.11 on Linux x86-64, each with its SHA-256. Written by `make lock`.
 # pip install --require-hashes --no-deps -r requirements.lock
-# Of torch there are two: that of the index, which wants NVIDIA's packages beside it, and the build for CPUs.
+# Of torch there are two. The index's is taken first, and wants NVIDIA's packages beside it, which are not locked:
+# pip install -c requirements.txt torch. The build for CPUs, where it is at hand, is taken with -c and a file of the
+# line torch==VERSION+cpu, and wants nothing more.
 """
 PAGE = """\
 # Licences
