@@ -51,6 +51,7 @@ FIRST = """
 """.split()
 """options that the help shows first below their headings; the others follow as `RunConfig` has them"""
 
+QUOTED = "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
 MODE = "yaml-1.2"
 """name of our reader and writer among those of jsonargparse"""
 MOST_PROCESSES = 1024
@@ -111,7 +112,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         sentence = " ".join(re.sub(r"<class '(\w+)'>", r"\1", message).split()).replace("Parser key", "option")
         if "unrecognized arguments" in sentence:
-            sentence += "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
+            sentence += QUOTED
         unknown = re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", sentence)
         if unknown:  # a key of a --config file
             sections = get_type_hints(RunConfig).items()
@@ -369,7 +370,8 @@ class _Setting:
         try:
             return from_yaml(text)
         except ValueError as error:
-            raise ArgumentTypeError(f"{text[:60]!r} cannot be read ({error})") from None
+            cut = QUOTED if text.startswith("[") and not text.endswith("]") else ""
+            raise ArgumentTypeError(f"{text[:60]!r} cannot be read ({error}){cut}") from None
 
     @property
     def metavar(self) -> str:
