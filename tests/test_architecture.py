@@ -21,7 +21,9 @@ INSTRUMENT = (
 
 LABORATORY = [
     f"lab.{room}"
-    for room in "strict config runs assembly training evaluation completion sweep experiment lists options cli".split()
+    for room in (
+        "strict config runs assembly training evaluation completion sweep experiment lists settings options cli"
+    ).split()
 ]
 """the rooms of hvae.lab, which stand below the instrument and see configurations and runs"""
 

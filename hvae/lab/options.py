@@ -14,26 +14,22 @@ import json
 import re
 import textwrap
 from argparse import SUPPRESS, Action, ArgumentTypeError
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import (  # type: ignore[attr-defined]
-    ActionConfigFile,
+from jsonargparse import (
     ArgumentParser,
     DefaultHelpFormatter,
-    set_dumper,
-    set_loader,
 )
 from jsonargparse.typing import restricted_number_type
 
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.config.budget import Budget
+from hvae.lab.settings import MODE, SettingsFile, refuse_runs_elsewhere, use_yaml
 from hvae.lab.strict import describe
-from hvae.outside import check_text, from_yaml, read_yaml
+from hvae.outside import check_text, from_yaml
 
 HEADINGS = {
     "data": "which images",
@@ -52,8 +48,6 @@ FIRST = """
 """options that the help shows first below their headings; the others follow as `RunConfig` has them"""
 
 QUOTED = "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
-MODE = "yaml-1.2"
-"""name of our reader and writer among those of jsonargparse"""
 MOST_PROCESSES = 1024
 """workers, and threads of each; far more end the process"""
 _Threads = restricted_number_type("Threads", int, [(">=", 1), ("<=", MOST_PROCESSES)], join="and")
@@ -80,30 +74,6 @@ class Help(DefaultHelpFormatter):
 def _plain(default: Any) -> Any:
     """A default as one would write it: a constant schedule is its value."""
     return default["value"] if isinstance(default, dict) and default.keys() == {"value"} else default
-
-
-def as_yaml(values: Mapping[str, Any]) -> str:
-    """Settings as YAML that `from_yaml` reads back, every value as JSON has it: words of YAML 1.1 and 1.2 differ."""
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            lines += [f"{key}:\n", textwrap.indent(as_yaml(value), "  ")]
-        else:
-            lines.append(f"{key}: {json.dumps(value, ensure_ascii=False)}\n")
-    return "".join(lines)
-
-
-class SettingsFile(ActionConfigFile):
-    """--config FILE, read by the gate."""
-
-    def __call__(self, parser: Any, found: Any, file: Any, option: str | None = None) -> None:
-        try:
-            values = read_yaml(Path(file), "write it as `hvae train --print_config` does, in UTF-8")
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"{file} is not there; give --config a file of settings.") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{file} holds no table of settings; `hvae train --print_config` writes one.")
-        self.apply_config(parser, found, self.dest, json.dumps(values))
 
 
 class Parser(ArgumentParser):
@@ -151,27 +121,13 @@ def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     chosen = parser.parse_args(list(arguments))
     options = chosen[chosen.command]
     if options.get("config"):
-        _refuse_runs_elsewhere(options.runs_dir, arguments)
+        refuse_runs_elsewhere(options.runs_dir, arguments)
     return chosen.command, options
-
-
-def _refuse_runs_elsewhere(folder: str, arguments: Sequence[str]) -> None:
-    """A file of settings may be a stranger's: it writes below the working folder, elsewhere by a typed flag only."""
-    typed = {after for flag, after in pairwise([*arguments, ""]) if flag == "--runs-dir"}
-    typed |= {argument.partition("=")[2] for argument in arguments if argument.startswith("--runs-dir=")}
-    path = Path(folder)
-    within = ".." not in path.parts and (not path.is_absolute() or path.is_relative_to(Path.cwd()))
-    if folder not in typed and not within:
-        raise ConfigError(
-            f"runs_dir in the configuration is {folder!r}, outside the working folder; "
-            f"give it as --runs-dir {folder} if that is meant."
-        )
 
 
 def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the parser of each command by its name; `train` with an option for every setting if asked for."""
-    set_loader(MODE, from_yaml, (ValueError,))
-    set_dumper(MODE, as_yaml)
+    use_yaml()
     parser = Parser(
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
