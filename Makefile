@@ -10,11 +10,12 @@ OTHERS := .venv-adapters
 ADAPT  := $(OTHERS)/.installed
 PEERS  := .venv-bench
 RIVALS := $(PEERS)/.installed
+LOCKER := .venv-lock
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-settings editable_mode=compat -e
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo smoke test test-all test-adapters bench check docs clean
+.PHONY: help install demo smoke test test-all test-adapters bench check docs lock licences clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 2.5 minutes on 2 cores, after installation)"
@@ -25,6 +26,8 @@ help:
 	@echo "make bench     install Pyro, JAX and pythae into $(PEERS), time hvae beside them (docs/performance.md, 10 minutes)"
 	@echo "make check     install, lint and check the types"
 	@echo "make docs      install, build the documentation into docs/_build/html"
+	@echo "make lock      write requirements.lock: every file that requirements.txt means, with its SHA-256"
+	@echo "make licences  write docs/licences.md: what is installed, with its licence"
 	@echo "make install   install into $(VENV) only"
 	@echo "make clean     remove $(VENV), $(OTHERS), $(PEERS) and caches; runs/ and data stay"
 
@@ -97,6 +100,16 @@ docs: $(SITE)
 	$(VENV)/bin/sphinx-build -q -E -W --keep-going -c docs -b html . docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# A pip that asks the index for the hashes alone: an older one gets every file, of torch a gigabyte.
+lock:
+	@rm -rf $(LOCKER) && $(PYTHON) -m venv $(LOCKER)
+	$(LOCKER)/bin/python -m pip --disable-pip-version-check install -q -c requirements.txt --upgrade pip
+	$(LOCKER)/bin/python docs/supply.py lock
+	@rm -rf $(LOCKER)
+
+licences: $(SITE)
+	$(VENV)/bin/python docs/supply.py licences
+
 clean:
-	rm -rf $(VENV) $(OTHERS) $(PEERS) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
+	rm -rf $(VENV) $(OTHERS) $(PEERS) $(LOCKER) docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis build hvae.egg-info
 	find hvae experiments analysis tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ from hvae.diagnosis.card import Card
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import write_atomically
+from hvae.outside import read_json, sound
 
 FOLDER, RECORDS, ARRAYS = "arrays", "runs.json", "runs.npz"
 MEASURED, METRICS = "measured", "metrics"
@@ -112,31 +113,34 @@ def read_kept(page: Path) -> Kept:
     """Read it back. Raises `ConfigError` where a file is missing or damaged."""
     file = page / FOLDER / RECORDS
     files: dict[str, dict[str, dict[str, Array]]] = {}
-    for place, array in load_packed(page / FOLDER / ARRAYS, REMEDY).items():
-        owner, name, key = place.split("/", 2)
-        files.setdefault(owner, {}).setdefault(name, {})[key] = array
     try:
-        records = json.loads(file.read_bytes())
-        runs = tuple(
-            KeptRun(
-                path=page / FOLDER / record["directory"],
-                experiment=records["experiment"],
-                label=record["label"],
-                config=_config(record["config"], str(file)),
-                done=record["done"],
-                provenance=tuple(record["provenance"]),
-                files=files.get(record["directory"], {}),
-                cards=Card.of_records(record.get("cards", ())),
-            )
-            for record in records["runs"]
-        )
-        return Kept(records["preset"], runs, files.get(MEASURED, {}), tuple(records["measured_by"]))
-    except FileNotFoundError:
+        with sound(page / FOLDER / ARRAYS, REMEDY):
+            for place, array in load_packed(page / FOLDER / ARRAYS, REMEDY).items():
+                owner, name, key = place.split("/", 2)
+                files.setdefault(owner, {}).setdefault(name, {})[key] = array
+        with sound(file, REMEDY):
+            return _kept(page, read_json(file, REMEDY), files)
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{file} does not exist; {REMEDY}.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{file} is damaged ({type(error).__name__}: {error}); {REMEDY}.") from None
+
+
+def _kept(page: Path, records: Any, files: Mapping[str, Mapping[str, Arrays]]) -> Kept:
+    """What `write_kept` was given, from its records and its arrays."""
+    source = str(page / FOLDER / RECORDS)
+    runs = tuple(
+        KeptRun(
+            path=page / FOLDER / record["directory"],
+            experiment=records["experiment"],
+            label=record["label"],
+            config=_config(record["config"], source),
+            done=record["done"],
+            provenance=tuple(record["provenance"]),
+            files=files.get(record["directory"], {}),
+            cards=Card.of_records(record.get("cards", ())),
+        )
+        for record in records["runs"]
+    )
+    return Kept(records["preset"], runs, files.get(MEASURED, {}), tuple(records["measured_by"]))
 
 
 def _lines(records: Mapping[str, Any]) -> str:

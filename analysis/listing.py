@@ -3,7 +3,6 @@
 Only what such a line says is read of a run, so that a long list is quick. A damaged file costs its own line only.
 """
 
-import io
 import os
 import textwrap
 from collections import Counter
@@ -12,14 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from hvae.analysis.tables.table import span
 from hvae.analysis.tables.words import KIND
 from hvae.diagnosis import Saved, find_saved
 from hvae.errors import ConfigError
 from hvae.lab.runs.run import Run
 from hvae.lab.runs.survey import Unsound, survey
+from hvae.outside import load_arrays
 
 Listed = Run | Saved
 
@@ -153,8 +151,9 @@ def verdict_words(run: Listed) -> str:
     )
     n_failed, n_seeds = 0, 0
     # of an archive only what is asked for is unpacked
-    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
-        verdicts = [arrays[f"verdict/{layer}"] for layer in layers]
+    keys = [f"verdict/{layer}" for layer in layers]
+    found = load_arrays(file, f"`hvae evaluate {run.path} --force` measures it again", only=keys)
+    verdicts = [found[key] for key in keys]
     groups: list[tuple[str, list[int]]] = []
     for layer, words in enumerate(verdicts, start=1):
         n_seeds = len(words)

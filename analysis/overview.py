@@ -4,7 +4,6 @@
 the claims in the same folder.
 """
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from hvae.analysis.claims import DECIDED
 from hvae.analysis.papers import linked
 from hvae.lab.runs.files import write_atomically
+from hvae.outside import read_json
 
 HEAD = """# Papers, reproduced or re-enacted
 
@@ -50,7 +50,7 @@ def overview(results: Path) -> str:
 
 def _read(folder: Path, name: str) -> Any:
     file = folder / "tables" / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return read_json(file, "restore it with git, or make the page again") if file.exists() else None
 
 
 def _short_row(folder: Path, record: dict[str, Any], claims: list[dict[str, Any]]) -> str:

@@ -7,7 +7,6 @@ where each begins.
 
 import io
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae.errors import ConfigError
 from hvae.lab.runs.files import load_arrays, write_atomically
+from hvae.outside import from_json, sound
 
 Array = NDArray[Any]
 TEXT = "text"
@@ -45,16 +44,14 @@ def save_packed(path: Path, arrays: Mapping[str, Array]) -> None:
 
 def load_packed(path: Path, remedy: str) -> dict[str, Array]:
     """Read what `save_packed` wrote. Raises `ConfigError`, with the remedy, where it is missing or damaged."""
-    try:
+    with sound(path, remedy):
         stored = load_arrays(path, remedy)
         blocks = {kind: _values(kind, block) for kind, block in stored.items() if kind != "index"}
         places, found = dict.fromkeys(blocks, 0), {}
-        for key, kind, shape in json.loads(stored["index"].tobytes()):
+        for key, kind, shape in from_json(stored["index"].tobytes()):
             begin = places[kind]
             places[kind] = begin + int(np.prod(shape, dtype=int))
             found[key] = blocks[kind][begin : places[kind]].reshape(shape)
-    except (KeyError, ValueError, TypeError, zlib.error, NotImplementedError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); {remedy}.") from None
     return found
 
 
@@ -69,5 +66,5 @@ def _planes(values: Array) -> Array:
 
 def _values(kind: str, block: Array) -> Array:
     if kind == TEXT:
-        return np.array(json.loads(block.tobytes()), dtype=str)
+        return np.array(from_json(block.tobytes()), dtype=str)
     return np.ascontiguousarray(block.T).view(np.dtype(kind)).ravel()

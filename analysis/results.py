@@ -10,7 +10,7 @@ from pathlib import Path
 from hvae.analysis import style
 from hvae.analysis.exhibits import GAP, Exhibit, exhibits
 from hvae.analysis.keep import kept
-from hvae.analysis.kept import write_kept
+from hvae.analysis.kept import FOLDER, write_kept
 from hvae.analysis.origins import sessions
 from hvae.analysis.papers import linked
 from hvae.analysis.report import write_tables
@@ -20,7 +20,10 @@ from hvae.analysis.summary import summary
 from hvae.analysis.terminal import verdicts
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import write_atomically
+from hvae.outside import read_text
 
+MADE = "## What made it"
+"""heading by which a page of results is known"""
 REDRAWN = "`hvae report` of this folder redraws the report with all its figures from `arrays/`, without training."
 
 
@@ -28,6 +31,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     """Keep the runs of `directory`, or what a page keeps of them, as a page in `to`; returns its README."""
     runs = open_study(directory, preset)
     try:
+        _refuse_foreign(to, runs)
         write_kept(to, kept(runs))
         study = open_study(to)
         decisions = study.decisions
@@ -56,7 +60,7 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
         REDRAWN,
         "",
         *(line for exhibit in shown for line in _figure(exhibit)),
-        "## What made it",
+        MADE,
         "",
     ]
     for session, n_parts in sessions([[record] for record in study.measured_by]):
@@ -68,6 +72,18 @@ def write_results(directory: Path, to: Path, preset: str = "") -> Path:
     page = to / "README.md"
     write_atomically(page, ("\n".join(lines) + "\n").encode())
     return page
+
+
+def _refuse_foreign(to: Path, study: Study) -> None:
+    """Refuse a folder where files would be replaced or removed that no report wrote."""
+    page = to / "README.md"
+    if page.is_file() and MADE in read_text(page, "give another folder").splitlines():
+        return
+    pictures = [f"figures/{exhibit.name}.{suffix}" for exhibit in every_figure(study) for suffix in ("svg", "png")]
+    ours = ("README.md", "tables/*.csv", "tables/*.json", f"{FOLDER}/*", *pictures)
+    taken = [file.relative_to(to) for pattern in ours for file in sorted(to.glob(pattern))]
+    if taken:
+        raise ConfigError(f"{to} has {taken[0]}, which no report wrote; give another folder.")
 
 
 def every_figure(study: Study) -> tuple[Exhibit, ...]:

@@ -7,7 +7,6 @@ module, and a single run, are studies too: without claims.
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from hvae.analysis.papers import Curves, Grid, Number, Paper
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import load_arrays
 from hvae.lab.runs.identity import directory_name
+from hvae.outside import read_json
 
 PACKAGE = "hvae.experiments"
 TOO_SMALL = ("smoke",)
@@ -168,7 +168,7 @@ def _measured(folder: Path) -> tuple[dict[str, Arrays], tuple[Mapping[str, Any],
     remedy = "delete it and run the experiment again"
     parts = {file.stem: load_arrays(file, remedy) for file in sorted(folder.glob("*.npz"))}
     records = [folder / f"{part}.json" for part in parts]
-    return parts, tuple(entry for file in records if file.exists() for entry in json.loads(file.read_text()))
+    return parts, tuple(entry for file in records if file.exists() for entry in read_json(file, remedy))
 
 
 def _beside(measured: dict[str, Arrays], run: LoadedRun) -> Arrays:

@@ -15,7 +15,7 @@ A bare R is one block. Every block of a decoder is one latent layer.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Literal
 
 from hvae.errors import ConfigError
@@ -23,7 +23,7 @@ from hvae.errors import ConfigError
 Kind = Literal["decoder", "encoder"]
 LETTER = {"decoder": "m", "encoder": "d"}
 MOST = 1000
-"""blocks that one part may stand for"""
+"""blocks of a stack"""
 HOW = {
     "decoder": "write RxN, RmS or R, as in '1x1,4m1,4x2,8m4,8x5'",
     "encoder": "write RxN, RdF or R, as in '8x3,8d2,4x2,4d4,1x1'",
@@ -51,7 +51,10 @@ def parse(kind: Kind, text: str, side: int | None = None) -> tuple[Place, ...]:
     >>> parse("encoder", "4x1,4d2,2", 4)
     (Place(resolution=4, other=0), Place(resolution=4, other=2), Place(resolution=2, other=0))
     """
-    places = tuple(place for part in text.split(",") for place in _places(kind, text, part.strip()))
+    parts = text.split(",")
+    places = tuple(islice((place for part in parts for place in _places(kind, text, part.strip())), MOST + 1))
+    if len(places) > MOST:
+        raise _refusal(kind, text, f"these are more than {MOST} blocks; give at most {MOST}")
     side = max(place.resolution for place in places) if side is None else side
     for place in places:
         if place.resolution > side:
@@ -88,9 +91,9 @@ def mirrored(decoder: Sequence[Place]) -> str:
 
 
 def _places(kind: Kind, text: str, part: str) -> Iterator[Place]:
-    found = re.fullmatch(rf"([1-9]\d*)(?:([x{LETTER[kind]}])([1-9]\d*))?", part, flags=re.ASCII)
+    found = re.fullmatch(rf"([1-9]\d{{0,4}})(?:([x{LETTER[kind]}])([1-9]\d{{0,14}}))?", part, flags=re.ASCII)
     if found is None:
-        raise _refusal(kind, text, f"'{part}' is no part of the grammar; {HOW[kind]}")
+        raise _refusal(kind, text, f"'{_shown(part)}' is no part of the grammar; {HOW[kind]}")
     resolution, letter, number = int(found[1]), found[2], int(found[3] or 1)
     if letter == "x" and number > MOST:
         raise _refusal(kind, text, f"'{part}' is {number} blocks; give at most {MOST}")
@@ -135,4 +138,8 @@ def _check_encoder(places: Sequence[Place], text: str, side: int) -> None:
 
 
 def _refusal(kind: Kind, text: str, why: str) -> ConfigError:
-    return ConfigError(f"the {kind}'s blocks '{text}': {why}.")
+    return ConfigError(f"the {kind}'s blocks '{_shown(text)}': {why}.")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:99]}…"

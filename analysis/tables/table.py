@@ -97,8 +97,12 @@ class Table:
         return max(len(line) for line in self.to_text().splitlines())
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""how a cell begins that a spreadsheet takes for a formula"""
+
+
 def to_csv(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """RFC 4180 with plain line ends; NaN is an empty field."""
+    """RFC 4180 with plain line ends; NaN is an empty field; text that a spreadsheet would compute is marked as text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(heading)
@@ -160,4 +164,14 @@ def interval_text(interval: Array) -> str:
 def _field(value: object) -> object:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{float(value):.6g}"
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+        return f"'{value}"
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hvae.data.images import Split
 from hvae.errors import ConfigError
+from hvae.outside import load_arrays
 
 SHAPE = (3, 32, 32)
 N_CLASSES = 10
@@ -35,9 +36,9 @@ def read_cifar(path: Path, *, n_per_batch: int = 10000) -> Split:
 
 def read_subset(path: Path) -> Split:
     """Images ``[N, 3, 32, 32]`` as bytes, of a .npz that has them as rows, columns and colours."""
-    with np.load(path, allow_pickle=False) as arrays:
-        train, test = (np.moveaxis(arrays[key], -1, 1) for key in ("x_train", "x_test"))
-        return Split(train, test, arrays["y_train"], arrays["y_test"])
+    arrays = load_arrays(path, "fetch it again with `hvae data get`")
+    train, test = (np.moveaxis(arrays[key], -1, 1) for key in ("x_train", "x_test"))
+    return Split(train, test, arrays["y_train"], arrays["y_test"])
 
 
 def halved(images: Bytes) -> Bytes:

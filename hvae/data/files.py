@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from platformdirs import user_cache_path
 
@@ -26,14 +26,16 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file: its place below the data folder, its SHA-256 and its public address.
+    """One file: its place below the data folder, its SHA-256, its size and its public address.
 
-    >>> state(DataFile("toy/toy.npz", sha256="0" * 64), Path("no folder"))
+    >>> state(DataFile("toy/toy.npz", sha256="0" * 64, n_bytes=9), Path("no folder"))
     'missing'
     """
 
     path: str
     sha256: str
+    n_bytes: int
+    """a download ends here, whatever the server goes on to send"""
     url: str | None = None
     origin: str = ""
     """the source of a file that has no public address"""
@@ -51,7 +53,19 @@ class DataFile:
 def data_folder(data_dir: Path | None = None) -> Path:
     """The argument, else `$HVAE_DATA`, else the cache folder of the user."""
     chosen = data_dir or os.environ.get("HVAE_DATA") or user_cache_path("hvae")
-    return Path(chosen).expanduser()
+    return home_of(Path(chosen))
+
+
+def home_of(path: Path) -> Path:
+    """The path with ~ as the home folder. Raises `ConfigError` where there is no such user.
+
+    >>> home_of(Path("data/my.npz"))
+    PosixPath('data/my.npz')
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{path} begins with the home of nobody; write the folder out.") from None
 
 
 def sha256(path: Path) -> str:
@@ -103,7 +117,9 @@ def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
         need("pooch", "Downloads need")
         with tempfile.TemporaryDirectory(dir=_nearest_folder(path), prefix=".hvae-") as scratch, _quiet_pooch():
             known = f"sha256:{file.sha256}"
-            fetched = _retrieve(address, known_hash=known, fname=path.name, path=scratch, progress=progress)
+            fetched = _retrieve(
+                address, known_hash=known, n_bytes=file.n_bytes, fname=path.name, path=scratch, progress=progress
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             os.chmod(fetched, 0o644)  # pooch leaves it readable by its owner only
             os.replace(fetched, path)
@@ -114,10 +130,31 @@ def fetch(file: DataFile, folder: Path, *, progress: bool = False) -> Path:
     return path
 
 
-def _retrieve(address: str, *, known_hash: str, fname: str, path: str, progress: bool) -> str:
+class _Capped:
+    """A file that refuses to grow beyond its size."""
+
+    def __init__(self, file: IO[bytes], n_bytes: int) -> None:
+        self._file, self._left = file, n_bytes
+
+    def write(self, content: bytes) -> int:
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError("more than the size of the catalogue")
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _retrieve(address: str, *, known_hash: str, n_bytes: int, fname: str, path: str, progress: bool) -> str:
     import pooch
 
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+    over_http = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_SECONDS)
+
+    def downloader(url: str, output_file: str, caller: object) -> None:
+        with open(output_file, "wb") as file:
+            over_http(url, _Capped(file, n_bytes), caller)
+
     try:
         return str(pooch.retrieve(address, known_hash=known_hash, fname=fname, path=path, downloader=downloader))
     except OSError as error:

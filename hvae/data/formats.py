@@ -8,7 +8,6 @@ import csv
 import subprocess
 import sys
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae.errors import ConfigError
+from hvae.outside import check_archive, check_array
 
-MAX_BYTES = 16 * 2**30
+MOST_BYTES = 16 * 2**30
+"""of an archive, unpacked; of a .npy only the rows that are used are held"""
 LEFT_OUT = ("label", "labels", "target", "y", "class")
 """headers of a column that tells classes"""
 
@@ -129,8 +130,6 @@ def read(path: Path) -> Contents:
 
 def _damaged(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split()).rstrip(".")
-    if "pickle" in reason:  # numpy's sentence recommends to load it all the same
-        reason = "it holds Python objects, or is no numpy file"
     return (
         f"{path} cannot be read as numeric arrays, being truncated, damaged or of another kind ({reason}); "
         "write it again with np.savez(path, train=x)."
@@ -154,15 +153,10 @@ def _numpy(path: Path) -> Contents:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     if not zipped:
-        # memory-mapping compares the size of the file with its header before anything is allocated
+        with path.open("rb") as file:
+            check_array(file, path.stat().st_size, path.name)
         return Contents({"train": np.load(path, allow_pickle=False, mmap_mode="r")})
-    with zipfile.ZipFile(path) as archive:
-        n_bytes = sum(member.file_size for member in archive.infolist())
-    if n_bytes > MAX_BYTES:
-        raise ConfigError(
-            f"{path} unpacks to {n_bytes / 2**30:.1f} GiB; give at most {MAX_BYTES // 2**30} GiB, "
-            "a random part of it for example, or a .npy, of which only the rows that are used are held."
-        )
+    check_archive(path, most=MOST_BYTES)
     with np.load(path, allow_pickle=False) as archived:
         if {"format", "shape", "data"} <= set(archived.files):
             from scipy import sparse

@@ -18,6 +18,9 @@ from hvae.data.idx import read_idx
 from hvae.data.images import BINARISATIONS, Present, Purpose, Split, binary, grey, real, split_at_random, stream
 from hvae.data.synthetic import N_TEST, N_TRAIN, binary_2, draw_split, linear_2
 from hvae.extras import need
+from hvae.outside import load_arrays
+
+AGAIN = "fetch it again with `hvae data get`"
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,15 @@ def idx_entries(
     folder: str,
     base_url: str,
     digests: Sequence[str],
+    sizes: Sequence[int],
     image_shape: tuple[int, int] = (28, 28),
     n_train: int = 60000,
     n_test: int = 10000,
 ) -> dict[str, Entry]:
-    """Names made of four IDX files below `folder`; `digests` are their SHA-256 in the order of `IDX_NAMES`."""
+    """Names made of four IDX files below `folder`; `digests` and `sizes` are in the order of `IDX_NAMES`."""
     files = tuple(
-        DataFile(f"{folder}/{name}", digest, f"{base_url}/{name}")
-        for name, digest in zip(IDX_NAMES, digests, strict=True)
+        DataFile(f"{folder}/{name}", digest, n_bytes, f"{base_url}/{name}")
+        for name, digest, n_bytes in zip(IDX_NAMES, digests, sizes, strict=True)
     )
     read = partial(_read_idx_split, (n_train, n_test), image_shape)
     return each_binarisation(
@@ -142,23 +146,15 @@ def _read_digits(paths: Sequence[Path]) -> Split:
 
 
 def _read_static(paths: Sequence[Path]) -> Split:
-    with np.load(paths[0], allow_pickle=False) as arrays:
-        return Split(
-            np.unpackbits(arrays["train"], axis=1),
-            np.unpackbits(arrays["test"], axis=1),
-            arrays["train_label_matched"],
-            arrays["test_label_matched"],
-        )
+    arrays = load_arrays(paths[0], AGAIN)
+    train, test = (np.unpackbits(arrays[key], axis=1) for key in ("train", "test"))
+    return Split(train, test, arrays["train_label_matched"], arrays["test_label_matched"])
 
 
 def _read_omniglot(paths: Sequence[Path]) -> Split:
-    with np.load(paths[0], allow_pickle=False) as arrays:
-        return Split(
-            arrays["train"] / np.float32(255),
-            arrays["test"] / np.float32(255),
-            arrays["train_char"],
-            arrays["test_char"],
-        )
+    arrays = load_arrays(paths[0], AGAIN)
+    train, test = (arrays[key] / np.float32(255) for key in ("train", "test"))
+    return Split(train, test, arrays["train_char"], arrays["test_char"])
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -181,6 +177,7 @@ CATALOGUE: dict[str, Entry] = {
             "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         ),
+        sizes=(9_912_422, 28_881, 1_648_877, 4_542),
     ),
     "mnist-static": Entry(
         "MNIST binarised once (Larochelle and Murray 2011): 0/1, its 50000 training images",
@@ -193,6 +190,7 @@ CATALOGUE: dict[str, Entry] = {
             DataFile(
                 "BinaryMNIST/binarized_mnist.npz",
                 "062e2edc4700bf26a7080e336c044627b69fc77b9325f717d5bc7d220567f486",
+                2_503_524,
                 origin="it packs the binarized_mnist_*.amat files of Larochelle and Murray and cannot be downloaded",
             ),
         ),
@@ -208,6 +206,7 @@ CATALOGUE: dict[str, Entry] = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
+        sizes=(26_421_880, 29_515, 4_422_102, 5_148),
     ),
     **each_binarisation(
         "omniglot",
@@ -221,6 +220,7 @@ CATALOGUE: dict[str, Entry] = {
             DataFile(
                 "OMNIGLOT/omniglot28_derived.npz",
                 "cca9d09595cca75bdda7812f69618180e1bc6ff6c6bfe31a565ab63c78981846",
+                5_276_086,
                 origin="it was resized for this project from the 105x105 images and cannot be downloaded",
             ),
         ),
@@ -234,6 +234,7 @@ CATALOGUE: dict[str, Entry] = {
         file=DataFile(
             "CIFAR10/cifar-10-binary.tar.gz",
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170_052_171,
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
         ),
     ),
@@ -247,6 +248,7 @@ CATALOGUE: dict[str, Entry] = {
         file=DataFile(
             "CIFAR10/cifar10_subset.npz",
             "36a9cc4af923f1a74496b4a6f238f2e62e116ca2ab8d2ae5fc2435b798e43be5",
+            31_084_345,
             origin="it packs data_batch_1 and the first 1000 images of test_batch and cannot be downloaded",
         ),
     ),

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae.data.card import BYTES_OF_IMAGES, Facts, check_finite, check_scales, check_values, single
+from hvae.data.files import home_of
 from hvae.data.formats import Items, read, suffix
 from hvae.data.images import (
     Array,
@@ -59,7 +60,7 @@ def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Datase
     path, way = (name, "") if suffix(name) or ":" not in name else name.rpartition(":")[::2]
     if path != name and way not in WAYS:
         raise ConfigError(f"{name} ends in :{way}; append :dynamic or :threshold, or nothing.")
-    contents = read(Path(path).expanduser())
+    contents = read(home_of(Path(path)))
     parts = _parts(contents.arrays, path)
     facts = Facts.of(parts.train)
     check_finite(path, "training", facts, contents.columns)

@@ -12,7 +12,7 @@ from typing import Any
 
 from hvae.diagnosis.files import write_atomically
 from hvae.diagnosis.pixels import Pixels
-from hvae.errors import ConfigError
+from hvae.outside import read_json, sound
 
 N_DISTINCT = 256
 """values are counted up to here"""
@@ -134,13 +134,11 @@ def write_cards(directory: Path, cards: Sequence[Card]) -> None:
 
 def read_cards(directory: Path) -> tuple[Card, ...]:
     """The cards of a run; none where it has no file. Raises `ConfigError` where the file is damaged."""
-    file = directory / FILE
+    file, remedy = directory / FILE, "restore or delete it"
     try:
-        found = Card.of_records(json.loads(file.read_text(encoding="utf-8")))
-        list(map(str, found))
-    except FileNotFoundError:
+        with sound(file, remedy):
+            found = Card.of_records(read_json(file, remedy))
+            list(map(str, found))
+    except (FileNotFoundError, NotADirectoryError):
         return ()
-    except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{file} is damaged ({type(error).__name__}: {why}); restore or delete it.") from None
     return found

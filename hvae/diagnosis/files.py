@@ -2,7 +2,6 @@
 
 import io
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae.errors import ConfigError
+from hvae.outside import load_arrays as read_arrays
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,9 +46,6 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def load_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     """Read an .npz. Raises `ConfigError`, with the remedy, where it is missing or damaged."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except FileNotFoundError:
+        return read_arrays(path, remedy)
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} does not exist; {remedy}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is damaged ({error}); {remedy}.") from None

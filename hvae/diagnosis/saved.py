@@ -19,6 +19,7 @@ from hvae.diagnosis.files import load_arrays, save_arrays, write_atomically
 from hvae.diagnosis.measured import OUTSIDE, SCHEMA, Doubt, Measured
 from hvae.diagnosis.record import Array
 from hvae.errors import ConfigError
+from hvae.outside import read_json, sound
 
 RECORD, FOLDER = "diagnosis.json", "evaluation"
 REMEDY = "save the diagnosis again"
@@ -47,12 +48,11 @@ class Saved:
         """Raises `ConfigError` where nothing was saved, it is damaged, or a later version wrote it."""
         file = path / RECORD
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            schema, label = int(record["schema"]), str(record["label"])
+            with sound(file, REMEDY):
+                record = read_json(file, REMEDY)
+                schema, label = int(record["schema"]), str(record["label"])
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{path} holds no {RECORD}; give the directory that a diagnosis was saved in.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{file} is damaged ({type(error).__name__}: {error}); {REMEDY}.") from None
         if schema > SCHEMA:
             raise ConfigError(f"{file} has schema {schema}, and this hvae reads up to {SCHEMA}; update hvae.")
         return Saved(path, label or path.resolve().name, record)

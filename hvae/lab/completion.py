@@ -24,6 +24,7 @@ from hvae.lab.runs.remarks import remarks
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import train
 from hvae.numerics import all_equal
+from hvae.outside import read_line
 
 
 def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
@@ -35,7 +36,8 @@ def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
 def check_device(device: str) -> None:
     """Raise `ConfigError` for one that this machine does not have."""
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise AssertionError("it holds no numbers")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         why = "" if "device type" in reason else f" ({reason})"  # torch lists all that it was ever built for
@@ -177,7 +179,7 @@ def keep_data(run: Run, data: Dataset, card: Card | None = None) -> None:
     pin, found = run.path / "data.sha256", digest.hexdigest()
     if not pin.exists():
         write_atomically(pin, f"{found}\n".encode())
-    elif pin.read_text(encoding="ascii").strip() != found:
+    elif read_line(pin, "restore it, or delete it to pin the data as they are now") != found:
         raise ConfigError(
             f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
         )

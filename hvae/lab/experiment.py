@@ -34,6 +34,7 @@ from hvae.lab.config import RunConfig
 from hvae.lab.runs.clock import duration, n_cores, seconds_left
 from hvae.lab.runs.identity import directory_name
 from hvae.lab.runs.run import Failure, Run
+from hvae.outside import read_json
 
 PACKAGE = "hvae.experiments"
 NO_EXPERIMENTS = ("shared",)
@@ -124,7 +125,7 @@ def _core_minutes(name: str, preset: str) -> float:
     package = importlib.util.find_spec(PACKAGE)
     folders = list(package.submodule_search_locations or []) if package else []
     files = [file for folder in folders if (file := Path(folder) / "times.json").is_file()]
-    known = json.loads(files[0].read_text(encoding="utf-8")) if files else {}
+    known = read_json(files[0], "restore it with git") if files else {}
     return float(known.get(name, {}).get(preset, math.nan))
 
 
@@ -256,7 +257,7 @@ def _measure(
         file = folder / f"{part}.npz"
         origin = file.with_suffix(".json")
         if file.exists():
-            records = json.loads(origin.read_bytes()) if origin.exists() else []
+            records = read_json(origin, f"delete it and {file.name}") if origin.exists() else []
             if any(record.get("experiment", digest) != digest for record in records):
                 older.append(part)
             continue

@@ -6,7 +6,7 @@ and a union of dataclasses keeps the kind of its default.
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from hvae.errors import ConfigError
 
 T = TypeVar("T")
+LARGEST = sys.float_info.max
 
 
 def read(kind: type[T], values: object, where: str = "") -> T:
@@ -35,7 +36,7 @@ def _read(kind: Any, value: object, where: str) -> Any:
         return tuple(_read(get_args(kind)[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
     if origin is Literal and isinstance(value, str) and value in get_args(kind):
         return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
@@ -133,5 +134,8 @@ def describe(kind: Any) -> str:
 
 
 def _show(value: object) -> str:
-    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    except (ValueError, RecursionError):  # Python writes no more than 4300 digits
+        text = "a value that cannot be written"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -84,7 +84,7 @@ def test_copies_are_told_apart_by_their_directories(root: Path) -> None:
 
 DAMAGE = {
     "lost": ("config.json", None, "has lost its config.json"),
-    "cut": ("config.json", b'{"da', "is not JSON"),
+    "cut": ("config.json", b'{"da', "is damaged"),
     "arrays": ("evaluation/diagnostics.npz", b"PK\x03\x04 no archive", "--force` measures it again"),
     "provenance": ("provenance.json", b"[[", ""),
     "label": ("label.txt", b"\xff\x00\x1b[2J", ""),

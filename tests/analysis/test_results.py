@@ -42,6 +42,20 @@ def test_a_file_that_lies_there_already_is_left_alone(tmp_path: Path) -> None:
     assert mine.read_text() == "drawn by hand" and "mine.svg" not in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("place", ["README.md", "tables/verdict.csv", "figures/rate.png", "arrays/runs.npz"])
+def test_what_no_report_wrote_is_not_replaced(tmp_path: Path, place: str) -> None:
+    fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
+    mine = tmp_path / "kept" / place
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(ConfigError, match=f"has {place}, which no report wrote; give another folder"):
+        write_results(tmp_path / "depth", tmp_path / "kept", preset="demo")
+    assert mine.read_text() == "mine" and len([file for file in (tmp_path / "kept").rglob("*") if file.is_file()]) == 1
+    mine.unlink()
+    for _ in range(2):  # a page that a report wrote is written again
+        write_results(tmp_path / "depth", tmp_path / "kept", preset="demo")
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     fabricate(tmp_path, {"depth-1": configs("demo")["depth-1"]})
     (tmp_path / "kept").write_text("in the way")

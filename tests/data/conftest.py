@@ -45,18 +45,20 @@ def tiny_arrays() -> list[np.ndarray]:
 @pytest.fixture
 def tiny_store(tiny_arrays: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds tiny-grey, tiny-dynamic and tiny-threshold, which are in the catalogue during the test."""
-    store, digests = tmp_path / "store", []
+    store, digests, sizes = tmp_path / "store", [], []
     (store / FOLDER).mkdir(parents=True)
     for name, values in zip(names.IDX_NAMES, tiny_arrays, strict=True):
         content = idx_bytes(values)
         (store / FOLDER / name).write_bytes(content)
         digests.append(hashlib.sha256(content).hexdigest())
+        sizes.append(len(content))
     entries = names.idx_entries(
         "tiny",
         "made by the tests",
         folder=FOLDER,
         base_url="http://127.0.0.1:9/nowhere",
         digests=digests,
+        sizes=sizes,
         image_shape=SHAPE,
         n_train=N_TRAIN,
         n_test=N_TEST,
@@ -82,7 +84,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def mirror(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server that has the files of `tiny_store`; HVAE_DATA_MIRROR points to it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tiny_store)))
+    yield from serve(partial(_Quiet, directory=str(tiny_store)), monkeypatch)
+
+
+def serve(handler: Callable[..., SimpleHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server; HVAE_DATA_MIRROR points to it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}/"
@@ -92,3 +99,25 @@ def mirror(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+class _Endless(_Quiet):
+    n_sent = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            try:
+                self.wfile.write(bytes(65536))
+            except OSError:  # the other side has hung up
+                return
+            _Endless.n_sent += 65536
+
+
+@pytest.fixture
+def endless(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """A server that never stops sending: how many bytes it has sent; HVAE_DATA_MIRROR points to it."""
+    _Endless.n_sent = 0
+    for _ in serve(_Endless, monkeypatch):
+        yield lambda: _Endless.n_sent

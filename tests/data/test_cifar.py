@@ -88,7 +88,7 @@ def test_get_then_load_from_a_server(
     (tiny_store / "Tiny/colour.tar.gz").write_bytes(content)
     entries = names.colour_entries(
         "tinycolour", "made by the tests", n_train=5 * N, n_test=N, read=partial(read_cifar, n_per_batch=N),
-        file=DataFile("Tiny/colour.tar.gz", hashlib.sha256(content).hexdigest(), "http://127.0.0.1:9/nowhere"),
+        file=DataFile("Tiny/colour.tar.gz", hashlib.sha256(content).hexdigest(), len(content), "http://127.0.0.1:9/nowhere"),
     )  # fmt: skip
     for name, entry in entries.items():
         monkeypatch.setitem(names.CATALOGUE, name, entry)

@@ -1,6 +1,7 @@
 """Files that are missing, damaged or have to be fetched, with a server on the loopback."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pooch
@@ -52,6 +53,21 @@ def test_get_replaces_a_damaged_file(mirror: str, tiny_store: Path, target: Path
     (target / IMAGES).write_bytes(b"damaged")
     access.get("tiny-grey", target)
     assert (target / IMAGES).read_bytes() == (tiny_store / IMAGES).read_bytes()
+
+
+def test_an_endless_download_ends_at_the_size_of_the_catalogue(endless: Callable[[], int], target: Path) -> None:
+    """What is sent beyond it lies in buffers of the connection: a few megabytes, not what the disk holds."""
+    with pytest.raises(ConfigError, match="sent something else than train-images"):
+        access.get("tiny-grey", target)
+    assert 0 < endless() < 2**26 and contents(target) == []
+
+
+def test_every_file_of_the_catalogue_has_its_size() -> None:
+    folder = data_folder()
+    for file in names.files_of(names.CATALOGUE):
+        assert file.n_bytes > 1000
+        if (folder / file.path).exists():
+            assert (folder / file.path).stat().st_size == file.n_bytes
 
 
 def test_wrong_hash_leaves_nothing(mirror: str, tiny_store: Path, target: Path) -> None:
@@ -137,7 +153,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert file.address() == "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz"
     monkeypatch.setenv("HVAE_DATA_MIRROR", "https://host/base/")
     assert file.address() == "https://host/base/MNIST/raw/train-images-idx3-ubyte.gz"
-    assert DataFile("a/b", "0").address() == "https://host/base/a/b"
+    assert DataFile("a/b", "0", 0).address() == "https://host/base/a/b"
 
 
 def test_missing_file_names_the_remedy(tiny_store: Path, target: Path) -> None:

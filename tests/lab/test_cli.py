@@ -20,6 +20,7 @@ from hvae.lab.cli import main
 from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run
 from hvae.lab.runs.survey import find_runs
+from hvae.outside import from_yaml
 
 REPO = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--training.n_steps=many"], "training.n_steps is 'many'; give a whole number."),
     (["train", "--training.n_steps=-3"], "training.n_steps is -3"),
     (["train", "--training.learning_rate=-1e-3"], "training.learning_rate"),
-    (["train", "--training.learning_rate={"], "training.learning_rate is '{'"),
+    (["train", "--training.learning_rate={"], "--training.learning_rate: '{' cannot be read (it is not YAML"),
     (["train", "--model.latents=[]"], "model.latents is empty"),
     (["train", "--model.latents=16"], "give a list"),
     (["train", "--model.blocks=1x1,8y1"], "'8y1' is no part of the grammar; write RxN, RmS or R"),
@@ -74,7 +75,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--model.blocks", '{"decoder": "8x1", "channels": 40}'], "the state at resolution 8 has 32; give"),
     (["train", "--model.blocks", '{"decoder": "1x1,8m1", "encoder": "8x1"}'], "do not reach resolution 1"),
     (["train", "--model.blocks", '{"width": 8}'], "model.blocks misses decoder."),
-    (["train", "--model.blocks={"], "model.blocks: the decoder's blocks '{'"),
+    (["train", "--model.blocks={"], "--model.blocks: '{' cannot be read (it is not YAML"),
     (["train", "--model.blocks.width=8"], "is no option; did you mean --model.blocks?"),
     (["train", "--model.blocks=8x1", "--model.latents=[3]"], "model.latents is (3,), a setting of dense layers"),
     (["train", "--model.blocks=8x1", "--data.name=digits-grey"], "take data.name digits"),
@@ -205,7 +206,7 @@ def _printed_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict
     with pytest.raises(SystemExit) as stop:
         main(["train", *arguments, "--print_config"])
     assert stop.value.code == 0
-    values = yaml.safe_load(capsys.readouterr().out)
+    values = from_yaml(capsys.readouterr().out)
     assert isinstance(values, dict)
     return values
 
@@ -676,6 +677,54 @@ def test_a_configuration_that_is_not_utf_8_is_one_sentence(
     file.write_bytes(content)
     assert main(["train", "--config", str(file)]) == 2
     assert "is not UTF-8 text" in capsys.readouterr().err
+
+
+SETTINGS = [
+    (b"\xef\xbb\xbfdata: {}", "byte order mark"),
+    (b"data: {name: a\0b}", "NUL"),
+    (b"x" * 70000, "more than 65536 bytes"),
+    (b"[" * 60000, "within each other"),
+    (b"a: &a [*a]", "anchor or alias"),
+    (b"training: {n_steps: 3, n_steps: 4}", "'n_steps' stands twice"),
+    (b"training: {n_steps: 1:30}", "training.n_steps is '1:30'; give a whole number"),
+    (b"training: {n_steps: 1_000}", "training.n_steps is '1_000'; give a whole number"),
+    (b"model: {standardise: no}", "model.standardise is 'no'; give true or false"),
+    (b"training: {n_steps: 1e3}", "training.n_steps is 1000.0; give a whole number"),
+    (b"training: {clip_norm: .inf}", "give a finite number"),
+    (b"[1, 2]", "holds no table of settings"),
+    (b"", "holds no table of settings"),
+    (b"data: {name: no}", "'no' is not the name of a data set"),
+    (b"runs_dir: /elsewhere", "outside the working folder; give it as --runs-dir /elsewhere"),
+    (b"runs_dir: a/../../b", "outside the working folder"),
+    (b"threads: 1000000", "threads"),
+    (b"device: meta", "The device 'meta' cannot be used"),
+    (b"data_dir: ~nobody-of-this-name\ndata: {name: mnist-grey}", "begins with the home of nobody"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), SETTINGS)
+def test_a_file_of_settings_passes_the_gate(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "f.yaml").write_bytes(content)
+    assert main(["train", "--config", "f.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["f.yaml"]
+
+
+def test_a_folder_of_runs_outside_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "f.yaml").write_text("runs_dir: ../elsewhere\n")
+    assert _printed_config(capsys, "--config=f.yaml", "--runs-dir=here")["runs_dir"] == "here"
+    arguments = ["train", "--config=f.yaml", "--runs-dir", "../elsewhere", "--label=../up"]
+    assert main(arguments) == 2 and "cannot name a run" in capsys.readouterr().err
+    (tmp_path / "f.yaml").write_text(f"runs_dir: {tmp_path / 'below'}\n")
+    assert main(["train", "--config=f.yaml", "--label=../up"]) == 2 and "cannot name a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "a\0b"])
+def test_an_argument_that_is_no_text_is_one_sentence(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", f"--data.name={text}"]) == 2
+    assert "An argument cannot be read" in capsys.readouterr().err
 
 
 def test_hvae_alone_shows_what_it_can_do_and_ones_own_runs(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from hvae.errors import ConfigError
 from hvae.grammar import Kind, Place, parse
-from hvae.lab.config.checks import require
+from hvae.lab.config.checks import Between, Width, check_numbers, require
 
 BlockMerge = Literal["alone", "ladder", "shared"]
 
@@ -22,13 +22,13 @@ class BlocksConfig:
     encoder: str = ""
     """blocks of the upward pass, from the image: RxN, or RdF, a block at R that then averages F x F pixels; as many as
     p has at each resolution where it is left out"""
-    width: int = 32
+    width: Width = 32
     """channels of the state"""
-    widths: tuple[tuple[int, ...], ...] = ()
+    widths: tuple[tuple[Width, ...], ...] = ()
     """resolutions where the state has other channels, as in [[1, 64], [4, 48]]"""
-    channels: int = 4
+    channels: Width = 4
     """channels of each latent, which are its units"""
-    bottleneck: float = 0.25
+    bottleneck: Annotated[float, Between(1e-6, 1e3)] = 0.25
     """channels within a block's nets, as a share of the state's"""
     skips: bool = True
     """a block adds to the state, so that a layer sees all above it; without, it hands on its latent alone"""
@@ -38,6 +38,7 @@ class BlocksConfig:
     """the encoder's nets see the state beside x. Without it and skips, merge ladder is that of Sønderby et al. 2016"""
 
     def __post_init__(self) -> None:
+        check_numbers("model.blocks", self)
         places = self._parsed("decoder", self.decoder, None)
         upward = self._parsed("encoder", self.encoder, places[-1].resolution) if self.encoder else ()
         require(
@@ -52,7 +53,6 @@ class BlocksConfig:
                 f"model.blocks.widths names resolution {resolution}, where there is no block; give some of "
                 f"{', '.join(map(str, sorted(known)))}.",
             )
-        require(self.channels >= 1, f"model.blocks.channels is {self.channels}; give at least 1.")
         for place in places:
             resolution, width = place.resolution, self.width_at.get(place.resolution, self.width)
             require(
@@ -60,13 +60,6 @@ class BlocksConfig:
                 f"model.blocks.channels is {self.channels}, but the state at resolution {resolution} has {width}; give "
                 "latents fewer channels, or the state a larger width.",
             )
-        require(
-            min([self.width, *self.width_at.values()]) >= 1,
-            f"model.blocks gives the state {min([self.width, *self.width_at.values()])} channels; give at least 1.",
-        )
-        require(
-            self.bottleneck > 0, f"model.blocks.bottleneck is {self.bottleneck}; give a share of the width, above 0."
-        )
 
     @staticmethod
     def _parsed(kind: Kind, text: str, side: int | None) -> tuple[Place, ...]:

@@ -1,10 +1,10 @@
 """Settings of the model: decoder, encoder, distributions and nets."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Annotated, Literal
 
 from hvae.lab.config.blocks import BlocksConfig
-from hvae.lab.config.checks import per_layer, require
+from hvae.lab.config.checks import Between, Weight, Width, check_numbers, per_layer, require
 from hvae.lab.config.latents import (
     CENTRED,
     FLOORED,
@@ -28,13 +28,16 @@ BESIDE_BLOCKS = ("blocks", *OF_X)
 """settings that a stack of blocks has too"""
 
 
+Few = Annotated[int, Between(1, 1000)]
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A stack: decoder p(zL) … p(x|z1), and an encoder of the same depth. Dense layers, unless `blocks` are given."""
 
-    latents: tuple[int, ...] = (16, 8, 4)
+    latents: tuple[Width, ...] = (16, 8, 4)
     """units of each latent layer, z1 first; z1 is next to the image"""
-    hidden: tuple[tuple[int, ...], ...] = ((64,),)
+    hidden: tuple[tuple[Width, ...], ...] = ((64,),)
     """hidden widths of each layer's net, z1 first, as in [[64], [32], [16]]; the decoder mirrors them. [[64]] serves
     every layer; [[]] is linear"""
     order: OrderName = "bottom-up"
@@ -49,20 +52,20 @@ class ModelConfig:
     encoder_families: tuple[LatentFamily, ...] = ()
     """distribution of each latent layer in the encoder, where it should be richer than in the decoder; [] takes
     `model.families`"""
-    n_classes: int = 4
+    n_classes: Annotated[int, Between(2, 10**4)] = 4
     """states per unit of a categorical layer"""
-    n_masked: int = 32
+    n_masked: Width = 32
     """hidden units of the masked net in an autoregressive, maf or nsf layer"""
-    n_transforms: int = 2
+    n_transforms: Few = 2
     """number of transforms in a maf or nsf layer"""
-    n_components: int = 4
+    n_components: Few = 4
     """number of Gaussians in a mixture layer"""
     observation: ObservationFamily = "bernoulli"
     """distribution of x. bernoulli: binary images. gaussian: grey or real values. discretised-logistic: grey values in
     `model.n_levels` steps, as in 8-bit images. discretised-logistic-mixture: such values of images, of several such
     distributions a pixel, whose colours depend on each other (PixelCNN++). poisson, negative-binomial: counts 0, 1, 2
     and so on, of which the encoder sees log (1 + x)"""
-    n_levels: int = 256
+    n_levels: Annotated[int, Between(2, 2**16)] = 256
     """number of levels from 0 to 1 of a discretised-logistic observation or mixture; 17 for digits-grey"""
     latent_variance: Variance = "network"
     """variance of Gaussian latents. network: an output of the net. learned: one number per unit. fixed: 1"""
@@ -70,9 +73,9 @@ class ModelConfig:
     """variance of a Gaussian observation, scale of a discretised-logistic one, or dispersion of a negative-binomial
     one. network, learned, fixed: as for latents. shared: one learned number for all pixels, Gaussian only. A mixture
     has scales from the net"""
-    observation_start: float = 1.0
+    observation_start: Annotated[float, Between(1e-12, 1e12)] = 1.0
     """variance of a Gaussian observation at the start; it stays there with a fixed variance"""
-    observation_components: int = 10
+    observation_components: Few = 10
     """logistic distributions that a pixel of a discretised-logistic-mixture observation mixes (default: 10)"""
     standardise: bool = False
     """nets see the columns of a table as z-scores, by mean and deviation of the training data, and the likelihood is
@@ -81,20 +84,20 @@ class ModelConfig:
     prior: Prior = "standard"
     """prior p(zL). standard: N(0, I), or fair Bernoulli and categorical units. learned: the family of the top layer,
     with learned parameters. vamp: the mixture of the encoder's top distributions at learned pseudo-inputs"""
-    n_pseudo_inputs: int = 50
+    n_pseudo_inputs: Width = 50
     """number of pseudo-inputs of a vamp prior"""
     nets: tuple[Net, ...] = ("mlp",)
     """net of each layer, in encoder and decoder. mlp: a plain one. residual: a hidden layer that keeps its width adds
     to its input. convolutional: for z1 and images only, with `model.hidden` as dense layers between channels and
     latents"""
-    channels: tuple[int, ...] = (16, 32)
+    channels: tuple[Width, ...] = (16, 32)
     """channels of a convolutional net; each entry halves the resolution"""
     generative_skips: bool = False
     """every decoder layer sees all layers above it, not only the next"""
-    normalised_means: tuple[float, ...] = (0.0,)
+    normalised_means: tuple[Weight, ...] = (0.0,)
     """spread over a batch to which the encoder's means are normalised, per unit; 0 leaves them free. In a ladder: the
     means of the upward pass, before the merge"""
-    floor_nats: float = 0.0
+    floor_nats: Weight = 0.0
     """least rate in nats of the top layer for every x, kept by a cap on its variances; for a Gaussian layer under N(0,
     I)"""
     activation: tuple[Activation, ...] = ("tanh",)
@@ -108,19 +111,14 @@ class ModelConfig:
     a table. It is inferred top-down, on square images. Of the other settings of the model those of x apply"""
 
     def __post_init__(self) -> None:
+        check_numbers("model", self)
         if self.blocks is not None:
             self._refuse_dense()
         if self.order == "ladder" or self.blocks is not None:
             object.__setattr__(self, "order", "top-down")
         n = self.n_layers
         require(n >= 1, "model.latents is empty; give the units of at least one layer, as in [16, 8, 4].")
-        require(min(self.latents) >= 1, f"model.latents is {list(self.latents)}; every layer needs at least 1 unit.")
         require(len(self.hidden) >= 1, "model.hidden is empty; give [[]] for linear layers.")
-        require(
-            all(width >= 1 for widths in self.hidden for width in widths),
-            f"model.hidden is {[list(w) for w in self.hidden]}; every width must be at least 1.",
-        )
-        require(self.n_classes >= 2, f"model.n_classes is {self.n_classes}; a categorical unit has at least 2.")
         for knob in ("hidden", "families", "activation", "init", "batch_norm", "nets", "normalised_means"):
             per_layer(f"model.{knob}", getattr(self, knob), n)
         upward, downward = self.distributions_upward, per_layer("model.families", self.families, n)
@@ -131,10 +129,6 @@ class ModelConfig:
                 f"model.families has {other}, whose values are {VALUES.get(other, REAL)}; give distributions of the "
                 "same kind.",
             )
-        for knob in ("n_masked", "n_transforms", "n_components", "n_pseudo_inputs", "observation_components"):
-            value = getattr(self, knob)
-            require(value >= 1, f"model.{knob} is {value}; give at least 1.")
-        require(self.n_levels >= 2, f"model.n_levels is {self.n_levels}; give at least 2, and 256 for 8-bit images.")
         require(
             self.order != "unamortised",
             "model.order is unamortised, which has parameters for the training images only, so that no test image "
@@ -175,7 +169,6 @@ class ModelConfig:
             f"{self.observation_variance} it would change the model and not its units alone; use gaussian with learned "
             "or network, or false.",
         )
-        require(self.observation_start > 0, f"model.observation_start is {self.observation_start}; give more than 0.")
         require(
             self.observation_start == 1.0
             or (self.observation == "gaussian" and self.observation_variance != "network"),
@@ -184,16 +177,11 @@ class ModelConfig:
             f"{self.observation_variance}; leave it at 1.",
         )
         require(
-            len(self.channels) >= 1 and min(self.channels) >= 1,
+            len(self.channels) >= 1,
             f"model.channels is {list(self.channels)}; give at least one number of channels, as in [16, 32].",
-        )
-        require(
-            min(self.normalised_means) >= 0,
-            f"model.normalised_means is {list(self.normalised_means)}; give 0 or more.",
         )
         if self.prior == "vamp":
             self._check_vamp()
-        require(self.floor_nats >= 0, f"model.floor_nats is {self.floor_nats}; give 0 nats or more.")
         self._check_nets()
         self._check_cures()
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from hvae.lab.config.checks import require
+from hvae.lab.config.checks import Between, Share, Weight, check_numbers, require
 from hvae.schedules import Constant, Schedule
 
 Gradient = Literal[
@@ -31,38 +31,34 @@ class ObjectiveConfig:
     """what is maximised. elbo: averaged over K samples. iwae: the importance-weighted bound of K samples. vimco: the
     same, with the paper's baseline for discrete layers. tvo: the thermodynamic bound. wake-sleep, reweighted-wake-sleep
     (K samples) and symmetric: two utilities, of decoder and encoder; without labels, symmetric is wake-sleep"""
-    n_samples: int = 1
+    n_samples: Annotated[int, Between(1, 10**6)] = 1
     """number K of draws from q per image"""
-    beta: Schedule = field(default_factory=lambda: Constant(1.0))
+    beta: Annotated[Schedule, Between(0, 1e6)] = field(default_factory=lambda: Constant(1.0))
     """weight β of the rates; with {"warmup_steps": 500} it rises from 0 to 1 in 500 steps"""
-    layer_beta: tuple[float, ...] = (1.0,)
+    layer_beta: tuple[Weight, ...] = (1.0,)
     """constant factor on β for each layer"""
-    free_nats: tuple[float, ...] = (0.0,)
+    free_nats: tuple[Weight, ...] = (0.0,)
     """rate in nats below which a layer pays nothing, as a mean over the batch; elbo only"""
-    unit_free_nats: tuple[float, ...] = (0.0,)
+    unit_free_nats: tuple[Weight, ...] = (0.0,)
     """rate in nats below which a unit pays nothing, as a mean over the batch; elbo and factorised layers only"""
     gradient: Gradient = "pathwise"
     """gradient estimator. pathwise: with the score function for discrete layers. sticking-the-landing (elbo),
     doubly-reparametrised (iwae): same expectation without the score of q, for Gaussian layers. covariance (tvo):
     follows no path. Two are for discrete layers, and biased. relaxed: continuous draws, so bounds recorded in training
     are surrogates. straight-through: the gradient of relaxed, with hard draws. Evaluation always takes hard draws"""
-    temperature: float = 0.5
+    temperature: Annotated[float, Between(1e-6, 1e6)] = 0.5
     """temperature of the continuous draws behind relaxed and straight-through gradients, only. Lower has less bias
     (none in the limit, for relaxed) and more variance"""
-    partition: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3)
+    partition: tuple[Share, ...] = (0.0, 0.03, 0.1, 0.3)
     """inverse temperatures of the thermodynamic bound, rising from 0 and below 1; tvo only"""
-    sleep: float = 0.5
+    sleep: Share = 0.5
     """share of the decoder's own samples (dreams) in what the encoder learns from; reweighted-wake-sleep only"""
 
     def __post_init__(self) -> None:
-        require(self.n_samples >= 1, f"objective.n_samples is {self.n_samples}; give at least 1.")
-        lowest = min(self.beta(0), getattr(self.beta, "stop", 0.0))
-        require(lowest >= 0, f"objective.beta falls to {lowest}; give 0 or more.")
-        require(self.temperature > 0, f"objective.temperature is {self.temperature}; give more than 0.")
+        check_numbers("objective", self)
         for knob in ("layer_beta", "free_nats", "unit_free_nats"):
             values = getattr(self, knob)
             require(len(values) >= 1, f"objective.{knob} is empty; give one number, or one per layer.")
-            require(min(values) >= 0, f"objective.{knob} is {list(values)}; give 0 or more.")
         for knob in ("free_nats", "unit_free_nats"):
             require(
                 self.name == "elbo" or max(getattr(self, knob)) == 0,
@@ -108,7 +104,6 @@ class ObjectiveConfig:
             self.partition[:1] == (0.0,) and all(a < b for a, b in zip(self.partition, ends, strict=True)),
             f"objective.partition is {list(self.partition)}; give 0 and then rising numbers below 1, as in [0, 0.1].",
         )
-        require(0 <= self.sleep <= 1, f"objective.sleep is {self.sleep}; give a share between 0 and 1.")
         require(
             self.gradient in RELAXED or self.temperature == ObjectiveConfig.temperature,
             f"objective.temperature goes with the gradients {' and '.join(RELAXED)} only; objective.gradient is "

@@ -18,6 +18,7 @@ from hvae.lab.config.objective import GAMES, RELAXED, ObjectiveConfig
 from hvae.lab.config.observations import COUNTS, LEVELS
 from hvae.lab.config.training import Stage, TrainingConfig
 from hvae.lab.strict import differences, read
+from hvae.outside import from_json
 from hvae.suitability import Follows, Layer, ModelTraits, ObjectiveTraits, Words, joined, refusal, relaxation_refusal
 
 FOLLOWS: Mapping[str, Follows] = {
@@ -191,9 +192,9 @@ class RunConfig:
         Raises `ConfigError` for anything that it would not have written.
         """
         try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ConfigError(f"{source} is not JSON ({error}); restore it or delete the run.") from None
+            values = from_json(text)
+        except ValueError as error:
+            raise ConfigError(f"{source} is damaged ({error}); restore it.") from None
         return RunConfig.from_dict(_without_retired(values), source)
 
     @staticmethod

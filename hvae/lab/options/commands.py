@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import restricted_number_type
 
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.config.budget import Budget
-from hvae.lab.options.settings import add_settings, texts_below_fields
+from hvae.lab.options.file import MODE, SettingsFile, refuse_runs_elsewhere, use_yaml
+from hvae.lab.options.settings import QUOTED, add_settings, texts_below_fields
+from hvae.outside import check_text
+
+MOST_PROCESSES = 1024
+"""workers, and threads of each; far more end the process"""
+_Threads = restricted_number_type("Threads", int, [(">=", 1), ("<=", MOST_PROCESSES)], join="and")
+_Workers = restricted_number_type("Workers", int, [(">=", 0), ("<=", MOST_PROCESSES)], join="and")
 
 
 class Help(DefaultHelpFormatter):
@@ -44,7 +51,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         sentence = " ".join(re.sub(r"<class '(\w+)'>", r"\1", message).split()).replace("Parser key", "option")
         if "unrecognized arguments" in sentence:
-            sentence += "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
+            sentence += QUOTED
         unknown = re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", sentence)
         if unknown:  # a key of a --config file
             sections = get_type_hints(RunConfig).items()
@@ -71,28 +78,31 @@ def _help_of(parser: ArgumentParser) -> str:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     """The command and its options. Raises `ConfigError` for what cannot be read."""
+    for argument in arguments:
+        try:
+            check_text(argument)
+        except ValueError as error:
+            raise ConfigError(f"An argument cannot be read ({error}); give text in UTF-8.") from None
     named = {argument for argument in arguments[:1] if not argument.startswith("-")}
     parser, commands = build(settings=not named or "train" in named)
     if arguments and arguments[0] in commands:
         commands[arguments[0]].refuse_unknown(arguments[1:])
-    try:
-        chosen = parser.parse_args(list(arguments))
-    except UnicodeDecodeError as error:
-        file = re.search(r"--config[= ](\S+)", " ".join(arguments))
-        name = f" {file[1]}" if file else ""
-        raise ConfigError(
-            f"The configuration file{name} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
-        ) from None
-    return chosen.command, chosen[chosen.command]
+    chosen = parser.parse_args(list(arguments))
+    options = chosen[chosen.command]
+    if options.get("config"):
+        refuse_runs_elsewhere(options.runs_dir, arguments)
+    return chosen.command, options
 
 
 def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     """The parser, and the parser of each command by its name; `train` with an option for every setting if asked for."""
+    use_yaml()
     parser = Parser(
         prog="hvae",
         description="Say which stochastic layer of a deep VAE has collapsed, why, and what it costs (in nats).",
         epilog="Example: hvae run depth --preset demo",
         formatter_class=Help,
+        parser_mode=MODE,
         version=importlib.metadata.version("hvae"),
         usage="hvae COMMAND [options]",
     )
@@ -103,7 +113,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
 
     def command(name: str, operands: str, text: str, example: str) -> Parser:
         usage = " ".join(f"hvae {name} {operands} [options]".split())
-        sub = Parser(description=text, epilog=f"Example: {example}", usage=usage)
+        sub = Parser(parser_mode=MODE, description=text, epilog=f"Example: {example}", usage=usage)
         subcommands.add_subcommand(name, sub, help=text)
         commands[name] = sub
         return sub
@@ -116,9 +126,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     )
     run.add_argument("experiment", type=str, help="name of an experiment, see `hvae list`")
     run.add_argument("--preset", type=str, default="demo", metavar="NAME", help="its size, see `hvae list`")
-    run.add_argument(
-        "--workers", type=NonNegativeInt, default=0, metavar="N", help="runs at a time; 0 takes cores / threads"
-    )
+    run.add_argument("--workers", type=_Workers, default=0, metavar="N", help="runs at a time; 0 takes cores / threads")
     _where_and_how(run, "runs-dir", "data-dir", "device", "threads")
 
     train = command(
@@ -130,7 +138,7 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
         """--objective.beta '{"warmup_steps": 500}'""",
     )
     train.add_argument(
-        "--config", action="config", metavar="FILE", help="YAML or JSON file with any of the options below"
+        "--config", action=SettingsFile, metavar="FILE", help="YAML or JSON file with any of the options below"
     )
     (printing,) = (action for action in train._actions if "--print_config" in action.option_strings)
     printing.help, printing.metavar = "print all settings as YAML, fit for --config, and exit", ""
@@ -245,7 +253,7 @@ def _where_and_how(parser: Parser, *names: str) -> None:
         "data-dir": {"metavar": "FOLDER", "help": "folder of the data files (default: $HVAE_DATA)"},
         "device": {"default": "cpu", "metavar": "NAME", "help": "cpu, cuda, cuda:1, ...; no part of a run's name"},
         "threads": {
-            "type": PositiveInt,
+            "type": _Threads,
             "default": 1,
             "metavar": "N",
             "help": "threads per run; more than one rarely helps small nets",

@@ -4,20 +4,19 @@ Whether a value fits is for `RunConfig.from_dict`.
 """
 
 import ast
-import contextlib
 import dataclasses
 import inspect
 import json
 import re
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentTypeError
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from hvae.lab.config import RunConfig
 from hvae.lab.strict import describe
+from hvae.outside import from_yaml
 
 HEADINGS = {
     "data": "which images",
@@ -35,6 +34,7 @@ FIRST = """
 """.split()
 """options that the help shows first below their headings; the others follow as `RunConfig` has them"""
 
+QUOTED = "; a list is one argument, in quotes, as in --model.latents '[16, 8, 4]'"
 UNSAID = (dataclasses.MISSING, "", ())
 """defaults of a table's keys that the help leaves out"""
 
@@ -67,10 +67,11 @@ class _Setting:
     def __call__(self, text: object) -> object:
         if self.wanted is str or not isinstance(text, str):
             return text
-        for read in (json.loads, yaml.safe_load):
-            with contextlib.suppress(ValueError, yaml.YAMLError):
-                return read(text)
-        return text
+        try:
+            return from_yaml(text)
+        except ValueError as error:
+            cut = QUOTED if text.startswith("[") and not text.endswith("]") else ""
+            raise ArgumentTypeError(f"{text[:60]!r} cannot be read ({error}){cut}") from None
 
     @property
     def metavar(self) -> str:

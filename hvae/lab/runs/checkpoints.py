@@ -19,6 +19,7 @@ import torch
 from hvae.errors import ConfigError
 from hvae.lab.runs.files import write_atomically
 from hvae.lab.runs.run import Run
+from hvae.outside import MOST_LINE, read_bytes
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.pt")
@@ -73,12 +74,12 @@ def latest_checkpoint(run: Run, device: str | torch.device = "cpu") -> tuple[int
 
 def _damage(file: Path) -> str | None:
     try:
-        expected = _digest_file(file).read_text(encoding="ascii").strip()
+        expected = read_bytes(_digest_file(file), MOST_LINE).strip()
         with open(file, "rb") as content:
-            actual = hashlib.file_digest(content, "sha256").hexdigest()
+            actual = hashlib.file_digest(content, "sha256").hexdigest().encode()
     except FileNotFoundError:
         return "its SHA-256 file is missing"
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         return str(error)
     return None if actual == expected else "its SHA-256 differs"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
+from hvae.outside import read_line
 
 PIN = "digest.txt"
 _DIGEST = re.compile(r"[0-9a-f]{8}")
@@ -41,12 +42,13 @@ def fingerprint(text: str) -> bytes:
 def check_identity(path: Path, config: RunConfig, text: str) -> None:
     """Raise `ConfigError` where config.json is not the one that the run was begun, or finished, with."""
     file, pin, done = path / "config.json", path / PIN, path / "DONE"
-    finished = done.read_bytes() if done.exists() else b""
+    finished = read_line(done, "delete it to measure the run again") if done.exists() else ""
     begun, says = named_digest(path.resolve()), "the directory"
     if pin.exists():
-        begun, says = pin.read_bytes().decode("ascii", "replace").strip(), PIN
+        remedy = "delete it, the run is read without it"
+        begun, says = read_line(pin, remedy), PIN
         if not _DIGEST.fullmatch(begun):
-            raise ConfigError(f"{pin} is damaged: it holds no digest; delete it, the run is read without it.")
+            raise ConfigError(f"{pin} is damaged (it holds no digest); {remedy}.")
     elif finished:
         begun = ""  # the fingerprint below says more than a name, which may have been changed
     if begun and begun != config.digest:
@@ -54,5 +56,5 @@ def check_identity(path: Path, config: RunConfig, text: str) -> None:
             f"{file} was altered: its digest is {config.digest}, {says} says {begun}; "
             "restore it, or start a new run with the new settings."
         )
-    if finished not in (b"", fingerprint(text)):
+    if finished not in ("", fingerprint(text).decode()):
         raise ConfigError(f"{file} was altered after the run was done; restore it, or delete DONE to measure again.")

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvae.errors import ConfigError
 from hvae.lab.runs.files import write_atomically
+from hvae.outside import from_json, read_bytes, sound
+
+MOST_BYTES, MOST_ROW = 4 * 2**30, 2**24
+"""of a file, and of a row"""
+REMEDY = "delete the run and start it again"
 
 Row = dict[str, Any]
 """One row of metrics: "step" is an int, "beta" a float, the rest lists over replicas; NaN where unknown."""
@@ -22,25 +26,16 @@ def read_rows(file: Path) -> list[Row]:
     """All rows. A last line that a kill cut short is left out."""
     rows: list[Row] = []
     for number, line in enumerate(_lines(file), start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row["step"], int):
-                raise TypeError("step is no whole number")
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{file} is damaged in line {number} ({error}); delete the run and start it again."
-            ) from None
-        rows.append({name: _with_nan(value) for name, value in row.items()})
+        with sound(file, REMEDY, f"is damaged in line {number}"):
+            rows.append({name: _with_nan(value) for name, value in _row(line).items()})
     return rows
 
 
 def last_step(file: Path) -> int:
     """The step of the newest row; 0 where there is none. Older rows are not read."""
     lines = _lines(file)
-    try:
-        return int(json.loads(lines[-1])["step"]) if lines else 0
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} is damaged in its last line ({error}); delete that line.") from None
+    with sound(file, "delete that line", "is damaged in its last line"):
+        return int(_row(lines[-1])["step"]) if lines else 0
 
 
 def truncate_rows(file: Path, step: int) -> None:
@@ -49,7 +44,19 @@ def truncate_rows(file: Path, step: int) -> None:
 
 
 def _lines(file: Path) -> list[bytes]:
-    return file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    if not file.exists():
+        return []
+    with sound(file, REMEDY):
+        return read_bytes(file, MOST_BYTES).split(b"\n")[:-1]
+
+
+def _row(line: bytes) -> Row:
+    if len(line) > MOST_ROW:
+        raise ValueError(f"it has more than {MOST_ROW} bytes")
+    row = from_json(line)
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        raise ValueError("it is no row with a whole step")
+    return row
 
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -40,6 +40,7 @@ from hvae.lab.runs.identity import slug as slug
 from hvae.lab.runs.metrics import Row as Row
 from hvae.lab.runs.metrics import append_rows, last_step, read_rows, truncate_rows
 from hvae.lab.runs.provenance import session
+from hvae.outside import read_json, read_line, read_text
 
 DEAD = "failure.txt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -113,18 +114,17 @@ class Run:
         path = Path(path)
         file = path / "config.json"
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file, "restore it")
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{path} is not a run: it holds no config.json; see `hvae list`.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} cannot be read ({error}); restore it or delete the run.") from None
         config = RunConfig.from_json(text, str(file))
         check_identity(path, config, text)
         label = path / "label.txt"
         folder = path.resolve()
         name = folder.name[:-9] if named_digest(folder) else folder.name
         if label.exists():
-            name = label.read_text(encoding="utf-8", errors="replace").strip()
+            with contextlib.suppress(ConfigError):  # a damaged label costs the label, not the run
+                name = read_line(label, "write the run's label into it")
         return Run(path, name, config)
 
     @property
@@ -195,13 +195,11 @@ class Run:
     def read_provenance(self) -> list[dict[str, Any]]:
         """One entry per session that worked on the run, oldest first."""
         file = self.path / "provenance.json"
-        if not file.exists():
-            return []
         try:
-            sessions = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise ConfigError(f"{file} is damaged ({error}); restore or delete it.") from None
-        if not isinstance(sessions, list):
+            sessions = read_json(file, "restore or delete it")
+        except FileNotFoundError:
+            return []
+        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
             raise ConfigError(f"{file} is no list of sessions; restore or delete it.")
         return sessions
 

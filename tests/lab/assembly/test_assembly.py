@@ -281,17 +281,20 @@ def test_other_knobs_that_go_with_no_such_distribution_are_refused() -> None:
         ({"families": ("mixture",), "latent_variance": "fixed"}, "latent_variance is fixed, but each component"),
         ({"observation": "discretised-logistic", "observation_variance": "fixed"}, "no one scale"),
         ({"observation": "discretised-logistic", "observation_variance": "shared"}, "is for a gaussian observation"),
-        ({"observation": "gaussian", "observation_start": 0.0}, "model.observation_start is 0.0; give more than 0."),
+        (
+            {"observation": "gaussian", "observation_start": 0.0},
+            "model.observation_start is 0.0; give 1e-12 to",
+        ),
         ({"observation_start": 0.1}, "model.observation is bernoulli .*; leave it at 1."),
         (
             {"observation": "gaussian", "observation_variance": "network", "observation_start": 0.1},
             "model.observation_variance network; leave it at 1.",
         ),
-        ({"n_masked": 0}, "model.n_masked is 0; give at least 1."),
+        ({"n_masked": 0}, "model.n_masked is 0; give 1 to 1000000."),
         ({"n_transforms": -1}, "model.n_transforms is -1"),
         ({"n_components": 0}, "model.n_components is 0"),
-        ({"observation_components": 0}, "model.observation_components is 0; give at least 1."),
-        ({"n_levels": 1}, "model.n_levels is 1; give at least 2"),
+        ({"observation_components": 0}, "model.observation_components is 0; give 1 to 1000."),
+        ({"n_levels": 1}, "model.n_levels is 1; give 2 to 65536"),
     ]
     for knobs, words in bad:
         with pytest.raises(ConfigError, match=words):

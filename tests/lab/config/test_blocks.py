@@ -116,9 +116,12 @@ BAD: list[tuple[Any, str]] = [
     ({"decoder": TEXT, "widths": [[2]]}, "give pairs of a resolution and its channels"),
     ({"decoder": TEXT, "widths": [[]]}, "give pairs of a resolution and its channels"),
     ({"decoder": TEXT, "widths": [2, 8]}, "model.blocks.widths[0] is 2"),
-    ({"decoder": TEXT, "channels": 0}, "model.blocks.channels is 0; give at least 1."),
-    ({"decoder": "8x1", "encoder": "8d2,4x1", "widths": [[4, 0]]}, "gives the state 0 channels; give at least 1."),
-    ({"decoder": TEXT, "bottleneck": 0}, "model.blocks.bottleneck is 0.0; give a share of the width, above 0."),
+    ({"decoder": TEXT, "channels": 0}, "model.blocks.channels is 0; give 1 to 1000000."),
+    (
+        {"decoder": "8x1", "encoder": "8d2,4x1", "widths": [[4, 0]]},
+        "model.blocks.widths is [[4, 0]]; give 1 to",
+    ),
+    ({"decoder": TEXT, "bottleneck": 0}, "model.blocks.bottleneck is 0.0; give 1e-06 to 1000."),
     ({"decoder": TEXT, "merge": "sum"}, "model.blocks.merge is 'sum'; give alone or ladder or shared."),
     ({"decoder": TEXT, "skips": "no"}, "model.blocks.skips is 'no'; give true or false."),
 ]

@@ -113,9 +113,9 @@ def spoil(path: Path, how: str) -> None:
     ("how", "words"),
     [
         ("lost", "has lost its config.json; put back a copy"),
-        ("cut", "is not JSON"),
-        ("bytes", "cannot be read"),
-        ("folder", "cannot be read"),
+        ("cut", "is damaged"),
+        ("bytes", "is damaged"),
+        ("folder", "it is a folder"),
         ("foreign", "is no run of hvae (architectures is no setting"),
     ],
 )

@@ -122,7 +122,7 @@ def test_unknown_keys_truncation_and_absence_are_refused(run: Run) -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         Run.open(run.path)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is damaged"):
         Run.open(run.path)
     file.unlink()
     with pytest.raises(ConfigError, match="is not a run"):
