@@ -175,9 +175,11 @@ class Block(nn.Module):
     def read(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
         """Outputs of p(z | h), and the features that are added to h."""
         numbers = self.prior(h)
+        if not self.has_features:
+            return self.style.outputs(numbers), None
         own = 2 * self.style.channels
-        features = numbers[..., own:, :, :] if self.has_features else None
-        return self.style.outputs(numbers[..., :own, :, :]), features
+        numbers, features = numbers.split((own, numbers.shape[-3] - own), dim=-3)
+        return self.style.outputs(numbers), features
 
     def hand_on(self, h: Tensor, features: Tensor | None, z: Tensor) -> Tensor:
         """The state after z ``[..., C, R, R]``."""
@@ -209,7 +211,7 @@ class UpwardBlock(nn.Module):
         h = h + self.net(h)
         if self.place.other:
             pooled = F.avg_pool2d(h.reshape(-1, *h.shape[-3:]), self.place.other)
-            h = pooled.view(*h.shape[:-3], *pooled.shape[1:])
+            h = pooled.reshape(*h.shape[:-3], *pooled.shape[1:])
         return fitted(h, self.width)
 
 
