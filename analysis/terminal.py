@@ -148,14 +148,15 @@ def _legend(words: set[str], level: int, width: int) -> list[str]:
         if kind in words:
             meaning = MEANING[next(word for word in KIND if KIND[word] == kind)]
             if kind == "collapsed":
-                meaning = "surely on more than 95 % of images one distribution serves: its prior, N(0, I) or another"
+                meaning = "on more than 95 % of images q is one distribution: its prior, N(0, I) or another"
             name = f"{kind} ({(ABBREVIATION, LETTER)[level > 1][kind]})" if level else kind
             lines.append(wrap(meaning, f"  {name:<19}", indent=21))
     lines.append(
         wrap(
-            "moved: images whose q(z|·) lies farther than the threshold from a law that x does not move. V: use by the "
-            "decoder, how much better it explains the image by this layer than by other codes; at least so much. I: "
-            "information about the image. J: information from all that q of the layer sees."
+            "Above, below and more than: by the whole 95 % interval. moved: images whose q(z|·) is farther than the "
+            "threshold from one that does not depend on x. V: use by the decoder, how much better it explains the "
+            "image by this layer than by other codes; at least so much. I: information about the image. J: "
+            "information from all that q of the layer sees."
         )
     )
     return lines

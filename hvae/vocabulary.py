@@ -9,8 +9,10 @@ import math
 TO_PRIOR = "collapsed to its prior"
 TO_STANDARD = "collapsed to N(0, I)"
 """to the standard distribution: N(0, I), or fair Bernoulli and categorical units"""
-TO_ANOTHER = "collapsed to another law"
+TO_ANOTHER = "collapsed to another distribution"
 """to a distribution that x does not move, neither its prior nor the standard one"""
+FORMER = {"collapsed to another law": TO_ANOTHER}
+"""words of older files, and how they are said now"""
 COLLAPSED = (TO_PRIOR, TO_STANDARD, TO_ANOTHER)
 NOISE_ONLY = "codes noise only"
 UNREAD = "coded but unread"
@@ -31,7 +33,7 @@ RULE = 3
 """the number of the rule from measurements to a verdict (`hvae.diagnostics.verdict`); it is recorded with every verdict
 
 1: by J, I and the use U, means in nats; no number of images too small.
-2: active by what the decoder uses (V), collapsed by the share of images; its prior, N(0, I) and another law told apart.
+2: active by what the decoder uses (V), collapsed by the share of images: to its prior, N(0, I) or another distribution.
 3: as 2, with a word for layers that more images would never have decided: weakly coded.
 """
 

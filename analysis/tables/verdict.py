@@ -40,7 +40,7 @@ def counted(found: Counter[str], remarks: Mapping[str, str] | None = None) -> st
 
 
 def mismatch(layer: Layer, epsilon_index: int) -> str:
-    """ " (0.42 nats from its prior)": the median over the replicas that collapsed to another law."""
+    """ " (0.42 nats from its prior)": the median over the replicas that collapsed to another distribution."""
     words = layer.verdict[:, epsilon_index]
     for quantity, law in (("kl_prior_nats", "its prior"), ("kl_standard_nats", "N(0, I)")):
         nats = layer.interval(quantity)[np.isin(words, (TO_ANOTHER, TO_A_CONSTANT)), 1]
@@ -172,7 +172,7 @@ def details(runs: Sequence[LoadedRun]) -> Table:
         Column("active units", "median", numeric=False),
         Column(heading, numeric=False),
         Column("at the other thresholds", numeric=False),
-        Column("marks", numeric=False),
+        Column("flags", numeric=False),
         Column("moved", "% of x"),
         *(Column(name, "nats") for name, _, _ in QUANTITIES),
     ]

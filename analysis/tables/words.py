@@ -18,16 +18,16 @@ from hvae.vocabulary import (
 )
 
 MEANING: Mapping[str, str] = {
-    ACTIVE: "V surely above the threshold: the decoder tells the image by this layer",
-    TO_PRIOR: "surely on more than 95 % of images the layer's law is its prior, whatever the image",
-    TO_STANDARD: "surely on more than 95 % of images the layer's law is N(0, I), or for discrete units the fair one",
-    TO_ANOTHER: "surely on more than 95 % of images the layer's law is one and the same, neither its prior nor N(0, I)",
-    TO_A_CONSTANT: "by rule 1: J surely below the threshold, and not near N(0, I); its prior was not compared",
-    NOISE_ONLY: "J surely above, I surely below: the layer codes the noise of the layer below, not the image",
-    WEAK: "surely more than 5 % of images move the layer, and I surely below: it says little of the image",
-    UNREAD: "the layer surely knows the image (I above, or in a ladder moved by more than 5 % of images), and nothing "
-    "of it comes back (U or R below): the decoder does not use it",
-    UNDECIDED: "an interval crosses the threshold, or there are too few images",
+    ACTIVE: "V above the threshold: the decoder uses this layer to tell images apart",
+    TO_PRIOR: "on more than 95 % of images q of the layer is its prior, whatever the image",
+    TO_STANDARD: "on more than 95 % of images q of the layer is N(0, I), or for discrete units uniform",
+    TO_ANOTHER: "on more than 95 % of images q of the layer is one fixed distribution, neither its prior nor N(0, I)",
+    TO_A_CONSTANT: "by rule 1: J below the threshold, and not near N(0, I); its prior was not compared",
+    NOISE_ONLY: "J above the threshold, I below: the layer encodes the noise of the layer below, not the image",
+    WEAK: "more than 5 % of images move the layer, but I is below the threshold: it says little about the image",
+    UNREAD: "the layer encodes the image (I above the threshold, or in a ladder moved by more than 5 % of images), but "
+    "the decoder does not use it (U or R below)",
+    UNDECIDED: "a 95 % interval contains the threshold, or there are too few images",
     FAILED: "training of this replica became non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",
 }
@@ -99,7 +99,7 @@ QUANTITIES: tuple[tuple[str, str, str], ...] = (
     (
         "KL to N(0, I)",
         "kl_standard_nats",
-        "mean divergence of q(z(l)|·) from N(0, I), or for discrete units from fair Bernoulli or categorical ones; "
+        "mean divergence of q(z(l)|·) from N(0, I), or for discrete units from uniform Bernoulli or categorical ones; "
         "below the top it depends on the layer's arbitrary scale",
     ),
     (

@@ -274,8 +274,8 @@ curves = (
         "spectra",
         "Information of every unit with its parents",
         "H(mean probability) − mean H(probability) of each unit, sorted within each replica, under q on test images "
-        "and under p on dreams. Thick: means over replicas. At most log 2 = 0.69 nats. The units of z2 have no "
-        "parents under p.",
+        "and under p on its own samples. Thick: means over replicas. At most log 2 = 0.69 nats. The units of z2 have "
+        "no parents under p.",
         "rank of the unit",
         "information (nats)",
         _spectra,

@@ -1,4 +1,4 @@
-"""Per-unit information of every layer, under q on test images and under p on dreams, replica by replica."""
+"""Per-unit information of every layer, under q on test images and under p on its own samples, replica by replica."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from hvae.lab.evaluation.replicas import Arrays, stack
 
 @torch.no_grad()
 def spectra(models: Sequence[HVAE], alive: Sequence[bool], x: Tensor, *, seed: int) -> Arrays:
-    """``unit_information_nats/<player>/<latent>`` ``[R, D, 3]``: MI_u of q on images ``x [n, D]``, of p on n dreams.
+    """``unit_information_nats/<player>/<latent>`` ``[R, D, 3]``: MI_u of q on images ``x [n, D]``, of p on n own samples.
 
     One path an image, as draws of one image are not independent; NaN for a replica that failed.
     """
@@ -28,8 +28,8 @@ def spectra(models: Sequence[HVAE], alive: Sequence[bool], x: Tensor, *, seed: i
 def _of_model(model: HVAE, x: Tensor, seed: int) -> Arrays:
     n = len(x)
     specs = model.decoder.noise_specs()
-    dreams = rng.noise(specs, 1, n, seed=seed, purpose="spectrum of p", device=str(x.device), dtype=x.dtype)
-    traces = {"q": Sampler(model, x, seed).paths(1, "spectrum of q"), "p": model.decoder.walk({}, dreams)}
+    samples = rng.noise(specs, 1, n, seed=seed, purpose="spectrum of p", device=str(x.device), dtype=x.dtype)
+    traces = {"q": Sampler(model, x, seed).paths(1, "spectrum of q"), "p": model.decoder.walk({}, samples)}
     return {
         f"unit_information_nats/{player}/{name}": bernoulli_information(probabilities(trace[name], n))
         for player, trace in traces.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hvae.diagnosis.record import Array, Arrays, Texts, flat, numbers, read_fields, shared, texts, words
-from hvae.vocabulary import ACTIVE_VARIANCE, FAILED
+from hvae.vocabulary import ACTIVE_VARIANCE, FAILED, FORMER
 
 NOT_MEASURED = "not measured"
 REASON = "not_measured"
@@ -120,6 +120,8 @@ def read_layer(
         stored["verdict"] = np.where(alive[:, None], NOT_MEASURED, FAILED).repeat(n_epsilons, axis=1)
     if f"collapsed_fraction/{name}" not in arrays:
         stored["collapsed_fraction"] = None
+    said = [FORMER.get(word, word) for word in stored["verdict"].ravel().tolist()]
+    stored["verdict"] = np.array(said, dtype=str).reshape(stored["verdict"].shape)
     of_layer = {key.removesuffix(f"/{name}"): values for key, values in arrays.items() if key.endswith(f"/{name}")}
     plain = {key: values for key, values in of_layer.items() if "/" not in key and key not in _FIXED}
     stored["intervals"] = {key: values for key, values in plain.items() if values.ndim == 2 and values.shape[1] == 3}

@@ -4,7 +4,7 @@
     collapsed …         the share of images with d_i > epsilon surely below `RARE_SHARE`: from `FEWEST_FOR_ABSENCE` on
       … to its prior      d_i is the divergence from it; bottom-up below the top M_l surely < epsilon
       … to N(0, I)        d_i is the divergence from it
-      … to another law    d_i is the divergence from a law of its own
+      … to another distribution    d_i is the divergence from a law of its own
     codes noise only    I_l surely < epsilon, J_l surely > epsilon, from `FEWEST_FOR_SMALL` images on
     weakly coded        I_l surely < epsilon, the share of images surely above `RARE_SHARE`, from as many
     coded but unread    coded, and U_l or R_l surely < epsilon

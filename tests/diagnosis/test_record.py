@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hvae.diagnosis.layer import read_layer
 from hvae.diagnosis.record import Array, Arrays, Texts, flags, flat, joined, numbers, of_one, parts, read, shared, texts
-from hvae.vocabulary import FAILED
+from hvae.vocabulary import FAILED, TO_ANOTHER
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,3 +73,9 @@ def test_what_a_file_lacks_has_its_shape() -> None:
     found = read(Whole, {}, 2, ["z1"])
     assert found.value.shape == (2, 3) and np.isnan(found.value).all() and found.note == ("", "")
     assert found.pieces["z1"].sure.tolist() == [False, False] and found.grid is None
+
+
+def test_words_of_older_files_are_read_as_they_are_said_now() -> None:
+    stored = np.array([["collapsed to another law", "active", "undecided"]])
+    layer = read_layer({"verdict/z1": stored}, "z1", 2, np.array([True]), 3)
+    assert layer.verdict.tolist() == [[TO_ANOTHER, "active", "undecided"]]
