@@ -6,8 +6,9 @@ Without labels symmetric equilibrium learning is wake-sleep, bottom-up and in a 
 decoder's conditionals. So the arm "wake-sleep (symmetric)" is both. The source compares it with the ELBO on the ladder.
 The source updates the two players in turn; here they move at once. Gaussian layers have one learned variance each. With
 a net for the logarithms of variances the rates of wake-sleep grew without bound, as it trains that net on samples of p
-alone and uses it on images. Nets are tanh. The first samples are independent pixels that tell an encoder nothing, and its
-loss then switches rectifiers off for good (inputs are never negative). That looks like a stack that wake-sleep cannot start.
+alone and uses it on images. Nets are tanh. The first samples are independent pixels that tell an encoder nothing, and
+its loss then switches rectifiers off for good (inputs are never negative). That looks like a stack that wake-sleep
+cannot start.
 
 Consistency is the squared Fréchet distance between single-shot samples and the limit of the chain z ~ q(z|x),
 x' ~ p(x|z). It is measured in the features of a classifier that the experiment trains on labels, on that classifier's

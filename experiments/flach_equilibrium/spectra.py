@@ -15,7 +15,7 @@ from hvae.lab.evaluation.replicas import Arrays, stack
 
 @torch.no_grad()
 def spectra(models: Sequence[HVAE], alive: Sequence[bool], x: Tensor, *, seed: int) -> Arrays:
-    """``unit_information_nats/<player>/<latent>`` ``[R, D, 3]``: MI_u of q on images ``x [n, D]``, of p on n own samples.
+    """``unit_information_nats/<player>/<latent>`` ``[R, D, 3]``: MI_u of q on images ``x [n, D]``, of p on n samples.
 
     One path an image, as draws of one image are not independent; NaN for a replica that failed.
     """

@@ -3,8 +3,8 @@
     MI_u = I(v_u; parents) = H(E pi_u) - E H(pi_u),    pi_u = P(v_u = 1 | parents),    0 <= MI_u <= log 2
 
 with H the entropy of a Bernoulli unit and E over the parents: latents of q on data or of p on its own samples. (The
-authors' code of Flach et al. 2024 records it during training.) Given the parents the units are independent, so H(pi_u) is exact
-and only E needs draws. The plug-in of n draws is never negative. It is too low by about
+authors' code of Flach et al. 2024 records it during training.) Given the parents the units are independent. So H(pi_u)
+is exact and only E needs draws. The plug-in of n draws is never negative. It is too low by about
 ``Var(pi_u) / (2 n m (1 - m))``, m the mean of pi_u: at most 1 / 2n. Sorted, the MI_u of a layer are its spectrum. Nats.
 """
 
