@@ -7,6 +7,7 @@ a run that is resumed at step t sees what an uninterrupted run would have seen.
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
+from math import cos, pi
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,33 @@ class StepDecay:
 
 
 @dataclass(frozen=True)
+class CosineDecay:
+    """For the learning rate: up to ``peak`` over ``warmup_steps``, then half a cosine down to ``stop`` at ``n_steps``.
+
+    ``peak * step / warmup_steps`` first, then ``stop + (peak - stop) (1 + cos(pi u)) / 2`` with
+    ``u = (step - warmup_steps) / (n_steps - warmup_steps)``, at most 1 (Loshchilov and Hutter 2017, equation 5).
+
+    >>> [round(CosineDecay(300, peak=1.0, warmup_steps=100)(step), 3) for step in (0, 50, 100, 200, 300)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    n_steps: int
+    peak: float
+    warmup_steps: int = 0
+    stop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_steps < self.n_steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps} of n_steps {self.n_steps}; give 0 to n_steps - 1.")
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return self.peak * step / self.warmup_steps
+        done = min((step - self.warmup_steps) / (self.n_steps - self.warmup_steps), 1.0)
+        return self.stop + (self.peak - self.stop) * (1 + cos(pi * done)) / 2
+
+
+@dataclass(frozen=True)
 class PiecewiseConstant:
     """``values[i]`` until step ``boundaries[i]``, and ``values[i + 1]`` from there; one value more than boundaries.
 
@@ -133,9 +161,11 @@ def unfinished(schedule: object, n_steps: int) -> str:
         isinstance(schedule, Cyclical) and 0 < n_steps % schedule.period_steps < schedule.rising * schedule.period_steps
     ):
         begun = f"rises anew every {schedule.period_steps} of {n_steps} steps"
+    elif isinstance(schedule, CosineDecay) and schedule.n_steps > n_steps:
+        begun = f"falls for {schedule.n_steps} of {n_steps} steps"
     else:
         return ""
     return f"{begun} and is {schedule(n_steps - 1):.3g} at the last one"
 
 
-Schedule = Constant | LinearWarmup | Cyclical | StepDecay | PiecewiseConstant
+Schedule = Constant | LinearWarmup | Cyclical | StepDecay | CosineDecay | PiecewiseConstant

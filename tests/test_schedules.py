@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
+from hvae.schedules import Constant, CosineDecay, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,11 @@ from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, 
         (Cyclical(100), {0: 0.0, 25: 0.5, 50: 1.0, 99: 1.0, 100: 0.0, 125: 0.5, 1050: 1.0}),
         (Cyclical(10, rising=1.0, start=1.0, stop=2.0), {0: 1.0, 5: 1.5, 9: 1.9, 10: 1.0}),
         (StepDecay(10, factor=0.5, start=0.8), {0: 0.8, 9: 0.8, 10: 0.4, 19: 0.4, 20: 0.2, 30: 0.1}),
+        (
+            CosineDecay(9, peak=2.0, warmup_steps=3, stop=1.0),
+            {0: 0.0, 1: 2 / 3, 3: 2.0, 5: 1.75, 6: 1.5, 9: 1.0},
+        ),
+        (CosineDecay(4, peak=1.0), {0: 1.0, 1: 0.5 + 0.5**1.5, 2: 0.5, 4: 0.0, 10**9: 0.0}),
         (PiecewiseConstant((3.0, 1.0, 2.0), (4, 9)), {0: 3.0, 3: 3.0, 4: 1.0, 8: 1.0, 9: 2.0, 10**9: 2.0}),
     ],
 )
@@ -33,6 +38,8 @@ def test_values(schedule: Schedule, expected: dict[int, float]) -> None:
         (Cyclical, {"period_steps": 5, "rising": 1.5}, "rising is 1.5"),
         (StepDecay, {"every_steps": 0, "factor": 0.5, "start": 1.0}, "every_steps is 0"),
         (StepDecay, {"every_steps": 5, "factor": 1.5, "start": 1.0}, "factor is 1.5"),
+        (CosineDecay, {"n_steps": 0, "peak": 1.0}, "warmup_steps is 0 of n_steps 0"),
+        (CosineDecay, {"n_steps": 5, "peak": 1.0, "warmup_steps": 5}, "warmup_steps is 5 of n_steps 5"),
         (PiecewiseConstant, {"values": (1.0,), "boundaries": (5,)}, "values is .* with boundaries .5."),
         (PiecewiseConstant, {"values": (), "boundaries": ()}, "values is .*"),
         (PiecewiseConstant, {"values": (1.0, -0.1), "boundaries": (5,)}, "values is .*"),

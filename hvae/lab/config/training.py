@@ -35,7 +35,8 @@ class TrainingConfig:
     batch_size: Annotated[int, Between(1, 10**7)] = 128
     """images per step and replica"""
     learning_rate: Rate = field(default_factory=lambda: Constant(2e-3))
-    """step size of Adam; with {"warmup_steps": 500, "stop": 2e-4} it rises from 0 to 2e-4 in 500 steps"""
+    """step size of Adam; with {"warmup_steps": 500, "stop": 2e-4} it rises from 0 to 2e-4 in 500 steps, and with
+    {"n_steps": 5000, "peak": 1e-2, "warmup_steps": 100} it falls after that by a cosine"""
     adam_betas: tuple[Annotated[float, Between(0, 1)], ...] = (0.9, 0.999)
     """decay of Adam's two moments; [0.9, 0.9] forgets large gradients sooner"""
     adam_epsilon: Annotated[float, Between(1e-30, 1)] = 1e-8

@@ -22,7 +22,7 @@ from hvae.lab.config import (
 )
 from hvae.lab.config.run import RETIRED
 from hvae.lab.strict import differences
-from hvae.schedules import Constant, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
+from hvae.schedules import Constant, CosineDecay, Cyclical, LinearWarmup, PiecewiseConstant, Schedule, StepDecay
 
 SCHEDULES = [
     Constant(0.5),
@@ -30,6 +30,7 @@ SCHEDULES = [
     LinearWarmup(3, start=0.25, stop=2.0),
     Cyclical(100, rising=0.3),
     StepDecay(200, factor=0.5, start=1e-3),
+    CosineDecay(200, peak=1e-3, warmup_steps=10),
     PiecewiseConstant((1.0, 0.5), (10,)),
 ]
 
