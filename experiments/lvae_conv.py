@@ -16,22 +16,19 @@ Generalize Autoregressive Models and Can Outperform Them on Images", ICLR 2021, 
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 
-from hvae.analysis.claims import Claim, Runs, Sample, difference, single
+from hvae.analysis.claims import Runs, Sample
 from hvae.analysis.measures import (
-    BOUND,
-    EPSILON_NATS,
-    LIKELIHOOD_MARGIN_NATS,
     elbo,
     importance_bound,
-    least_use,
-    likelihood,
     seen,
 )
 from hvae.analysis.papers import Number, Paper
 from hvae.analysis.samples import combined
+from hvae.experiments.shared.depths import all_used, deeper
 from hvae.experiments.shared.published import published
 from hvae.lab.config import (
     BlocksConfig,
@@ -165,24 +162,10 @@ numbers = tuple(
 CHILD = "Child 2021 (arXiv:2011.10650)"
 
 
-def _deeper(shallow: int, deep: int) -> Claim:
-    statement = f"{deep} layers are more likely than {shallow}."
-    return difference(statement, CHILD, BOUND, likelihood, label(deep), label(shallow), "above", LIKELIHOOD_MARGIN_NATS)
-
-
-def _used(n_layers: int) -> Claim:
-    name = label(n_layers)
-    return Claim(
-        statement=f"All of {n_layers} layers are used.",
-        source="question of this project",
-        quantity="V of the layer that is used least",
-        measure=single(lambda runs: least_use(runs, name)),
-        relation="above",
-        margin=EPSILON_NATS,
-    )
-
-
-claims = (_deeper(3, 6), _deeper(6, 12), *map(_used, DEPTHS))
+claims = (
+    *(deeper(shallow, deep, label) for shallow, deep in pairwise(DEPTHS)),
+    *(all_used(f"All of {n} layers are used.", label(n)) for n in DEPTHS),
+)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, differen
 from hvae.analysis.measures import BOUND, EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, least_use, likelihood
 from hvae.analysis.resolutions import rate, resolutions
 from hvae.experiments import depth
+from hvae.experiments.shared.depths import QUESTION, USE, all_used, deeper
 from hvae.lab.config import (
     BlocksConfig,
     DataConfig,
@@ -39,7 +40,7 @@ from hvae.lab.config import (
     RunConfig,
     TrainingConfig,
 )
-from hvae.schedules import LinearWarmup
+from hvae.schedules import CosineDecay, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
 KEPT = ("stack-1", "stack-2", "bounds-above")
@@ -98,6 +99,18 @@ STACKS: Mapping[str, Mapping[str, BlocksConfig]] = {
 """preset -> run -> its blocks; those of natural images have equally many weights, within an eighth"""
 
 
+_FEW = dict.fromkeys((COARSE, FINE, NARROW, WIDE), 2)
+SEEDS: Mapping[str, Mapping[str, int]] = {
+    "demo": {},
+    "cpu": {
+        **dict.fromkeys((label(4), label(12), label(24, cured=True), ONE, MNIST, DENSE), 3),
+        **dict.fromkeys((label(4, cured=True), label(12, cured=True)), 2), **_FEW,
+    },
+    "paper": _FEW,
+}  # fmt: skip
+"""preset -> run -> its seeds, where they are fewer than the four of 24 layers; a demo has two"""
+
+
 def configs(preset: str) -> dict[str, RunConfig]:
     """Every run of a preset: demo 8, in minutes; cpu 13, in hours; paper 15, for a GPU."""
     make = {"demo": _demo, "cpu": _cpu, "paper": _paper}[preset]
@@ -105,15 +118,12 @@ def configs(preset: str) -> dict[str, RunConfig]:
     depths = [n for n in DEPTHS if label(n) in known]
     runs = {label(n): make(known[label(n)]) for n in depths}
     runs |= {label(n, cured=True): _cured(runs[label(n)]) for n in depths if preset != "demo" or n == 24}
-    runs |= {name: _two_seeds(make(known[name])) for name in (COARSE, FINE)}
+    runs |= {name: make(known[name]) for name in (COARSE, FINE)}
     wider = {NARROW: 1, WIDE: 16 if preset == "cpu" else 2 * known[label(12)].channels}
-    runs |= {
-        name: _two_seeds(make(dataclasses.replace(known[label(12)], channels=channels)))
-        for name, channels in wider.items()
-    }
+    runs |= {name: make(dataclasses.replace(known[label(12)], channels=channels)) for name, channels in wider.items()}
     if preset != "demo":
         runs |= {ONE: _one_layer(runs[label(12)], preset), **_mnist(preset)}
-    return runs
+    return {name: _with_seeds(config, SEEDS[preset].get(name, 4)) for name, config in runs.items()}
 
 
 def _demo(blocks: BlocksConfig) -> RunConfig:
@@ -138,8 +148,8 @@ def _cpu(blocks: BlocksConfig) -> RunConfig:
         model=ModelConfig(blocks=blocks, observation="discretised-logistic-mixture"),
         training=TrainingConfig(
             seeds=(0, 1, 2, 3), n_steps=n_steps, batch_size=64,
-            learning_rate=LinearWarmup(n_steps, start=6e-3, stop=3e-4), clip_norm=200.0, log_every_steps=50,
-            checkpoint_every_steps=100,
+            learning_rate=CosineDecay(n_steps, peak=1e-2, warmup_steps=100), adam_betas=(0.9, 0.95), clip_norm=200.0,
+            log_every_steps=50, checkpoint_every_steps=100,
         ),
         evaluation=EvaluationConfig(n_images=80, max_paths=32, n_likelihood=100, n_samples=50),
     )  # fmt: skip
@@ -172,8 +182,8 @@ def _cured(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, objective=objective)
 
 
-def _two_seeds(config: RunConfig) -> RunConfig:
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, seeds=config.training.seeds[:2]))
+def _with_seeds(config: RunConfig, n: int) -> RunConfig:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, seeds=config.training.seeds[:n]))
 
 
 def _one_layer(config: RunConfig, preset: str) -> RunConfig:
@@ -234,34 +244,17 @@ def share_of_rate(runs: Runs, name: str, place: str) -> Sample:
 
 # -- what must hold, with margins fixed before any run ----------------------------------------------
 
-CHILD = "Child 2021 (arXiv:2011.10650)"
 OURS = "a number to reach of this project"
-QUESTION = "question of this project"
 MNIST_MARGIN_NATS, MOST_BITS, FEW_PER_CENT = 3.0, 5.2, 5.0
-USE = "V of the layer that is used least"
-
-
-def _deeper(shallow: int, deep: int) -> Claim:
-    statement = f"At equal numbers of weights {deep} layers are more likely than {shallow}."
-    first, second = label(deep), label(shallow)
-    return difference(statement, CHILD, BOUND, likelihood, first, second, "above", LIKELIHOOD_MARGIN_NATS)
 
 
 def _used(n_layers: int, cured: bool) -> Claim:
-    name = label(n_layers, cured)
-    return Claim(
-        statement=f"Every one of {n_layers} layers is used{', with warm-up and free nats' if cured else ''}.",
-        source=QUESTION,
-        quantity=USE,
-        measure=single(lambda runs: least_use(runs, name)),
-        relation="above",
-        margin=EPSILON_NATS,
-    )
+    how = ", with warm-up and free nats" if cured else ""
+    return all_used(f"Every one of {n_layers} layers is used{how}.", label(n_layers, cured))
 
 
 claims = (
-    _deeper(4, 12),
-    _deeper(12, 24),
+    *(deeper(*depths, label, "At equal numbers of weights ") for depths in ((4, 12), (12, 24))),
     *(_used(n, cured) for n in (4, 12, 24) for cured in (False, True)),
     difference(
         "Warm-up and free nats raise the use of the least used layer of 24.", QUESTION, USE, least_use,

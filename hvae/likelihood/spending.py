@@ -103,7 +103,15 @@ class Bound:
 
 
 class Found:
-    """What is known so far: an estimate of every datum, replaced where a better method was chosen."""
+    """What is known so far: an estimate of every datum, replaced where a better method was chosen.
+
+    >>> counted = Estimate(np.full(3, -5.0), "lower", np.ones(3), np.full(3, 9.0), pareto_k=np.zeros(3), n_samples=100)
+    >>> refined = Estimate(np.array([-4.0]), "lower", np.ones(1), np.full(1, 9.0), pareto_k=np.zeros(1), n_samples=100)
+    >>> found = Found(counted, Spending(100))
+    >>> found.put(np.array([1]), refined, REFINED)
+    >>> found.bound.estimate.log_px.tolist(), found.bound.method
+    ([-5.0, -4.0, -5.0], ('importance', 'refined', 'importance'))
+    """
 
     def __init__(self, counted: Estimate, spending: Spending) -> None:
         self.spending = spending

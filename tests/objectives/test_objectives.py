@@ -673,7 +673,7 @@ BAD: list[tuple[dict[str, object], dict[str, object], str]] = [
     ({"name": "tvo", "n_samples": 2, "partition": [0, 1]}, {}, "objective.partition is [0.0, 1.0]; give"),
     ({"partition": [0, 0.5]}, {}, "objective.partition goes with tvo only; objective.name is elbo."),
     ({"name": "wake-sleep", "sleep": 0.1}, {}, "objective.sleep goes with reweighted-wake-sleep only"),
-    ({"name": "reweighted-wake-sleep", "n_samples": 2, "sleep": -0.1}, {}, "objective.sleep is -0.1; give a share"),
+    ({"name": "reweighted-wake-sleep", "n_samples": 2, "sleep": -0.1}, {}, "objective.sleep is -0.1; give 0 to 1"),
     ({"name": "wakesleep"}, {}, "objective.name is 'wakesleep'; did you mean wake-sleep? give elbo or iwae or"),
 ]
 

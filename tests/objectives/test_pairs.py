@@ -322,7 +322,7 @@ def test_one_relaxed_sample_is_enough_and_a_layer_may_have_either_kind_of_free_n
     assert ObjectiveConfig() == made({}).objective and ModelConfig(latents=(3, 2)) == made({}).model
 
 
-@pytest.mark.parametrize("layers", [[3], [0], [1, 1]])
+@pytest.mark.parametrize("layers", [[3], [2, 3], [1, 1]])
 def test_aggressive_layers_are_layers(layers: list[int]) -> None:
     with pytest.raises(ConfigError, match="give layers from 1 to 2, each once"):
         RunConfig.from_dict(

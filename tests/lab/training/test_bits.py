@@ -120,7 +120,7 @@ REFUSED = {
         (3, 4, 4),
         256,
         "--model.observation_components=0",
-        "observation_components is 0; give at least 1.",
+        "observation_components is 0; give 1 to 1000.",
     ),
     "a variance for all": ((3, 4, 4), 256, "--model.observation_variance=fixed", "model.observation_variance is fixed"),
 }

@@ -42,8 +42,8 @@ def test_what_is_off_is_in_no_file_and_moves_no_digest() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"weight_decay": -1.0}, "training.weight_decay is -1.0; give 0 (no decay) or more."),
-        ({"skip_norm": -1.0}, "training.skip_norm is -1.0; give 0 (no step is skipped) or more."),
+        ({"weight_decay": -1.0}, "training.weight_decay is -1.0; give 0 to 1000000."),
+        ({"skip_norm": -1.0}, "training.skip_norm is -1.0; give 0 to 1000000000000."),
         ({"skip_norm": 50.0}, "training.skip_norm is 50.0 and training.clip_norm 100.0, so a gradient that is large "
          "enough to be clipped is skipped; give a skip_norm above 100.0, or a smaller clip_norm."),
         ({"adam_betas": [0.9]}, "training.adam_betas is [0.9]; give two numbers in [0, 1), as [0.9, 0.999]."),

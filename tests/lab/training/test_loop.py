@@ -351,7 +351,7 @@ def interrupt_at(stop: int, run: Run) -> None:
             (Stage(12, ObjectiveConfig(), Constant(1e-3)),),
             "then begins stages at .12.; give rising steps",
         ),
-        ((Stage(0, ObjectiveConfig(), Constant(1e-3)),), "then begins stages at .0.; give rising steps"),
+        ((Stage(0, ObjectiveConfig(), Constant(1e-3)),), r"then\[0\].from_step is 0; give 1 to 1000000000"),
         (
             tuple(Stage(s, ObjectiveConfig(), Constant(1e-3)) for s in (6, 3)),
             "then begins stages at .6, 3.; give rising",
