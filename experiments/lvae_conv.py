@@ -118,7 +118,15 @@ def _cpu(name: str, blocks: BlocksConfig) -> RunConfig:
         seeds=(0, 1, 2, 3), n_steps=n_steps, batch_size=64, learning_rate=LinearWarmup(n_steps, start=4e-3, stop=2e-4),
         clip_norm=200.0, log_every_steps=50, checkpoint_every_steps=100,
     )  # fmt: skip
-    look = EvaluationConfig(n_images=80, max_paths=32, n_likelihood=200, n_samples=100)
+    look = EvaluationConfig(
+        n_images=80,
+        max_paths=32,
+        n_alternatives=16,
+        n_paths_use=8,
+        n_paths_knockout=8,
+        n_likelihood=100,
+        n_samples=100,
+    )
     return _run(name, blocks, "mnist-static", training, look)
 
 

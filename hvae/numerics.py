@@ -96,9 +96,9 @@ def logistic_bin(below: Tensor, above: Tensor, width: Tensor, lowest: Tensor, hi
     >>> round(logistic_bin(a, b, b - a, inner, inner).item(), 4), round((b.sigmoid() - a.sigmoid()).log().item(), 4)
     (-0.7719, -0.7719)
     """
-    inside = torch.log(-torch.expm1(-width)) + functional.logsigmoid(above) + functional.logsigmoid(-below)
-    inner_or_lowest = torch.where(lowest, functional.logsigmoid(above), inside)
-    return torch.where(highest, functional.logsigmoid(-below), inner_or_lowest)
+    to_the_left, to_the_right = functional.logsigmoid(above), functional.logsigmoid(-below)
+    inside = torch.log(-torch.expm1(-width)) + to_the_left + to_the_right
+    return torch.where(highest, to_the_right, torch.where(lowest, to_the_left, inside))
 
 
 def clipped_logistic_mean(location: Tensor, scale: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ RETIRED = {"evaluation": ("n_bootstrap",)}
 LATER = {
     "model": ("standardise", "blocks", "observation_components"),
     "training": ("adam_betas", "weight_decay", "skip_norm", "checkpoint_gradients", "precision"),
+    "evaluation": ("n_alternatives", "n_paths_use", "n_paths_knockout"),
 }
 """section -> settings that came later, and stand in a file only where they differ from their default"""
 
