@@ -96,7 +96,7 @@ def _legend(diagnosis: Diagnosis) -> str:
     of = "Numbers: median over replicas [lowest, highest end of their intervals]. " if many else ""
     return (
         f"Verdict at {diagnosis.epsilon_nats:g} nats, rule {diagnosis.rule}, on {diagnosis.n_images} data. {of}"
-        "moved: x that move q of the layer; V: use by the decoder, at least; I: information about x; KL to prior: of q "
+        "moved: x that move q of the layer. V: use by the decoder, at least. I: information about x. KL to prior: of q "
         "from p."
     )
 
