@@ -47,7 +47,7 @@ def test_the_numbers_decide_not_the_path(run: Run, file: Path, tmp_path: Path) -
     write(file, 1)  # other numbers under the name that the run was given
     assert (data_of(run, tmp_path / "new").train == before).all()
     write(tmp_path / "new" / "my.npz", 2)
-    with pytest.raises(ConfigError, match=r"are not those that the run .* was started with; restore them, or say"):
+    with pytest.raises(ConfigError, match=r"changed since the run .* was started; restore them, or say by --data-dir"):
         data_of(run, tmp_path / "new")
 
 

@@ -125,7 +125,7 @@ def pin_data(path: Path, config: RunConfig, data: str) -> None:
         known = said
     if known and known != data:
         raise ConfigError(
-            f"The data of {config.data.name} are not those that the run {path} was started with; "
+            f"The data of {config.data.name} changed since the run {path} was started; "
             "restore them, or say by --data-dir where they are."
         )
     if not file.exists():
