@@ -18,10 +18,12 @@ import numpy as np
 from hvae.analysis.figures.resampling import MAX_DRAWS
 from hvae.analysis.figures.unit_rates import first_alive
 from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
-from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.load import Array, LoadedRun, arrays_of
 from hvae.analysis.study import Study
 from hvae.diagnosis.pixels import Pixels
 from hvae.lab.runs.remarks import START
+from hvae.lab.runs.run import Run
+from hvae.lab.runs.states import stale
 from hvae.vocabulary import good_k
 
 N_STEPS = 48
@@ -63,11 +65,12 @@ def _run(run: LoadedRun, *, shown: bool) -> KeptRun:
     source = run.source
     assert source is not None  # it was read
     files = {METRICS: _metrics(run, shown)} if run.metrics else {}
+    old = stale(source) if isinstance(source, Run) else {}
     for name, reduced in FILES.items():
-        if source.has_arrays(name):
-            files[name] = reduced(source.load_arrays(name))
-    if source.has_arrays("images"):
-        files["images"] = _images(source.load_arrays("images"), shown)
+        if arrays := arrays_of(source, old, name):
+            files[name] = reduced(arrays)
+    if images := arrays_of(source, old, "images"):
+        files["images"] = _images(images, shown)
     return KeptRun(
         run.path, run.experiment, run.label, run.config, run.done, run.provenance, files, run.diagnosis.cards
     )

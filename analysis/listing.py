@@ -16,8 +16,8 @@ from hvae.analysis.tables.words import KIND
 from hvae.diagnosis import Saved, find_saved
 from hvae.errors import ConfigError
 from hvae.lab.runs.run import Run
-from hvae.lab.runs.survey import Unsound, survey
-from hvae.outside import load_arrays
+from hvae.lab.runs.states import State
+from hvae.lab.runs.survey import survey
 
 Listed = Run | Saved
 
@@ -53,7 +53,7 @@ def runs_text(
     found = [entry for entry in _all(root) if experiment in ("", _group(entry))] if root.is_dir() else []
     groups: dict[str, list[Listed]] = {}
     for run in found:
-        if not isinstance(run, Unsound):
+        if not isinstance(run, State):
             groups.setdefault(run.experiment, []).append(run)
     ours = [run for name, runs in groups.items() if experiment or not grouped(name) for run in runs]
     theirs = {name: runs for name, runs in groups.items() if not experiment and grouped(name)}
@@ -70,13 +70,13 @@ def runs_text(
             if len(runs) <= FEW and most is None:
                 lines += _lines(_entries(_newest(runs)), width, indent=4)
         lines.append("")
-    bad = [entry for entry in found if isinstance(entry, Unsound)]
+    bad = [entry for entry in found if isinstance(entry, State)]
     lines += ["Not readable as runs"] if bad else []
     lines += [textwrap.fill(entry.reason, width, initial_indent="  ", subsequent_indent="    ") for entry in bad]
     return "\n".join(lines).rstrip() or f"Your runs in {root / experiment}: none yet"
 
 
-def _all(root: Path) -> list[Listed | Unsound]:
+def _all(root: Path) -> list[Listed | State]:
     """Runs, and diagnoses of models that were handed in."""
     return [*survey(root), *find_saved(root)]
 
@@ -85,8 +85,8 @@ def _newest(runs: Iterable[Listed]) -> list[Listed]:
     return sorted(runs, key=_moment, reverse=True)
 
 
-def _group(entry: Listed | Unsound) -> str:
-    return entry.experiment if not isinstance(entry, Unsound) else Path(os.path.abspath(entry.path)).parent.name
+def _group(entry: Listed | State) -> str:
+    return entry.experiment if not isinstance(entry, State) else Path(os.path.abspath(entry.path)).parent.name
 
 
 def _entries(runs: Sequence[Listed]) -> list[Entry]:
@@ -141,8 +141,7 @@ def _says(run: Listed) -> str:
 
 def verdict_words(run: Listed) -> str:
     """ "z1, z2 active; z3 collapsed 3 of 4": layers whose replicas agree are named together; empty if not evaluated."""
-    file = run.path / "evaluation" / "diagnostics.npz"
-    if not file.exists():
+    if not run.has_arrays("diagnostics"):
         return ""
     layers = (
         list(run.record["layers"])
@@ -152,7 +151,7 @@ def verdict_words(run: Listed) -> str:
     n_failed, n_seeds = 0, 0
     # of an archive only what is asked for is unpacked
     keys = [f"verdict/{layer}" for layer in layers]
-    found = load_arrays(file, f"`hvae evaluate {run.path} --force` measures it again", only=keys)
+    found = run.load_arrays("diagnostics", only=keys)
     verdicts = [found[key] for key in keys]
     groups: list[tuple[str, list[int]]] = []
     for layer, words in enumerate(verdicts, start=1):

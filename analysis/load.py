@@ -6,9 +6,10 @@ Shapes lead with R, the replicas; an interval is a last axis of three, (low, mid
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ from hvae.diagnosis.gap import Annealed, Exact, Gap
 from hvae.diagnosis.layer import Layer
 from hvae.diagnosis.likelihood import Likelihood as Likelihood
 from hvae.diagnosis.likelihood import Pictures, Signal
-from hvae.diagnosis.measured import OUTSIDE
+from hvae.diagnosis.measured import OUTSIDE, Doubt
 from hvae.diagnosis.record import Array as Array
 from hvae.diagnosis.record import Arrays as Arrays
 from hvae.diagnosis.record import Texts
 from hvae.diagnosis.saved import Saved, find_saved
+from hvae.errors import ConfigError
 from hvae.lab.config import MERGING, RunConfig
 from hvae.lab.runs.remarks import START, remarks, skipped, unlucky
 from hvae.lab.runs.run import Run
+from hvae.lab.runs.states import stale
 from hvae.lab.runs.survey import find_runs
+from hvae.outside import sound
 
 Source = Run | KeptRun | Saved
 
@@ -221,17 +225,16 @@ class LoadedRun:
 
 def load_run(run: Source) -> LoadedRun:
     """Everything `analysis` may ask of a run, finished or not, or of a saved diagnosis."""
-
-    def arrays(name: str) -> Arrays:
-        return run.load_arrays(name) if run.has_arrays(name) else {}
-
+    old = stale(run) if isinstance(run, Run) else {}
+    arrays = partial(arrays_of, run, old)
     cards, start = run.read_cards(), arrays(START)
     known = outline_of(arrays("diagnostics")) if run.config is None else outline(run.config)
     origin = run.source if isinstance(run, Saved) else OUTSIDE if run.config is None else ""
     found = from_arrays(Diagnosis, arrays, known, label=run.label, source=origin)
     rows = run.read_metrics()
     said = () if run.config is None else (
-        *remarks(run.config, cards), *(unlucky(start, run.config) if start else ()), *skipped(rows, run.config)
+        *remarks(run.config, cards), *(unlucky(start, run.config) if start else ()), *skipped(rows, run.config),
+        *(Doubt(sentence, "files") for sentence in old.values()),
     )  # fmt: skip
     notes, checks = (run.notes, run.checks) if isinstance(run, Saved) else (said, ())
     return LoadedRun(
@@ -246,6 +249,11 @@ def load_run(run: Source) -> LoadedRun:
         source=run,
         elbo_halfway_nats=arrays("halfway").get("elbo_datum_nats"),
     )
+
+
+def arrays_of(run: Source, old: Collection[str], name: str) -> Arrays:
+    """The arrays of a file; none where there is no such file, or it is ``old``: numbers of two steps are not mixed."""
+    return run.load_arrays(name) if run.has_arrays(name) and name not in {*old} - {"diagnostics"} else {}
 
 
 def outline(config: RunConfig) -> Outline:
@@ -268,10 +276,24 @@ def of_diagnosis(diagnosis: Diagnosis) -> LoadedRun:
 
 
 def load_runs(directory: Path) -> list[LoadedRun]:
-    """Every run and saved diagnosis under `directory`, which may itself be one, or a page of results with arrays."""
+    """Every run and saved diagnosis under `directory`, which may itself be one, or a page of results with arrays.
+
+    One that cannot be read is left out with a warning; `ConfigError` where none can.
+    """
     if holds_kept(directory):
         return [load_run(run) for run in read_kept(directory).runs]
-    return [load_run(run) for run in (*find_runs(directory), *find_saved(directory))]
+    runs, refused = [], []
+    for run in (*find_runs(directory), *find_saved(directory)):
+        try:
+            with sound(run.path, f"see `hvae verify {run.path}`"):
+                runs.append(load_run(run))
+        except ConfigError as error:
+            refused.append(error)
+    if refused and not runs:
+        raise refused[0]
+    for error in refused:
+        warnings.warn(f"{error} Its run is left out.", stacklevel=2)
+    return runs
 
 
 def by_label(runs: Iterable[LoadedRun]) -> dict[str, LoadedRun]:

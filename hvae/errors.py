@@ -5,6 +5,26 @@ class ConfigError(ValueError):
     """Bad input of any kind."""
 
 
+class ForeignError(ConfigError):
+    """A file of another run.
+
+    >>> raise ForeignError("gap.npz is of the run 1d01e9c2; move it there.")
+    Traceback (most recent call last):
+    ...
+    hvae.errors.ForeignError: gap.npz is of the run 1d01e9c2; move it there.
+    """
+
+
+class NotLoadableError(ConfigError):
+    """A sound file that cannot be loaded here: by this version, on this device, in this memory.
+
+    >>> raise NotLoadableError("manifest.json has schema 2, and this hvae reads up to 1; update hvae.")
+    Traceback (most recent call last):
+    ...
+    hvae.errors.NotLoadableError: manifest.json has schema 2, and this hvae reads up to 1; update hvae.
+    """
+
+
 class NotMeasuredError(ValueError):
     """A quantity that this model cannot give; the message is one sentence that says why.
 

@@ -1,5 +1,6 @@
 """The verbs of the data room: load a data set, list, get and verify files. They return records and print nothing."""
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from hvae.data.files import State, data_folder, fetch, require, state
 from hvae.data.images import Dataset, Purpose, as_labels, as_rows, subset_rows
 from hvae.data.names import CATALOGUE, Entry, files_of
-from hvae.data.user import is_user_file, load_user_file
+from hvae.data.user import is_there, is_user_file, load_user_file, places
 from hvae.errors import ConfigError
 
 
@@ -31,7 +32,8 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
     """A named data set, or a user's own file (see `hvae.data.user`), as tensors.
 
     `n_train` and `n_test` items are drawn at random with `seed`; 0 takes all. The seed also draws the
-    test images of dynamic sets and the test part of a file without one. Files are checked against
+    test images of dynamic sets and the test part of a file without one. A user's file that is not where
+    its name says is looked for in `data_dir`, which may be the file itself. Files are checked against
     their SHA-256. Raises `ConfigError` for an unknown name, a missing, truncated or altered file.
 
     >>> data = load("synthetic-binary-2", n_train=100)
@@ -42,7 +44,8 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
         if value < 0:
             raise ConfigError(f"data.{knob} is {value}; give 0 or more.")
     if name not in CATALOGUE and (is_user_file(name) or (name and Path(name).is_dir())):
-        return load_user_file(name, n_train=n_train, n_test=n_test, seed=seed)
+        lies = next(filter(is_there, places(name, data_dir)), name)
+        return dataclasses.replace(load_user_file(lies, n_train=n_train, n_test=n_test, seed=seed), name=name)
     entry, folder = _entry(name), data_folder(data_dir)
     split = entry.read([require(file, folder, name=name) for file in entry.files])
     shown = entry.present(split, seed)

@@ -52,12 +52,38 @@ def is_user_file(name: str) -> bool:
     return suffix(name) != "" or suffix(name.rpartition(":")[0]) != ""
 
 
+def _split(name: str) -> tuple[str, str]:
+    """The path, and how it is binarised."""
+    if suffix(name) or ":" not in name:
+        return name, ""
+    path, _, way = name.rpartition(":")
+    return path, way
+
+
+def places(name: str, data_dir: Path | None) -> tuple[str, ...]:
+    """The names by which a user's file may be found: as it was given, then in `data_dir`, or there under another name.
+
+    >>> places("old/my.npz:threshold", Path("new"))
+    ('old/my.npz:threshold', 'new/my.npz:threshold')
+    """
+    if data_dir is None or not is_user_file(name):
+        return (name,)
+    path, way = _split(name)
+    elsewhere = data_dir if data_dir.is_file() else data_dir / Path(path).name
+    return (name, f"{elsewhere}:{way}" if way else str(elsewhere))
+
+
+def is_there(name: str) -> bool:
+    """Whether there is such a file."""
+    return home_of(Path(_split(name)[0])).exists()
+
+
 def load_user_file(name: str, *, n_train: int, n_test: int, seed: int) -> Dataset:
     """The values of a user's file.
 
     Raises `ConfigError` for whatever is not a finite numeric array of at least two items with a known meaning.
     """
-    path, way = (name, "") if suffix(name) or ":" not in name else name.rpartition(":")[::2]
+    path, way = _split(name)
     if path != name and way not in WAYS:
         raise ConfigError(f"{name} ends in :{way}; append :dynamic or :threshold, or nothing.")
     contents = read(home_of(Path(path)))

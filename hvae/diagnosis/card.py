@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hvae.diagnosis.files import write_atomically
 from hvae.diagnosis.pixels import Pixels
 from hvae.outside import read_json, sound
 
@@ -126,10 +125,9 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def write_cards(directory: Path, cards: Sequence[Card]) -> None:
-    """Keep the cards of a run."""
-    text = json.dumps([card.record() for card in cards], indent=1, ensure_ascii=False)
-    write_atomically(directory / FILE, f"{text}\n".encode())
+def cards_text(cards: Sequence[Card]) -> str:
+    """What a file of cards holds."""
+    return json.dumps([card.record() for card in cards], indent=1, ensure_ascii=False) + "\n"
 
 
 def read_cards(directory: Path) -> tuple[Card, ...]:

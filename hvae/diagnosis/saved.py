@@ -7,7 +7,7 @@ evaluation/*.npz  the arrays (`hvae.diagnosis.arrays`)
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,9 +66,9 @@ class Saved:
         """Whether evaluation/<name>.npz exists."""
         return self._file(name).exists()
 
-    def load_arrays(self, name: str) -> dict[str, Array]:
-        """Read evaluation/<name>.npz."""
-        return load_arrays(self._file(name), REMEDY)
+    def load_arrays(self, name: str, only: Collection[str] | None = None) -> dict[str, Array]:
+        """Read evaluation/<name>.npz, or ``only`` some of its arrays."""
+        return load_arrays(self._file(name), REMEDY, only=only)
 
     def load_if_there(self, name: str) -> dict[str, Array]:
         """The arrays of a file; none where there is no such file."""

@@ -1,10 +1,10 @@
-"""The command line: `hvae run | train | evaluate | report | list | compare | data`.
+"""The command line: `hvae run | train | evaluate | report | list | compare | verify | data`.
 
 Only this file writes to the terminal: results to stdout, everything else to stderr. Bad input of
 any kind is one sentence and exit code 2. Only commands that train or measure import torch. analysis
 stands below, and is imported when a command asks for it.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input or usage; 130 interrupted, the same command goes on.
+Exit codes: 0 done; 1 a run failed, or is not sound; 2 bad input or usage; 130 interrupted, the same command goes on.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from hvae.lab.options import parse
 from hvae.lab.runs.labels import find_place
 from hvae.lab.runs.remarks import remarks
 from hvae.lab.runs.run import Run
-from hvae.lab.runs.survey import find_runs
+from hvae.lab.runs.survey import akin, find_runs, verify
 
 NARROWEST, WIDEST = 80, 120
 """columns of what is printed"""
@@ -87,6 +87,7 @@ and these commands train and measure stacks of hvae's own:
   hvae list                        your runs, experiments and their presets
   hvae report RUN                  the table and the page of a run, again
   hvae compare RUN RUN             two runs: what changed, and what it did
+  hvae verify RUN                  whether its files are what was written
   hvae evaluate RUN --likelihood annealed,gap
                                    log p(x) from both sides, the gap by layer
   hvae data list                   data sets that have a name
@@ -157,6 +158,8 @@ def _train(options: Any) -> int:
     if not chosen and standardises(config.model, data):
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, standardise=True))
     path = Run.locate(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
+    for sentence in [] if path.exists() else akin(path.parent, config):
+        _say(sentence)
     run = Run.create_or_open(Path(options.runs_dir), OWN_EXPERIMENT, label, config)
     if not run.done:
         card = card_of(data)
@@ -268,6 +271,16 @@ def _compare(options: Any) -> int:
     return 0
 
 
+def _verify(options: Any) -> int:
+    place = find_place(options.directory, Path(options.runs_dir))
+    states = verify(place)
+    if not states:
+        raise ConfigError(f"{place} holds no run; see `hvae list`.")
+    for state in states:
+        print(f"{state.word:<12} {state}")
+    return 0 if all(state.word == "sound" for state in states) else 1
+
+
 def _data(options: Any) -> int:
     from hvae import data
 
@@ -341,5 +354,6 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "report": _report,
     "list": _list,
     "compare": _compare,
+    "verify": _verify,
     "data": _data,
 }

@@ -4,6 +4,7 @@ The task is idempotent: finished, nothing happens; half done, it goes on; absent
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,20 +12,18 @@ from pathlib import Path
 import torch
 
 from hvae.data import Dataset, card_of, load
-from hvae.data.user import is_user_file
-from hvae.diagnosis.card import Card, write_cards
+from hvae.data.user import is_there, is_user_file, places
+from hvae.diagnosis.card import Card
 from hvae.errors import ConfigError
 from hvae.lab import evaluation
 from hvae.lab.assembly import build_hvae, check_batch_size, check_savings
 from hvae.lab.config import RunConfig
 from hvae.lab.evaluation import Budget, evaluate, missing
 from hvae.lab.runs.checkpoints import latest_checkpoint
-from hvae.lab.runs.files import write_atomically
 from hvae.lab.runs.remarks import remarks
 from hvae.lab.runs.run import Run
 from hvae.lab.training.loop import train
 from hvae.numerics import all_equal
-from hvae.outside import read_line
 
 
 def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
@@ -92,8 +91,7 @@ def _complete(run: Run, *, device: str, data_dir: Path | None, progress: bool) -
     if run.done and not is_user_file(run.config.data.name):
         return
     with run.lock():
-        data = load_data(run.config, data_dir)
-        keep_data(run, data)
+        data = data_of(run, data_dir)
         if run.done:
             return
         with run.session(device, torch.get_num_threads()), run.mourned():
@@ -112,8 +110,7 @@ def measure(
 ) -> None:
     """Evaluate the newest checkpoint, again if need be; done only if it is trained to the end."""
     with _held(run) as step:
-        data = load_data(run.config, data_dir)
-        keep_data(run, data)
+        data = data_of(run, data_dir)
         run.unmark_done()
         with run.session(device, torch.get_num_threads()):
             evaluate(run, data, until_se=until_se, device=device, progress=progress)
@@ -143,8 +140,7 @@ def measure_further(
 ) -> list[str]:
     """Measure more of the newest checkpoint. Returns a sentence for each word that the run refuses."""
     with _held(run):
-        data = load_data(run.config, data_dir)
-        keep_data(run, data)
+        data = data_of(run, data_dir)
         with run.session(device, torch.get_num_threads()):
             return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
 
@@ -168,6 +164,31 @@ def _newest_step(run: Run) -> int:
     return -1 if found is None else found[0]
 
 
+def data_of(run: Run, data_dir: Path | None = None) -> Dataset:
+    """The data that the run was started with, wherever their file lies now: the SHA-256 of its numbers decides.
+
+    Raises `ConfigError`, with both ways to say where it is, where no file holds them.
+    """
+    name, refused = run.config.data.name, None
+    known = places(name, data_dir)
+    if is_user_file(name) and not any(map(is_there, known)):
+        tried = "".join(f", nor {place}" for place in known[1:])
+        raise ConfigError(
+            f"{known[0]}, the data of {run.path}, is not there{tried}; put it back, or give the folder or the file "
+            "that holds it now by --data-dir."
+        )
+    for place in known:
+        try:
+            there = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, name=place))
+            data = dataclasses.replace(load_data(there, data_dir), name=name)
+            keep_data(run, data)
+            return data
+        except ConfigError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
 def keep_data(run: Run, data: Dataset, card: Card | None = None) -> None:
     """Pin the data of a run, and keep their card, which may be made already.
 
@@ -176,12 +197,4 @@ def keep_data(run: Run, data: Dataset, card: Card | None = None) -> None:
     digest = hashlib.sha256()
     for part in (data.train, data.test):
         digest.update(part.contiguous().numpy().data)
-    pin, found = run.path / "data.sha256", digest.hexdigest()
-    if not pin.exists():
-        write_atomically(pin, f"{found}\n".encode())
-    elif read_line(pin, "restore it, or delete it to pin the data as they are now") != found:
-        raise ConfigError(
-            f"The data of {data.name} changed since the run {run.path} was started; restore them or delete the run."
-        )
-    if not run.read_cards():
-        write_cards(run.path, [card_of(data) if card is None else card])
+    run.keep_data(digest.hexdigest(), lambda: [card_of(data) if card is None else card])

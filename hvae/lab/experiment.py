@@ -270,13 +270,16 @@ def _measure(
 
 def _finished(path: Path, config: RunConfig, measurements: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the run is trained, evaluated as configured, and measured by every measurement."""
-    if not (path / "DONE").exists() or Run.open(path).config != config:
+    if not (path / "config.json").exists():
+        return False
+    run = Run.open(path)
+    if not run.done or run.config != config:
         return False
     if not measurements:
         return True
     from hvae.lab import completion
 
-    return completion.settled(Run.open(path), _budgets(measurements))
+    return completion.settled(run, _budgets(measurements))
 
 
 def _budgets(measurements: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

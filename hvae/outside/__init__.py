@@ -17,4 +17,5 @@ from hvae.outside.text import check_text as check_text
 from hvae.outside.text import read_bytes as read_bytes
 from hvae.outside.text import read_line as read_line
 from hvae.outside.text import read_text as read_text
+from hvae.outside.text import reason as reason
 from hvae.outside.text import sound as sound

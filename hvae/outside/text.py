@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, NotLoadableError
 
 MOST_BYTES = 16 * 2**20
 """of a file of text, unless its reader says otherwise"""
@@ -17,7 +17,7 @@ MOST_LINE = 4096
 MARK = b"\xef\xbb\xbf"
 """byte order mark in UTF-8"""
 BROKEN = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError),
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 """what parsers raise of damaged content; RuntimeError has RecursionError and NotImplementedError"""
@@ -27,7 +27,8 @@ BROKEN = (
 def sound(file: Path, remedy: str, says: str = "is damaged") -> Iterator[None]:
     """Whatever is wrong in a file, while it is read and while its content is used, is one `ConfigError`.
 
-    A file that is not there passes as FileNotFoundError or NotADirectoryError: what that means is for the caller.
+    `NotLoadableError` where the file may be sound: without permission, or memory. A file that is not there passes as
+    FileNotFoundError or NotADirectoryError: what that means is for the caller.
 
     >>> with sound(Path("a.json"), "write it again"):
     ...     {}["step"]
@@ -40,10 +41,12 @@ def sound(file: Path, remedy: str, says: str = "is damaged") -> Iterator[None]:
     except (ConfigError, FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        sought = error.errno in (None, errno.EINVAL)  # a place that the content names, beyond any file
-        raise ConfigError(
-            f"{file} {says if sought else 'cannot be read'} ({error.strerror or reason(error)}); {remedy}."
-        ) from None
+        why = error.strerror or reason(error)
+        if error.errno in (None, errno.EINVAL):  # a place that the content names, beyond any file
+            raise ConfigError(f"{file} {says} ({why}); {remedy}.") from None
+        raise NotLoadableError(f"{file} cannot be read ({why}); {remedy}.") from None
+    except MemoryError:
+        raise NotLoadableError(f"{file} cannot be read (out of memory); give more memory, or {remedy}.") from None
     except BROKEN as error:
         raise ConfigError(f"{file} {says} ({reason(error)}); {remedy}.") from None
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae.diagnosis.card import Card, write_cards
+from hvae.diagnosis.card import Card
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.run import Run
+from hvae.vocabulary import RULE
 
 EPSILONS = np.array([0.03, 0.1, 0.3])
 BOTTOM_UP_NATS = (4.8, 1.5, 0.03, 0.001, 0.0)
@@ -46,7 +47,7 @@ def fabricate(
         if "halfway" not in drop:
             run.save_arrays("halfway", halfway(run.load_arrays("likelihood"), rng))
         run.append_metrics(metrics(config, rng, failed))
-        write_cards(run.path, [CARD])
+        run.keep_data("0" * 64, lambda: [CARD])
         with run.session("cpu", 1):
             pass
         run.mark_done()
@@ -86,6 +87,7 @@ def diagnostics(config: RunConfig, rng: np.random.Generator, failed: int | None)
         "layers": np.array(layers),
         "collapse_epsilons": np.geomspace(1e-3, 10, 25),
         "step": np.array(config.training.n_steps),
+        "rule": np.array(RULE),
         "died_at": np.where(alive, -1, 120),
         "culprit": np.where(alive, "", "the rate of z1"),
     }

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Normal
 
 import hvae
 from hvae.diagnosis import Card, Diagnosis
-from hvae.diagnosis.card import FILE, read_cards, write_cards
+from hvae.diagnosis.card import FILE, cards_text, read_cards
 from hvae.errors import ConfigError
 
 CARD = Card(
@@ -34,7 +34,7 @@ def test_the_sentences() -> None:
 
 
 def test_it_comes_back_from_its_file_without_torch(tmp_path: Path) -> None:
-    write_cards(tmp_path, [CARD, replace(CARD, share_of_ones=0.5)])
+    (tmp_path / FILE).write_text(cards_text([CARD, replace(CARD, share_of_ones=0.5)]), encoding="utf-8")
     assert read_cards(tmp_path) == (CARD, replace(CARD, share_of_ones=0.5))
     assert read_cards(tmp_path / "a run of before") == ()
     code = (

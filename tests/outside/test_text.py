@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hvae.errors import ConfigError
+from hvae.errors import ConfigError, NotLoadableError
 from hvae.outside import read_line, read_text, sound
 from hvae.outside.text import MOST_LINE
 
@@ -55,13 +55,19 @@ def test_what_is_no_file_does_not_hang(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [KeyError("a"), OverflowError("big"), MemoryError(), RecursionError("deep"), EOFError(), TypeError("\n" * 9)],
+    [KeyError("a"), OverflowError("big"), RecursionError("deep"), EOFError(), TypeError("\n" * 9)],
 )
 def test_whatever_a_parser_raises_is_one_sentence(error: Exception) -> None:
     with (
         pytest.raises(ConfigError, match=rf"^f is damaged \({type(error).__name__}.*\); mend it\.$"),
         sound(Path("f"), "mend it"),
     ):
+        raise error
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error"), MemoryError()])
+def test_what_cannot_be_read_here_is_not_called_damaged(error: Exception) -> None:
+    with pytest.raises(NotLoadableError, match=r"^f cannot be read \(.*; .*mend it\.$"), sound(Path("f"), "mend it"):
         raise error
 
 

@@ -35,7 +35,7 @@ def evaluate(
     if run.done and replicas.trained.step < run.config.training.n_steps:
         return
     for name, arrays in to_arrays(found).items():
-        run.save_arrays(name, arrays)
+        run.save_arrays(name, arrays, step=found.step)
 
 
 def diagnosed(

@@ -188,6 +188,15 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     compare.add_argument("run_b", type=str, help="label or directory of another run")
     _where_and_how(compare, "runs-dir")
 
+    verify = command(
+        "verify",
+        "DIRECTORY",
+        "Say of every run whether its files are what was written, and how to mend what is not; needs no torch.",
+        "hvae verify runs",
+    )
+    verify.add_argument("directory", type=str, help="label of a run, or directory of runs")
+    _where_and_how(verify, "runs-dir")
+
     data = command(
         "data",
         "{list,get,verify} [NAME]",
@@ -250,7 +259,11 @@ def _where_and_how(parser: Parser, *names: str) -> None:
     options: dict[str, dict[str, Any]] = {
         "label": {"metavar": "TEXT", "help": "name of the run (default: made from data and model)"},
         "runs-dir": {"default": "runs", "metavar": "FOLDER", "help": "root of the runs"},
-        "data-dir": {"metavar": "FOLDER", "help": "folder of the data files (default: $HVAE_DATA)"},
+        "data-dir": {
+            "metavar": "FOLDER",
+            "help": "folder of the data files (default: $HVAE_DATA); of a file of yours that was moved its folder, or "
+            "the file itself",
+        },
         "device": {"default": "cpu", "metavar": "NAME", "help": "cpu, cuda, cuda:1, ...; no part of a run's name"},
         "threads": {
             "type": _Threads,

@@ -2,16 +2,18 @@
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hvae.lab.runs.files import write_atomically
+from hvae.lab.runs.manifest import METRICS, Entry, check, enter, read_manifest
 from hvae.outside import from_json, read_bytes, sound
 
 MOST_BYTES, MOST_ROW = 4 * 2**30, 2**24
 """of a file, and of a row"""
-REMEDY = "delete the run and start it again"
+REMEDY = "restore it, or delete it to go on without the curves of training"
 
 Row = dict[str, Any]
 """One row of metrics: "step" is an int, "beta" a float, the rest lists over replicas; NaN where unknown."""
@@ -34,13 +36,46 @@ def read_rows(file: Path) -> list[Row]:
 def last_step(file: Path) -> int:
     """The step of the newest row; 0 where there is none. Older rows are not read."""
     lines = _lines(file)
-    with sound(file, "delete that line", "is damaged in its last line"):
+    with sound(file, REMEDY, "is damaged in its last line"):
         return int(_row(lines[-1])["step"]) if lines else 0
 
 
-def truncate_rows(file: Path, step: int) -> None:
-    """Keep the rows up to `step`."""
-    write_atomically(file, _text([row for row in read_rows(file) if row["step"] <= step]))
+def read_metrics(path: Path, n_steps: int) -> list[Row]:
+    """All rows of the run at ``path``.
+
+    Rows that are not those that were written are refused, but for later ones of a training that goes on.
+    """
+    manifest = read_manifest(path)
+    entry = manifest.files.get(METRICS) if manifest else None
+    if entry is not None and entry.n_bytes and not (path / METRICS).exists():
+        warnings.warn(f"{path / METRICS} is lost; the run is shown without its curves of training.", stacklevel=3)
+    last = entry.step if entry else None
+    check(path, METRICS, REMEDY, grown=last is None or last < n_steps)
+    return read_rows(path / METRICS)
+
+
+def truncate_metrics(path: Path, digest: str, step: int) -> None:
+    """Keep the rows up to `step`, byte for byte. Those after the last checkpoint may be damaged: they are dropped."""
+    file, manifest = path / METRICS, read_manifest(path)
+    entry = manifest.files.get(METRICS) if manifest else None
+    check(path, METRICS, REMEDY, grown=True)
+    lines = _lines(file)
+    if entry is not None and (entry.step or 0) >= step:
+        lines = b"".join(line + b"\n" for line in lines)[: entry.n_bytes].split(b"\n")[:-1]
+    with sound(file, REMEDY):
+        kept = b"".join(line + b"\n" for line in lines if _row(line)["step"] <= step)
+    enter(path, digest, METRICS, Entry.of(kept, step))  # first, as it is a beginning of both files
+    write_atomically(file, kept)
+
+
+def keep_metrics(path: Path, digest: str) -> None:
+    """Enter the rows that are there now in the manifest, unless those that were entered before are damaged."""
+    manifest, file = read_manifest(path), path / METRICS
+    entry = manifest.files.get(METRICS) if manifest else None
+    if file.exists() and (entry is None or entry.holds(file, grown=True)):
+        found = Entry.of(read_bytes(file, MOST_BYTES), last_step(file))
+        if found != entry:
+            enter(path, digest, METRICS, found)
 
 
 def _lines(file: Path) -> list[bytes]:

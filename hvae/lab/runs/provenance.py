@@ -9,6 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hvae.errors import ConfigError
+from hvae.lab.runs.manifest import check
+from hvae.outside import read_json
+
+FILE = "provenance.json"
+
 
 def session(device: str, n_threads: int) -> dict[str, Any]:
     """A record of this process, fit for JSON."""
@@ -23,6 +29,19 @@ def session(device: str, n_threads: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "versions": _versions(),
     }
+
+
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """The records of the run at ``path``, oldest first. Raises `ConfigError` where they are damaged."""
+    file, remedy = path / FILE, "restore or delete it"
+    check(path, FILE, remedy)
+    try:
+        sessions = read_json(file, remedy)
+    except FileNotFoundError:
+        return []
+    if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+        raise ConfigError(f"{file} is no list of sessions; {remedy}.")
+    return sessions
 
 
 def _command() -> list[str]:

@@ -19,6 +19,8 @@ from hvae.vocabulary import skips
 
 START = "start"
 """name of the arrays: ``bound_nats [R]`` and ``rate_nats/<layer> [R]`` of the first step"""
+HALFWAY = "halfway"
+"""name of the arrays: ``verdict/<layer> [R, E]`` and ``elbo_datum_nats [R, n]`` at half of training"""
 UNLUCKY_NATS = 100.0
 """a unit of a layer, of blocks a number, at the first step, where 1 is usual. A rate has the exponential of
 log-variances, which grow with depth: of deep stacks under xavier some seeds begin at 1e7 nats and more, under

@@ -2,9 +2,11 @@
 
 `<root>/<experiment>/<slug of the label>-<digest of the configuration>/` holds
 
+    manifest.json     what each of the other files was when it was written (`hvae.lab.runs.manifest`)
     config.json       the complete configuration
     digest.txt        the digest of what is trained, as the run was begun
     label.txt         the label as it was given
+    data.sha256       the SHA-256 of the data
     data.json         the data card (`hvae.diagnosis.card`); runs of before have none
     provenance.json   one entry per session: commit, versions, command, device
     metrics.jsonl     one row per logged step; unit in every name, lists lead with the replicas
@@ -24,23 +26,27 @@ import json
 import os.path
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from hvae.diagnosis.card import Card, read_cards
+from hvae.diagnosis.card import FILE as CARDS
+from hvae.diagnosis.card import Card, cards_text, read_cards
 from hvae.errors import ConfigError, TrainingError
 from hvae.lab.config import RunConfig
-from hvae.lab.runs.files import load_arrays, save_arrays, write_atomically
-from hvae.lab.runs.identity import PIN, check_identity, directory_name, fingerprint, named_digest
+from hvae.lab.runs.arrays import have_arrays, load_arrays, save_arrays
+from hvae.lab.runs.files import clean, write_atomically
+from hvae.lab.runs.identity import PIN, directory_name, fingerprint, identify, named_digest, pin_data
 from hvae.lab.runs.identity import slug as slug
+from hvae.lab.runs.manifest import METRICS, check, replace, seal
 from hvae.lab.runs.metrics import Row as Row
-from hvae.lab.runs.metrics import append_rows, last_step, read_rows, truncate_rows
-from hvae.lab.runs.provenance import session
-from hvae.outside import read_json, read_line, read_text
+from hvae.lab.runs.metrics import append_rows, keep_metrics, last_step, read_metrics, truncate_metrics
+from hvae.lab.runs.provenance import FILE as PROVENANCE
+from hvae.lab.runs.provenance import read_sessions, session
+from hvae.outside import read_line
 
 DEAD = "failure.txt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -93,9 +99,9 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / "config.json").exists():
-                write_atomically(path / "label.txt", f"{label}\n".encode())
+                replace(path, config.digest, "label.txt", f"{label}\n".encode())
                 write_atomically(path / PIN, f"{config.digest}\n".encode())
-                write_atomically(path / "config.json", f"{config.to_json()}\n".encode())
+                replace(path, config.digest, "config.json", f"{config.to_json()}\n".encode())
         except OSError as error:
             raise ConfigError(
                 f"The run directory {path} cannot be written ({error.strerror}); give another directory or free it."
@@ -104,7 +110,7 @@ class Run:
         if run.config.evaluation != config.evaluation:
             with run.lock():
                 run.unmark_done()
-                write_atomically(path / "config.json", f"{config.to_json()}\n".encode())
+                run.write("config.json", f"{config.to_json()}\n".encode())
             run = Run.open(path)
         return run
 
@@ -112,20 +118,8 @@ class Run:
     def open(path: Path) -> "Run":
         """Read a run back. Raises `ConfigError` where config.json is missing, unreadable or altered."""
         path = Path(path)
-        file = path / "config.json"
-        try:
-            text = read_text(file, "restore it")
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"{path} is not a run: it holds no config.json; see `hvae list`.") from None
-        config = RunConfig.from_json(text, str(file))
-        check_identity(path, config, text)
-        label = path / "label.txt"
-        folder = path.resolve()
-        name = folder.name[:-9] if named_digest(folder) else folder.name
-        if label.exists():
-            with contextlib.suppress(ConfigError):  # a damaged label costs the label, not the run
-                name = read_line(label, "write the run's label into it")
-        return Run(path, name, config)
+        config, label = identify(path)
+        return Run(path, label, config)
 
     @property
     def experiment(self) -> str:
@@ -134,12 +128,20 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Trained and evaluated."""
-        return (self.path / "DONE").exists()
+        """Trained and evaluated. A DONE that is empty, altered or of another run does not say so."""
+        with contextlib.suppress(ConfigError, OSError):
+            return read_line(self.path / "DONE", "delete it") == self._fingerprint.decode()
+        return False
 
     def mark_done(self) -> None:
         """Say that nothing is left to do."""
-        write_atomically(self.path / "DONE", fingerprint((self.path / "config.json").read_text(encoding="utf-8")))
+        self.keep_metrics()
+        seal(self.path, self.config.digest)
+        write_atomically(self.path / "DONE", self._fingerprint)
+
+    @property
+    def _fingerprint(self) -> bytes:
+        return fingerprint((self.path / "config.json").read_text(encoding="utf-8"))
 
     def unmark_done(self) -> None:
         """Say that something is left to do again."""
@@ -151,7 +153,7 @@ class Run:
         if (self.path / DEAD).exists():
             return f"failed: {(self.path / DEAD).read_text(encoding='utf-8', errors='replace').strip()}"
         step = self.last_step()
-        begun = bool(step) or (self.path / "provenance.json").exists()
+        begun = bool(step) or (self.path / PROVENANCE).exists()
         return f"step {step} of {self.config.training.n_steps}" if begun else "not begun"
 
     @contextlib.contextmanager
@@ -178,6 +180,8 @@ class Run:
                 f"The run {self.path} is being written by another process; wait for it or stop it."
             ) from None
         with held:
+            for folder in (self.path, self.path / "checkpoints", self.path / "evaluation"):
+                clean(folder)
             yield
 
     @contextlib.contextmanager
@@ -190,59 +194,61 @@ class Run:
         self._write_provenance([*before, record | {"seconds": round(time.monotonic() - begun, 1)}])
 
     def _write_provenance(self, sessions: Sequence[Mapping[str, Any]]) -> None:
-        write_atomically(self.path / "provenance.json", f"{json.dumps(sessions, indent=2)}\n".encode())
+        self.write(PROVENANCE, f"{json.dumps(sessions, indent=2)}\n".encode())
 
     def read_provenance(self) -> list[dict[str, Any]]:
         """One entry per session that worked on the run, oldest first."""
-        file = self.path / "provenance.json"
-        try:
-            sessions = read_json(file, "restore or delete it")
-        except FileNotFoundError:
-            return []
-        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
-            raise ConfigError(f"{file} is no list of sessions; restore or delete it.")
-        return sessions
+        return read_sessions(self.path)
 
     def read_cards(self) -> tuple[Card, ...]:
         """What is known of its data; nothing in a run of before."""
+        check(self.path, CARDS, "restore or delete it")
         return read_cards(self.path)
+
+    def keep_data(self, digest: str, cards: Callable[[], Sequence[Card]]) -> None:
+        """Keep the SHA-256 of the data and, once, what is known of them. Raises `ConfigError` where they changed."""
+        pin_data(self.path, self.config, digest)
+        if not self.read_cards():
+            self.write(CARDS, cards_text(cards()).encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file whole, and enter it in the manifest."""
+        replace(self.path, self.config.digest, name, content)
 
     def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows to metrics.jsonl; what is not finite is written as null."""
-        append_rows(self._metrics, rows)
+        append_rows(self.path / METRICS, rows)
 
     def read_metrics(self) -> list[Row]:
-        """All rows, null read as NaN. A last line that a kill cut short is left out."""
-        return read_rows(self._metrics)
+        """All rows, null read as NaN. A last line that a kill cut short is left out. `ConfigError` for altered ones."""
+        return read_metrics(self.path, self.config.training.n_steps)
 
     def last_step(self) -> int:
         """The step of the newest row of metrics; 0 where there is none."""
-        return last_step(self._metrics)
+        return last_step(self.path / METRICS)
 
     def truncate_metrics(self, step: int) -> None:
         """Keep the rows up to `step`, as a run that resumes from a checkpoint at `step` must."""
-        truncate_rows(self._metrics, step)
+        truncate_metrics(self.path, self.config.digest, step)
 
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+    def keep_metrics(self) -> None:
+        """Enter the rows that are there in the manifest, as at a checkpoint."""
+        keep_metrics(self.path, self.config.digest)
 
-    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write evaluation/<name>.npz; objects are refused."""
-        save_arrays(self._arrays_file(name), arrays)
+    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]], step: int | None = None) -> None:
+        """Write evaluation/<name>.npz, made at a step of training; objects are refused."""
+        _check_name("arrays", name)
+        save_arrays(self.path, self.config.digest, name, arrays, step)
 
-    def load_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Read evaluation/<name>.npz. Raises `ConfigError` where it is missing or damaged."""
-        word = f" --likelihood {name}" if name in ("annealed", "exact", "gap") else " --force"
-        return load_arrays(self._arrays_file(name), f"run `hvae evaluate {self.path}{word}`")
+    def load_arrays(self, name: str, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Read evaluation/<name>.npz. Raises `ConfigError` where it is missing, damaged or another run's."""
+        _check_name("arrays", name)
+        return load_arrays(self.path, self.config.digest, name, only)
 
     def has_arrays(self, name: str) -> bool:
-        """Whether evaluation/<name>.npz exists."""
-        return self._arrays_file(name).exists()
-
-    def _arrays_file(self, name: str) -> Path:
+        """Whether evaluation/<name>.npz was written to its end."""
         _check_name("arrays", name)
-        return self.path / "evaluation" / f"{name}.npz"
+        return have_arrays(self.path, name)
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,72 @@
 """What lies in directories of runs: the runs, and what cannot be read as one."""
 
+import contextlib
+import dataclasses
 import os.path
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 from hvae.errors import ConfigError
+from hvae.lab.config import RunConfig
 from hvae.lab.runs.identity import PIN
+from hvae.lab.runs.manifest import FILE
 from hvae.lab.runs.run import Run
+from hvae.lab.runs.states import State, opened, state_of
 
 
-@dataclass(frozen=True)
-class Unsound:
-    """A directory among runs that cannot be read as one."""
+def places(path: Path) -> list[Path]:
+    """The directories of runs at a run, an experiment's directory or a root of experiments, in natural order of names.
 
-    path: Path
-    reason: str
-    """what is wrong and the remedy, in one sentence"""
-
-
-def survey(path: Path) -> list[Run | Unsound]:
-    """What lies at a run, an experiment's directory or a root of experiments, in natural order of the names.
-
-    Only a path that is no directory raises: one that is damaged or foreign never hides the others.
+    Only a path that is no directory raises.
     """
     path = Path(path)
     if not path.is_dir():
         raise ConfigError(f"{path} is no directory of runs; see `hvae list`.")
-    marks = ("config.json", PIN, "label.txt", "checkpoints")
+    marks = ("config.json", PIN, FILE, "label.txt", "checkpoints")
     found = {file.parent for pattern in ("", "*/", "*/*/") for mark in marks for file in path.glob(pattern + mark)}
-    return [_read(run) for run in sorted(found, key=_natural)]
+    return sorted(found, key=_natural)
 
 
-def _read(path: Path) -> Run | Unsound:
-    if not (path / "config.json").exists():
-        return Unsound(path, f"{path} has lost its config.json; put back a copy, or move the directory elsewhere.")
-    try:
-        return Run.open(path)
-    except (ConfigError, OSError) as error:
-        if isinstance(error, ConfigError) and any((path / mark).exists() for mark in (PIN, "label.txt", "DONE")):
-            return Unsound(path, str(error))
-        reason = str(error).removeprefix(f"{path / 'config.json'}").strip(" :.").partition("; restore")[0]
-        return Unsound(path, f"{path} is no run of hvae ({reason}); move it out of the directory of runs.")
+def survey(path: Path) -> list[Run | State]:
+    """The runs at `places`, and the state of each that cannot be opened: one that is bad never hides the others."""
+    return [opened(run) for run in places(path)]
+
+
+def verify(path: Path) -> list[State]:
+    """The state of each run at `places`, from all of its files."""
+    return [state_of(run) for run in places(path)]
 
 
 def find_runs(path: Path) -> list[Run]:
     """The sound runs of `survey`, with a warning for every other. Raises `ConfigError` where none is sound."""
     found = survey(path)
     runs = [run for run in found if isinstance(run, Run)]
-    unsound = [entry for entry in found if isinstance(entry, Unsound)]
+    unsound = [entry for entry in found if isinstance(entry, State)]
     if unsound and not runs:
         raise ConfigError(unsound[0].reason)
     for entry in unsound:
         warnings.warn(entry.reason, stacklevel=2)
     return runs
+
+
+def akin(folder: Path, config: RunConfig) -> list[str]:
+    """A sentence for each run in a directory that has these settings with fewer steps, or for some of the seeds."""
+    said = []
+    for run in survey(folder) if folder.is_dir() else []:
+        if not isinstance(run, Run):
+            continue
+        mine, theirs = config.training, run.config.training
+        with contextlib.suppress(ConfigError):  # stages may need all steps
+            training = dataclasses.replace(theirs, n_steps=mine.n_steps, seeds=mine.seeds)
+            same = dataclasses.replace(run.config, training=training, evaluation=config.evaluation) == config
+            fewer, some = theirs.n_steps < mine.n_steps, set(theirs.seeds) < set(mine.seeds)
+            if same and (fewer or theirs.n_steps == mine.n_steps) and (some or theirs.seeds == mine.seeds):
+                has = [f"the first {theirs.n_steps} of these {mine.n_steps} steps"] if fewer else []
+                has += [f"{len(theirs.seeds)} of these {len(mine.seeds)} seeds"] if some else []
+                if has:
+                    said.append(f"{run.path} has the same settings and {' and '.join(has)}; this run trains all anew.")
+    return said
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

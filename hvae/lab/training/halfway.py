@@ -17,14 +17,13 @@ from hvae import rng
 from hvae.data import Dataset
 from hvae.evidence import HVAE
 from hvae.lab.config import RunConfig
+from hvae.lab.runs.remarks import HALFWAY as HALFWAY
 from hvae.lab.runs.run import Run
 from hvae.measuring import Sizes, sure_words
 from hvae.nets import BatchNorm, estimate_constants
 from hvae.shapes import Value
 from hvae.vocabulary import ACTIVE, FAILED, NOT_SETTLED, UNDECIDED
 
-HALFWAY = "halfway"
-"""name of the arrays: ``verdict/<layer> [R, E]`` and ``elbo_datum_nats [R, n]`` at half of training"""
 N_IMAGES, N_OTHERS = 128, 128
 N_DRAWS = 64
 """of q, behind the ELBO of an image"""

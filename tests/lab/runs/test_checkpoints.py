@@ -109,6 +109,7 @@ def test_stale_temporary_files_go_and_a_failed_save_raises(run: Run, monkeypatch
     save_checkpoint(run, 1, _state(1))
     stale = run.path / "checkpoints" / ".step-000000002.pt.1234.tmp"
     stale.write_bytes(b"half")
+    os.utime(stale, (0, 0))
     save_checkpoint(run, 2, _state(2))
     assert not stale.exists()
 

@@ -10,7 +10,8 @@ from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig, TrainingConfig
 from hvae.lab.runs.identity import PIN
 from hvae.lab.runs.run import Run
-from hvae.lab.runs.survey import Unsound, find_runs, survey
+from hvae.lab.runs.states import State
+from hvae.lab.runs.survey import find_runs, survey
 
 OTHER = RunConfig(training=TrainingConfig(n_steps=7))
 
@@ -84,6 +85,7 @@ def test_a_run_from_before_the_pinned_digest_is_checked_by_what_it_has(run: Run)
     (run.path / PIN).unlink()
     assert Run.open(run.path).label == "my stack"
     run.mark_done()
+    (run.path / "manifest.json").unlink()
     done = run.path.rename(run.path.with_name("done-01234567"))  # the fingerprint in DONE knows better than a name
     assert Run.open(done).done
     (done / "DONE").unlink()
@@ -123,8 +125,8 @@ def test_one_bad_directory_never_hides_the_others(run: Run, tmp_path: Path, how:
     bad = Run.create_or_open(tmp_path / "runs", "own", "bad", OTHER).path
     (tmp_path / "runs" / "own" / "dangling").symlink_to(tmp_path / "nowhere")
     spoil(bad, how)
-    first, second = sorted(survey(tmp_path / "runs"), key=lambda entry: isinstance(entry, Unsound))
-    assert first == run and isinstance(second, Unsound)
+    first, second = sorted(survey(tmp_path / "runs"), key=lambda entry: isinstance(entry, State))
+    assert first == run and isinstance(second, State)
     assert words in second.reason and str(bad) in second.reason and "\n" not in second.reason
     assert second.reason.endswith(".") and ("; " in second.reason)
     with pytest.warns(UserWarning) as told:
