@@ -148,7 +148,7 @@ def test_complete_trains_evaluates_and_marks_once(tmp_path: Path, monkeypatch: p
     complete(run, progress=False)
     assert len(calls) == 2
     run.unmark_done()
-    with run.lock(), pytest.raises(ConfigError, match="another process"):
+    with run.lock(), pytest.raises(ConfigError, match="is held by process"):
         complete(run, progress=False)
     assert len(calls) == 2
 

@@ -146,6 +146,15 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     if settings:  # they are many, and cost a listing most of its time
         add_settings(train)
 
+    complete = command(
+        "complete",
+        "RUN",
+        "Make one run complete: train and measure what is missing. What is done is not repeated.",
+        "hvae complete runs/own/my-first-stack-0123abcd",
+    )
+    complete.add_argument("run", type=str, help="directory of a run, or its label")
+    _where_and_how(complete, "runs-dir", "data-dir", "device", "threads")
+
     evaluate = command(
         "evaluate",
         "RUN",

@@ -37,6 +37,7 @@ from hvae.lab.config import RunConfig
 from hvae.lab.runs.files import load_arrays, save_arrays, write_atomically
 from hvae.lab.runs.identity import PIN, check_identity, directory_name, fingerprint, named_digest
 from hvae.lab.runs.identity import slug as slug
+from hvae.lab.runs.lock import hold
 from hvae.lab.runs.metrics import Row as Row
 from hvae.lab.runs.metrics import append_rows, last_step, read_rows, truncate_rows
 from hvae.lab.runs.provenance import session
@@ -164,21 +165,9 @@ class Run:
             write_atomically(self.path / DEAD, f"{error}\n".encode())
             raise
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run against every other process; the system lets go when the holder dies."""
-        from filelock import FileLock, Timeout  # here, since only what writes takes the time to import it
-
-        # never a soft lock, which outlives a holder that is killed
-        lock = FileLock(self.path / ".lock", blocking=False, fallback_to_soft=False)
-        try:
-            held = lock.acquire()
-        except Timeout:
-            raise ConfigError(
-                f"The run {self.path} is being written by another process; wait for it or stop it."
-            ) from None
-        with held:
-            yield
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the run against every other process (`hvae.lab.runs.lock`). Raises `HeldError`."""
+        return hold(self.path)
 
     @contextlib.contextmanager
     def session(self, device: str, n_threads: int) -> Iterator[None]:
