@@ -2,11 +2,12 @@
 
 import dataclasses
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 from hvae.lab import experiment
-from hvae.lab.cli.output import path_of, say, show
+from hvae.lab.cli.output import path_of, renew, say, show
 from hvae.lab.config import RunConfig
 from hvae.lab.endings import DONE, FAILED, REFUSED
 from hvae.lab.runs.labels import find_place
@@ -24,6 +25,8 @@ def run_experiment(options: Any) -> int:
         options.device,
         n_workers=options.workers,
         n_threads=options.threads,
+        scheduler=options.scheduler,
+        only=options.only,
     )
     names = experiment.members(options.experiment)
     experiment.check(names, options.preset, means)
@@ -31,9 +34,15 @@ def run_experiment(options: Any) -> int:
 
 
 def _run_one(name: str, preset: str, means: experiment.Means) -> int:
-    n_runs = len(experiment.find(name).configs(preset))
-    failures = experiment.complete(name, preset, means, say)
-    if len(failures) < n_runs:
+    n_runs = len(experiment.share(experiment.find(name).configs(preset), means.only))
+    if not n_runs:
+        say(f"{name}, preset {preset}: no run falls to --only {means.only}.")
+        return DONE
+    failures = experiment.complete(name, preset, means, say, renew if sys.stderr.isatty() else None)
+    left = experiment.unfinished(name, preset, means)
+    if left and not failures:
+        say(f"{len(left)} runs of {name} are left to others; `hvae run {name} --preset {preset}` makes the report.")
+    elif len(failures) < n_runs:
         show(means.root / name, preset)
     for failure in failures:
         say(f"failed: {failure.run.label} (exit code {failure.exit_code}): {failure.reason}")

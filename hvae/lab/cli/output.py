@@ -33,10 +33,20 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
+CLEAR = "\r\x1b[K"
+"""to the first column of the terminal, and the line away"""
+
+
 def say(line: str) -> None:
     """A line on stderr. Nothing fails where the terminal is gone."""
-    with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"{CLEAR if sys.stderr.isatty() else ''}{line}", file=sys.stderr, flush=True)
+
+
+def renew(line: str) -> None:
+    """A line in place of the last one that was renewed; it goes when something is said."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"{CLEAR}{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
 
 
 def give_up_stdout() -> None:
