@@ -4,10 +4,13 @@ Whoever started the process may have had it ignore SIGINT or SIGHUP, as nohup do
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TOGETHER_SECONDS = 1.0
+"""signals within this time are one request: a terminal that closes, its shell and a launcher may each send theirs"""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -17,26 +20,29 @@ class Interrupted(KeyboardInterrupt):
 class StopRequest:
     """The handler of the signals: whether one asked to stop, and what it then does."""
 
-    def __init__(self, *, patient: bool, again: Callable[[], object] | None = None) -> None:
+    def __init__(self, *, patient: bool, again: Callable[[], object]) -> None:
         self.requested = False
+        self._first = 0.0
         self.patient = patient
         """whether somebody looks at `requested`; else the first signal raises `KeyboardInterrupt`"""
         self._again = again
 
     def __call__(self, number: int, frame: object) -> None:
-        if self.requested and self._again is not None:
+        now = time.monotonic()
+        if not self.requested:
+            self.requested, self._first = True, now
+            if not self.patient:
+                raise KeyboardInterrupt
+        elif now > self._first + TOGETHER_SECONDS:
             self._again()
-        if self.requested or not self.patient:
-            self.requested = True
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 @contextmanager
-def interrupts(again: Callable[[], object] | None = None) -> Iterator[None]:
-    """The first signal raises `KeyboardInterrupt`; a second calls `again`, which ends the process."""
-    with _handled(StopRequest(patient=False, again=again)):
-        yield
+def interrupts(again: Callable[[], object]) -> Iterator[StopRequest]:
+    """The first signal raises `KeyboardInterrupt`; a second calls `again`."""
+    stop = StopRequest(patient=False, again=again)
+    with _handled(stop):
+        yield stop
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def stop_requests() -> Iterator[StopRequest]:
     """The first signal is a request that the loop sees after its step; a second stops at once."""
     outer = signal.getsignal(signal.SIGTERM)
     if not isinstance(outer, StopRequest):
-        stop = StopRequest(patient=True)
+        stop = StopRequest(patient=True, again=_raise)
         with _handled(stop):
             yield stop
         return
@@ -53,6 +59,10 @@ def stop_requests() -> Iterator[StopRequest]:
         yield outer
     finally:
         outer.patient = False
+
+
+def _raise() -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

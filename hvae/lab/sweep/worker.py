@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from hvae.lab.endings import DONE, LOG, STOPPED, ending
-from hvae.lab.interrupts import interrupts
+from hvae.lab.interrupts import StopRequest, interrupts
 from hvae.lab.runs.run import Run
 from hvae.lab.sweep.executor import GRACE_SECONDS, LOST, Job
 
@@ -34,12 +34,12 @@ def work(run: Run, job: Job, n_threads: int, connection: Connection) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     faulthandler.enable()
-    threading.Thread(target=_go_with_the_parent, args=(connection,), daemon=True).start()
     torch.set_num_threads(n_threads)
     tqdm.set_lock(threading.RLock())  # its default lock is a semaphore of the system, which a killed worker leaks
     code, reason = DONE, ""
     try:
-        with interrupts(again=lambda: os._exit(STOPPED)):
+        with interrupts(again=lambda: None) as stop:  # who has no patience kills it
+            threading.Thread(target=_go_with_the_parent, args=(connection, stop), daemon=True).start()
             job(run)
     except (Exception, KeyboardInterrupt) as error:
         code, reason = ending(error, [run.path])
@@ -49,11 +49,12 @@ def work(run: Run, job: Job, n_threads: int, connection: Connection) -> None:
     sys.exit(code)
 
 
-def _go_with_the_parent(connection: Connection) -> None:
+def _go_with_the_parent(connection: Connection, stop: StopRequest) -> None:
     """When the parent is gone, save and go."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not stop.requested:
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(STOPPED)
 

@@ -11,6 +11,7 @@ import pytest
 
 from hvae.lab.cli import entry, main
 from hvae.lab.config import RunConfig
+from hvae.lab.interrupts import TOGETHER_SECONDS
 from hvae.lab.runs.run import Run
 
 REPO = Path(__file__).parents[3]
@@ -145,6 +146,9 @@ def test_a_second_signal_ends_at_once() -> None:
     """)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None and process.stdout.readline() == b"saving\n"
+    process.send_signal(signal.SIGHUP)  # a terminal that closes may send several: one request
+    time.sleep(TOGETHER_SECONDS + 0.5)
+    assert process.poll() is None
     begun = time.monotonic()
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=30)

@@ -134,7 +134,7 @@ from hvae.lab.interrupts import interrupts
 from hvae.lab.runs.survey import find_runs
 from hvae.lab.sweep import sweep
 from tests.lab.sweep.test_cluster import task
-with interrupts():
+with interrupts(again=sys.exit):
     sweep(find_runs(Path(sys.argv[1])), scheduler=sys.argv[2], task=task)
 """
 

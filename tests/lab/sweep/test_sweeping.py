@@ -142,7 +142,7 @@ from hvae.lab.runs.survey import find_runs
 from hvae.lab.sweep import sweep
 from tests.lab.sweep.test_sweeping import task
 if __name__ == "__main__":
-    with interrupts():
+    with interrupts(again=sys.exit):
         sys.exit(len(sweep(find_runs(Path(sys.argv[1])), n_workers=2, task=task)))
 """
 
