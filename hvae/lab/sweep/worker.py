@@ -43,7 +43,7 @@ def work(run: Run, job: Job, n_threads: int, connection: Connection) -> None:
             job(run)
     except (Exception, KeyboardInterrupt) as error:
         code, reason = ending(error, [run.path])
-        print(reason, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{reason}\n")
     with contextlib.suppress(OSError):
         connection.send((code, reason))
     sys.exit(code)
