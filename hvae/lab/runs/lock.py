@@ -19,6 +19,8 @@ from hvae.outside import from_json, read_bytes
 FILE = ".lock"
 LOOK_SECONDS = 1.0
 """between two looks at a lock that another process holds"""
+PATIENCE_SECONDS = 0.2
+"""for those who only look whether somebody holds a directory, which takes it for an instant"""
 MOST_BYTES = 4096
 
 
@@ -31,7 +33,7 @@ def hold(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout  # here, since only what writes takes the time to import it
 
     # never a soft lock, which outlives a holder that is killed
-    lock = FileLock(folder / FILE, blocking=False, fallback_to_soft=False)
+    lock = FileLock(folder / FILE, timeout=PATIENCE_SECONDS, poll_interval=0.02, fallback_to_soft=False)
     try:
         held = lock.acquire()
     except Timeout:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,25 @@ def test_a_signal_anywhere_is_130_and_one_sentence(number: signal.Signals) -> No
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and err == b"Stopped; the same command goes on from there.\n"
+
+
+def test_a_download_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mirror = f"http://127.0.0.1:{server.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hvae", "data", "get", "mnist-grey", "--data-dir", str(tmp_path)],
+            env=environment(HVAE_DATA_MIRROR=mirror), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        server.settimeout(60)
+        asking, _ = server.accept()
+        with asking:
+            asking.recv(1000)
+            asking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegun")
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"Stopped; the same command goes on from there.\n" and list(tmp_path.iterdir()) == []
 
 
 def test_a_second_signal_ends_at_once() -> None:

@@ -50,6 +50,26 @@ def test_a_name_that_cannot_be_read_is_no_matter(text: str, tmp_path: Path) -> N
     assert holder(tmp_path) == ""
 
 
+def test_looking_does_not_keep_anybody_out(tmp_path: Path) -> None:
+    """Whoever looks takes the lock for an instant; a holder that comes in that instant is not refused."""
+    (tmp_path / ".lock").touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            holder(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(30):
+            with hold(tmp_path):
+                pass
+    finally:
+        stop.set()
+        looking.join()
+
+
 def test_one_waits_for_the_other(tmp_path: Path) -> None:
     lines: list[str] = []
     order: list[str] = []
