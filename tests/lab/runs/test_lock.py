@@ -1,5 +1,6 @@
 """Who holds a directory: named while it is held, free when the holder is gone, in whatever way."""
 
+import fcntl
 import json
 import os
 import signal
@@ -52,22 +53,13 @@ def test_a_name_that_cannot_be_read_is_no_matter(text: str, tmp_path: Path) -> N
 
 def test_looking_does_not_keep_anybody_out(tmp_path: Path) -> None:
     """Whoever looks takes the lock for an instant; a holder that comes in that instant is not refused."""
-    (tmp_path / ".lock").touch()
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            holder(tmp_path)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        for _ in range(30):
-            with hold(tmp_path):
-                pass
-    finally:
-        stop.set()
-        looking.join()
+    with open(tmp_path / ".lock", "w") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_EX)
+        timer = threading.Timer(0.05, fcntl.flock, (looked_at, fcntl.LOCK_UN))
+        timer.start()
+        with hold(tmp_path):
+            pass
+        timer.join()
 
 
 def test_one_waits_for_the_other(tmp_path: Path) -> None:
