@@ -22,7 +22,7 @@ help:
 	@echo "make smoke     install, run every reproduced paper at its smallest preset (a few minutes)"
 	@echo "make test      install, run the tests (about 10 minutes on 2 cores)"
 	@echo "make test-all  install, run the tests, the slow ones too"
-	@echo "make test-adapters  install Pyro, pythae and scvi-tools into $(OTHERS), run the tests that need them (4 minutes)"
+	@echo "make test-adapters  install Pyro, pythae, scvi-tools and Dask into $(OTHERS), run the tests that need them (4 minutes)"
 	@echo "make bench     install Pyro, JAX and pythae into $(PEERS), time hvae beside them (docs/performance.md, 10 minutes)"
 	@echo "make check     install, lint and check the types"
 	@echo "make docs      install, build the documentation into docs/_build/html"
@@ -56,7 +56,7 @@ $(SITE): $(STAMP)
 
 # Libraries whose models are read, and those that hvae is timed beside, have environments of their own: scvi-tools alone
 # brings sixty packages, with pins of its own.
-$(ADAPT): WITH := lab,report,test,adapters
+$(ADAPT): WITH := lab,report,test,adapters,cluster
 $(RIVALS): WITH := bench
 $(ADAPT) $(RIVALS): requirements.txt requirements-adapters.txt pyproject.toml
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
@@ -78,7 +78,7 @@ test-all: $(STAMP)
 
 test-adapters: export OMP_NUM_THREADS = 1
 test-adapters: $(ADAPT)
-	$(OTHERS)/bin/python -m pytest -q tests/adapters
+	$(OTHERS)/bin/python -m pytest -q tests/adapters tests/lab/sweep/test_cluster.py
 	$(OTHERS)/bin/python docs/execute.py --check docs/pyro.md docs/scvi.md
 
 bench: export OMP_NUM_THREADS = 1

@@ -49,3 +49,13 @@ class TrainingError(RuntimeError):
 
 class MissingExtraError(ConfigError, ImportError):
     """A package that comes with an extra of hvae is not installed."""
+
+
+class HeldError(ConfigError):
+    """Another process holds what this one would write; the message names the holder.
+
+    >>> raise HeldError("runs/own/a is held by process 9 on node1 since 12:00; wait for it or stop it.")
+    Traceback (most recent call last):
+    ...
+    hvae.errors.HeldError: runs/own/a is held by process 9 on node1 since 12:00; wait for it or stop it.
+    """

@@ -6,6 +6,7 @@
     pythae  pythae                                     hvae.from_pythae
     scvi    scvi-tools                                 hvae.from_scvi
     frames  pandas  xarray                             a diagnosis as a data frame, as a data tree
+    cluster distributed                                hvae run --scheduler
 
 The core trains, measures and prints verdicts without them. A function that uses one calls `need`, then imports it.
 """
@@ -25,6 +26,7 @@ EXTRAS = {
     "scvi": ("scvi-tools", "scvi"),
     "pandas": ("pandas", "frames"),
     "xarray": ("xarray", "frames"),
+    "distributed": ("distributed", "cluster"),
 }
 """module -> the package that brings it, and the extra that brings the package"""
 

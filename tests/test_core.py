@@ -50,6 +50,10 @@ ASKED: dict[str, tuple[list[str], str]] = {
     "report": (["report", "runs"], "A report needs jinja2; pip install 'hvae[report]'."),
     "download": (["data", "get", "mnist-grey"], "Downloads need pooch; pip install 'hvae[lab]'."),
     "experiment": (["run", "depth"], "The digits data need scikit-learn; pip install 'hvae[lab]'."),
+    "scheduler": (
+        ["run", "depth", "--scheduler=tcp://head:8786"],
+        "A scheduler needs distributed; pip install 'hvae[cluster]'.",
+    ),
     "classifier": (
         ["run", "objectives"],
         "The classifier behind the Fréchet distances needs scikit-learn; pip install 'hvae[lab]'.",
@@ -134,8 +138,8 @@ EXTRAS = {
 }
 BENCH = EXTRAS["bench"] - {"hvae"}
 """what hvae is timed beside (`make bench`), in an environment of its own"""
-READ = EXTRAS["pyro"] | EXTRAS["pythae"] | EXTRAS["scvi"]
-"""libraries whose models are read; their tests have an environment of their own (`make test-adapters`)"""
+READ = EXTRAS["pyro"] | EXTRAS["pythae"] | EXTRAS["scvi"] | EXTRAS["cluster"]
+"""libraries whose models are read, and Dask; their tests have an environment of their own (`make test-adapters`)"""
 
 
 def _imports(node: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:

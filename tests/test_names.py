@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hvae.experiments.depth import configs
-from hvae.lab.cli import COMMANDS
+from hvae.lab.cli.commands import COMMANDS
 from tests.analysis.fabricate import fabricate
 
 REPO = Path(__file__).parents[1]

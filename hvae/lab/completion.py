@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -76,10 +77,13 @@ def complete(
     progress: bool = True,
 ) -> None:
     """Train and evaluate what is missing of the run, mark it done, then make the missing measurements."""
-    _complete(run, device=device, data_dir=data_dir, progress=progress)
+    where: Any = {"device": device, "data_dir": data_dir, "progress": progress}
+    _complete(run, **where)
     for word, budget in measurements.items():
         if unmeasured(run, [word], budget):
-            measure_further(run, [word], budget, device=device, data_dir=data_dir, progress=progress)
+            with _held(run):
+                if unmeasured(run, [word], budget):  # else another process made it while this one looked
+                    _measure_further(run, [word], budget, **where)
 
 
 def settled(run: Run, measurements: Mapping[str, Budget]) -> bool:
@@ -140,9 +144,15 @@ def measure_further(
 ) -> list[str]:
     """Measure more of the newest checkpoint. Returns a sentence for each word that the run refuses."""
     with _held(run):
-        data = data_of(run, data_dir)
-        with run.session(device, torch.get_num_threads()):
-            return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
+        return _measure_further(run, words, budget, device=device, data_dir=data_dir, progress=progress)
+
+
+def _measure_further(
+    run: Run, words: Sequence[str], budget: Budget, *, device: str, data_dir: Path | None, progress: bool
+) -> list[str]:
+    data = data_of(run, data_dir)
+    with run.session(device, torch.get_num_threads()):
+        return evaluation.measure_further(run, data, words, budget, device=device, progress=progress)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,12 @@ Its module has `PRESETS` and `configs(preset)` -> label -> `RunConfig`. It may a
 Modules stand below hvae, so they are imported by name. Only what trains or measures imports torch.
 """
 
-import ast
-import hashlib
+import difflib
 import importlib
 import importlib.util
-import json
 import math
 import pkgutil
-import time
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,15 +28,12 @@ from typing import Any
 
 from hvae.errors import ConfigError
 from hvae.extras import WITHOUT_BOARD, has, need, sentence
+from hvae.lab.beside import NO_EXPERIMENTS, PACKAGE, digest_of, measure_once
 from hvae.lab.config import RunConfig
-from hvae.lab.runs.clock import duration, n_cores, seconds_left
+from hvae.lab.runs.clock import cost, duration, n_cores, seconds_left
 from hvae.lab.runs.identity import directory_name
 from hvae.lab.runs.run import Failure, Run
 from hvae.outside import read_json
-
-PACKAGE = "hvae.experiments"
-NO_EXPERIMENTS = ("shared",)
-"""folders of `experiments/` that are no experiments"""
 
 
 def names() -> list[str]:
@@ -76,6 +71,29 @@ class Means:
     device: str
     n_workers: int
     n_threads: int
+    scheduler: str = ""
+    """address of a scheduler of Dask, whose workers take the place of local processes"""
+    only: str = ""
+    """the label of a run, or k/n for the k-th of n shares of the runs; all runs if empty"""
+
+
+def share(configs: Mapping[str, RunConfig], only: str) -> list[str]:
+    """The labels that ``only`` names. The n shares k/n are of about equal cost, and none has a run of another.
+
+    >>> share({"a": RunConfig(), "b": RunConfig(), "c": RunConfig()}, "1/2")
+    ['a', 'c']
+    """
+    if not only:
+        return list(configs)
+    if "/" not in only:  # which no label has
+        return [label for label in configs if label == only.strip()]
+    numbers = re.fullmatch(r"(\d{1,6})/(\d{1,6})", only)
+    k, n = (int(number) for number in numbers.groups()) if numbers else (0, 0)
+    if not 1 <= k <= n:
+        raise ConfigError(f"--only is {only!r}; give the label of a run, or k/n with k from 1 to n, as 1/4.")
+    costliest = sorted(configs, key=lambda label: -cost(configs[label]))
+    mine = set(costliest[k - 1 :: n])
+    return [label for label in configs if label in mine]
 
 
 def check(chosen: Sequence[str], preset: str, means: Means) -> None:
@@ -86,17 +104,24 @@ def check(chosen: Sequence[str], preset: str, means: Means) -> None:
     """
     for name in chosen:
         _check_preset(name, preset, means.device)
+    labels = [label for name in chosen for label in find(name).configs(preset)]
+    if not any(share(find(name).configs(preset), means.only) for name in chosen) and "/" not in means.only:
+        close = difflib.get_close_matches(means.only, labels, n=3, cutoff=0.0)
+        raise ConfigError(f"No run has the label {means.only!r} of --only; close are {', '.join(map(repr, close))}.")
+    if means.scheduler:
+        need("distributed", "A scheduler needs")
     if len(chosen) > 1:
         from hvae.lab import completion
 
-        configs = [config for name in chosen for config in find(name).configs(preset).values()]
+        every = [find(name).configs(preset) for name in chosen]
+        configs = [some[label] for some in every for label in share(some, means.only)]
         completion.check(configs, means.data_dir, means.device)
 
 
 def plan(name: str, preset: str, means: Means) -> list[str]:
     """What `complete` is about to start: how many runs, where, for how long, and how to stop."""
-    module = find(name)
-    configs: Mapping[str, RunConfig] = module.configs(preset)
+    every = find(name).configs(preset)
+    configs: Mapping[str, RunConfig] = {label: every[label] for label in share(every, means.only)}
     paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
     done = [Run.open(paths[label]) for label, config in configs.items() if _finished(paths[label], config, {})]
     known = {run.label for run in done}
@@ -110,6 +135,8 @@ def plan(name: str, preset: str, means: Means) -> list[str]:
     with_whom = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
     seconds = seconds_left(done, left, _core_minutes(name, preset)) / n_workers
     time_left = f"About {duration(seconds)} with {with_whom}; a line as each run ends."
+    if means.scheduler:
+        with_whom, seconds = "the workers of the scheduler", math.nan
     if math.isnan(seconds) or means.device != "cpu":
         time_left = f"How long it takes was never recorded; with {with_whom} a line as each run ends says what is left."
     return [
@@ -143,23 +170,33 @@ def _check_preset(name: str, preset: str, device: str) -> None:
         )
 
 
-def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -> list[Failure]:
-    """Train and measure every run of the preset that is not done yet, then the experiment's own measurements."""
+def complete(
+    name: str,
+    preset: str,
+    means: Means,
+    say: Callable[[str], None],
+    renew: Callable[[str], None] | None = None,
+) -> list[Failure]:
+    """Train and measure every run of the preset that is not done yet, then the experiment's own measurements.
+
+    With `Means.only`, its share of the runs; the experiment's measurements then follow where all runs are done.
+    """
     module = find(name)
-    configs: Mapping[str, RunConfig] = module.configs(preset)
+    every: Mapping[str, RunConfig] = module.configs(preset)
     measurements: Mapping[str, Mapping[str, Any]] = getattr(module, "MEASUREMENTS", {}).get(preset, {})
-    paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
-    missing = [label for label, config in configs.items() if not _finished(paths[label], config, measurements)]
+    paths = {label: Run.locate(means.root, name, label, config) for label, config in every.items()}
+    chosen = share(every, means.only)
+    missing = [label for label in chosen if not _finished(paths[label], every[label], measurements)]
     failures: list[Failure] = []
     if missing:
         from hvae.lab import completion, sweep
 
-        wanted = [configs[label] for label in missing]
+        wanted = [every[label] for label in missing]
         sets = completion.check(wanted, means.data_dir, means.device)
         for line in (*plan(name, preset, means), *completion.said_before(wanted, sets)):
             say(line)
         budgets = _budgets(measurements)
-        runs = [Run.create_or_open(means.root, name, label, config) for label, config in configs.items()]
+        runs = [Run.create_or_open(means.root, name, label, every[label]) for label in chosen]
         if not has("tensorboard"):
             warnings.warn(sentence("tensorboard", WITHOUT_BOARD), stacklevel=2)
         failures = sweep.sweep(
@@ -168,19 +205,21 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
             n_threads=means.n_threads,
             device=means.device,
             data_dir=means.data_dir,
+            scheduler=means.scheduler,
             say=say,
+            renew=renew,
             task=partial(completion.complete, measurements=budgets),
             settled=partial(completion.settled, measurements=budgets),
         )
     else:
-        say(f"{name}, preset {preset}: all {len(configs)} runs are done already in {means.root / name}")
-    if not failures and hasattr(module, "measure"):
+        say(f"{name}, preset {preset}: all {len(chosen)} runs are done already in {means.root / name}")
+    if not failures and hasattr(module, "measure") and not unfinished(name, preset, means):
         parts = module.measure(preset, paths, means.data_dir, say, means.device)
-        own_names = {paths[label].name: directory_name(label, config) for label, config in configs.items()}
+        own_names = {paths[label].name: directory_name(label, config) for label, config in every.items()}
         parts = {own_names.get(part, part): make for part, make in parts.items()}  # a directory may be renamed
         folder = means.root / name / "measured" / preset
         devices = {part: "cpu" if part in getattr(module, "ON_CPU", ()) else means.device for part in parts}
-        if older := _measure(folder, parts, devices, means.n_threads, _digest(module)):
+        if older := measure_once(folder, parts, devices, means.n_threads, digest_of(module), say):
             say(
                 f"{', '.join(older)}: measured before the code of {name} was changed, and kept; "
                 f"delete {folder} to measure again."
@@ -188,84 +227,15 @@ def complete(name: str, preset: str, means: Means, say: Callable[[str], None]) -
     return failures
 
 
-def _digest(module: ModuleType) -> str:
-    """Digest of every file that says how the experiment measures (`code_of`)."""
-    digest = hashlib.sha256()
-    for name, file in code_of(module).items():
-        digest.update(f"{name}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def code_of(module: ModuleType) -> dict[str, Path]:
-    """Name below `experiments/` -> file: those of the experiment, and all that they import from `experiments/`."""
-    assert module.__file__ is not None
-    own = Path(module.__file__)
-    below = module.__name__.removeprefix(f"{PACKAGE}.").split(".")
-    root = own.parents[len(below) - (own.name != "__init__.py")]
-    found: dict[str, Path] = {}
-    todo = _files_at(root, below)
-    while todo:
-        file = todo.pop()
-        name = file.relative_to(root).as_posix()
-        if name in found:
-            continue
-        found[name] = file
-        if file.suffix == ".py":
-            for imported in _imported(file):
-                todo += _files_at(root, imported.split("."))
-    return dict(sorted(found.items()))
-
-
-def _files_at(root: Path, path: list[str]) -> list[Path]:
-    """The file that a dotted name below `experiments/` leads to, or what its folder holds."""
-    while path and path[-1] not in NO_EXPERIMENTS:
-        place = root.joinpath(*path)
-        if place.with_suffix(".py").is_file():
-            return [place.with_suffix(".py")]
-        if place.is_dir():
-            return [file for file in sorted(place.rglob("*")) if file.suffix in (".py", ".csv", ".json")]
-        path = path[:-1]
-    return []
-
-
-def _imported(file: Path) -> list[str]:
-    """What a file imports from `experiments/`, by names below it."""
-    names = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")]
-
-
-def _measure(
-    folder: Path, parts: Mapping[str, Callable[[], Any]], devices: Mapping[str, str], n_threads: int, digest: str
-) -> list[str]:
-    """The experiment's own measurements, each part once: <part>.npz with its provenance.
-
-    Returns the parts that another version of the experiment's code measured before.
-    """
-    import torch
-
-    from hvae.lab.runs.files import save_arrays, write_atomically
-    from hvae.lab.runs.provenance import session
-
-    torch.set_num_threads(n_threads)
-    older = []
-    for part, make in parts.items():
-        file = folder / f"{part}.npz"
-        origin = file.with_suffix(".json")
-        if file.exists():
-            records = read_json(origin, f"delete it and {file.name}") if origin.exists() else []
-            if any(record.get("experiment", digest) != digest for record in records):
-                older.append(part)
-            continue
-        record, begun = session(devices[part], n_threads) | {"experiment": digest}, time.monotonic()
-        save_arrays(file, make())
-        record["seconds"] = round(time.monotonic() - begun, 1)
-        write_atomically(origin, json.dumps([record], indent=2).encode())
-    return older
+def unfinished(name: str, preset: str, means: Means) -> list[str]:
+    """The labels of the runs that `Means.only` left to others and that are not done; none where all were asked for."""
+    if not means.only:
+        return []
+    module = find(name)
+    measurements = getattr(module, "MEASUREMENTS", {}).get(preset, {})
+    configs: Mapping[str, RunConfig] = module.configs(preset)
+    paths = {label: Run.locate(means.root, name, label, config) for label, config in configs.items()}
+    return [label for label, config in configs.items() if not _finished(paths[label], config, measurements)]
 
 
 def _finished(path: Path, config: RunConfig, measurements: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -1,92 +1,94 @@
-"""Which files say how an experiment measures: a change of any of them is another digest, a change of others is not."""
+"""Which runs of an experiment a command completes, and what follows when all are done."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from hvae.lab import experiment
-from hvae.lab.experiment import code_of
+from hvae.errors import ConfigError
+from hvae.lab import completion, experiment, sweep
+from hvae.lab.cli import main, making
+from hvae.lab.config import RunConfig
+from hvae.lab.experiment import share
+from hvae.lab.runs.clock import cost
+from hvae.lab.runs.run import Failure, Run
 
-FILES = {
-    "shared/__init__.py": "",
-    "shared/tools.py": "from hvae.experiments.shared.deeper import leaf\n",
-    "shared/deeper/__init__.py": "",
-    "shared/deeper/leaf.py": "import hvae.experiments.delta\n",
-    "shared/unused.py": "VALUE = 1\n",
-    "alpha/__init__.py": '"""Why?"""\nfrom hvae.experiments.shared.tools import f\n',
-    "alpha/claims.py": "from hvae.experiments.beta.part import g\n",
-    "alpha/inner/deep.py": "def late():\n    from hvae.experiments import epsilon\n",
-    "alpha/numbers.csv": "1\n",
-    "alpha/notes.json": "{}\n",
-    "alpha/reading.md": "What it says.\n",
-    "beta/__init__.py": '"""And what?"""\n',
-    "beta/part.py": "from hvae.experiments.alpha import claims\n",
-    "beta/other.py": "VALUE = 1\n",
-    "gamma.py": '"""A short one."""\nfrom hvae.experiments.alpha.claims import g\n',
-    "delta.py": '"""Imported by what is shared."""\n',
-    "epsilon/__init__.py": '"""Imported in a function."""\n',
-    "epsilon/table.csv": "2\n",
-    "zeta.py": '"""Nobody asks it."""\n',
-    "results/alpha.json": "{}\n",
-}
-"""a folder of experiments; those of alpha and beta import each other"""
-OF_ALPHA = {
-    "alpha/__init__.py", "alpha/claims.py", "alpha/inner/deep.py", "alpha/numbers.csv", "alpha/notes.json",
-    "shared/tools.py", "shared/deeper/leaf.py", "beta/part.py", "delta.py", "epsilon/__init__.py", "epsilon/table.csv",
-}  # fmt: skip
-OF_GAMMA = (OF_ALPHA - {"alpha/numbers.csv", "alpha/notes.json"}) | {"gamma.py"}
+CONFIGS = {f"run {n}": RunConfig.from_dict({"training": {"n_steps": 100 * n}}) for n in range(1, 8)}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 9])
+def test_the_shares_are_a_partition_of_about_equal_cost(n: int) -> None:
+    shares = [share(CONFIGS, f"{k}/{n}") for k in range(1, n + 1)]
+    assert sorted(label for labels in shares for label in labels) == sorted(CONFIGS)
+    costs = [sum(cost(CONFIGS[label]) for label in labels) for labels in shares]
+    assert max(costs) - min(costs) <= max(map(cost, CONFIGS.values()))
+    assert all(labels == sorted(labels) for labels in shares), "in the order of the experiment"
+
+
+def test_a_label_is_itself_and_nothing_is_all() -> None:
+    assert share(CONFIGS, "run 3") == ["run 3"] and share(CONFIGS, "run") == [] and share(CONFIGS, "") == list(CONFIGS)
+
+
+@pytest.mark.parametrize("only", ["0/2", "3/2", "1/0", "/", "1/", "a/b", "-1/2", "1/2/3", "1.5/2", "1/9999999", "²/3"])
+def test_a_share_that_is_none_is_refused(only: str) -> None:
+    with pytest.raises(ConfigError, match="give the label of a run, or k/n"):
+        share(CONFIGS, only)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return tmp_path
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An experiment whose runs are marked done at once; what happens is listed."""
+    happened: list[str] = []
+
+    def measure(preset: str, paths: Any, data_dir: Any, say: Any, device: str) -> dict[str, Any]:
+        happened.append("asked")
+        return {"part": lambda: happened.append("measured") or {"x": np.ones(2)}}
+
+    found = SimpleNamespace(
+        PRESETS=("demo",), configs=lambda preset: CONFIGS, measure=measure, __file__=__file__, __name__=__name__
+    )
+
+    def complete(runs: Sequence[Run], **options: Any) -> list[Failure]:
+        for run in runs:
+            if not options["settled"](run):
+                happened.append(run.label)
+                run.mark_done()
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "find", lambda name: found)
+    monkeypatch.setattr(experiment, "digest_of", lambda module: "digest")
+    monkeypatch.setattr(completion, "check", lambda *arguments: [])
+    monkeypatch.setattr(completion, "said_before", lambda *arguments: [])
+    monkeypatch.setattr(sweep, "sweep", complete)
+    monkeypatch.setattr(making, "show", lambda *arguments: happened.append("shown"))
+    return happened
 
 
-def module(folder: Path, name: str) -> ModuleType:
-    found = ModuleType(f"hvae.experiments.{name}")
-    place = folder / name
-    found.__file__ = str(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"))
-    return found
+def test_the_last_share_measures_and_reports(trial: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "trial", "--only"]
+    assert main([*command, "run 2"]) == 0 and trial == ["run 2"]
+    assert "6 runs of trial are left to others" in capsys.readouterr().err
+    assert main([*command, "1/2"]) == 0 and set(trial) == {f"run {n}" for n in (1, 3, 5, 7, 2)}
+    trial.clear()
+    assert main([*command, "2/2"]) == 0
+    assert sorted(trial) == ["asked", "measured", "run 4", "run 6", "shown"]
+    trial.clear()
+    assert main([*command, "1/2"]) == 0 and trial == ["asked", "shown"], "each once"
+    assert "all 4 runs are done already" in capsys.readouterr().err
 
 
-def test_the_code_is_the_folder_and_what_it_imports_and_so_on(folder: Path) -> None:
-    assert set(code_of(module(folder, "alpha"))) == OF_ALPHA
-    assert set(code_of(module(folder, "gamma"))) >= {"gamma.py", "alpha/claims.py", "beta/part.py"}
-    assert set(code_of(module(folder, "zeta"))) == {"zeta.py"}
+def test_a_share_without_runs_is_done(trial: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "trial", "--only", "9/9"]) == 0 and trial == []
+    assert "no run falls to --only 9/9" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_digest_changes_with_its_own_code_only(name: str, folder: Path) -> None:
-    alpha, zeta = module(folder, "alpha"), module(folder, "zeta")
-    before = experiment._digest(alpha), experiment._digest(zeta)
-    file = folder / name
-    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    after = experiment._digest(alpha), experiment._digest(zeta)
-    assert (after[0] != before[0]) == (name in OF_ALPHA)
-    assert (after[1] != before[1]) == (name == "zeta.py")
-
-
-def test_a_file_that_is_new_renamed_or_gone_is_another_digest(folder: Path) -> None:
-    alpha = module(folder, "alpha")
-    seen = [experiment._digest(alpha)]
-    (folder / "alpha" / "more.py").write_text("VALUE = 1\n")
-    seen.append(experiment._digest(alpha))
-    (folder / "alpha" / "more.py").rename(folder / "alpha" / "less.py")
-    seen.append(experiment._digest(alpha))
-    (folder / "alpha" / "less.py").unlink()
-    seen.append(experiment._digest(alpha))
-    assert len(set(seen)) == 3 and seen[0] == seen[3]
-
-
-@pytest.mark.parametrize("name", experiment.names())
-def test_every_experiment_has_its_own_files_and_knows_no_results(name: str) -> None:
-    found = experiment.find(name)
-    code = code_of(found)
-    own = Path(found.__file__ or "")
-    held = set(own.parent.rglob("*.py")) if own.name == "__init__.py" else {own}
-    assert held <= set(code.values()) and not any(file.startswith("results/") for file in code)
+@pytest.mark.parametrize(("only", "words"), [("run", "'run' of --only; close are 'run"), ("8/7", "k from 1 to n")])
+def test_what_only_cannot_name_is_refused(
+    only: str, words: str, trial: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "trial", "--only", only]) == 2 and trial == []
+    assert words in capsys.readouterr().err

@@ -127,6 +127,20 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     run.add_argument("experiment", type=str, help="name of an experiment, see `hvae list`")
     run.add_argument("--preset", type=str, default="demo", metavar="NAME", help="its size, see `hvae list`")
     run.add_argument("--workers", type=_Workers, default=0, metavar="N", help="runs at a time; 0 takes cores / threads")
+    run.add_argument(
+        "--scheduler",
+        type=str,
+        default="",
+        metavar="ADDRESS",
+        help="give the runs to the workers of a scheduler of Dask, as tcp://host:8786, in place of --workers",
+    )
+    run.add_argument(
+        "--only",
+        type=str,
+        default="",
+        metavar="LABEL|K/N",
+        help="complete one run, or the K-th of N shares of the runs, for job arrays",
+    )
     _where_and_how(run, "runs-dir", "data-dir", "device", "threads")
 
     train = command(
@@ -145,6 +159,15 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     _where_and_how(train, "label", "runs-dir", "data-dir", "device", "threads")
     if settings:  # they are many, and cost a listing most of its time
         add_settings(train)
+
+    complete = command(
+        "complete",
+        "RUN",
+        "Make one run complete: train and measure what is missing. What is done is not repeated.",
+        "hvae complete runs/own/my-first-stack-0123abcd",
+    )
+    complete.add_argument("run", type=str, help="directory of a run, or its label")
+    _where_and_how(complete, "runs-dir", "data-dir", "device", "threads")
 
     evaluate = command(
         "evaluate",

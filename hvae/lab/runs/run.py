@@ -41,6 +41,7 @@ from hvae.lab.runs.arrays import have_arrays, load_arrays, save_arrays
 from hvae.lab.runs.files import clean, write_atomically
 from hvae.lab.runs.identity import PIN, directory_name, fingerprint, identify, named_digest, pin_data
 from hvae.lab.runs.identity import slug as slug
+from hvae.lab.runs.lock import hold
 from hvae.lab.runs.manifest import METRICS, check, replace, seal
 from hvae.lab.runs.metrics import Row as Row
 from hvae.lab.runs.metrics import append_rows, keep_metrics, last_step, read_metrics, truncate_metrics
@@ -168,18 +169,8 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run against every other process; the system lets go when the holder dies."""
-        from filelock import FileLock, Timeout  # here, since only what writes takes the time to import it
-
-        # never a soft lock, which outlives a holder that is killed
-        lock = FileLock(self.path / ".lock", blocking=False, fallback_to_soft=False)
-        try:
-            held = lock.acquire()
-        except Timeout:
-            raise ConfigError(
-                f"The run {self.path} is being written by another process; wait for it or stop it."
-            ) from None
-        with held:
+        """Hold the run against every other process (`hvae.lab.runs.lock`). Raises `HeldError`."""
+        with hold(self.path):
             for folder in (self.path, self.path / "checkpoints", self.path / "evaluation"):
                 clean(folder)
             yield

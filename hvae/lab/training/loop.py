@@ -27,12 +27,12 @@ from hvae.fitting import Fit, Health, Record, Stage, fit, put
 from hvae.lab.assembly import build_hvae, build_objective, check_batch_size, precision, relaxation, trainable
 from hvae.lab.config import RunConfig
 from hvae.lab.config.observations import LEVELS
+from hvae.lab.interrupts import Interrupted, stop_requests
 from hvae.lab.runs.checkpoints import latest_checkpoint, save_checkpoint
 from hvae.lab.runs.remarks import START, unlucky
 from hvae.lab.runs.run import Run
 from hvae.lab.training.board import Board, resolutions
 from hvae.lab.training.halfway import N_BATCHES, half, measure_halfway
-from hvae.lab.training.interrupts import Interrupted, stop_requests
 from hvae.vocabulary import ACTIVE_VARIANCE
 
 KEPT = ("parameters", "averaged", "buffers", "optimiser", "health")
@@ -44,7 +44,7 @@ def train(run: Run, data: Dataset, *, device: str = "cpu", progress: bool = True
 
     Leaves a final checkpoint that holds, with batch normalisation, the constants of one pass over
     the training data. Raises `ConfigError` for data that do not fit and `Interrupted` after a
-    SIGINT or SIGTERM, once the step in hand is saved.
+    SIGINT, SIGTERM or SIGHUP, once the step in hand is saved.
     """
     steps = run.config.training
     check_batch_size(steps.batch_size, data)

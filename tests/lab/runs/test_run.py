@@ -103,7 +103,7 @@ def test_an_evaluation_altered_by_hand_is_refused_once_the_run_is_done(run: Run)
 def test_another_evaluation_is_the_same_run_measured_anew(run: Run, tmp_path: Path) -> None:
     run.mark_done()
     other = RunConfig(evaluation=EvaluationConfig(n_samples=77))
-    with run.lock(), pytest.raises(ConfigError, match="another process"):
+    with run.lock(), pytest.raises(ConfigError, match="is held by process"):
         Run.create_or_open(tmp_path / "runs", "depth", run.label, other)
     assert Run.open(run.path).done
     again = Run.create_or_open(tmp_path / "runs", "depth", run.label, other)
@@ -186,14 +186,14 @@ def test_a_second_process_is_refused_until_the_first_dies(run: Run) -> None:
     command = [sys.executable, "-c", LOCKER, str(run.path)]
     with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None and first.stdout.readline() == "locked\n"
-        with pytest.raises(ConfigError, match="another process"), run.lock():
+        with pytest.raises(ConfigError, match="is held by process"), run.lock():
             pass
         second = subprocess.run(command, cwd=REPO, capture_output=True, text=True, input="\n", check=False)
-        assert second.returncode == 1 and "is being written by another process" in second.stderr
+        assert second.returncode == 1 and f"is held by process {first.pid} on " in second.stderr
         first.kill()
     with run.lock():
         pass
-    with run.lock(), pytest.raises(ConfigError, match="another process"), run.lock():
+    with run.lock(), pytest.raises(ConfigError, match="is held by process"), run.lock():
         pass
 
 

@@ -224,9 +224,7 @@ def test_verify_needs_no_torch(run: Run) -> None:
 def test_a_bad_run_is_named_and_the_others_are_listed_and_reported(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = fabricate(
-        tmp_path / "runs", {f"run {n}": config_of(seeds=(n, n + 1)) for n in (1, 2)}, experiment="own"
-    )
+    runs = fabricate(tmp_path / "runs", {f"run {n}": config_of(seeds=(n, n + 1)) for n in (1, 2)}, experiment="own")
     (runs[0].path / name).write_bytes((runs[0].path / name).read_bytes()[:-40])
     assert main(["list", f"--runs-dir={tmp_path / 'runs'}"]) == 0
     assert runs[1].label in capsys.readouterr().out

@@ -25,11 +25,11 @@ from hvae.exact import DiscreteChain
 from hvae.fitting import Health
 from hvae.lab.assembly import build_hvae, build_objective, relax
 from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Stage, TrainingConfig
+from hvae.lab.interrupts import Interrupted
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.run import Run
 from hvae.lab.training import loop as training
 from hvae.lab.training.board import tag_of
-from hvae.lab.training.interrupts import Interrupted
 from hvae.lab.training.loop import batch, load_trained, train
 from hvae.schedules import Constant, LinearWarmup, StepDecay
 from tests.statistics import assert_mean

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ import pytest
 import yaml
 
 from hvae.errors import ConfigError
-from hvae.lab import cli, completion, experiment
-from hvae.lab.cli import main
+from hvae.lab import completion, experiment
+from hvae.lab.cli import main, making, measuring
+from hvae.lab.cli.commands import COMMANDS
 from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run
 from hvae.lab.runs.survey import find_runs
 from hvae.outside import from_yaml
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 TINY = [
     "--data.n_train=96", "--data.n_test=40", "--model.latents=[4, 2]", "--model.hidden=[[8]]",
@@ -34,6 +35,12 @@ TINY = [
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def _shown_by(monkeypatch: pytest.MonkeyPatch, show: Callable[..., None]) -> None:
+    """`show` in place of the page, which takes its time and has its own tests."""
+    for module in (making, measuring):
+        monkeypatch.setattr(module, "show", show)
 
 
 RICH = {
@@ -156,7 +163,7 @@ def test_no_traceback_from_outside(tmp_path: Path) -> None:
     assert outcome.stderr.startswith("hvae: model.latents is empty")
 
 
-@pytest.mark.parametrize("command", ["", "run", "train", "evaluate", "report", "list", "compare", "data"])
+@pytest.mark.parametrize("command", ["", "run", "train", "complete", "evaluate", "report", "list", "compare", "data"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])
@@ -462,7 +469,7 @@ def test_a_trained_run_is_measured_further(
     linear = [flag for flag in TINY if "hidden" not in flag]
     linear += ["--model.hidden=[[]]", "--model.observation=gaussian", "--model.latent_variance=fixed"]
     with monkeypatch.context() as quick:
-        quick.setattr(cli, "_show", lambda *arguments: None)
+        _shown_by(quick, lambda *arguments: None)
         assert main(["train", "--data.name=my.npz", *linear]) == 0
     (run,) = find_runs(tmp_path / "runs")
     arguments = ["evaluate", str(run.path), "--likelihood", "annealed,exact,gap", *MEASUREMENT]
@@ -482,7 +489,7 @@ def test_a_trained_run_is_measured_further(
     assert all(f'id="figure-gap-{name}"' in page for name in ("curves", "layers", "causes"))
     assert (run.path / "tables" / "gap.csv").is_file()
 
-    monkeypatch.setattr(cli, "_show", lambda *arguments: None)  # the page was seen, and takes its time
+    _shown_by(monkeypatch, lambda *arguments: None)  # the page was seen, and takes its time
     assert main(arguments) == 0
     assert "--force" in capsys.readouterr().err and written() == first
     assert main([*arguments[:3], "exact", *MEASUREMENT, "--force"]) == 0
@@ -504,7 +511,7 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
 ) -> None:
     bernoulli = ["--model.families=[bernoulli]", "--objective.n_samples=2"]
     with monkeypatch.context() as quick:
-        quick.setattr(cli, "_show", lambda *arguments: None)
+        _shown_by(quick, lambda *arguments: None)
         assert main(["train", *TINY, *bernoulli, "--label=bernoulli"]) == 0
     (run,) = find_runs(tmp_path / "runs")
     capsys.readouterr()
@@ -516,7 +523,7 @@ def test_what_a_stack_refuses_is_said_stored_and_shown(
     assert said in str(run.load_arrays("annealed")["refused"][0])
     flat = " ".join(out.split())
     assert f"annealing refused: {said}" in flat and "annealing refused" in (run.path / "report.html").read_text()
-    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    _shown_by(monkeypatch, lambda *arguments: None)
     assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # the other is done
     assert sentence in capsys.readouterr().err and str(run.load_arrays("exact")["reference"]) == "DiscreteChain"
     assert main(["evaluate", str(run.path), "--likelihood=annealed,exact", *MEASUREMENT]) == 0  # and stays so
@@ -546,7 +553,7 @@ def test_every_order_is_trained_measured_in_every_way_and_reported(
     flags += ["--model.hidden=[[]]", f"--model.families=[{kind}]", f"--objective.n_samples={1 if real else 2}"]
     flags += ["--model.observation=gaussian", "--model.latent_variance=fixed"] if real else ["--model.n_classes=3"]
     with monkeypatch.context() as quick:
-        quick.setattr(cli, "_show", lambda *arguments: None)
+        _shown_by(quick, lambda *arguments: None)
         assert main(["train", "--data.name=my.npz", *flags, f"--label={order}"]) == 0
     (run,) = find_runs(tmp_path / "runs")
     assert main(["evaluate", str(run.path), "--likelihood=importance,annealed,exact,gap", *MEASUREMENT, "--force"]) == 0
@@ -563,8 +570,8 @@ def test_a_run_in_other_hands_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     config = RunConfig.from_dict({"training": {"n_steps": 4}})
     run = Run.create_or_open(tmp_path / "runs", "own", "mine", config)
     with run.lock():
-        assert main(["train", "--config=t.yaml", "--label=mine"]) == 2
-        assert "another process" in capsys.readouterr().err
+        assert main(["train", "--config=t.yaml", "--label=mine"]) == 75
+        assert f"is held by process {os.getpid()} on " in capsys.readouterr().err
     assert not (run.path / "metrics.jsonl").exists()
 
 
@@ -588,7 +595,7 @@ def test_an_experiment_runs_its_missing_runs_and_names_the_failed(
         for label, w in [("a", 2), ("b", 3)]
     }
     monkeypatch.setattr(experiment, "find", lambda name: SimpleNamespace(PRESETS=("demo",), configs=lambda p: configs))
-    monkeypatch.setattr(cli, "_show", lambda directory, preset="": print("shown", directory.name, preset))
+    _shown_by(monkeypatch, lambda directory, preset="": print("shown", directory.name, preset))
     seen: list[Sequence[Run]] = []
 
     def failing(runs: Sequence[Run], **options: object) -> list[Failure]:
@@ -643,7 +650,7 @@ def test_an_experiments_measurements_are_measured_of_every_run_once(
     measurements = {"demo": {"exact": {"images": 6}}}
     trial = SimpleNamespace(PRESETS=("demo",), configs=lambda preset: {"linear": config}, MEASUREMENTS=measurements)
     monkeypatch.setattr(experiment, "find", lambda name: trial)
-    monkeypatch.setattr(cli, "_show", lambda *arguments: None)
+    _shown_by(monkeypatch, lambda *arguments: None)
     worked: list[str] = []
 
     def here(runs: Sequence[Run], *, task: Any, settled: Any, **options: object) -> list[Failure]:
@@ -734,7 +741,7 @@ def test_hvae_alone_shows_what_it_can_do_and_ones_own_runs(
     out, err = capsys.readouterr()
     assert err == "" and list(tmp_path.iterdir()) == []
     assert max(map(len, out.splitlines())) <= 80 and "Your runs in runs: none yet" in out
-    assert all(f"hvae {command} " in out for command in cli.COMMANDS)
+    assert all(f"hvae {command} " in out for command in COMMANDS)
     Run.create_or_open(tmp_path / "runs", "own", "my stack", RunConfig())
     assert main([]) == 0
     assert "  my stack " in capsys.readouterr().out
@@ -747,7 +754,7 @@ def test_a_renamed_run_is_listed_reported_and_goes_on(
 ) -> None:
     arguments = ["train", *TINY, "--training.seeds=[0]", "--label=mine"]
     with monkeypatch.context() as quick:
-        quick.setattr(cli, "_show", lambda *arguments: None)
+        _shown_by(quick, lambda *arguments: None)
         assert main(arguments) == 0
         (run,) = find_runs(tmp_path / "runs")
         run.path.rename(run.path.with_name("best so far"))
@@ -771,7 +778,7 @@ def test_run_says_at_once_what_it_starts(
 ) -> None:
     from hvae.lab import completion
 
-    class Reached(Exception):
+    class Reached(BaseException):
         """Training would begin here."""
 
     def reached(*arguments: object) -> None:
