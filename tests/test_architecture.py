@@ -22,8 +22,8 @@ INSTRUMENT = (
 LABORATORY = [
     f"lab.{room}"
     for room in (
-        "strict config interrupts runs endings assembly training evaluation rehearsal completion sweep beside experiment "
-        "lists options cli"
+        "strict config interrupts runs endings assembly training evaluation rehearsal completion sweep beside "
+        "experiment lists options cli"
     ).split()
 ]
 """the rooms of hvae.lab, which stand below the instrument and see configurations and runs"""
