@@ -91,20 +91,20 @@ def test_the_name_says_machine_and_process(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "process", "age", "goes"),
+    ("machine", "ended", "age", "goes"),
     [
-        (None, None, 0.0, False),  # it is being written
-        (None, dead(), 0.0, True),
-        ("elsewhere", dead(), 0.0, False),  # nobody here knows
-        ("elsewhere", None, STALE_SECONDS - 60, False),
-        ("elsewhere", None, STALE_SECONDS + 60, True),
-        (None, None, STALE_SECONDS + 60, True),
+        (None, False, 0.0, False),  # it is being written
+        (None, True, 0.0, True),
+        ("elsewhere", True, 0.0, False),  # nobody here knows
+        ("elsewhere", False, STALE_SECONDS - 60, False),
+        ("elsewhere", False, STALE_SECONDS + 60, True),
+        (None, False, STALE_SECONDS + 60, True),
     ],
 )
 def test_what_has_no_writer_is_cleaned(
-    temporary: Path, machine: str | None, process: int | None, age: float, goes: bool
+    temporary: Path, machine: str | None, ended: bool, age: float, goes: bool
 ) -> None:
-    file = renamed(temporary, machine, process)
+    file = renamed(temporary, machine, dead() if ended else None)
     (file.parent / ".lock").touch()
     (file.parent / ".odd.tmp").touch()
     moment = time.time() - age
