@@ -118,6 +118,14 @@ def test_pictures_are_those_that_the_experiment_keeps_and_draws(page: Path) -> N
     assert {picture.suffix for picture in pictures(page)} == {".png"}
 
 
+def test_a_page_of_an_older_rule_says_so() -> None:
+    """Where no arrays were kept, nothing can be judged again."""
+    for page in pages():
+        if not (page / "arrays").is_dir():
+            for name in ("README.md", "summary.md"):
+                assert "Made under rule 1" in (page / name).read_text(encoding="utf-8")[:1000], (page.name, name)
+
+
 def test_only_pages_have_pictures() -> None:
     """And the documentation has one that its program draws."""
     strays = [file for file in tracked() if file.suffix in (".png", ".svg", ".jpg", ".gif", ".pdf")]
