@@ -48,12 +48,18 @@ NEED_GPU = ("paper",)
 
 ONE, MNIST, DENSE = "one layer", "MNIST, 12 layers", "MNIST, dense ladder"
 COARSE, FINE = "12 layers, coarse", "12 layers, fine"
-NARROW, WIDE = "12 layers, 1 channel", "12 layers, 16 channels"
+CHANNELS = {"demo": (1, 4), "cpu": (1, 16), "paper": (1, 32)}
+"""preset -> channels of z in the arms on its width; the others have those of `STACKS`"""
 
 
 def label(n_layers: int, cured: bool = False) -> str:
     """The name of a run."""
     return f"{n_layers} layers{', cured' if cured else ''}"
+
+
+def width_of_z(channels: int) -> str:
+    """The name of a run of 12 layers with so many channels of z."""
+    return f"12 layers, {channels} channel{'' if channels == 1 else 's'}"
 
 
 DEPTHS = (4, 12, 24, 43)
@@ -62,7 +68,7 @@ panels: Mapping[str, tuple[str, ...]] = {
     "depth": (ONE, *(label(n) for n in DEPTHS)),
     "with warm-up and free nats": tuple(label(n, cured=True) for n in DEPTHS),
     "resolution": (COARSE, label(12), FINE),
-    "width of z": (NARROW, label(12), WIDE),
+    "width of z": (label(12), *(width_of_z(n) for n in sorted({n for pair in CHANNELS.values() for n in pair}))),
     "MNIST": (DENSE, MNIST),
 }
 
@@ -99,7 +105,7 @@ STACKS: Mapping[str, Mapping[str, BlocksConfig]] = {
 """preset -> run -> its blocks; those of natural images have equally many weights, within an eighth"""
 
 
-_FEW = dict.fromkeys((COARSE, FINE, NARROW, WIDE), 2)
+_FEW = dict.fromkeys((COARSE, FINE, *(width_of_z(n) for pair in CHANNELS.values() for n in pair)), 2)
 SEEDS: Mapping[str, Mapping[str, int]] = {
     "demo": {},
     "cpu": {
@@ -119,8 +125,7 @@ def configs(preset: str) -> dict[str, RunConfig]:
     runs = {label(n): make(known[label(n)]) for n in depths}
     runs |= {label(n, cured=True): _cured(runs[label(n)]) for n in depths if preset != "demo" or n == 24}
     runs |= {name: make(known[name]) for name in (COARSE, FINE)}
-    wider = {NARROW: 1, WIDE: 16 if preset == "cpu" else 2 * known[label(12)].channels}
-    runs |= {name: make(dataclasses.replace(known[label(12)], channels=channels)) for name, channels in wider.items()}
+    runs |= {width_of_z(n): make(dataclasses.replace(known[label(12)], channels=n)) for n in CHANNELS[preset]}
     if preset != "demo":
         runs |= {ONE: _one_layer(runs[label(12)], preset), **_mnist(preset)}
     return {name: _with_seeds(config, SEEDS[preset].get(name, 4)) for name, config in runs.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,9 @@ def test_arms_differ_from_their_baseline_in_what_they_are_named_after(preset: st
     assert cured.objective.free_nats == (1.0,) and cured.objective.beta(plain.training.n_steps // 3) == 1.0
     for name in (COARSE, FINE):
         assert len(runs[name].model.units) == 12 and runs[name].data == plain.data
+    for name, run in runs.items():
+        blocks, named = run.model.blocks, re.search(r"(\d+) channel", name)
+        assert named is None or (blocks is not None and blocks.channels == int(named[1])), name
     sums = {name: sum(runs[name].model.blocks.resolutions) for name in (COARSE, label(12), FINE)}  # type: ignore[union-attr]
     assert sums[COARSE] < sums[label(12)] < sums[FINE]
     steps = {run.training.n_steps for name, run in runs.items() if "MNIST" not in name}
