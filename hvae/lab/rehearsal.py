@@ -1,6 +1,7 @@
 """Measuring and reporting, tried on two images before the first step of training."""
 
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -24,6 +25,12 @@ def rehearse(config: RunConfig, data: Dataset, device: str = "cpu", *, report: b
 
     What fails here would fail after training, so nothing is lost. Passes on what measuring and drawing raise.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an untrained model says nothing of the trained one
+        _rehearse(config, data, device, report)
+
+
+def _rehearse(config: RunConfig, data: Dataset, device: str, report: bool) -> None:
     seed = config.training.seeds[0]
     with torch.no_grad():
         model = build_hvae(config.model, data, seed=seed).to(device).eval()

@@ -17,7 +17,7 @@ from tests.analysis.fabricate import fabricate
 REPO = Path(__file__).parents[2]
 RESULTS = REPO / "experiments" / "results"
 MIB = 2**20
-MOST_OF_A_PICTURE, MEAN_OF_PICTURES, MOST_OF_ARRAYS, MOST_OF_ALL = 150_000, 50_000, 700_000, 12 * MIB
+MOST_OF_A_PICTURE, MEAN_OF_PICTURES, MOST_OF_ARRAYS, MOST_OF_ALL = 150_000, 50_000, 750_000, 12 * MIB
 
 
 def test_results_are_small_files_and_a_page_with_their_origin(tmp_path: Path) -> None:

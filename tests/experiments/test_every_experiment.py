@@ -133,7 +133,7 @@ def test_baselines_and_panels_name_its_runs(name: str) -> None:
 
 @own
 def test_a_run_and_its_baseline_are_trained_and_measured_alike(name: str) -> None:
-    """On the same data, for as long, from the same seeds, with latents of the same widths."""
+    """On the same data, for as long, with latents of the same widths; from the same seeds, maybe fewer of them."""
     module = experiment.find(name)
     for configs in runs(module).values():
         for label, other in getattr(module, "baselines", {}).items():
@@ -143,7 +143,8 @@ def test_a_run_and_its_baseline_are_trained_and_measured_alike(name: str) -> Non
             assert (mine.data, mine.evaluation, mine.model.latents) == (
                 theirs.data, theirs.evaluation, theirs.model.latents,
             )  # fmt: skip
-            for knob in ("seeds", "n_steps", "batch_size", "learning_rate"):
+            assert mine.training.seeds == theirs.training.seeds[: len(mine.training.seeds)]
+            for knob in ("n_steps", "batch_size", "learning_rate"):
                 assert getattr(mine.training, knob) == getattr(theirs.training, knob)
 
 

@@ -125,7 +125,7 @@ def test_the_command_measures_every_part_once(
     for file in ("figures/accuracy-gaps.svg", "tables/accuracy-gaps.csv", "report.html"):
         assert (tmp_path / "truth" / file).stat().st_size > 0
     assert "measured before" not in said
-    monkeypatch.setattr(experiment, "_digest", lambda module: "another")
+    monkeypatch.setattr(experiment, "digest_of", lambda module: "another")
     assert main(command) == 0 and calls == ["gaps"]
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "measured before" in line)
     assert line.startswith("gaps: measured before the code of truth was changed, and kept; delete ")
