@@ -26,7 +26,7 @@ from hvae.vocabulary import FIRST_RULE, RULE
 Word = Literal["sound", "unfinished", "stale", "not loadable", "foreign", "damaged"]
 WORDS: tuple[Word, ...] = ("sound", "unfinished", "stale", "not loadable", "foreign", "damaged")
 """from the best to the worst"""
-OF_BEFORE = "made before manifests: sums unknown"
+WITHOUT = f"no {FILE}, so sums are unknown; one is made when the run is written again"
 DIAGNOSTICS = "diagnostics"
 REMEDIES = {"label.txt": "write the run's label into it, with a line end", METRICS: ROWS_REMEDY}
 
@@ -77,7 +77,7 @@ def state_of(path: Path) -> State:
         found = [State(path, "not loadable", f"{path} cannot be read ({error.strerror}); make it readable.")]
     if found:
         return max(found, key=lambda state: WORDS.index(state.word))
-    return State(path, "sound", OF_BEFORE if manifest is None else "")
+    return State(path, "sound", WITHOUT if manifest is None else "")
 
 
 def stale(run: Run) -> dict[str, str]:
@@ -114,7 +114,7 @@ def _files(run: Run, manifest: Manifest | None) -> Iterator[State]:
     if manifest is None:
         run.read_provenance()
         run.read_cards()
-        if (run.path / PIN).exists():
+        if any(map(owner_of, sorted((run.path / ARRAYS).glob("*.npz")))):  # written since there are manifests
             again = f"run `hvae evaluate {run.path} --force`, which writes one"
             yield _damaged(run, f"{run.path} has lost its {FILE}, so its sums are unknown; restore it, or {again}.")
         return
