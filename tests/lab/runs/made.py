@@ -9,6 +9,8 @@ import torch
 from hvae.diagnosis.card import Card
 from hvae.lab.config import RunConfig, TrainingConfig
 from hvae.lab.runs.checkpoints import save_checkpoint
+from hvae.lab.runs.identity import PIN
+from hvae.lab.runs.manifest import FILE, OWNER
 from hvae.lab.runs.run import Run
 from hvae.vocabulary import RULE
 
@@ -61,3 +63,13 @@ def measured(run: Run, rng: np.random.Generator, step: int = N_STEPS) -> None:
 
 def state(step: int) -> dict[str, Any]:
     return {"parameters": {"w": torch.full((2, 30), float(step))}, "alive": torch.tensor([True, True])}
+
+
+def make_old(run: Run, *, pinned: bool = False) -> None:
+    """As a run of before manifests: its arrays do not say whose they are."""
+    for name in (FILE,) if pinned else (FILE, PIN):
+        (run.path / name).unlink()
+    for file in (run.path / "evaluation").glob("*.npz"):
+        with np.load(file) as arrays:
+            kept = {name: arrays[name] for name in arrays.files if name != OWNER}
+        np.savez(file, **kept)

@@ -19,7 +19,7 @@ from hvae.lab.runs.identity import PIN
 from hvae.lab.runs.manifest import FILE, Entry, Manifest, read_manifest
 from hvae.lab.runs.run import Run
 from hvae.lab.runs.states import state_of
-from tests.lab.runs.made import DATA, begun, config_of, finished, measured
+from tests.lab.runs.made import DATA, begun, config_of, finished, make_old, measured
 
 PLACES = (
     *("config.json", "label.txt", PIN, "data.sha256", "data.json", "provenance.json", "metrics.jsonl", "DONE", FILE),
@@ -92,8 +92,7 @@ def test_flips_and_truncations_are_said_or_harmless(tmp_path: Path, place: str, 
 @pytest.mark.parametrize("place", ["metrics.jsonl", "provenance.json", "label.txt"])
 def test_the_control_without_a_manifest_does_not_see_them(tmp_path: Path, place: str) -> None:
     run = finished(tmp_path)
-    for name in (FILE, PIN):  # as in a run of before
-        (run.path / name).unlink()
+    make_old(run)
     assert state_of(run.path).word == "sound" and silent(run.path, place, 20) > 3
 
 

@@ -14,13 +14,13 @@ from hvae.errors import ConfigError, ForeignError, NotLoadableError
 from hvae.lab.cli import main
 from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.identity import PIN
-from hvae.lab.runs.manifest import FILE, OWNER
+from hvae.lab.runs.manifest import FILE
 from hvae.lab.runs.run import Run
 from hvae.lab.runs.states import WITHOUT, opened, stale, state_of
 from hvae.lab.runs.survey import akin, survey, verify
 from hvae.vocabulary import RULE
 from tests.analysis.fabricate import fabricate
-from tests.lab.runs.made import begun, config_of, finished
+from tests.lab.runs.made import begun, config_of, finished, make_old
 
 REPO = Path(__file__).parents[3]
 
@@ -158,12 +158,7 @@ def test_a_run_of_another_name_is_sound(run: Run, how: str) -> None:
 
 @pytest.mark.parametrize("pinned", [False, True])
 def test_a_run_of_before_has_unknown_sums(run: Run, pinned: bool) -> None:
-    for name in (FILE,) if pinned else (FILE, PIN):
-        (run.path / name).unlink()
-    for file in (run.path / "evaluation").glob("*.npz"):  # they did not say which run made them
-        with np.load(file) as arrays:
-            kept = {name: arrays[name] for name in arrays.files if name != OWNER}
-        np.savez(file, **kept)
+    make_old(run, pinned=pinned)
     assert (state_of(run.path).word, state_of(run.path).reason) == ("sound", WITHOUT)
     (run.path / "provenance.json").write_text("{")
     assert state_of(run.path).word == "damaged"
