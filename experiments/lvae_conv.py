@@ -28,7 +28,7 @@ from hvae.analysis.measures import (
 )
 from hvae.analysis.papers import Number, Paper
 from hvae.analysis.samples import combined
-from hvae.experiments.shared.depths import all_used, deeper
+from hvae.experiments.shared.depths import all_used, deeper, measured_on_cpu
 from hvae.experiments.shared.published import published
 from hvae.lab.config import (
     BlocksConfig,
@@ -118,15 +118,7 @@ def _cpu(name: str, blocks: BlocksConfig) -> RunConfig:
         seeds=(0, 1, 2, 3), n_steps=n_steps, batch_size=64, learning_rate=LinearWarmup(n_steps, start=4e-3, stop=2e-4),
         clip_norm=200.0, log_every_steps=50, checkpoint_every_steps=100,
     )  # fmt: skip
-    look = EvaluationConfig(
-        n_images=80,
-        max_paths=32,
-        n_alternatives=16,
-        n_paths_use=8,
-        n_paths_knockout=8,
-        n_likelihood=100,
-        n_samples=100,
-    )
+    look = measured_on_cpu(max_paths=32, n_likelihood=100, n_samples=100)
     return _run(name, blocks, "mnist-static", training, look)
 
 

@@ -30,7 +30,7 @@ from hvae.analysis.claims import Claim, NotMeasuredError, Runs, Sample, differen
 from hvae.analysis.measures import BOUND, EPSILON_NATS, LIKELIHOOD_MARGIN_NATS, least_use, likelihood
 from hvae.analysis.resolutions import rate, resolutions
 from hvae.experiments import depth
-from hvae.experiments.shared.depths import QUESTION, USE, all_used, deeper
+from hvae.experiments.shared.depths import QUESTION, USE, all_used, deeper, measured_on_cpu
 from hvae.lab.config import (
     BlocksConfig,
     DataConfig,
@@ -156,10 +156,7 @@ def _cpu(blocks: BlocksConfig) -> RunConfig:
             learning_rate=CosineDecay(n_steps, peak=1e-2, warmup_steps=100), adam_betas=(0.9, 0.95), clip_norm=200.0,
             log_every_steps=50, checkpoint_every_steps=100,
         ),
-        evaluation=EvaluationConfig(
-            n_images=80, max_paths=16, n_alternatives=16, n_paths_use=8, n_paths_knockout=8, n_likelihood=60,
-            n_samples=50,
-        ),
+        evaluation=measured_on_cpu(max_paths=16, n_likelihood=60, n_samples=50),
     )  # fmt: skip
 
 
@@ -209,15 +206,7 @@ def _mnist(preset: str) -> dict[str, RunConfig]:
     """The stack of blocks, and the best arm of `depth`, for equally many epochs of 60,000 images."""
     n_epochs, batch_size = {"cpu": (2, 128), "paper": (300, 128)}[preset]
     seeds = (0, 1, 2, 3)
-    evaluation = EvaluationConfig(
-        n_images=80,
-        max_paths=32,
-        n_alternatives=16,
-        n_paths_use=8,
-        n_paths_knockout=8,
-        n_likelihood=100,
-        n_samples=200,
-    )
+    evaluation = measured_on_cpu(max_paths=32, n_likelihood=100, n_samples=200)
     n_steps = n_epochs * 60_000 // batch_size
     training = TrainingConfig(
         seeds=seeds, n_steps=n_steps, batch_size=batch_size,
