@@ -147,6 +147,7 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"it holds {word}, which is no number of JSON")
 
 
+_INFINITE_JSON = "it holds a number beyond 1e308"
 _TOO_DEEP = f"it has more than {MOST_DEPTH} lists and tables within each other"
 
 
@@ -165,11 +166,14 @@ def _checked(value: Any, *, finite: bool = False) -> Any:
                 check_text(each)
             elif isinstance(each, float):
                 if finite and not math.isfinite(each):
-                    raise ValueError("it holds a number beyond 1e308")
+                    raise ValueError(_INFINITE_JSON)
             elif isinstance(each, dict):
                 below += each.keys()
                 below += each.values()
             elif isinstance(each, list):
-                below += each
+                if {*map(type, each)} != {float}:
+                    below += each
+                elif finite and not all(map(math.isfinite, each)):  # nearly all of a file is lists of numbers
+                    raise ValueError(_INFINITE_JSON)
         level = below
     return value

@@ -108,5 +108,5 @@ def _without_nan(value: Any) -> Any:
 
 def _with_nan(value: Any) -> Any:
     if isinstance(value, list):
-        return [_with_nan(entry) for entry in value]
+        return value if {*map(type, value)} == {float} else [_with_nan(entry) for entry in value]
     return math.nan if value is None else value
