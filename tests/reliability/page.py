@@ -12,8 +12,8 @@ RECORD, PAGE = REPO / "docs/reliability.json", REPO / "docs/reliability.md"
 
 HEAD = """# Reliability
 
-This page is measured. `make reliability` measures every figure again and writes the page, in about {minutes} minutes on two
-cores. The command under a heading measures one figure.
+This page is measured. `make reliability` measures every figure again and writes the page, in about {minutes} minutes on
+two cores. The command under a heading measures one figure.
 
 A measurement that cannot fail proves nothing. So the same measurement is made of *broken twins*: code without the
 protection in question. Their rows say "twin", and a twin that does not fail is an error of the measurement.
