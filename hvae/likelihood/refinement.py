@@ -208,6 +208,8 @@ def _regress(target: Target, shift: Tensor, scale_tril: Tensor, noise: Noise) ->
         (gradient,) = torch.autograd.grad(moved.sum() - leaf.square().sum() / 2, leaf)
     sound = moved.detach().isfinite().all(0) & gradient.isfinite().all(0).all(-1)
     gradient = torch.where(sound.unsqueeze(-1), gradient, -leaf.detach())
-    slope = torch.linalg.lstsq(noise[:, 0], gradient.flatten(1)).solution.view(width, n_data, width).movedim(1, 0)
+    # not the default driver, whose last digits depend on where its workspace lies in memory
+    slope = torch.linalg.lstsq(noise[:, 0], gradient.flatten(1), driver="gels").solution
+    slope = slope.view(width, n_data, width).movedim(1, 0)
     bound = torch.where(sound, moved.detach().double().mean(0), -math.inf)
     return _Fit(shift, scale_tril, gradient.mean(0), -(slope + slope.mT) / 2), bound

@@ -209,3 +209,13 @@ def test_a_weight_of_zero_leaves_the_reach_unknown() -> None:
     log_weight[0, 0] = -math.inf
     found = estimate(log_weight)
     assert np.isnan(found.reach[0]) and found.reach[1] == 0
+
+
+def test_the_same_bits_wherever_things_lie_in_memory() -> None:
+    """A run that is measured again has the same arrays. LAPACK's default least squares differ in the last digits."""
+    stack, kept, found = linear_stack(1.0, "over-confident", seed=0), [], set()
+    for n in range(12):
+        kept += [np.empty(100 + 17 * n), torch.empty(33 + 7 * n)]
+        bound, _ = bound_of(stack, 1, Spending(200, until_se=0.05))
+        found.add((bound.estimate.log_px.tobytes(), bound.estimate.ess.tobytes()))
+    assert REFINED in bound.method and len(found) == 1
