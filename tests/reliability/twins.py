@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hvae.diagnosis.files as files
@@ -29,3 +30,34 @@ def replace_everywhere(old: object, new: object) -> None:
             for key, value in list(vars(module).items()):
                 if value is old:
                     setattr(module, key, new)
+
+
+def names_without_chance() -> Callable[[Path, bytes], None]:
+    """A writer whose temporary files have the number of the process alone, as containers share it."""
+
+    def write(path: Path, content: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    return write
+
+
+def no_locks() -> None:
+    """Nobody waits for anybody."""
+    import filelock
+
+    class Unlocked:
+        def __init__(self, *arguments: object, **others: object) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *arguments: object) -> None:
+            pass
+
+    filelock.FileLock = Unlocked  # type: ignore[assignment, misc]
