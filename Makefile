@@ -15,7 +15,7 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 EXTRAS := $(PIP) install -c requirements.txt --no-build-isolation --config-settings editable_mode=compat -e
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo smoke test test-all test-adapters bench check docs lock licences clean
+.PHONY: help install demo smoke test test-all test-adapters bench reliability check docs lock licences clean
 
 help:
 	@echo "make demo      install, train and measure the depth experiment on 8x8 digits (about 2.5 minutes on 2 cores, after installation)"
@@ -84,6 +84,11 @@ test-adapters: $(ADAPT)
 bench: export OMP_NUM_THREADS = 1
 bench: $(RIVALS)
 	$(PEERS)/bin/python -m hvae.experiments.shared.costs.bench
+
+# Dask is among the adapters.
+reliability: export OMP_NUM_THREADS = 1
+reliability: $(ADAPT)
+	$(OTHERS)/bin/python -m tests.reliability
 
 smoke: $(STAMP)
 	$(VENV)/bin/hvae run papers --preset smoke

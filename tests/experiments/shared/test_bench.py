@@ -89,7 +89,7 @@ def test_the_page_has_the_marks() -> None:
 def test_the_table_of_depths_has_marks_of_its_own() -> None:
     text = f"{page.BEGIN}\nold\n{page.END}\n{page.DEPTH[0]}\nold\n{page.DEPTH[1]}\nafter\n"
     found = {"hvae": {"12 layers": 1.0, "24 layers": 2.0, "48 layers": 8.0}}
-    once = page.renewed(text, page.depth_table(found, ["Said."]), page.DEPTH)
+    once = page.renewed(text, "Said.\n\n" + page.depth_table("step of a residual stack, ms", found), page.DEPTH)
     assert once.startswith(f"{page.BEGIN}\nold\n{page.END}\n") and once.endswith("after\n")
     assert "| hvae | 1 | 2 | 8 | 2.00 |" in once and "Said." in once and once.count("old") == 1
 

@@ -44,7 +44,11 @@ def main() -> int:
         print(sentence, flush=True)
     made = session("cpu", 1)
     measured = f"Measured {made['time'][:10]}, {where}, on {_machine()}, {_versions()}"
-    deep = pages.depth_table(depth.measured(asked.rounds, 0.15), [f"{measured}, {asked.rounds} rounds."])
+    tables = (
+        pages.depth_table("step of a residual stack, ms", depth.measured(asked.rounds, 0.15)),
+        pages.depth_table("diagnosis of a residual stack, s", depth.diagnoses()),
+    )
+    deep = "\n\n".join([f"{measured}, {asked.rounds} rounds of steps.", *tables])
     text = pages.renewed(text, deep, pages.DEPTH)
     if asked.depth:
         write_atomically(page, text.encode())

@@ -70,14 +70,12 @@ def _growth(row: Row) -> list[str]:
     ]
 
 
-def depth_table(found: Mapping[str, Mapping[str, float]], sentences: Sequence[str]) -> str:
-    """What stands between the marks of `DEPTH`: milliseconds of a step, and how they grow."""
+def depth_table(what: str, found: Mapping[str, Mapping[str, float]]) -> str:
+    """A table for between the marks of `DEPTH`: what something costs by the number of layers, and how that grows."""
     numbers = {kind: list(times.values()) for kind, times in found.items()}
     names = list(next(iter(found.values())))
     layers = [int(name.split()[0]) for name in names]
-    lines = [f"{sentence}\n" for sentence in sentences]
-    lines += [f"| step of a residual stack, ms | {' | '.join(names)} | exponent of the last two |"]
-    lines += [f"|---|{'---|' * len(names)}---|"]
+    lines = [f"| {what} | {' | '.join(names)} | exponent of the last two |", f"|---|{'---|' * len(names)}---|"]
     for kind, times in numbers.items():
         exponent = math.log(times[-1] / times[-2]) / math.log(layers[-1] / layers[-2])
         lines.append(f"| {kind} | {' | '.join(f'{value:.3g}' for value in times)} | {exponent:.2f} |")
