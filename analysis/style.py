@@ -109,7 +109,8 @@ def panel_grid(titles: Sequence[str], n_columns: int = 0, **subplots: Any) -> tu
     for surplus in axes[len(titles) :]:
         surplus.remove()
     for place, title in zip(axes, titles, strict=False):
-        place.set_title(broken(title, 0.6 * width_cm / n_columns, 7.5), y=1.0, pad=3)  # with y, it is not sought anew at every drawing
+        # with y, no drawing looks for the place of the title again
+        place.set_title(broken(title, 0.6 * width_cm / n_columns, 7.5), y=1.0, pad=3)
         place.set_label(title)
         place.tick_params(labelbottom=True)
     return made, axes[: len(titles)]

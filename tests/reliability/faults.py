@@ -45,8 +45,8 @@ def part(fault: Fault) -> str:
 PLANTED = Figure(
     "faults",
     "Planted bugs are caught",
-    "Each bug is planted by itself, in memory, before the tests of its part run. It is caught if one of them fails by an "
-    "assertion. The twin is the library without a bug, where the same tests must pass. The "
+    "Each bug is planted by itself, in memory, before the tests of its part run. It is caught if one of them fails by "
+    "an assertion. The twin is the library without a bug, where the same tests must pass. The "
     "[table](../experiments/results/truth/planted-faults.md) has the smallest size of each that is caught.",
     1000,
     measure,
