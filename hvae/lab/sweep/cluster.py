@@ -14,9 +14,9 @@ from typing import Any
 
 from hvae.errors import ConfigError
 from hvae.extras import need
-from hvae.lab.endings import ending
+from hvae.lab.endings import FAILED, ending
 from hvae.lab.runs.run import Run
-from hvae.lab.sweep.executor import GRACE_SECONDS, LOST, Ending, Executor, Job
+from hvae.lab.sweep.executor import GRACE_SECONDS, Ending, Executor, Job
 from hvae.lab.sweep.worker import work_in_a_process
 
 CONNECT_SECONDS = 20
@@ -94,7 +94,8 @@ class DaskWorkers(Executor):
             raise ConfigError(GONE.format(self._scheduler))
         error = future.exception()
         if type(error).__name__ == "KilledWorker":
-            return Ending(run, LOST, "every worker that had it was killed")
+            # Dask has tried it on several workers: another try would kill as many again
+            return Ending(run, FAILED, "every worker that had it was killed")
         return Ending(run, *ending(error, [run.path]))
 
     def stop(self) -> None:

@@ -110,6 +110,9 @@ def task(run: Run, *, device: str, data_dir: Path | None, progress: bool) -> Non
                 except KeyboardInterrupt:
                     (run.path / "saved").touch()
                     raise
+        case "cursed":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(SECONDS)
         case "placed":
             (run.path / "begun").write_text(str(os.getppid()))
             run.mark_done()
@@ -177,6 +180,24 @@ def test_workers_that_are_killed_cost_no_run_and_no_beginning(machines: Cluster,
     starts = [(run.path / "starts").read_text().split() for run in runs]
     assert all(first == "0" and "0" not in more for first, *more in starts), starts
     assert sum(len(more) for _, *more in starts) >= 1, "somebody was killed while it trained"
+
+
+def test_a_run_that_kills_every_worker_fails_alone(tmp_path: Path) -> None:
+    made = Cluster(tmp_path)
+    runs = _runs(tmp_path / "runs", "cursed", "placed 1", "placed 2")
+
+    def replace(line: str) -> None:
+        for worker in [worker for worker in made.workers if worker.poll() is not None and line]:
+            made.workers.remove(worker)
+            made.start_worker()
+
+    try:
+        (failure,) = sweep(runs, scheduler=made.address, task=task, renew=replace)
+    finally:
+        made.stop()
+    assert failure.run.label == "cursed" and failure.exit_code == 1
+    assert failure.reason == "every worker that had it was killed"
+    assert [run.done for run in runs] == [False, True, True]
 
 
 def test_a_scheduler_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
