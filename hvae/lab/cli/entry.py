@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from hvae.errors import ConfigError
 from hvae.lab.cli.output import give_up_stdout, say, use_any_encoding
 from hvae.lab.endings import FAILED, STOPPED, ending
 from hvae.lab.interrupts import interrupts
@@ -19,6 +20,7 @@ from hvae.lab.interrupts import interrupts
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     before, warnings.formatwarning = warnings.formatwarning, _one_line
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened, so what is set there is no matter
     arguments = sys.argv[1:] if arguments is None else arguments
     use_any_encoding()
     places: list[Path] = []
@@ -41,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str], places: list[Path]) -> int:
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # MKL would end the process without a word of ours
+        raise ConfigError("The working folder has been deleted; go to one that exists.") from None
     from hvae.lab.cli.commands import COMMANDS  # within the net, for what an import may raise
     from hvae.lab.cli.reading import overview
     from hvae.lab.options import parse

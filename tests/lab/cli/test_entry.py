@@ -218,3 +218,19 @@ def test_a_signal_while_a_run_is_made_leaves_a_run_that_goes_on(stage: str, tmp_
     assert run.done == (command == "report")
     assert (stage != "training") == (run.last_step() == TINY.training.n_steps)
     assert main(["complete", str(run.path)]) == 0 and run.done
+
+
+def test_a_deleted_folder_is_one_sentence(tmp_path: Path) -> None:
+    """Before torch is imported: MKL would end the process without a word."""
+    code = "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); from hvae.lab.cli import main; "
+    command = [sys.executable, "-c", code + "sys.exit(main(['train']))"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "hvae: The working folder has been deleted; go to one that exists.\n"
+
+
+def test_whatever_window_system_is_set_is_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    main(["list"])
+    assert os.environ["MPLBACKEND"] == "agg"
