@@ -48,7 +48,8 @@ def main() -> None:
         unchanged = [twin(part, [found[each.key] for each in mutants], covered) for part in parts.PARTS]
         try_all(unchanged, len(unchanged), arguments.jobs, float("inf"))
         found = trial.results(RESULTS)
-    ordered = [found[key] for key in (*(each.key for each in mutants), *map(UNCHANGED.format, parts.PARTS)) if key in found]
+    keys = [*(each.key for each in mutants), *map(UNCHANGED.format, parts.PARTS)]
+    ordered = [found[key] for key in keys if key in found]
     whole = RESULTS.with_suffix(".tmp")
     whole.write_text("".join(result.as_json() + "\n" for result in ordered), "utf-8")
     whole.replace(RESULTS)
@@ -87,7 +88,9 @@ def twin(part: str, results: Sequence[Result], covered: Sequence[Covered]) -> Pl
     """A change that changes nothing, against every test that killed a mutant of the part."""
     source = parts.sources(part)[0]
     killers = {each.killed_by for each in results if each.source in parts.sources(part)}
-    rounds = [Round(each.file, {test: took for test, took in each.seconds.items() if test in killers}) for each in covered]
+    rounds = [
+        Round(each.file, {test: took for test, took in each.seconds.items() if test in killers}) for each in covered
+    ]
     mutant = Mutant(UNCHANGED.format(part), source, 0, NOTHING, "", "", trial.text_of(source))
     return mutant, [each for each in rounds if each.tests]
 
@@ -106,9 +109,9 @@ def result_of(mutant: Mutant, ended: forks.Ended[str], to: Path) -> Result:
 
 
 def said(result: Result) -> str:
-    change = f"{result.before.splitlines()[0] if result.before else ''} -> {result.after.splitlines()[0] if result.after else ''}"
     how = f"killed by {result.killed_by}" if result.killed else f"SURVIVED {result.n_tests} tests"
-    return f"{result.key} {result.source}:{result.line} {how} in {result.seconds} s: {change}"
+    change = f"\n    {result.before}\n    {result.after}" if result.before else ""
+    return f"{result.key} {result.source}:{result.line} {how} in {result.seconds} s{change}"
 
 
 if __name__ == "__main__":

@@ -69,11 +69,6 @@ def sample(n: int) -> list[Mutant]:
     return found
 
 
-def n_places() -> int:
-    """How many there are to draw from, with those left out."""
-    return sum(1 for _ in _places())
-
-
 def _places() -> Iterator[_Place]:
     from cosmic_ray.ast import ast_nodes, get_ast
 
@@ -136,7 +131,8 @@ class _Stripped(ast.NodeTransformer):
 
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
         node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
-        node.posonlyargs, node.kwonlyargs = [], []
+        node.defaults = [*node.defaults, *(value for value in node.kw_defaults if value is not None)]
+        node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
         return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:

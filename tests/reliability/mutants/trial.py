@@ -75,7 +75,7 @@ def plan(source: str, line: int, text: str, covered: Sequence[Covered], first: s
     lines: Sequence[int] = statement(text, line)
     if not any((source, line) in each.by_line for each in covered for line in lines):
         lines = [0]
-    running = [(each, frozenset[str]().union(*(each.by_line.get((source, at), ()) for at in lines))) for each in covered]
+    running = [(each, {test for at in lines for test in each.by_line.get((source, at), ())}) for each in covered]
     running = sorted(
         ((each, tests) for each, tests in running if tests),
         key=lambda found: sum(found[0].seconds[test] for test in found[1]),
@@ -94,10 +94,10 @@ def plan(source: str, line: int, text: str, covered: Sequence[Covered], first: s
 
 
 def _within(limit: float, seconds: Mapping[str, float]) -> dict[str, float]:
-    """The quickest, at least one, that together take no longer."""
+    """The quickest that together take no longer."""
     taken: dict[str, float] = {}
     for test, needed in sorted(seconds.items(), key=lambda item: item[1]):
-        if limit <= 0 or (taken and sum(taken.values()) + needed > limit):
+        if sum(taken.values()) + needed > limit:
             break
         taken[test] = needed
     return taken
@@ -125,10 +125,11 @@ def trying(name: str, source: str, text: str, rounds: Sequence[Round], to: Path)
 
 def judged(ended: Ended[str], to: Path) -> tuple[str, str, int]:
     """What killed it, the kind of exception, and how many tests passed. Raises RuntimeError if the trial failed."""
+    record = Record.of(json.loads(to.read_text())) if to.exists() else None
     if ended.code < 0:
-        return (HANG if -ended.code == signal.SIGPROF else CRASH), signal.Signals(-ended.code).name, 0
-    record = Record.of(json.loads(to.read_text())) if ended.code == 0 and to.exists() else None
-    if record is None:
+        how = HANG if -ended.code == signal.SIGPROF else CRASH
+        return how, signal.Signals(-ended.code).name, record.n_passed if record else 0
+    if ended.code or record is None:
         raise RuntimeError(f"{ended.name} was not tried to the end:\n{ended.output[-2000:]}")
     first = next(iter(record.failures), None)
     return (first.node, first.kind, record.n_passed) if first else ("", "", record.n_passed)
