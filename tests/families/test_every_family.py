@@ -192,3 +192,12 @@ def test_two_replicas_under_vmap_are_each_as_if_alone(make: Callable[[], Family]
         alone = Score(family)(parameters[replica], numbers[replica])
         for together, expected in zip(found, alone, strict=True):
             torch.testing.assert_close(together[replica], expected, rtol=1e-9, atol=1e-9)
+
+
+@every
+def test_a_checkpoint_holds_its_parameters_and_the_constants_it_was_given(make: Callable[[], Family]) -> None:
+    """What the constructor works out again, masks and indices and quadratures, is not saved: such names would stay."""
+    family = make()
+    constants = family.state_dict().keys() - dict(family.named_parameters()).keys()
+    given = {"log_variance", "log_scale", "scale", "shift"}
+    assert {name.rpartition(".")[2] for name in constants} <= given | {"mask"}, "masks are those of zuko's flows"

@@ -12,7 +12,7 @@ from tests.reliability.mutants.cover import Covered, statement
 from tests.reliability.mutants.figure import counted, explained, rows
 from tests.reliability.mutants.parts import PARTS, REPO, part_of, sources
 from tests.reliability.mutants.sample import does_something, lines_that_differ, sample
-from tests.reliability.mutants.trial import BUDGET, NOTHING, RESULTS, Result, plan, results, text_of
+from tests.reliability.mutants.trial import BUDGET, NOTHING, RESULTS, Result, mirrors, plan, results, text_of
 
 TRIED = """
 import json, sys
@@ -113,6 +113,12 @@ def test_the_plan_is_quick_tests_of_every_file_first_and_ends_with_the_budget() 
     assert found(5)[0] == ("quick.py", ["q1"]), "the statement begins on line 4"
     assert {test for _, tests in found(1) for test in tests} >= {"q1", "q4", "s1"}, "at import: whatever runs the file"
     assert all("other.py" != file for file, _ in found(1))
+    slow = replace(slow, file="tests/test_numerics.py")
+    assert found(3)[0] == ("quick.py", ["q2", "q1"]) and found(4)[0] == ("quick.py", ["q1"]), "it has no quick test"
+    slow = replace(slow, seconds={"s1": 1.5, "s2": 200.0})
+    assert found(3)[0] == ("tests/test_numerics.py", ["s1"]), "its own file first"
+    assert mirrors("tests/families/test_rich.py", "hvae/families/flow.py")
+    assert not mirrors("tests/test_evidence.py", source) and not mirrors("tests/exact/test_solve.py", source)
     assert BUDGET == 150
 
 

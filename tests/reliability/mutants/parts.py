@@ -1,6 +1,7 @@
 """What is mutated, and the tests that may see it."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 REPO = Path(__file__).parents[3]
@@ -27,6 +28,7 @@ TESTS = (
 )  # fmt: skip
 
 
+@cache
 def sources(part: str) -> tuple[str, ...]:
     """The files of a part, from the repository's root."""
     return tuple(sorted(str(path.relative_to(REPO)) for glob in PARTS[part] for path in REPO.glob(glob)))

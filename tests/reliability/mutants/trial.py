@@ -69,7 +69,8 @@ def plan(source: str, line: int, text: str, covered: Sequence[Covered], first: s
     """The tests that run the line, then the others of their files, until the budget ends.
 
     Where no test runs it, as at import, those that run anything of the source. A test may share what an earlier one
-    computed, and so not run the line itself: hence the others. ``first`` is a test that killed it before.
+    computed, and so not run the line itself: hence the others. Tests of the source's own folder come first, and before
+    all ``first``, a test that killed it before.
     """
     rounds: list[Round] = []
     lines: Sequence[int] = statement(text, line)
@@ -78,7 +79,7 @@ def plan(source: str, line: int, text: str, covered: Sequence[Covered], first: s
     running = [(each, {test for at in lines for test in each.by_line.get((source, at), ())}) for each in covered]
     running = sorted(
         ((each, tests) for each, tests in running if tests),
-        key=lambda found: sum(found[0].seconds[test] for test in found[1]),
+        key=lambda found: (not mirrors(found[0].file, source), sum(found[0].seconds[test] for test in found[1])),
     )
     left, done = BUDGET, {first}
     rounds += [Round(each.file, {first: each.seconds[first]}) for each in covered if first in each.seconds]
@@ -91,6 +92,12 @@ def plan(source: str, line: int, text: str, covered: Sequence[Covered], first: s
                 done |= taken.keys()
                 left -= sum(taken.values())
     return rounds
+
+
+def mirrors(file: str, source: str) -> bool:
+    """Whether a file of tests belongs to the source: it stands in the folder of the same name, or has its name."""
+    own = Path(source.replace("hvae", "tests", 1))
+    return file == f"tests/test_{own.name}" if own.parent == Path("tests") else Path(file).parent == own.parent
 
 
 def _within(limit: float, seconds: Mapping[str, float]) -> dict[str, float]:
