@@ -200,4 +200,4 @@ def test_a_checkpoint_holds_its_parameters_and_the_constants_it_was_given(make: 
     family = make()
     constants = family.state_dict().keys() - dict(family.named_parameters()).keys()
     given = {"log_variance", "log_scale", "scale", "shift"}
-    assert {name.rpartition(".")[2] for name in constants} <= given | {"mask"}, "masks are those of zuko's flows"
+    assert {name.rpartition(".")[2] for name in constants} <= given | {"mask", "order"}, "the last two are zuko's"
