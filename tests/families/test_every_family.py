@@ -92,6 +92,7 @@ def test_draws_and_scores_have_their_shapes_and_an_axis_of_one_is_the_same_for_a
     distribution = family.distribution(outputs(family, 1, 5))
     value = family.draw(distribution, noise(family, 4, 5)).detach()
     assert value.shape == (4, 5, family.width) and value.dtype == torch.float64
+    assert distribution.batch_shape == (1, 5) and distribution.event_shape.numel() == family.width
     scores = family.log_prob(distribution, value)
     assert scores.shape == (4, 5) and scores.isfinite().all()
     once = family.log_prob(distribution, value[:1, :1])
