@@ -53,7 +53,7 @@ def test_the_mean_weight_of_chains_is_p_of_x(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_chains_are_as_many_as_the_pilots_spread_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times ``(exp(variance) - 1) / se²``, and a power of 2 not below that: 32 at least, and what is left at most."""
+    """Three times ``(exp(variance) - 1) / se²``, and a power of 2 not below that: 32 at least, what is left at most."""
     monkeypatch.setattr("hvae.likelihood.spending.SMALLEST_ESS", math.inf)
     wanted, se = np.array([1.0, 33.0, 50.0, 64.5, 69.0, 1e9]), 0.2
     variance = torch.from_numpy(np.log1p(wanted * se**2 / 3))

@@ -1,4 +1,4 @@
-"""Mutants are planted, killed and counted as they should be; the sample itself is made where cosmic-ray is installed."""
+"""Mutants are planted, killed and counted as they should be; where cosmic-ray is installed, the sample is drawn."""
 
 import json
 import subprocess

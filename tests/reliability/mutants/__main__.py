@@ -1,18 +1,20 @@
 """`python -m tests.reliability.mutants --n 400`: tries the first n mutants of the sample, and goes on where it stopped.
 
-`results.jsonl` has a line for each; a mutant is tried again when its file has changed, and with `--survivors` when it
-survived. Needs the extra `mutants`.
+`results.jsonl` has a line for each. A mutant is tried again when its file has changed, and with `--survivors` when it
+survived and `survivors.toml` does not say why. Needs the extra `mutants`.
 """
 
 import argparse
 import os
+import resource
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.reliability.mutants import cover, forks, parts, sample, trial
 from tests.reliability.mutants.cover import Covered
+from tests.reliability.mutants.figure import explained
 from tests.reliability.mutants.sample import Mutant
 from tests.reliability.mutants.trial import NOTHING, RESULTS, UNCHANGED, Result, Round
 
@@ -23,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, required=True, help="how many of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once, one thread each")
-    parser.add_argument("--survivors", action="store_true", help="try again what survived, as after a new test")
+    parser.add_argument("--survivors", action="store_true", help="try again what survived unexplained")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no other after so many")
     arguments = parser.parse_args()
     try:
@@ -48,10 +50,19 @@ def main() -> None:
         unchanged = [twin(part, [found[each.key] for each in mutants], covered) for part in parts.PARTS]
         try_all(unchanged, len(unchanged), arguments.jobs, float("inf"))
         found = trial.results(RESULTS)
-    keys = [*(each.key for each in mutants), *map(UNCHANGED.format, parts.PARTS)]
-    ordered = [found[key] for key in keys if key in found]
+    keep(found, [each.key for each in mutants])
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    n_killed = sum(found[each.key].killed for each in mutants if each.key in found)
+    print(f"{n_killed} of {len(mutants)} killed; this took {used.ru_utime + used.ru_stime:.0f} s of processor time")
+
+
+def keep(found: Mapping[str, Result], first: Sequence[str]) -> None:
+    """Write the file again: the sample in its order, then the rest, without what is stale."""
+    digests = {source: parts.digest(source) for source in cover.mutated()}
+    keys = [key for key in (*first, *sorted(found.keys() - {*first})) if key in found]
+    current = [found[key] for key in keys if found[key].digest == digests.get(found[key].source)]
     whole = RESULTS.with_suffix(".tmp")
-    whole.write_text("".join(result.as_json() + "\n" for result in ordered), "utf-8")
+    whole.write_text("".join(result.as_json() + "\n" for result in current), "utf-8")
     whole.replace(RESULTS)
 
 
@@ -97,7 +108,7 @@ def twin(part: str, results: Sequence[Result], covered: Sequence[Covered]) -> Pl
 
 def _is_wanted(mutant: Mutant, result: Result | None, again: bool) -> bool:
     stale = result is None or result.digest != parts.digest(mutant.source)
-    return stale or (again and not result.killed)
+    return stale or (again and not result.killed and mutant.key not in explained())
 
 
 def result_of(mutant: Mutant, ended: forks.Ended[str], to: Path) -> Result:

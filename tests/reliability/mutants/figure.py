@@ -18,7 +18,9 @@ SURVIVORS = Path(__file__).parent / "survivors.toml"
 def measure(n: int) -> list[Row]:
     """Tries what has not been tried of the first n. Raises CalledProcessError where that cannot be done."""
     subprocess.run([sys.executable, "-m", "tests.reliability.mutants", "--n", str(n)], cwd=REPO, check=True)
-    return rows(list(results(RESULTS).values()), explained())
+    found = list(results(RESULTS).values())
+    mutants = [result for result in found if result.operator != NOTHING]
+    return rows([*mutants[:n], *(result for result in found if result.operator == NOTHING)], explained())
 
 
 def explained(file: Path = SURVIVORS) -> dict[str, str]:
