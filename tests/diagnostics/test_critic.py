@@ -19,7 +19,9 @@ from hvae.diagnostics import alternatives as module
 from hvae.diagnostics import critic
 from hvae.diagnostics.critic import Used, decoder_use
 from hvae.diagnostics.draws import Sampler
+from hvae.errors import NotMeasuredError
 from hvae.evidence import HVAE
+from hvae.exact.known_stacks import linear_stack
 from hvae.foreign.model import Model
 from hvae.foreign.stack import Stack
 from hvae.network import walked
@@ -272,3 +274,14 @@ def test_an_alternative_that_does_not_count_moves_nothing(better: float) -> None
     log_c = torch.tensor([[0.0], [-1.0], [better]])
     found = critic._ratio(log_c, 1.0, torch.tensor([1.0], dtype=torch.float64))
     assert found == pytest.approx([math.log(2 / (1 + math.exp(-1)))], abs=1e-12)
+
+
+def test_two_images_are_enough_for_one_alternative() -> None:
+    """Each is the other's; one alone is refused."""
+    stack = linear_stack(1.0, "best", seed=0)
+    two, one = (Sampler(stack.model, stack.x[:n], seed=0) for n in (2, 1))
+    found = decoder_use(two, two.evidence(1, "use"), None, n_walks=2)
+    assert {use.cap for use in found.values()} == {math.log(2)}
+    assert all(use.terms.shape == (2,) and np.isfinite(use.terms).all() for use in found.values())
+    with pytest.raises(NotMeasuredError, match="one datum alone"):
+        decoder_use(one, one.evidence(1, "use"), None)

@@ -112,6 +112,15 @@ def test_extremes_neither_overflow_nor_cancel(log_m: float, log_r: float) -> Non
         assert found.item() == pytest.approx(by_hand(log_m, log_r, v), rel=1e-10 if v < 2**24 else 1e-8, abs=1e-10)
 
 
+def test_stirlings_series_leaves_less_than_1e_13_where_it_begins() -> None:
+    """Just above r = 10, where its last term is 8e-13."""
+    family, log_m, log_r = NegativeBinomial(1, variance="network"), 0.5, 2.31
+    distribution = family.distribution(torch.tensor([log_m, log_r], dtype=torch.float64))
+    for v in range(1, 7):
+        found = family.log_prob(distribution, torch.tensor([float(v)], dtype=torch.float64))
+        assert found.item() == pytest.approx(by_hand(log_m, log_r, v), rel=0, abs=1e-13)
+
+
 def test_float32_keeps_the_decimals_of_a_large_count() -> None:
     """Its terms are 2e8 nats large, where float32 has steps of 16."""
     rate, value = 2.0**24, torch.tensor([2.0**24 - 300])

@@ -92,6 +92,7 @@ def test_draws_and_scores_have_their_shapes_and_an_axis_of_one_is_the_same_for_a
     distribution = family.distribution(outputs(family, 1, 5))
     value = family.draw(distribution, noise(family, 4, 5)).detach()
     assert value.shape == (4, 5, family.width) and value.dtype == torch.float64
+    assert distribution.batch_shape == (1, 5) and distribution.event_shape.numel() == family.width
     scores = family.log_prob(distribution, value)
     assert scores.shape == (4, 5) and scores.isfinite().all()
     once = family.log_prob(distribution, value[:1, :1])
@@ -192,3 +193,12 @@ def test_two_replicas_under_vmap_are_each_as_if_alone(make: Callable[[], Family]
         alone = Score(family)(parameters[replica], numbers[replica])
         for together, expected in zip(found, alone, strict=True):
             torch.testing.assert_close(together[replica], expected, rtol=1e-9, atol=1e-9)
+
+
+@every
+def test_a_checkpoint_holds_its_parameters_and_the_constants_it_was_given(make: Callable[[], Family]) -> None:
+    """What the constructor works out again, masks and indices and quadratures, is not saved: such names would stay."""
+    family = make()
+    constants = family.state_dict().keys() - dict(family.named_parameters()).keys()
+    given = {"log_variance", "log_scale", "scale", "shift"}
+    assert {name.rpartition(".")[2] for name in constants} <= given | {"mask", "order"}, "the last two are zuko's"

@@ -324,3 +324,15 @@ def test_a_chain_leaves_a_place_of_weight_zero(model: HVAE, x: Tensor) -> None:
         dead = Target(lambda noise, v=value: whitened.log_weight(noise) * 0 + v, whitened.specs, whitened.like)
         moved, chance = move(dead, start, 1.0, steps, 2, momentum, uniform)
         assert (chance == 0).all() and torch.equal(moved.noise, start.noise)
+
+
+def test_chains_differ_in_their_step_by_a_tenth_at_most_and_turn_a_quarter_at_most() -> None:
+    """At β = 0 and noise 0 a leap turns the momentum into ``sin h``, and is accepted."""
+    target = Target(lambda noise: noise.sum(-1), {"z1": ("normal", 1)}, like=torch.zeros(2, 1).double())
+    start, ones = State.at(target, torch.zeros(3, 2, 1).double()), torch.ones(3, 2, 1).double()
+    uniform = torch.tensor([0.0, 0.5, 1.0]).double()[:, None, None].expand(3, 2, 2) * torch.tensor([1.0, 0.5])
+    sizes = torch.tensor([0.2, 100.0], dtype=torch.float64)
+    moved, chance = move(target, start, 0.0, sizes, 1, ones, uniform)
+    steps = torch.tensor([[0.18, math.pi / 2], [0.2, math.pi / 2], [0.22, math.pi / 2]], dtype=torch.float64)
+    torch.testing.assert_close(moved.noise[..., 0], steps.sin(), atol=1e-10, rtol=0)
+    torch.testing.assert_close(chance, torch.ones(3, 2).double(), atol=1e-10, rtol=0)

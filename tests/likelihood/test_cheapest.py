@@ -12,6 +12,7 @@ from hvae.exact import LinearGaussian
 from hvae.exact.known_stacks import KnownStack, binary_stack, linear_stack
 from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.likelihood import Spending, cheapest, cheapest_bound, log_likelihood_curve
+from hvae.likelihood.annealing import Annealed, Annealing, Path
 from hvae.likelihood.spending import ANNEALED, BUDGET, IMPORTANCE, REFINED, Bound
 from hvae.likelihood.target import Target, from_encoder
 from hvae.likelihood.weights import estimate
@@ -49,6 +50,29 @@ def test_the_mean_weight_of_chains_is_p_of_x(monkeypatch: pytest.MonkeyPatch) ->
     found, exact = bound_of(linear_stack(1.0, "over-confident", seed=0), 50, Spending(1000))
     assert set(found.method) == {ANNEALED}
     assert_unbiased(found, exact, detect=0.06)
+
+
+def test_chains_are_as_many_as_the_pilots_spread_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times ``(exp(variance) - 1) / se²``, and a power of 2 not below that: 32 at least, what is left at most."""
+    monkeypatch.setattr("hvae.likelihood.spending.SMALLEST_ESS", math.inf)
+    wanted, se = np.array([1.0, 33.0, 50.0, 64.5, 69.0, 1e9]), 0.2
+    variance = torch.from_numpy(np.log1p(wanted * se**2 / 3))
+    counted: list[tuple[int, int]] = []
+
+    def run_forward(target: Target, path: Path, budget: Annealing, seed: int, purpose: str) -> Annealed:
+        n = budget.n_chains
+        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(n // 2)[:, None]
+        log_weight = (variance * (n - 1) / n).sqrt() * signs
+        if not purpose.endswith("/pilot"):
+            counted.append((target.n_data, n))
+            log_weight = torch.zeros(n, target.n_data).double()
+        return Annealed(estimate(log_weight), torch.empty(0), log_weight, 1.0)
+
+    monkeypatch.setattr(cheapest, "tune", lambda target, *_: Path((0.0, 1.0), torch.ones(1, target.n_data)))
+    monkeypatch.setattr(cheapest, "run_forward", run_forward)
+    stack = linear_stack(1.0, "over-confident", seed=0)
+    cheapest_bound(stack.model, stack.x, (1, 4000), Spending(4000, se), seed=0)
+    assert counted == [(1, 32), (3, 64), (2, 70)], "70 chains at most"
 
 
 def test_the_mean_weight_of_discrete_layers_is_p_of_x() -> None:

@@ -34,6 +34,7 @@ from hvae.objectives import (
     WakeSleep,
     discrete_log_q,
 )
+from hvae.objectives.bounds import at_least
 from hvae.posterior import Ladder, NetworkPosterior
 from hvae.schedules import Constant, LinearWarmup
 from tests.test_gradients import DISCRETE, EXACT, ORDERS, axis, bernoulli, normal, product_over_samples, stack, states
@@ -105,6 +106,13 @@ def test_free_nats_gate_the_mean_rate_and_are_paid(model: HVAE, beta: float) -> 
     torch.testing.assert_close(
         gradient(model, full(found, 0)), gradient(model, found.distortion.mean()), atol=1e-12, rtol=0
     )
+
+
+def test_a_rate_of_exactly_its_free_nats_feels_nothing() -> None:
+    rate = torch.tensor([[0.25, 0.75]], dtype=torch.float64, requires_grad=True)
+    for free, slope in ((0.5, 0.0), (0.5 - 1e-12, 1.0)):
+        (found,) = torch.autograd.grad(at_least(rate, free).sum(), rate)
+        assert found.tolist() == [[slope, slope]]
 
 
 def test_the_gate_reads_the_batch_mean_not_each_datum(model: HVAE) -> None:
