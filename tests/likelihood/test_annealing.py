@@ -13,7 +13,7 @@ from hvae.diagnostics.rest import Rest
 from hvae.evidence import HVAE
 from hvae.exact import LinearGaussian
 from hvae.families import Bernoulli
-from hvae.likelihood import Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
+from hvae.likelihood import Annealed, Annealing, NotWhitenedError, Target, anneal, from_encoder, from_prior, sandwich
 from hvae.likelihood import annealing as module
 from hvae.likelihood.annealing import Path, run_backward, run_forward, tune
 from hvae.likelihood.hmc import JITTER, QUARTER_TURN, State, move
@@ -336,3 +336,13 @@ def test_chains_differ_in_their_step_by_a_tenth_at_most_and_turn_a_quarter_at_mo
     steps = torch.tensor([[0.18, math.pi / 2], [0.2, math.pi / 2], [0.22, math.pi / 2]], dtype=torch.float64)
     torch.testing.assert_close(moved.noise[..., 0], steps.sin(), atol=1e-10, rtol=0)
     torch.testing.assert_close(chance, torch.ones(3, 2).double(), atol=1e-10, rtol=0)
+
+
+def test_parts_joined_are_the_records_of_their_data(model: HVAE, x: Tensor) -> None:
+    few, more = (anneal(from_prior(model.decoder, x[some]), Annealing(3, 4, 1), seed=0) for some in ([0], [1, 2, 3]))
+    joined = Annealed.joined([few, more])
+    assert joined.noise.shape == (4, 4, few.noise.shape[-1]) and joined.log_weight.shape == (4, 4)
+    for part, at in ((few, [0]), (more, [1, 2, 3])):
+        assert torch.equal(joined.noise[:, at], part.noise) and torch.equal(joined.log_weight[:, at], part.log_weight)
+        np.testing.assert_array_equal(joined.estimate.log_px[at], part.estimate.log_px)
+    assert joined.acceptance == pytest.approx(few.acceptance / 4 + 3 * more.acceptance / 4, abs=1e-12)

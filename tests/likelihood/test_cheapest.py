@@ -13,7 +13,8 @@ from hvae.exact.known_stacks import KnownStack, binary_stack, linear_stack
 from hvae.families import Bernoulli, DiagonalGaussian
 from hvae.likelihood import Spending, cheapest, cheapest_bound, log_likelihood_curve
 from hvae.likelihood.annealing import Annealed, Annealing, Path
-from hvae.likelihood.spending import ANNEALED, BUDGET, IMPORTANCE, REFINED, Bound
+from hvae.likelihood.estimate import Estimate
+from hvae.likelihood.spending import ANNEALED, BUDGET, IMPORTANCE, MARGIN, REFINED, Bound
 from hvae.likelihood.target import Target, from_encoder
 from hvae.likelihood.weights import estimate
 from hvae.nets import Root
@@ -33,6 +34,16 @@ def assert_unbiased(found: Bound, exact: np.ndarray, detect: float) -> None:
     """E exp(log_px) = p(x), so log_px is a lower bound in expectation. False alarm 1e-6; sees a factor 1 + detect."""
     assert_mean(np.exp(found.estimate.log_px - exact), 1.0, detect=detect)
     assert found.estimate.direction == "lower"
+
+
+def test_the_draws_that_are_needed_by_hand() -> None:
+    """3 (K / ess - 1) / se^2, at least the 10^(1 / (1 - k)) draws that a k-hat takes, infinite for too heavy a tail."""
+    ess, k_hat = np.array([50.0, 100.0, 99.0, 100.0, 4.0]), np.array([0.2, 0.5, np.nan, 0.9, 0.2])
+    pilot = Estimate(np.zeros(5), "lower", np.ones(5), ess, pareto_k=k_hat, n_samples=100)
+    found = Spending(200, until_se=0.1).needed(pilot, 0.7)
+    wanted = [MARGIN * 100.0, 100.0, MARGIN * 100 / 99 - MARGIN, math.inf, math.inf]
+    wanted[2] *= 100
+    np.testing.assert_allclose(found, wanted, atol=0, rtol=1e-12)
 
 
 # whatever is chosen, the weights that count are unbiased
