@@ -51,7 +51,8 @@ def page(record: Mapping[str, Mapping[str, Any]], figures: Sequence[Figure]) -> 
         lines += ["| measured | found | as it should be |", "|---|---|---|"]
         for row in (Row(**row) for row in found["rows"]):
             what = f"twin: {row.what}" if row.twin else row.what
-            lines.append(f"| {_cell(what)} | {_cell(row.found)} | {'yes' if row.ok else '**no**'} |")
+            yes = "yes, it fails" if row.twin else "yes"
+            lines.append(f"| {_cell(what)} | {_cell(row.found)} | {yes if row.ok else '**no**'} |")
         origin = found["origin"]
         lines += [
             "",
