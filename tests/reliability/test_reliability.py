@@ -7,7 +7,7 @@ from tests.reliability.figures import FIGURES
 from tests.reliability.page import PAGE, entry, page, read_record
 
 FEW = {
-    "exact": 0, "annealing": 40, "sandwich": 20, "tails": 1, "faults": 1, "inputs": 12, "kills": 1, "damage": 2,
+    "exact": 0, "annealing": 40, "sandwich": 20, "tails": 1, "faults": 1, "inputs": 12, "kills": 1, "damage": 5,
     "writers": 1, "drift": 8,
 }  # fmt: skip
 SLOW = ("kills", "writers", "drift", "inputs")
