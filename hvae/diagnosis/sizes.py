@@ -10,7 +10,7 @@ from hvae.errors import ConfigError
 class Sizes:
     """How many images, paths and samples; what a number depends on beside the model and the images.
 
-    Raises `ConfigError` for less than 2 of what needs a spread.
+    Raises `ConfigError` for less than 2 of what needs a spread, and for more than `MOST`.
 
     >>> Sizes(n_images=128).n_paths
     32
@@ -55,12 +55,20 @@ class Sizes:
             if not _is(value, Real if real else Integral):
                 raise ConfigError(f"{knob.name} is {value!r}; give {wanted}, at least {least}.")
             if not value >= least:
-                raise ConfigError(f"{knob.name} is {value}; give at least {least}.")
+                raise ConfigError(f"{knob.name} is {_told(value)}; give at least {least}.")
+            if not real and value > (most := _MOST.get(knob.name, MOST)):
+                raise ConfigError(f"{knob.name} is {_told(value)}; give at most {most}.")
         for name in _NATS:
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give more than 0 nats, and a finite number.")
+            if not LEAST_NATS <= getattr(self, name) <= MOST_NATS:
+                told = _told(getattr(self, name))
+                raise ConfigError(f"{name} is {told}; give {LEAST_NATS:g} to {MOST_NATS:g} nats.")
 
 
+MOST = 10**7
+"""of whatever is counted; far more cannot be meant, and a generator does not take it"""
+LEAST_NATS, MOST_NATS = 1e-9, 1e6
+"""the squares of smaller ones vanish"""
+_MOST = {"seed": 2**63 - 1}
 _NATS = ("epsilon_nats", "until_se")
 _LEAST = {
     "n_mixture": 1, "n_alternatives": 1,
@@ -73,11 +81,19 @@ def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def _told(value: object) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much is spent on what is measured beyond that: annealed bounds, exact answers, the gap, gradients.
 
-    Raises `ConfigError` for too little.
+    Raises `ConfigError` for too little, and for more than `MOST`.
 
     >>> Budget(images=12).chains
     64
@@ -105,7 +121,9 @@ class Budget:
             if not all(_is(number, Integral) for number in numbers):
                 raise ConfigError(f"The budget's --{field.name} is {value!r}; give whole numbers, at least {least}.")
             if any(number < least for number in numbers):
-                raise ConfigError(f"The budget's --{field.name} is {value}; give at least {least}.")
+                raise ConfigError(f"The budget's --{field.name} is {_told(value)}; give at least {least}.")
+            if any(number > MOST for number in numbers):
+                raise ConfigError(f"The budget's --{field.name} is {_told(value)}; give at most {MOST}.")
 
 
 LEAST = {"images": 2, "draws": 2}

@@ -6,6 +6,8 @@ The task is idempotent: finished, nothing happens; half done, it goes on; absent
 import contextlib
 import dataclasses
 import hashlib
+import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,16 @@ def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
 
 
 def check_device(device: str) -> None:
-    """Raise `ConfigError` for one that this machine does not have."""
+    """Raise `ConfigError` for one that this machine does not have, or whose checkpoints could not be read again."""
     try:
-        if torch.empty(0, device=device).is_meta:
+        held, stored = torch.empty(0, device=device), io.BytesIO()
+        if held.is_meta:
             raise AssertionError("it holds no numbers")
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
+        torch.save(held, stored)
+        stored.seek(0)
+        torch.load(stored, map_location=device, weights_only=True)
+    except Exception as error:  # each of torch's devices has its own ways not to be there
+        reason = re.split(r"\n|\. |\.$", str(error))[0][:200]
         why = "" if "device type" in reason else f" ({reason})"  # torch lists all that it was ever built for
         raise ConfigError(f"The device {device!r} cannot be used{why}; give another, as cpu or cuda:0.") from None
 

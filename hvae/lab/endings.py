@@ -23,8 +23,15 @@ from hvae.lab.runs.lock import folder_of
 
 DONE, FAILED, REFUSED, MISTAKE, HELD, STOPPED = 0, 1, 2, 70, 75, 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+SIGNS = (
+    *("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("can't start new thread", "failed to map segment", "cannot allocate memory"),
+)
+"""in what torch, threads and the loader of libraries say where memory or processes are short"""
 LOG = "log.txt"
 """a run's file, to which tracebacks are appended"""
+MOST_SENTENCE = 1000
+"""characters; of more the beginning and the end are shown, which has the remedy"""
 STOP_SENTENCE = "Stopped; the same command goes on from there."
 
 
@@ -35,13 +42,13 @@ def ending(error: BaseException, places: Sequence[Path] = ()) -> tuple[int, str]
     `places` that can be written, else to a temporary file.
     """
     if isinstance(error, KeyboardInterrupt):
-        return STOPPED, str(error) or STOP_SENTENCE
+        return STOPPED, on_a_line(str(error)) or STOP_SENTENCE
     if isinstance(error, HeldError):
-        return HELD, str(error)
+        return HELD, on_a_line(str(error))
     if isinstance(error, ConfigError):
-        return REFUSED, str(error)
+        return REFUSED, on_a_line(str(error))
     if isinstance(error, TrainingError):
-        return FAILED, str(error)
+        return FAILED, on_a_line(str(error))
     if _is_out_of_memory(error):
         return FAILED, (
             f"The memory is too small ({_text(error, 200) or 'nothing more can be allocated'}); "
@@ -51,18 +58,32 @@ def ending(error: BaseException, places: Sequence[Path] = ()) -> tuple[int, str]
         where = f"{error.filename}: " if error.filename else ""
         short = error.errno in NO_ROOM
         remedy = "make room or give another directory" if short else "see that it can be read and written"
-        return REFUSED, f"{where}{error.strerror or error}; {remedy}, then repeat the command."
+        return REFUSED, on_a_line(f"{where}{error.strerror or error}; {remedy}, then repeat the command.")
     said = f"unexpected: {type(error).__name__}: {_text(error, 300)}"
     return MISTAKE, f"{said}; the traceback is in {_keep(error, places)}"
 
 
+def on_a_line(text: str) -> str:
+    """The text without what would break the line, or what a terminal would act on: names may hold anything.
+
+    >>> on_a_line("a\\nb is not there.")
+    'a\\\\nb is not there.'
+    """
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+    if len(shown) <= MOST_SENTENCE:
+        return shown
+    return f"{shown[: MOST_SENTENCE // 2]}…{shown[-MOST_SENTENCE // 2 :]}"
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Of Python, of a GPU (torch is not loaded to ask), or of torch on the CPU."""
+    """Of Python, of a GPU (torch is not loaded to ask), of torch on the CPU, or by a limit of the shell."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in SIGNS)
 
 
 def _text(error: BaseException, most: int) -> str:

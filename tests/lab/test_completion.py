@@ -6,7 +6,7 @@ import pytest
 
 from hvae.errors import ConfigError
 from hvae.lab import completion as module
-from hvae.lab.completion import check, complete
+from hvae.lab.completion import check, check_device, complete
 from hvae.lab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from hvae.lab.runs.run import Run
 
@@ -53,3 +53,34 @@ def test_a_file_that_changed_under_its_name_is_refused(tmp_path: Path, monkeypat
 def test_what_cannot_run_is_refused_beforehand(config: RunConfig, device: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check([config], device=device)
+
+
+@pytest.mark.filterwarnings("ignore:.*no longer used as device type")
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu:0",
+        "cpu:5",
+        "meta",
+        "hpu",
+        "privateuseone",
+        "mkldnn",
+        "hip",
+        "maia",
+        "lazy",
+        "CPU",
+        "cpu ",
+        "",
+        "xla",
+        "gpu:0",
+    ],
+)
+def test_a_device_is_refused_before_any_training_however_torch_says_so(device: str) -> None:
+    """Tensors can be made on cpu:5, and no checkpoint of them can be read."""
+    with pytest.raises(ConfigError, match="cannot be used") as refusal:
+        check_device(device)
+    assert len(str(refusal.value)) < 300 and "\n" not in str(refusal.value)
+
+
+def test_the_cpu_is_a_device() -> None:
+    check_device("cpu")

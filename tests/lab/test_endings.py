@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvae.errors import ConfigError, HeldError, MissingExtraError, TrainingError
-from hvae.lab.endings import ending
+from hvae.lab.endings import MOST_SENTENCE, ending
 from hvae.lab.interrupts import Interrupted
 from hvae.lab.runs.lock import hold
 
@@ -20,6 +20,9 @@ KNOWN: list[tuple[BaseException, int, str]] = [
     (Interrupted("a stopped after step 3."), 130, "a stopped after step 3."),
     (MemoryError(), 1, "make training.batch_size or the model smaller"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "run fewer --workers"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "The memory is too small"),
+    (RuntimeError("can't start new thread"), 1, "run fewer --workers"),
+    (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 1, "take a larger machine"),
     (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 2, "a.npz: No space left on device; make room"),
     (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "make room"),
     (PermissionError(errno.EACCES, "Permission denied", "a.npz"), 2, "a.npz: Permission denied; see that"),
@@ -34,6 +37,13 @@ def test_what_is_known_is_its_own_sentence(error: BaseException, code: int, word
     assert found == code and words in sentence and "\n" not in sentence
     assert ("make room" in sentence) == (getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [ConfigError, HeldError, TrainingError, KeyboardInterrupt])
+def test_a_sentence_is_one_printable_line_with_its_remedy(kind: type[BaseException]) -> None:
+    _, sentence = ending(kind(f"a\nb\x1b[2J{'c' * 5000} is not there; give another."))
+    assert sentence.startswith("a\\nb\\x1b[2Jccc") and sentence.endswith("c is not there; give another.")
+    assert sentence.isprintable() and len(sentence) == MOST_SENTENCE + 1
 
 
 def test_torch_says_on_the_cpu_that_memory_is_short() -> None:

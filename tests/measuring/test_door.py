@@ -1,5 +1,6 @@
 """What `diagnose` refuses of its arguments: one sentence each, before the model is called."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -156,3 +157,19 @@ def test_sizes_and_budget_are_whole_numbers() -> None:
     for make in (lambda: Sizes(n_images=1.5), lambda: Budget(images="a")):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="whole number"):
             make()
+
+
+@pytest.mark.parametrize("kind", [Sizes, Budget])
+def test_every_size_has_a_least_and_a_most(kind: type[Sizes] | type[Budget]) -> None:
+    for knob in dataclasses.fields(kind):
+        several = knob.name == "gradients"
+        for number in (-(10**400), -(10**5000), 10**23, 10**5000, float("inf"), float("nan")):
+            with pytest.raises(ConfigError, match=f"{knob.name} is") as refusal:
+                kind(**{knob.name: (number,) if several else number})
+            assert len(str(refusal.value)) < 200
+        most = {"seed": 2**63 - 1, "until_se": 1e6, "epsilon_nats": 1e6}.get(knob.name, 10**7)
+        kind(**{knob.name: (most,) if several else most})
+    if kind is Sizes:
+        for name in ("until_se", "epsilon_nats"):
+            with pytest.raises(ConfigError, match=f"{name} is 1e-300; give 1e-09 to 1e[+]06 nats"):
+                Sizes(**{name: 1e-300})  # type: ignore[arg-type]

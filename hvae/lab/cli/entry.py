@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hvae.errors import ConfigError
 from hvae.lab.cli.output import give_up_stdout, say, use_any_encoding
-from hvae.lab.endings import FAILED, STOPPED, ending
+from hvae.lab.endings import FAILED, STOPPED, ending, on_a_line
 from hvae.lab.interrupts import interrupts
 
 
@@ -76,4 +76,4 @@ def _end_at_once() -> None:
 
 
 def _one_line(message: Warning | str, *details: object, **more: object) -> str:
-    return f"hvae: {message}\n"
+    return f"hvae: {on_a_line(str(message))}\n"

@@ -1,10 +1,10 @@
 """The command that measures runs: `hvae evaluate`."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
+from hvae.diagnosis.sizes import LEAST_NATS, MOST_NATS
 from hvae.errors import ConfigError
 from hvae.lab.cli.output import path_of, say, show
 from hvae.lab.runs.labels import find_place
@@ -31,8 +31,10 @@ def evaluate_runs(options: Any) -> int:
             f"{knobs} go with --likelihood {', '.join(evaluation.MEASUREMENTS)}; name one of these words."
         )
     until_se = options.until_se
-    if until_se is not None and not 0 < until_se < math.inf:
-        raise ConfigError(f"--until-se is {until_se:g}; give a standard error above 0 nats, such as 0.1.")
+    if until_se is not None and not LEAST_NATS <= until_se <= MOST_NATS:
+        raise ConfigError(
+            f"--until-se is {until_se:g}; give a standard error of {LEAST_NATS:g} to {MOST_NATS:g} nats, such as 0.1."
+        )
     if until_se is not None and "importance" not in words:
         raise ConfigError("--until-se goes with --likelihood importance; name this word, or leave --likelihood out.")
     if "gap" in words and any(run.config.model.blocks is not None for run in runs):

@@ -16,9 +16,9 @@ from jsonargparse.typing import restricted_number_type
 from hvae.errors import ConfigError
 from hvae.lab.config import RunConfig
 from hvae.lab.config.budget import Budget
+from hvae.lab.options.arguments import Counts, check_arguments
 from hvae.lab.options.file import MODE, SettingsFile, refuse_runs_elsewhere, use_yaml
 from hvae.lab.options.settings import QUOTED, add_settings, texts_below_fields
-from hvae.outside import check_text
 
 MOST_PROCESSES = 1024
 """workers, and threads of each; far more end the process"""
@@ -78,11 +78,7 @@ def _help_of(parser: ArgumentParser) -> str:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Any]:
     """The command and its options. Raises `ConfigError` for what cannot be read."""
-    for argument in arguments:
-        try:
-            check_text(argument)
-        except ValueError as error:
-            raise ConfigError(f"An argument cannot be read ({error}); give text in UTF-8.") from None
+    check_arguments(arguments)
     named = {argument for argument in arguments[:1] if not argument.startswith("-")}
     parser, commands = build(settings=not named or "train" in named)
     if arguments and arguments[0] in commands:
@@ -254,26 +250,11 @@ def _further(parser: Parser) -> None:
         "run was measured with measures again (default: 0.1)",
     )
     texts = texts_below_fields(Budget)
-    group.add_argument("--gradients", type=_Counts(), default=(), metavar="K,K,...", help=texts["gradients"])
+    group.add_argument("--gradients", type=Counts(), default=(), metavar="K,K,...", help=texts["gradients"])
     budget = parser.add_argument_group("budget", "how much is spent on annealed, exact and gap")
     for knob in dataclasses.fields(Budget):
         if knob.name != "gradients":
             budget.add_argument(f"--{knob.name}", type=int, default=knob.default, metavar="N", help=texts[knob.name])
-
-
-class _Counts:
-    """Whole numbers separated by commas, each once, from the smallest."""
-
-    def __call__(self, text: object) -> object:
-        if not isinstance(text, str):
-            return text
-        words = text.split(",")
-        if not all(word.strip().isdigit() for word in words):
-            raise ValueError(f"--gradients is {text!r}; give numbers of samples with commas, as in 1,2,5,20")
-        return tuple(sorted({int(word) for word in words}))
-
-    def __repr__(self) -> str:
-        return "whole numbers with commas"
 
 
 def _where_and_how(parser: Parser, *names: str) -> None:

@@ -50,6 +50,8 @@ def refuse_runs_elsewhere(folder: str, arguments: Sequence[str]) -> None:
     """A file of settings may be a stranger's: it writes below the working folder, elsewhere by a typed flag only."""
     typed = {after for flag, after in pairwise([*arguments, ""]) if flag == "--runs-dir"}
     typed |= {argument.partition("=")[2] for argument in arguments if argument.startswith("--runs-dir=")}
+    if not folder.strip():
+        raise ConfigError("runs_dir in the configuration is empty; give a folder, such as runs.")
     path = Path(folder)
     within = ".." not in path.parts and (not path.is_absolute() or path.is_relative_to(Path.cwd()))
     if folder not in typed and not within:

@@ -135,7 +135,41 @@ def test_bad_usage_is_one_sentence_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
+EMPTY = [
+    (["run", "depth", "--only="], "--only is empty"),
+    (["run", "depth", "--only", ""], "The argument behind --only is empty"),
+    (["run", ""], "The argument behind run is empty"),
+    (["evaluate", " ", "--force"], "The argument behind evaluate is empty"),
+    (["train", "--runs-dir="], "--runs-dir is empty"),
+    (["train", "--model.latents= "], "--model.latents is empty"),
+    (["report", "mine", "--to="], "--to is empty"),
+    (["list", ""], "The argument behind list is empty"),
+    ([""], "The argument is empty"),
+]
+"""what a shell makes of a variable that is not set"""
+
+
+@pytest.mark.parametrize(("arguments", "words"), EMPTY, ids=[" ".join(arguments) for arguments, _ in EMPTY])
+def test_an_empty_argument_does_not_stand_for_a_default(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"hvae: {words}; give it a value, or leave it out.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "\x1b[2J", "\x07"])
+@pytest.mark.parametrize("command", [["train", "--config"], ["report"], ["train", "--data.name"], ["run"]])
+def test_a_name_breaks_no_line_and_moves_no_terminal(
+    name: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, name]) == 2
+    (line,) = capsys.readouterr().err.split("\n")[:-1]
+    assert line.startswith("hvae: ") and line.isprintable()
+
+
 CONFIGS = [
+    ("runs_dir: ''\n", "runs_dir in the configuration is empty"),
     ("model:\n  latnts: [3]\n", "latnts"),
     ("modle:\n  latents: [3]\n", "modle"),
     ("model: 3\n", "model is 3"),
@@ -416,7 +450,14 @@ BAD_MEASUREMENTS = [
     (["--likelihood=gap", "--draws=1"], "--draws is 1; give at least 2."),
     (["--likelihood=exact", "--images=1"], "--images is 1; give at least 2."),
     (["--images=3"], "go with --likelihood"),
-    *(([f"--until-se={bad}"], "give a standard error above 0 nats") for bad in ("0", "-0.1")),
+    *(([f"--until-se={bad}"], "of 1e-09 to 1e+06 nats, such as 0.1") for bad in ("0", "-0.1", "1e-300", "1e7")),
+    *(
+        (["--likelihood=annealed", f"--{knob}={10**23}"], f"--{knob} is {10**23}; give at most 10000000.")
+        for knob in ("images", "samples", "chains", "temperatures", "leapfrog", "draws")
+    ),
+    (["--gradients=1,10000001"], "--gradients is (1, 10000001); give at most 10000000."),
+    *(([f"--gradients={bad}"], "whole numbers with commas") for bad in ("²", "9" * 30)),
+    (["--device=cpu:5"], "The device 'cpu:5' cannot be used"),
     *(([f"--until-se={bad}"], '"until_se": Expected a float') for bad in ("much", "nan", "inf")),
     (["--likelihood=exact", "--until-se=0.1"], "--until-se goes with --likelihood importance"),
     (["--likelihood=importance", "--images=3"], "go with --likelihood"),
