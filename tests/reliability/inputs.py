@@ -1,5 +1,7 @@
 """Bad inputs by the hundred: settings, flags, files and environments, and what the command line says to each."""
 
+import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -33,8 +35,8 @@ class Said:
     code: int
     out: str
     err: str
-    new: tuple[str, ...] = field(default=())
-    """files that were not there before"""
+    changed: tuple[str, ...] = field(default=())
+    """files and folders that are new, gone or of other content"""
 
     def wrong(self, asked: Bad) -> str:
         """What is wrong with it; empty if it is a refusal in one sentence, before anything is written."""
@@ -48,12 +50,14 @@ class Said:
             return ""
         if self.code != 2:
             return f"exit code {self.code}"
-        lines = self.err.strip().splitlines()
-        if not lines or not lines[-1].startswith("hvae: ") or not lines[-1].endswith((".", "?")):
+        lines = self.err.splitlines()
+        if not lines or not lines[-1].endswith((".", "?")):
             return f"no sentence: {lines[-1:]}"
-        if len([line for line in lines if line.startswith("hvae: ")]) > 1 + asked.n_warnings:
+        if stray := [line for line in lines if not line.startswith("hvae: ")]:
+            return f"another line: {stray[0][:60]}"
+        if len(lines) > 1 + asked.n_warnings:
             return f"{len(lines)} lines"
-        return f"writes {self.new[0]}" if self.new else ""
+        return f"changes {self.changed[0]}" if self.changed else ""
 
 
 def ask(asked: Bad, command: Command = main, seconds: int = SECONDS) -> Said:
@@ -65,16 +69,26 @@ def ask(asked: Bad, command: Command = main, seconds: int = SECONDS) -> Said:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         asked.prepare(folder)
-        before = {*folder.rglob("*")}
+        before = _contents(folder)
         streams = [Path(scratch) / name for name in ("out", "err")]
         process = os.fork()
         if process == 0:
             _child(asked, command, folder, streams, seconds)
         _, status = os.waitpid(process, 0)
         code = os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)  # what a command that hung has begun
         out, err = (text_of(file) if file.exists() else "" for file in streams)
-        new = tuple(sorted(str(path.relative_to(folder)) for path in {*folder.rglob("*")} - before if path.is_file()))
-        return Said(code, out, err, tuple(name for name in new if not name.startswith(asked.own)))
+        changed = sorted({name for name, _ in before.items() ^ _contents(folder).items()})
+        return Said(code, out, err, tuple(name for name in changed if not name.startswith(asked.own)))
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """What lies in a folder, with a digest of every file."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        for path in folder.rglob("*")
+    }
 
 
 def text_of(file: Path) -> str:
@@ -87,6 +101,7 @@ def _child(
 ) -> None:
     code = 1
     try:
+        os.setpgid(0, 0)
         os.chdir(folder)
         for number, file in zip((1, 2), streams, strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
@@ -97,6 +112,8 @@ def _child(
         if asked.environment or asked.from_nowhere:
             asked.begin_anew(folder)
         code = command(asked.arguments)
+    except SystemExit as end:  # of --help and the like
+        code = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -120,6 +137,16 @@ def sleepy(arguments: Sequence[str]) -> int:
     return 2
 
 
+def row(kind: str, asked: Sequence[tuple[Bad, Said]]) -> Row:
+    """How many were refused, how many worked where that is as good, and every one that was neither."""
+    wrong = [(" ".join(case.arguments)[:80], how) for case, said in asked if (how := said.wrong(case))]
+    worked = sum(said.code == 0 and not said.wrong(case) for case, said in asked)
+    refused = len(asked) - len(wrong) - worked
+    parts = [share(refused, len(asked), "refused in one sentence, nothing written")]
+    parts += [share(worked, len(asked), "worked, as they may")] * bool(worked)
+    return Row(kind, "; ".join([*parts, *(f"{what}: {how}" for what, how in wrong)]), not wrong)
+
+
 def measure(n: int) -> Sequence[Row]:
     """n inputs, of each kind its share; the first ones of every kind are always the same."""
     import hvae.lab.completion  # noqa: F401  # once, before the processes fork
@@ -127,10 +154,8 @@ def measure(n: int) -> Sequence[Row]:
     rows, total = [], []
     for kind, make in KINDS.items():
         cases = list(make(random.Random(kind)))[: max(1, round(n * bad.SHARES[kind]))]
-        wrong = {" ".join(case.arguments)[:80]: said for case in cases if (said := ask(case).wrong(case))}
         total += cases
-        found = share(len(cases) - len(wrong), len(cases), "refused in one sentence, nothing written")
-        rows.append(Row(kind, "; ".join([found, *(f"{what}: {how}" for what, how in wrong.items())]), not wrong))
+        rows.append(row(kind, [(case, ask(case)) for case in cases]))
     few = total[:: max(1, len(total) // 20)][:20]
     seen = sum("traceback" in ask(case, ungated).wrong(case) for case in few)
     hangs = ask(few[0], sleepy, 1).wrong(few[0])
@@ -146,7 +171,7 @@ INPUTS = Figure(
     "Bad inputs are refused",
     "Settings of a wrong type, beyond their limits or misspelt; flags without a value or a meaning; files that are cut "
     "or hold what cannot be meant; environments that are broken. Each should end with exit code 2 and one sentence "
-    "within 60 s, before anything is written. In a broken environment a command may also work.",
+    "within 60 s, with nothing written, changed or deleted. In a broken environment a command may also work.",
     500,
     measure,
 )
