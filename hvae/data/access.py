@@ -46,8 +46,8 @@ def load(name: str, *, n_train: int = 0, n_test: int = 0, seed: int = 0, data_di
     if name not in CATALOGUE and (is_user_file(name) or (name and Path(name).is_dir())):
         lies = next(filter(is_there, places(name, data_dir)), name)
         return dataclasses.replace(load_user_file(lies, n_train=n_train, n_test=n_test, seed=seed), name=name)
-    entry, folder = _entry(name), data_folder(data_dir)
-    split = entry.read([require(file, folder, name=name) for file in entry.files])
+    entry = _entry(name)
+    split = entry.read([require(file, data_folder(data_dir), name=name) for file in entry.files])
     shown = entry.present(split, seed)
     train_rows, test_rows = (
         subset_rows(n, len(items), seed=seed, purpose=purpose, what=f"data.{knob} of {name}")

@@ -5,6 +5,7 @@ file is known by its SHA-256. `$HVAE_DATA_MIRROR` names a server with the layout
 that takes the place of the public addresses.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -51,9 +52,19 @@ class DataFile:
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
-    """The argument, else `$HVAE_DATA`, else the cache folder of the user."""
+    """The argument, else `$HVAE_DATA`, else the cache folder of the user; it need not be there yet.
+
+    Raises `ConfigError` where no folder can be, before anything is downloaded.
+    """
     chosen = data_dir or os.environ.get("HVAE_DATA") or user_cache_path("hvae")
-    return home_of(Path(chosen))
+    folder = home_of(Path(chosen))
+    try:
+        _nearest_folder(folder / "file")
+    except NotADirectoryError as error:
+        raise ConfigError(
+            f"{error.filename} is no folder; give the folder of the data files with HVAE_DATA or --data-dir."
+        ) from None
+    return folder
 
 
 def home_of(path: Path) -> Path:
@@ -178,7 +189,11 @@ def _own_copy(file: DataFile, path: Path) -> str:
 
 
 def _nearest_folder(path: Path) -> Path:
-    return next(folder for folder in path.absolute().parents if folder.is_dir())
+    """The folder in which its own can be made. Raises NotADirectoryError where something else stands in the way."""
+    nearest = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
+    return nearest
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import pooch
 import pytest
 
-from hvae.data import access, names
+from hvae.data import access, files, names
 from hvae.data.files import DataFile, data_folder
 from hvae.errors import ConfigError
 
@@ -125,7 +125,12 @@ def test_server_down(tiny_store: Path, target: Path, monkeypatch: pytest.MonkeyP
     assert contents(target) == []
 
 
-def test_folder_that_cannot_be_written(mirror: str, target: Path) -> None:
+def _no_download(*arguments: object, **more: object) -> str:
+    raise AssertionError("a download was begun")
+
+
+def test_folder_that_cannot_be_written(mirror: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_retrieve", _no_download)
     (target / "Tiny").write_text("a file where a folder should be")
     with pytest.raises(ConfigError, match="cannot be written"):
         access.get("tiny-grey", target)
@@ -205,3 +210,19 @@ def test_unknown_name(tmp_path: Path) -> None:
     for name in ("", "photographs.doc", "photographs.doc:dynamic"):
         with pytest.raises(ConfigError, match="is not the name of a data set; see `hvae data list`"):
             access.load(name, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "link", "link/below"])
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_a_place_that_can_be_no_folder_is_refused_before_any_download(
+    place: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    monkeypatch.setattr(files, "_retrieve", _no_download)
+    given = tmp_path / place if by == "argument" else None
+    monkeypatch.setenv("HVAE_DATA", "" if given else str(tmp_path / place))
+    for ask in (lambda: access.get("mnist-grey", given), lambda: access.verify(given), lambda: access.load("mnist-grey", data_dir=given)):
+        with pytest.raises(ConfigError, match="is no folder; give the folder of the data files"):
+            ask()
+    assert len(access.load("digits-threshold", data_dir=given).train)  # which has no files

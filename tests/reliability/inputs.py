@@ -62,7 +62,7 @@ class Said:
 
 def ask(asked: Bad, command: Command = main, seconds: int = SECONDS) -> Said:
     """Run a command on a bad input, in a process and a folder of its own."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch) / "here"
         folder.mkdir()
         for name, content in asked.files.items():
