@@ -222,7 +222,12 @@ def test_a_place_that_can_be_no_folder_is_refused_before_any_download(
     monkeypatch.setattr(files, "_retrieve", _no_download)
     given = tmp_path / place if by == "argument" else None
     monkeypatch.setenv("HVAE_DATA", "" if given else str(tmp_path / place))
-    for ask in (lambda: access.get("mnist-grey", given), lambda: access.verify(given), lambda: access.load("mnist-grey", data_dir=given)):
+    asked: list[Callable[[], object]] = [
+        lambda: access.get("mnist-grey", given),
+        lambda: access.verify(given),
+        lambda: access.load("mnist-grey", data_dir=given),
+    ]
+    for ask in asked:
         with pytest.raises(ConfigError, match="is no folder; give the folder of the data files"):
             ask()
     assert len(access.load("digits-threshold", data_dir=given).train)  # which has no files

@@ -24,7 +24,9 @@ from hvae.lab.config.checks import limits
 from hvae.lab.runs.run import Run
 from tests.lab.cli.test_cli import BAD, SETTINGS
 from tests.outside.test_plain import BAD_YAML
+from tests.reliability import places
 from tests.reliability.page import REPO
+from tests.reliability.places import nothing
 
 SHARES = {"configurations": 0.4, "flags": 0.3, "files": 0.22, "environments": 0.08}
 TINY = (
@@ -32,10 +34,6 @@ TINY = (
     "--training.batch_size=8", "--evaluation.n_images=8", "--evaluation.max_paths=4", "--evaluation.n_likelihood=4",
     "--evaluation.n_samples=4",
 )  # fmt: skip
-
-
-def nothing(folder: Path) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -127,15 +125,33 @@ NEEDED = {
 }  # fmt: skip
 
 
+BEYOND = ("-1", "1.5", "x", str(10**23), "9" * 5000)
+DEVICES = ("abacus", "cuda:99", "cpu:5", "meta", "mps", "xla", "hpu", "CPU", "cpu ", "cuda:" + "9" * 400)
+UNPRINTABLE = ("a\nb", "a\rb", "\x1b[2J", "r" * 5000)
+
+
+def mine() -> Callable[[Path], None]:
+    return run_with("label.txt", b"mine\n")
+
+
 def flags(rng: random.Random) -> list[Bad]:
     made = [Bad(arguments) for arguments, _ in BAD]
     for command, names in OPTIONS.items():
         needed = NEEDED.get(command, [])
         made += [Bad([command, *needed, name]) for name in names]  # without a value
         made += [Bad([command, *needed, f"{name}x=1"]) for name in names]
+        made += [Bad([command, *needed, f"{name}="]) for name in names]  # of a variable that is not set
+        made += [Bad([command, *needed, name, " "]) for name in names]
         made += [Bad([command, *needed, "surplus", "more"]), Bad([command, *needed, "--"])]
     for name in ("--images", "--samples", "--chains", "--temperatures", "--leapfrog", "--draws", "--gradients"):
-        made += [Bad(["evaluate", "mine", "--likelihood=annealing", f"{name}={value}"]) for value in ("-1", "1.5", "x")]
+        made += [
+            Bad(["evaluate", "mine", "--likelihood=annealing", f"{name}={value}"], prepare=mine()) for value in BEYOND
+        ]
+    for command in ("run", "train", "complete", "evaluate"):
+        needed = NEEDED.get(command, [])
+        made += [Bad([command, *needed, f"--device={name}"], prepare=mine()) for name in DEVICES]
+    made += [Bad([*command, name]) for command in (["report"], ["run"], ["train", "--config"]) for name in UNPRINTABLE]
+    made += [Bad(["evaluate", "mine", f"--until-se={text}"], prepare=mine()) for text in ("0", "-1", "nan", "1e-300")]
     made += [
         Bad(["train", f"--{section}.{name}={json.dumps(value)}"])
         for section, name, value in itertools.islice(values(), 0, None, 5)
@@ -231,6 +247,7 @@ def files(rng: random.Random) -> list[Bad]:
     found = list(data(rng))
     made = [Bad(["train", *TINY, f"--data.name={name}", *LIKELY], {name: content}) for name, content in found]
     made += [Bad(["train", *TINY, "--data.name=missing.npy"]), Bad(["train", *TINY, "--data.name=.", *LIKELY])]
+    made += [Bad(arguments, prepare=laid) for arguments, laid in places.arguments(["train", *TINY, *LIKELY])]
     for command in ("report", "evaluate", "complete"):
         made += [
             Bad([command, "runs/own"], prepare=run_with("config.json", content), n_warnings=1)
@@ -246,7 +263,6 @@ LIKELY = ("--model.observation=gaussian",)
 
 
 def environments(rng: random.Random) -> list[Bad]:
-    mine = run_with("label.txt", b"mine\n")
     made = []
     for variable, settings in {
         "HVAE_DATA": ("file", "/proc/none", "\x01"), "TMPDIR": ("/none",), "HOME": ("/none", "file"),
@@ -259,7 +275,7 @@ def environments(rng: random.Random) -> list[Bad]:
         for value in settings:
             for arguments in (["list"], ["report", "runs/own"]):
                 given = {"file": b"x"}
-                made.append(Bad(arguments, given, mine, {variable: value}, may_work=True, own="runs/"))
+                made.append(Bad(arguments, given, mine(), {variable: value}, may_work=True, own="runs/"))
     made += [Bad(["list"], from_nowhere=True, may_work=True), Bad(["train", *TINY], from_nowhere=True)]
     made += [Bad(["train", *TINY], {"runs": b"a file"}), Bad(["train", *TINY, "--runs-dir=file"], {"file": b"x"})]
     made += [Bad(["data", "get", "mnist-grey", "--data-dir=file"], {"file": b"x"})]

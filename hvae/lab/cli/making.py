@@ -111,6 +111,7 @@ def complete_run(options: Any) -> int:
 
     from hvae.lab import completion
 
+    completion.check_device(options.device)
     if run.done:
         completion.complete(run, **where)  # a file of the user's may have changed since
         say(f"{run.path} is done already.")

@@ -22,6 +22,7 @@ from hvae.lab.config import BlocksConfig, DataConfig, ModelConfig, RunConfig
 from hvae.lab.runs.run import Failure, Run
 from hvae.lab.runs.survey import find_runs
 from hvae.outside import from_yaml
+from tests.lab.runs.made import finished
 
 REPO = Path(__file__).parents[3]
 
@@ -166,6 +167,15 @@ def test_a_name_breaks_no_line_and_moves_no_terminal(
     assert main([*command, name]) == 2
     (line,) = capsys.readouterr().err.split("\n")[:-1]
     assert line.startswith("hvae: ") and line.isprintable()
+
+
+def test_a_device_that_is_not_there_is_refused_of_a_run_that_is_done_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(tmp_path / "runs")
+    for command in ("complete", "evaluate"):
+        assert main([command, str(run.path), "--device=abacus"]) == 2
+        assert "The device 'abacus' cannot be used" in capsys.readouterr().err
 
 
 CONFIGS = [
