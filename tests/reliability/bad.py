@@ -96,7 +96,7 @@ def configurations(rng: random.Random) -> list[Bad]:
     made += [
         Bad(["train", "--config", "f.yaml"], {"f.yaml": b"model: " + text.encode("utf-8", "surrogatepass")})
         for text in BAD_YAML
-        if "\n" not in text and len(text) < 1000 and text not in ("{a: 1, a: 2}x",)
+        if "\n" not in text and len(text) < 1000
     ]
     made += [Bad(["train", "--config", "f.yaml"], {"f.yaml": rng.randbytes(200)}) for _ in range(20)]
     rng.shuffle(made)

@@ -96,9 +96,7 @@ def text_of(file: Path) -> str:
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
 
 
-def _child(
-    asked: Bad, command: Callable[[Sequence[str]], int], folder: Path, streams: list[Path], seconds: int
-) -> None:
+def _child(asked: Bad, command: Command, folder: Path, streams: list[Path], seconds: int) -> None:
     code = 1
     try:
         os.setpgid(0, 0)

@@ -64,7 +64,8 @@ def page(record: Mapping[str, Mapping[str, Any]], figures: Sequence[Figure]) -> 
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """With each part of what was found on a line of its own."""
+    return text.replace("|", "\\|").replace("; ", "<br>")
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
@@ -25,6 +24,7 @@ from hvae.lab.runs.checkpoints import latest_checkpoint
 from hvae.lab.runs.manifest import Entry, enter, read_manifest
 from hvae.lab.runs.run import Run
 from hvae.lab.sweep import sweep
+from tests.lab.sweep.test_sweeping import SWEEPER
 from tests.reliability.figure import Figure, Row, share
 from tests.reliability.page import REPO
 from tests.reliability.twins import no_locks
@@ -66,16 +66,6 @@ for _ in range(n):
 print(os.getpid(), whole)
 """
 """One of two machines that write the same file; it says its process number, and how many writes went well."""
-
-SWEEPER = """
-import sys
-from pathlib import Path
-from hvae.lab.runs.survey import find_runs
-from hvae.lab.sweep import sweep
-from tests.reliability.writers import count
-if __name__ == "__main__":
-    sys.exit(len(sweep(find_runs(Path(sys.argv[1])), n_workers=2, task=count)))
-"""
 
 
 def environment() -> dict[str, str]:
@@ -138,19 +128,9 @@ def in_one_manifest(n: int) -> list[Row]:
     return rows
 
 
-def count(run: Run, **others: object) -> None:
-    """Says that the run was worked on, and is done."""
-    with run.lock():
-        if not run.done:
-            with open(run.path / "times", "a") as times:
-                times.write(f"{os.getpid()}\n")
-            time.sleep(0.2)
-            run.mark_done()
-
-
 def two_sweeps(n: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
-        runs = made(Path(scratch) / "runs", n)
+        runs = made(Path(scratch) / "runs", n, "counted")
         file = Path(scratch) / "sweeper.py"
         file.write_text(SWEEPER)
         both = [
@@ -163,8 +143,8 @@ def two_sweeps(n: int) -> list[Row]:
     return [Row("two sweeps on one directory", found, once == n and codes == [0, 0])]
 
 
-def made(root: Path, n: int) -> list[Run]:
-    return [Run.create_or_open(root, "trial", f"run {number}", CONFIG) for number in range(n)]
+def made(root: Path, n: int, what: str = "run") -> list[Run]:
+    return [Run.create_or_open(root, "trial", f"{what} {number}", CONFIG) for number in range(n)]
 
 
 def doomed(run: Run, *, device: str = "cpu", data_dir: Path | None = None, progress: bool = False) -> None:
@@ -223,35 +203,22 @@ def a_plain_pool(n: int) -> list[Row]:
 
 
 def on_a_cluster(n: int, n_kills: int = 3) -> list[Row]:
-    """As in tests/lab/sweep/test_cluster.py: a real scheduler, and workers that are killed while they train."""
     what = f"Dask, {n} runs on 2 workers of which {n_kills} are killed"
     if importlib.util.find_spec("distributed") is None:
         return [Row(what, "not measured: it takes the extra `cluster`", ok=True)]
-    from tests.lab.sweep.test_cluster import Cluster, task
+    from tests.lab.sweep.test_cluster import Cluster, sweep_and_kill
 
-    killed: list[int] = []
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as home:
+        runs = made(Path(scratch), n, "trained")
         machines = Cluster(Path(home))
-        runs = [Run.create_or_open(Path(scratch), "trial", f"trained {number}", CONFIG) for number in range(n)]
-
-        def look(line: str) -> None:
-            busy = [run for run in runs if not run.done and latest_checkpoint(run) is not None]
-            if len(killed) < n_kills and busy and line:
-                worker = machines.workers.pop(0)
-                worker.kill()
-                worker.wait()
-                killed.append(worker.pid)
-                machines.start_worker()
-
         try:
-            failures = sweep(runs, scheduler=machines.address, task=task, renew=look)
+            failures, n_killed, starts = sweep_and_kill(machines, runs, n_kills)
         finally:
             machines.stop()
         done = sum(run.done for run in runs)
-        starts = [(run.path / "starts").read_text().split() for run in runs]
     again = sum("0" in more for _, *more in starts)
-    found = f"{share(done, n, 'runs done')}, {again} begun from the start twice; {len(killed)} workers killed"
-    return [Row(what, found, done == n and not failures and not again and len(killed) == n_kills)]
+    found = f"{share(done, n, 'runs done')}, {again} begun from the start twice; {n_killed} workers killed"
+    return [Row(what, found, done == n and not failures and not again and n_killed == n_kills)]
 
 
 def measure(n: int) -> Sequence[Row]:

@@ -111,8 +111,8 @@ def complete_run(options: Any) -> int:
 
     from hvae.lab import completion
 
-    completion.check_device(options.device)
     if run.done:
+        completion.check_device(options.device)
         completion.complete(run, **where)  # a file of the user's may have changed since
         say(f"{run.path} is done already.")
         return DONE

@@ -16,7 +16,7 @@ from hvae.errors import ConfigError
 from hvae.lab import completion
 from hvae.lab.config import RunConfig
 from hvae.lab.runs.checkpoints import latest_checkpoint
-from hvae.lab.runs.run import Run
+from hvae.lab.runs.run import Failure, Run
 from hvae.lab.sweep import cluster, sweep
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
@@ -156,28 +156,31 @@ def test_a_request_to_stop_reaches_the_workers(machines: Cluster, tmp_path: Path
             pass
 
 
-def test_workers_that_are_killed_cost_no_run_and_no_beginning(machines: Cluster, tmp_path: Path) -> None:
-    """12 runs, 3 workers killed in the middle of a training: 12 of 12 are done, each begun once."""
-    runs = _runs(tmp_path, *(f"trained {n}" for n in range(12)))
-    killed = []
-
-    def say(line: str) -> None:
-        print(line)
+def sweep_and_kill(machines: Cluster, runs: list[Run], n_kills: int) -> tuple[list[Failure], int, list[list[str]]]:
+    """Failures, how many workers were killed while a run of theirs trained, and the steps from which each run began."""
+    n_killed = 0
 
     def kill(line: str) -> None:
         """While the sweep waits: kill a worker whose run has a checkpoint, and start another worker."""
+        nonlocal n_killed
         busy = [run for run in runs if not run.done and latest_checkpoint(run) is not None]
-        if len(killed) < 3 and busy and line:
+        if n_killed < n_kills and busy and line:
             worker = machines.workers.pop(0)
             worker.kill()
             worker.wait()
-            killed.append(worker.pid)
+            n_killed += 1
             machines.start_worker()
 
-    assert sweep(runs, scheduler=machines.address, task=task, say=say, renew=kill) == []
-    assert len(killed) == 3
+    failures = sweep(runs, scheduler=machines.address, task=task, renew=kill)
+    return failures, n_killed, [(run.path / "starts").read_text().split() for run in runs]
+
+
+def test_workers_that_are_killed_cost_no_run_and_no_beginning(machines: Cluster, tmp_path: Path) -> None:
+    """12 runs, 3 workers killed in the middle of a training: 12 of 12 are done, each begun once."""
+    runs = _runs(tmp_path, *(f"trained {n}" for n in range(12)))
+    failures, n_killed, starts = sweep_and_kill(machines, runs, 3)
+    assert failures == [] and n_killed == 3
     assert [run.done for run in runs] == [True] * 12
-    starts = [(run.path / "starts").read_text().split() for run in runs]
     assert all(first == "0" and "0" not in more for first, *more in starts), starts
     assert sum(len(more) for _, *more in starts) >= 1, "somebody was killed while it trained"
 
