@@ -27,9 +27,12 @@ MADE = "## What made it"
 REDRAWN = "`hvae report` of this folder redraws the report with all its figures from `arrays/`, without training."
 
 
-def write_results(directory: Path, to: Path, preset: str = "") -> Path:
-    """Keep the runs of `directory`, or what a page keeps of them, as a page in `to`; returns its README."""
-    runs = open_study(directory, preset)
+def write_results(directory: Path, to: Path, preset: str = "", more: Path | None = None) -> Path:
+    """Keep the runs of `directory`, or what a page keeps of them, as a page in `to`; returns its README.
+
+    `more` as in `open_study`.
+    """
+    runs = open_study(directory, preset, more)
     try:
         _refuse_foreign(to, runs)
         write_kept(to, kept(runs))

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from hvae.analysis.claims import Claim, Decision, decide_all
-from hvae.analysis.kept import Kept, holds_kept, read_kept
+from hvae.analysis.kept import holds_kept, read_kept
 from hvae.analysis.load import Arrays, LoadedRun, by_label, load_run, load_runs
 from hvae.analysis.papers import Curves, Grid, Number, Paper
 from hvae.errors import ConfigError
@@ -85,47 +85,83 @@ class Study:
         return found
 
 
-def open_study(directory: Path, preset: str = "") -> Study:
-    """The study at `directory`: a run, an experiment directory or a root.
+def open_study(directory: Path, preset: str = "", more: Path | None = None) -> Study:
+    """The study at `directory`: a run, an experiment directory, a root or a page of results with its arrays.
 
     Where a directory holds several presets of its experiment, one is shown: `preset`, or else the
-    one that was written last. Raises `ConfigError` when there is no run.
+    one that was written last. Runs of the preset that are missing or not evaluated there are taken from `more`, a
+    directory or a page of the same experiment. Raises `ConfigError` when there is no run.
     """
-    if not holds_kept(directory):
-        return _study(directory, load_runs(directory), preset)
-    page = read_kept(directory)
-    if preset not in ("", page.preset):
-        raise ConfigError(f"no run of preset '{preset}' is there; {directory} keeps {page.preset or 'no preset'}.")
-    return _study(directory, [load_run(run) for run in page.runs], preset, page)
+    found = _found(directory, preset)
+    return _study(found if more is None else found.joined(_found(more, found.preset, found.experiment)))
 
 
-def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | None = None) -> Study:
+@dataclass(frozen=True)
+class _Found:
+    """What lies in one place."""
+
+    experiment: str
+    preset: str
+    runs: tuple[LoadedRun, ...]
+    """those of the preset"""
+    left: int
+    """how many runs are not"""
+    measured: Mapping[str, Arrays]
+    measured_by: tuple[Mapping[str, Any], ...]
+
+    def joined(self, more: "_Found") -> "_Found":
+        """With what only the other place has."""
+        mine, theirs = (by_label([run for run in place.runs if run.evaluated]) for place in (self, more))
+        runs = [run for run in self.runs if run.label in mine or run.label not in theirs]
+        parts = [part for part in more.measured if part not in self.measured]
+        return replace(
+            self,
+            runs=(*runs, *(run for label, run in theirs.items() if label not in mine)),
+            measured={**{part: more.measured[part] for part in parts}, **self.measured},
+            measured_by=(*self.measured_by, *(more.measured_by if parts else ())),
+        )
+
+
+def _found(directory: Path, preset: str, experiment: str = "") -> _Found:
+    """What a directory or a page has of a preset; of one experiment alone where one is named."""
+    page = read_kept(directory) if holds_kept(directory) else None
+    runs = load_runs(directory) if page is None else [load_run(run) for run in page.runs]
     if not runs:
         raise ConfigError(_nothing(directory))
-    module = experiment_module(runs[0].experiment)
-    if page is None:
-        chosen, kept = _of_preset(runs, module, preset)
-        measured, measured_by = _measured(directory / "measured" / chosen) if chosen else ({}, ())
+    if experiment not in ("", runs[0].experiment):
+        raise ConfigError(f"{directory} holds runs of '{runs[0].experiment}', not of '{experiment}'.")
+    if page is not None and preset not in ("", page.preset):
+        raise ConfigError(f"no run of preset '{preset}' is there; {directory} keeps {page.preset or 'no preset'}.")
+    if page is not None and not experiment:
+        return _Found(runs[0].experiment, page.preset, tuple(runs), 0, page.measured, page.measured_by)
+    chosen, kept = _of_preset(runs, experiment_module(runs[0].experiment), preset)
+    if page is not None:
+        measured, measured_by = page.measured, page.measured_by
     else:
-        chosen, kept, measured, measured_by = page.preset, runs, dict(page.measured), page.measured_by
-    if len(runs) == 1 and not measured:
-        return single(runs[0])
-    kept = [replace(run, beside=_beside(measured, run)) for run in _newest_of_each_label(kept)]
+        measured, measured_by = _measured(directory / "measured" / chosen) if chosen else ({}, ())
+    newest = _newest_of_each_label(kept)
+    return _Found(runs[0].experiment, chosen, tuple(newest), len(runs) - len(newest), measured, measured_by)
+
+
+def _study(found: _Found) -> Study:
+    module, chosen, measured = experiment_module(found.experiment), found.preset, dict(found.measured)
+    if len(found.runs) + found.left == 1 and not measured:
+        return single(found.runs[0])
+    kept = [replace(run, beside=_beside(measured, run)) for run in found.runs]
     if module is not None and chosen in module.PRESETS:
         order = list(module.configs(chosen))
         kept.sort(key=lambda run: order.index(run.label) if run.label in order else len(order))
-    left = len(runs) - len(kept)
     notes = []
-    if left:
-        what = "run is" if left == 1 else "runs are"
+    if found.left:
+        what = "run is" if found.left == 1 else "runs are"
         notes.append(
-            f"{left} other {what} in this directory (another preset, older settings or a copy) and not shown here."
+            f"{found.left} other {what} in this directory (another preset, older settings or a copy) and not shown here."
         )
     unfinished = [run.label for run in kept if not run.evaluated]
     if unfinished:
         notes.append(f"Not evaluated yet: {', '.join(unfinished)}.")
     return Study(
-        title=runs[0].experiment,
+        title=found.experiment,
         question=(module.__doc__ or "").strip() if module else "What does each latent layer of these runs do?",
         preset=chosen,
         runs=tuple(kept),
@@ -134,7 +170,7 @@ def _study(directory: Path, runs: list[LoadedRun], preset: str, page: Kept | Non
         notes=(*notes, *_cautions(kept)),
         baselines=getattr(module, "baselines", {}),
         measured=measured,
-        measured_by=measured_by,
+        measured_by=found.measured_by,
         paper=getattr(module, "PAPER", None),
         numbers=tuple(getattr(module, "numbers", ())),
         curves=tuple(getattr(module, "curves", ())),

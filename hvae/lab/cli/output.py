@@ -65,13 +65,13 @@ def path_of(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def show(directory: Path, preset: str = "") -> None:
+def show(directory: Path, preset: str = "", more: Path | None = None) -> None:
     """The verdicts on stdout, and the report in the runs' directory; on a core install a sentence instead."""
     from hvae.analysis.report import write_report
     from hvae.analysis.study import open_study
     from hvae.analysis.terminal import verdicts
 
-    study = open_study(directory, preset)
+    study = open_study(directory, preset, more)
     try:
         report = write_report(study, directory)
     except MissingExtraError as missing:

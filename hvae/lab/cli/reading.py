@@ -51,12 +51,13 @@ def overview() -> int:
 
 def report(options: Any) -> int:
     need("jinja2", "A report needs")
-    place = find_place(options.directory, Path(options.runs_dir))
-    show(place, options.preset)
+    root = Path(options.runs_dir)
+    place, more = find_place(options.directory, root), find_place(options.more, root) if options.more else None
+    show(place, options.preset, more)
     if options.to:
         from hvae.analysis.results import write_results
 
-        print(f"Results: {write_results(place, Path(options.to), options.preset)}")
+        print(f"Results: {write_results(place, Path(options.to), options.preset, more)}")
     return 0
 
 

@@ -183,6 +183,10 @@ def build(*, settings: bool = True) -> tuple[Parser, dict[str, Parser]]:
     report.add_argument("directory", type=str, help="label of a run, or directory of a run or of an experiment")
     report.add_argument("--preset", type=str, default="", metavar="NAME", help="preset to show (default: the newest)")
     report.add_argument(
+        "--with", dest="more", type=str, default="", metavar="FOLDER",
+        help="take runs that are missing from here: a directory of another machine, or a page of results",
+    )  # fmt: skip
+    report.add_argument(
         "--to", type=str, default="", metavar="FOLDER", help="also copy tables, figures and page to this folder"
     )
     _where_and_how(report, "runs-dir")
