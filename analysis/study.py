@@ -154,9 +154,8 @@ def _study(found: _Found) -> Study:
     notes = []
     if found.left:
         what = "run is" if found.left == 1 else "runs are"
-        notes.append(
-            f"{found.left} other {what} in this directory (another preset, older settings or a copy) and not shown here."
-        )
+        why = "another preset, older settings or a copy"
+        notes.append(f"{found.left} other {what} in this directory ({why}) and not shown here.")
     unfinished = [run.label for run in kept if not run.evaluated]
     if unfinished:
         notes.append(f"Not evaluated yet: {', '.join(unfinished)}.")
