@@ -201,7 +201,7 @@ def _grid(index: int, run: LoadedRun) -> Exhibit:
         f"Which layer holds what: {run.label}",
         "Test images x, their reconstruction (mean), and three draws for each set of kept layers. The kept layers "
         "come from q(z|x), those below are drawn from p; shown are means of x. What the draws of a block share is "
-        "the content of the kept layers. White is 0, black is 1. "
+        "the content of the kept layers. Samples keep none. White is 0, black is 1. "
         '"to 4x4": all layers that are no finer than 4x4 are kept.',
         lambda study: resampling_grid(run),
         "No resampling grid: no images were stored, or x is no image.",

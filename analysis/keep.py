@@ -1,11 +1,11 @@
 """What of a study is kept with its page: all that tables and figures read, digit for digit where a table reads it.
 
-    left out    other numbers of images that only their shares and medians are read of, weights of classifiers, samples
+    left out    other numbers of images that only their shares and medians are read of, weights of classifiers
     rounded     likelihoods of images, to 1/1024 nat in float32; shares of units, to float32
     reduced     k-hat to the side of its limit that it is on, effective sample sizes to their median (both read so),
                 units to the middle of their intervals, in float32
     for the eye rates per unit over training in float16 at some 48 steps, of the runs and the replica that are drawn;
-                images in 16 greys, of the same runs, at most three with the draws that a grid shows
+                images and samples in 16 greys, of the same runs, at most three with the draws that a grid shows
 
 What is reduced once is not changed by being reduced again.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hvae.analysis.figures.resampling import MAX_DRAWS
+from hvae.analysis.figures.resampling import MAX_DRAWS, cuts
 from hvae.analysis.figures.unit_rates import first_alive
 from hvae.analysis.kept import METRICS, Arrays, Kept, KeptRun
 from hvae.analysis.load import Array, LoadedRun, arrays_of
@@ -70,7 +70,7 @@ def _run(run: LoadedRun, *, shown: bool) -> KeptRun:
         if arrays := arrays_of(source, old, name):
             files[name] = reduced(arrays)
     if images := arrays_of(source, old, "images"):
-        files["images"] = _images(images, shown)
+        files["images"] = _images(images, [layer.name for layer in cuts(run)] if shown else None)
     return KeptRun(
         run.path, run.experiment, run.label, run.config, run.done, run.provenance, files, run.diagnosis.cards
     )
@@ -186,14 +186,16 @@ def _stacked(rows: Sequence[Mapping[str, Any]], key: str, dtype: Any) -> Array:
     return np.stack(values).astype(dtype)
 
 
-def _images(images: Arrays, shown: bool) -> Arrays:
+def _images(images: Arrays, resampled: Sequence[str] | None) -> Arrays:
     """Of a run that has a grid of its own the first images, where they are images; of the others their shape."""
     shape = {key: images[key] for key in ("image_shape",) if key in images}
-    if not shown or Pixels.of(np.atleast_1d(shape.get("image_shape", ()))) is None:
+    if resampled is None or Pixels.of(np.atleast_1d(shape.get("image_shape", ()))) is None:
         return shape
     drawn = {key: values for key, values in images.items() if key in ("x", "reconstruction")}
-    drawn |= {key: values[:, :MAX_DRAWS] for key, values in images.items() if key.startswith("resample/")}
-    return shape | {key: _greys(values[:N_IMAGES]) for key, values in drawn.items()}
+    draws = [key for key in (f"resample/{name}" for name in resampled) if key in images]
+    found = {key: _greys(values[:N_IMAGES]) for key, values in drawn.items()}
+    found |= {key: _greys(images[key][:N_IMAGES, :MAX_DRAWS]) for key in draws}
+    return shape | found | {key: _greys(images[key][: N_IMAGES * MAX_DRAWS]) for key in ("samples",) if key in images}
 
 
 def _part(arrays: Arrays) -> Arrays:

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from hvae.analysis import style
 from hvae.analysis.load import Array, LoadedRun
+from hvae.diagnosis.layer import Layer
 from hvae.diagnosis.pixels import Pixels
 
 MAX_ROWS = 6
@@ -17,10 +18,11 @@ MOST_CUTS = 8
 
 
 def resampling_grid(run: LoadedRun) -> Figure | None:
-    """Per row one test image x, its reconstruction, then for each layer l draws that keep z_l ... z_L.
+    """Per row one test image x, its reconstruction, draws that keep z_l ... z_L for each layer l, and samples.
 
     The kept layers come from q(z|x), those below from p; the mean of x is shown. What the draws of a
-    block share is the content of the kept layers. None where x is no image.
+    block share is the content of the kept layers. Samples keep no layer, so their rows mean nothing. None where x is
+    no image.
     """
     pictures = run.pictures
     if pictures is None or pictures.x is None or not pictures.is_image:
@@ -42,16 +44,26 @@ def columns(run: LoadedRun) -> list[tuple[str, Array]]:
     blocks = [("x", pictures.x[:n, None])]
     if pictures.reconstruction is not None:
         blocks.append(("mean", pictures.reconstruction[:n, None]))
-    drawn = [layer for layer in run.layers if layer.name in pictures.resampled]
-    if len(drawn) > MOST_CUTS:
-        drawn = [drawn[place] for place in np.linspace(0, len(drawn) - 1, MOST_CUTS).round().astype(int)]
+    drawn = cuts(run)
     by_place = len(drawn) > 1 and [layer.place for layer in drawn] == list(dict.fromkeys(z.place for z in run.layers))
     top = run.layers[-1].name
     for layer in drawn:
         kept = layer.name if layer.name == top else f"{layer.name}\N{EN DASH}{top}"
         title = f"to\N{NO-BREAK SPACE}{layer.place} {kept}" if by_place else f"keep {kept}"
         blocks.append((title, pictures.resampled[layer.name][:n, :MAX_DRAWS]))
+    if pictures.samples is not None and (n_draws := min(MAX_DRAWS, len(pictures.samples) // n)):
+        samples = pictures.samples[: n * n_draws]
+        blocks.append(("samples", samples.reshape(n, n_draws, *samples.shape[1:])))
     return blocks
+
+
+def cuts(run: LoadedRun) -> list[Layer]:
+    """The layers l that have a block of columns, from z_1 up."""
+    resampled = {} if run.pictures is None else run.pictures.resampled
+    drawn = [layer for layer in run.layers if layer.name in resampled]
+    if len(drawn) <= MOST_CUTS:
+        return drawn
+    return [drawn[place] for place in np.linspace(0, len(drawn) - 1, MOST_CUTS).round().astype(int)]
 
 
 def _draw(blocks: list[tuple[str, Array]], pixels: Pixels) -> Figure:

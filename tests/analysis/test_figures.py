@@ -154,8 +154,13 @@ def test_resampling_grid_keeps_images_in_place(depth_study: Study) -> None:
     run = depth_study.deepest["bottom-up"]
     assert run.pictures is not None
     blocks = resampling.columns(run)
-    assert [title for title, _ in blocks] == ["x", "mean", *(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
+    kept = [*(f"keep z{k}–z5" for k in range(1, 5)), "keep z5"]
+    assert [title for title, _ in blocks] == ["x", "mean", *kept, "samples"]
     np.testing.assert_array_equal(blocks[3][1][4, 2], run.pictures.resampled["z2"][4, 2])
+    samples = run.pictures.samples
+    n_draws = blocks[-1][1].shape[1]
+    assert samples is not None and n_draws == min(3, len(samples) // 6) > 0
+    np.testing.assert_array_equal(blocks[-1][1].reshape(6 * n_draws, -1), samples[: 6 * n_draws])
 
 
 def test_resampling_grid_of_counts_is_as_dark_as_of_their_shares(depth_study: Study) -> None:
@@ -166,6 +171,7 @@ def test_resampling_grid_of_counts_is_as_dark_as_of_their_shares(depth_study: St
     brighter = dataclasses.replace(
         seen, x=7 * seen.x, reconstruction=7 * seen.reconstruction,
         resampled={name: 7 * images for name, images in seen.resampled.items()},
+        samples=None if seen.samples is None else 7 * seen.samples,
     )  # fmt: skip
     of_shares, of_counts = (resampling.resampling_grid(each) for each in (run, run.with_measured(pictures=brighter)))
     assert of_shares is not None and of_counts is not None
