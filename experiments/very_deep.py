@@ -43,7 +43,7 @@ from hvae.lab.config import (
 from hvae.schedules import CosineDecay, LinearWarmup
 
 PRESETS = ("demo", "cpu", "paper")
-KEPT = ("stack-1", "stack-2", "bounds-above")
+KEPT = ("stack-1", "stack-2", "bounds-above", "resampling-1")
 NEED_GPU = ("paper",)
 
 ONE, MNIST, DENSE = "one layer", "MNIST, 12 layers", "MNIST, dense ladder"
