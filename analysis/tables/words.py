@@ -26,7 +26,7 @@ MEANING: Mapping[str, str] = {
     NOISE_ONLY: "J above the threshold, I below: the layer encodes the noise of the layer below, not the image",
     WEAK: "more than 5 % of images move the layer, but I is below the threshold: it says little about the image",
     UNREAD: "the layer encodes the image (I above the threshold, or in a ladder moved by more than 5 % of images), but "
-    "the decoder does not use it (U or R below)",
+    "the decoder does not use it (U below, or no image drawn from it tells of x)",
     UNDECIDED: "a 95 % interval contains the threshold, or there are too few images",
     FAILED: "training of this replica became non-finite and was stopped",
     NOT_MEASURED: "the run is not evaluated yet",

@@ -27,9 +27,9 @@ class Sizes:
     n_paths: int = 32
     """draws per image of rates and units"""
     n_paths_use: int = 32
-    """draws per image of the use U"""
+    """draws per image of U, what the layer below can tell of the image"""
     n_paths_knockout: int = 32
-    """draws per image of the knock-outs; K of their two bounds"""
+    """samples per image of each bound whose difference is a knock-out"""
     epsilon_nats: float = 0.1
     """threshold of the verdict in nats"""
     n_likelihood: int = 500

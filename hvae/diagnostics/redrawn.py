@@ -4,13 +4,13 @@ U_l holds what the decoder reads of a layer's noise. Here x~ ~ p(x | z_{>=l}), w
 p, so noise that is read comes back as noise. For paths w = z_{<=l} of image i at the layers above as they were drawn,
 and paths of other images at the same layers above,
 
-    R_l = E log [1/M Σ_m p(x~ | w_im)] / [1/N Σ_j p(x~ | w_j)],    x~ ~ p(x | w_i1).
+    U_x = E log [1/M Σ_m p(x~ | w_im)] / [1/N Σ_j p(x~ | w_j)],    x~ ~ p(x | w_i1).
 
 The own path is kept in the first mean and makes its log too large in expectation. The second mean estimates a law r
 that x does not move, and its log comes out too small (Jensen). ``E KL(p(x~ | z_{>l}, x) ‖ r)`` is at least the
-information, so R_l is an upper bound. How much it is too high falls with M and N only once they exceed the exponential
+information, so U_x is an upper bound. How much it is too high falls with M and N only once they exceed the exponential
 of what x~ tells of its own path: 256 paths serve for about 3 nats of noise that is read, 100 images are enough to say
-"surely below 0.1" then, and with more noise R_l is large and says nothing.
+"surely below 0.1" then, and with more noise U_x is large and says nothing.
 """
 
 import math
@@ -36,7 +36,7 @@ ROWS, NUMBERS = 2**13, 2**23
 def redrawn_information(
     sampler: Sampler, evidence: Evidence, names: Sequence[str], others: Tensor | None = None, *, n_paths: int = N_PATHS
 ) -> dict[str, FloatArray]:
-    """Terms ``[n]`` of R_l for some layers; ``others [m, D]`` are images that are not measured, or else the rest.
+    """Terms ``[n]`` of U_x for some layers; ``others [m, D]`` are images that are not measured, or else the rest.
 
     The layers share two walks of q. Raises `NotMeasuredError` where x that was drawn cannot be scored.
 

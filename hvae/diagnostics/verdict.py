@@ -7,13 +7,13 @@
       … to another distribution    d_i is the divergence from a law of its own
     codes noise only    I_l surely < epsilon, J_l surely > epsilon, from `FEWEST_FOR_SMALL` images on
     weakly coded        I_l surely < epsilon, the share of images surely above `RARE_SHARE`, from as many
-    coded but unread    coded, and U_l or R_l surely < epsilon
+    coded but unread    coded, and U_l or U_x surely < epsilon
     undecided           the rest
 
 in this order. V_l is what the decoder uses of z_l (`hvae.diagnostics.critic`), a lower bound; d_i the divergence of
 image i from a law that x does not move (`hvae.diagnostics.laws`); J_l the information from the parent, I_l that about
 the datum (`hvae.diagnostics.information`). Two upper bounds are U_l, how far the layer below moves with z_l
-(`hvae.diagnostics.usage`), and R_l, what of the image comes back from it (`hvae.diagnostics.redrawn`). Of its prior
+(`hvae.diagnostics.usage`), and U_x, what of the image comes back from it (`hvae.diagnostics.redrawn`). Of its prior
 and N(0, I) the nearer is named where both hold. "Surely" means that the whole interval lies on one side; of a share it
 is that of Clopper and Pearson (`hvae.certain`), which holds for every law of d.
 
@@ -76,7 +76,7 @@ class Found:
     read: FloatArray = field(default_factory=_unknown)
     """U_l"""
     comes_back: FloatArray = field(default_factory=_unknown)
-    """R_l"""
+    """U_x of the layer"""
     from_prior: FloatArray = field(default_factory=_unknown)
     """M_l"""
     by_x_alone: bool = False

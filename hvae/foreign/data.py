@@ -157,6 +157,22 @@ def _put_together(distribution: Distribution, parameters: Mapping[str, Any]) -> 
     return rebuilt(distribution, parameters)
 
 
+def refuse_not_finite(name: str, values: Tensor) -> None:
+    """Refuse data ``[n, *event]`` that hold NaN or an infinity."""
+    if not values.is_floating_point() or values.isfinite().all():
+        return
+    bad = ~values.isfinite()
+    _, *place = bad.nonzero()[0].tolist()  # the row is of data in random order
+    where = (
+        f", the first in column {place[0]}" if len(place) == 1 else f", the first at {tuple(place)}" if place else ""
+    )
+    n = int(bad.sum())
+    raise ConfigError(
+        f"{name} has {n} number{'s that are' if n > 1 else ' that is'} not finite{where}; leave such data out, fill "
+        "them in, or visit hvae.masked(distribution, mask, fill=float('nan')), with the mask in the context."
+    )
+
+
 class Shelf:
     """Data by number: the observed variables, the context and the codes of ``n`` data.
 
@@ -177,6 +193,13 @@ class Shelf:
         self._codes: list[Tree] = []
         self.n = self.first = len(next(iter(observed.values())))
         self.n_encoded = 0
+
+    def __str__(self) -> str:
+        """What the data are, with what most often helps where a user's function fails on them."""
+        said = [f"{name} is {str(v.dtype).removeprefix('torch.')} {list(v.shape)}" for name, v in self.observed.items()]
+        whole = [name for name, values in self.observed.items() if not values.is_floating_point()]
+        remedy = f"nets take floats: give {whole[0]}.float()" if whole else "if the nets want another shape, reshape it"
+        return f"{' and '.join(said)}; {remedy}"
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 
 from hvae.errors import ConfigError, NotMeasuredError
 from hvae.families.logistic import LevelsDistribution
+from hvae.foreign.data import refuse_not_finite
 from hvae.foreign.finding import Finding
 from hvae.foreign.kinds import Kind
 from hvae.foreign.laws import Masked, elementwise, innermost
@@ -143,20 +144,7 @@ def _all_observable(name: str, kind: Kind, landed: Landed, values: Tensor) -> No
     if isinstance(law, Masked):
         return
     shaped = values if isinstance(landed.law, Distribution) else values.reshape(len(values), *kind.event)
-    if shaped.is_floating_point() and not shaped.isfinite().all():
-        bad = ~shaped.isfinite()
-        _, *place = bad.nonzero()[0].tolist()  # the row is of data in random order
-        where = (
-            f", the first in column {place[0]}"
-            if len(place) == 1
-            else f", the first at {tuple(place)}"
-            if place
-            else ""
-        )
-        raise ConfigError(
-            f"{name} has {int(bad.sum())} numbers that are not finite{where}; leave such data out, fill them in, or "
-            "visit hvae.masked(distribution, mask, fill=float('nan')), with the mask in the context."
-        )
+    refuse_not_finite(name, shaped)
     support = support_of(law)
     if isinstance(law, LevelsDistribution) or support is None or _is_simplex(support):
         return

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae.errors import ConfigError
-from hvae.foreign.data import Shelf, tensors_of
+from hvae.errors import ConfigError, NotMeasuredError
+from hvae.foreign.data import Shelf, refuse_not_finite, tensors_of
 from hvae.foreign.kinds import Kind, kind_of
 from hvae.foreign.laws import Law, Masked, elementwise
 from hvae.foreign.model import Model
@@ -36,6 +36,8 @@ class _Look:
     observed_names: list[str] = field(default_factory=list)
     device: str = "cpu"
     last: str = ""
+    within: str = ""
+    """the latent whose q is being made"""
 
     @not_compiled
     def __call__(self, name: str, p: AnyLaw, q: Callable[[], AnyLaw] | None = None) -> Tensor:
@@ -45,7 +47,12 @@ class _Look:
             raise ConfigError(f"{name} is visited twice in one walk; each variable has one distribution.")
         self.last = name
         latent = q is not None if self.joint else (not self.walking_p or name in self.values)
-        law = p if self.walking_p or q is None else q()
+        if not self.walking_p and q is not None:
+            self.within = name
+            law = q()
+            self.within = ""
+        else:
+            law = p
         if not isinstance(law, Distribution) and not hasattr(law, "outputs"):
             raise ConfigError(
                 f"{name} was visited with a {type(law).__name__}; visit takes a distribution of torch.distributions."
@@ -151,6 +158,19 @@ def _refuse_places(model: Model, shelf: Shelf) -> None:
 def look(model: Model, shelf: Shelf) -> Signature:
     """Walk a model at two numbers of rows. Raises `ConfigError` with the remedy for what cannot be measured."""
     _refuse_places(model, shelf)
+    try:
+        return _look(model, shelf)
+    except ConfigError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, ConfigError | NotMeasuredError):
+            raise
+        for name, values in shelf.observed.items():
+            refuse_not_finite(name, values)
+        if not isinstance(error.__cause__, RuntimeError | IndexError | TypeError):
+            raise
+        raise ConfigError(f"{error} ({shelf})") from error.__cause__
+
+
+def _look(model: Model, shelf: Shelf) -> Signature:
     flat: set[tuple[str, str]] = set()
     few = FEW
     for _ in range(4):

@@ -247,6 +247,7 @@ def run(function: Callable[[Any], object], walker: Any, what: str) -> None:
         if "NoneType" in first and walker.context is None:
             first += " (visit.context is None: give it, as in diagnose(model, x, context))"
         place = f"{what}, after {walker.last}" if walker.last else f"{what}, before its first visit"
+        place = f"q of {within}" if (within := getattr(walker, "within", "")) else place
         raise ConfigError(f"{place}: {type(error).__name__}: {first[:200]}") from error
 
 

@@ -35,7 +35,7 @@ STATED = {
     "from_parent": FROM_PARENT, "about_datum": ABOUT_X, "read": USE, "from_prior": OWN_PRIOR,
     "comes_back": COMES_BACK,
 }  # fmt: skip
-"""J, I, U, M and R, by their names in a file: what a verdict rests on"""
+"""J, I, U, M and U_x, by their names in a file: what a verdict rests on"""
 RATES = ["rate_nats", "kl_standard_nats", "rate_unit_nats", "kl_standard_unit_nats"]
 LIKELIHOODS = ["knockout_whole_nats", "knockout_clamped_nats"]
 """bounds on log p(x) of the whole decoder and of the one with a layer clamped"""

@@ -148,6 +148,30 @@ def of_another_type() -> Planted:
     return found
 
 
+def given(change: Callable[[Tensor], Tensor]) -> Planted:
+    """A sound model, of other data than it takes."""
+    found = planted.sound()
+    assert isinstance(found.x, Tensor)
+    found.x = change(found.x)
+    return found
+
+
+def many_missing_numbers(x: Tensor) -> Tensor:
+    holes = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    return x.masked_fill(holes, torch.nan)
+
+
+def a_joint_walk_that_fails_in_q() -> Planted:
+    net = nn.Linear(Z + 1, 2)
+
+    def walk(visit: Any) -> None:
+        top = visit("z2", prior(), lambda: Normal(visit.code[0], visit.code[1]))
+        z = visit("z1", Normal(top, 1.0), lambda: Normal(net(visit.code[0]), 1.0))
+        visit("x", Normal(Net().decoder(z), 0.5))
+
+    return Planted(hvae.Model.joint(walk, Net().encode))
+
+
 def missing_numbers() -> Planted:
     found = model(encode=lambda x: Net().encode(x.nan_to_num()))
     assert isinstance(found.x, Tensor)
@@ -220,6 +244,18 @@ SENTENCES: dict[str, tuple[Callable[[], Planted], str]] = {
     ),
     "context on another device": (with_context_elsewhere, "the context lies on meta, x on cpu; move it"),
     "another type": (of_another_type, "encode: RuntimeError: "),
+    "bytes": (lambda: given(lambda x: x.abs().byte()), "(x is uint8 [64, 6]; nets take floats: give x.float())"),
+    "another width": (
+        lambda: given(lambda x: x[:, :5]),
+        "(x is float32 [64, 5]; if the nets want another shape, reshape",
+    ),
+    "images": (lambda: given(lambda x: x.view(-1, 1, 2, 3)), "(x is float32 [64, 1, 2, 3]; if the nets want another"),
+    "many missing numbers": (lambda: given(many_missing_numbers), "numbers that are not finite, the first in column "),
+    "one missing number": (
+        lambda: given(lambda x: x.index_fill(1, torch.tensor([2]), torch.inf)[:2].repeat(32, 1)),
+        "x has 64 numbers that are not finite, the first in column 2; leave such data out",
+    ),
+    "in q of a joint walk": (a_joint_walk_that_fails_in_q, "q of z1: RuntimeError: "),
     "rows of a code": (
         lambda: model(encode=lambda x: x[:1]),
         "data; the first axis of all that it returns is the data.",

@@ -20,9 +20,9 @@ class EvaluationConfig:
     n_alternatives: Annotated[int, Between(1, 10**5)] = 64
     """codes against which the decoder's use V of a layer is told, which cannot exceed log(n_alternatives + 1) nats"""
     n_paths_use: Annotated[int, Between(1, 10**6)] = 32
-    """draws per image of the use U"""
+    """draws per image of U, what the layer below can tell of the image"""
     n_paths_knockout: Annotated[int, Between(1, 10**6)] = 32
-    """draws per image of the knock-outs; K of their two bounds"""
+    """samples per image of each bound whose difference is a knock-out"""
     epsilon_nats: Annotated[float, Between(1e-9, 1e6)] = 0.1
     """threshold of the verdict in nats; a layer below it is collapsed"""
     n_likelihood: Many = 500
