@@ -11,9 +11,9 @@ from hvae.analysis.measures import images_of
 from hvae.analysis.samples import Interval, NotMeasuredError, Sample, of_difference
 from hvae.analysis.tables.table import Cell, Column, Table, number, span
 from hvae.analysis.tables.text import PAGE, typed, wrapped
-from hvae.analysis.tables.verdict import counts, kind_counts
+from hvae.analysis.tables.verdict import AT_LEAST, counts, kind_counts, used_text
 from hvae.analysis.tables.words import ADJECTIVE, QUANTITIES
-from hvae.diagnosis import OUTSIDE
+from hvae.diagnosis.layer import Layer
 from hvae.errors import ConfigError
 from hvae.lab.config import as_typed
 from hvae.vocabulary import FAILED
@@ -21,8 +21,10 @@ from hvae.vocabulary import FAILED
 Settings = dict[str, tuple[str, str]]
 """option -> its value in a and in b, as typed"""
 
+DASH = "\N{EN DASH}"
 MOST_CHANGES = 2
 """with more settings that differ, the sentence names the runs by their labels"""
+MODELS = {"has": "this model", "have": "these models"}
 BRIEF = 24
 """characters of a value that the sentence can hold"""
 
@@ -38,7 +40,8 @@ def compare_text(run_a: Path, run_b: Path, width: int = PAGE) -> str:
         lines.append(wrap(named, f"{letter}: ", indent=3))
     outside = [letter for letter, run in (("a", a), ("b", b)) if run.config is None]
     if outside:
-        lines += ["", wrap(f"The settings of {' and '.join(outside)} are not known: {OUTSIDE}.")]
+        verb = "has" if len(outside) == 1 else "have"
+        lines += ["", wrap(f"{' and '.join(outside)} {verb} no settings, as hvae did not train {MODELS[verb]}.")]
     else:
         lines += ["", "Settings that differ, as they are typed" if settings else "The settings are the same."]
     for option, values in settings.items():
@@ -55,6 +58,8 @@ def compare_text(run_a: Path, run_b: Path, width: int = PAGE) -> str:
                 "Student's t over seeds only; a count has none."
             )
         )
+        if any(row[0].text.endswith(" V") and row[4].text == DASH for row in table.rows):
+            lines.append(wrap("V has no difference where it is at its ceiling (≥), or where the ceilings are not one."))
     lines += ["", "Verdicts"]
     for index in range(max(a.depth, b.depth)):
         words = [
@@ -190,6 +195,10 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
         rows.append(_row("floor", first.floor_nats[:, 1], second.floor_nats[:, 1], floors))
     for layer_a, layer_b in zip(a.layers, b.layers, strict=False):
         for heading, key, _ in QUANTITIES[:4]:
+            if key == "used_nats" and not _one_ceiling(layer_a, layer_b):
+                texts = (f"{layer_a.name} {heading}", "nats", used_text(layer_a), used_text(layer_b), DASH)
+                rows.append(tuple(map(Cell, texts)))
+                continue
             ends = [_known(layer.interval(key)) for layer in (layer_a, layer_b)]
             numbers = (Sample(ends[0], a.seeds), Sample(ends[1], b.seeds))
             rows.append(_row(f"{layer_a.name} {heading}", ends[0], ends[1], numbers))
@@ -203,8 +212,13 @@ def _table(a: LoadedRun, b: LoadedRun) -> Table:
         Column("b"),
         Column("b - a [95 % interval]"),
     )
-    dash = "\N{EN DASH}"
-    return Table(columns, tuple(row for row in rows if row[2].text != dash or row[3].text != dash))
+    return Table(columns, tuple(row for row in rows if row[2].text != DASH or row[3].text != DASH))
+
+
+def _one_ceiling(a: Layer, b: Layer) -> bool:
+    """Whether V of two layers may be subtracted: both could show as much, and neither shows the most that it could."""
+    caps = np.unique(np.concatenate([a.used_cap, b.used_cap]).round(6))
+    return len(caps) == 1 and not any(used_text(layer).startswith(AT_LEAST) for layer in (a, b))
 
 
 def _samples(first: Array, second: Array, a: LoadedRun, b: LoadedRun) -> tuple[Sample, Sample]:

@@ -17,7 +17,16 @@ from hvae.analysis.study import Study, single
 from hvae.analysis.tables.floor import beside_text
 from hvae.analysis.tables.likelihood import best_text, bound_text, elbo_text, log_px_text, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, number
-from hvae.analysis.tables.verdict import counted, counts, kind_counts, moved_text, quantity_text, share_text, short
+from hvae.analysis.tables.verdict import (
+    cap_text,
+    counted,
+    counts,
+    kind_counts,
+    moved_text,
+    quantity_text,
+    share_text,
+    short,
+)
 from hvae.diagnosis.diagnosis import Diagnosis
 from hvae.diagnosis.layer import Layer
 from hvae.errors import ConfigError
@@ -97,7 +106,7 @@ def _legend(diagnosis: Diagnosis) -> str:
     return (
         f"Verdict at {diagnosis.epsilon_nats:g} nats, rule {diagnosis.rule}, on {diagnosis.n_images} data. {of}"
         "moved: x that move q of the layer. V: use by the decoder, at least. I: information about x. KL to prior: of q "
-        "from p."
+        "from p." + (f" {cap}" if (cap := cap_text(diagnosis.layers)) else "")
     )
 
 

@@ -28,6 +28,7 @@ from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
     GAINED,
     beta_text,
+    cap_text,
     counted,
     counts,
     kind_counts,
@@ -45,6 +46,12 @@ GAIN = (
     "log p(x) minus the ELBO, ± over seeds only. Cost, where timed: CPU time of a step divided by the baseline's."
 )
 OF_TRAINING = "β: at the last step. Last half: what the ELBO gained in the last half of training."
+BELOW = (
+    "Second table. KL to N(0, I): of q. rate: mean of log q − log p. U: at most what the layer below can tell of the "
+    "image by this one. k.o. (knock-out), encoder: bound lost when priors replace q of this layer and of those visited "
+    "after it. Model: likelihood lost when the decoder sees the prior's mean in place of the layer."
+)
+"""of a single run"""
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""
 
@@ -76,8 +83,8 @@ def _several(study: Study, width: int) -> str:
         wrap(
             f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
             f"z1 is next to the image. {bound_heading(study.runs).removesuffix(' ≥')}: lower bound in nats, mean over "
-            "images and replicas ± the longer half of its 95 % interval over both."
-            + (f" {OF_TRAINING}" if any(column.name == GAINED for column in table.columns) else "")
+            f"{_n_images(study)}images and replicas ± the longer half of its 95 % interval over both. "
+            + _of_training(study, table)
         )
     )
     lines += _legend(words, level or int(any(_mixed(run) for run in study.runs)), width)
@@ -136,6 +143,20 @@ def _gap_lines(study: Study, width: int) -> list[str]:
     return lines
 
 
+def _n_images(study: Study) -> str:
+    """ "64 ": of the likelihoods, where it is one number."""
+    found = {run.likelihood.n_images for run in study.runs if run.likelihood is not None}
+    return f"{found.pop()} " if len(found) == 1 else ""
+
+
+def _of_training(study: Study, table: Table) -> str:
+    """What its columns are, or that they are elsewhere."""
+    if any(column.name == GAINED for column in table.columns):
+        return OF_TRAINING
+    left_out = any(run.gained_nats.size for run in study.runs)
+    return "β and what the last half of training gained are in the report." if left_out else ""
+
+
 def _mixed(run: LoadedRun) -> bool:
     return any(len(kind_counts(layer, run.epsilon_index)) > 1 for layer in run.layers)
 
@@ -179,6 +200,7 @@ def _single(study: Study, width: int) -> str:
     )
     words = {word for layer in run.layers for word in kind_counts(layer, run.epsilon_index)}
     lines += _legend(words, int(_mixed(run)), width)
+    lines += [wrap(text) for text in (cap_text(run.layers), BELOW) if text]
     if run.likelihood is not None:
         k = int(run.likelihood.n_samples[-1])
         over = "replicas and images" if run.n_replicas > 1 else "images alone"

@@ -254,8 +254,9 @@ def _draw_run(axes: Axes, run: LoadedRun, quantity: Quantity, index: int, offset
     )
     known = kept.any(axis=1)
     if known.sum() > 1:
-        medians = np.nanmedian(middle[known], axis=1)
-        axes.plot(centre[known], medians, color=color, linewidth=0.5, alpha=0.5)
+        medians = np.full(len(middle), np.nan)  # which break the line
+        medians[known] = np.nanmedian(middle[known], axis=1)
+        axes.plot(centre, medians, color=color, linewidth=0.5, alpha=0.5)
     if quantity.caps is not None:
         caps = np.stack([quantity.caps(layer) for layer in run.layers])
         most = np.nanmax(np.where(np.isfinite(caps), caps, -np.inf), axis=1, initial=-np.inf)

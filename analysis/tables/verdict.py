@@ -1,5 +1,6 @@
 """Which layer has collapsed: verdicts counted over replicas, and the numbers they rest on."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -70,12 +71,24 @@ def used_text(layer: Layer) -> str:
     used, caps = layer.interval("used_nats"), layer.used_cap
     known = np.isfinite(used[:, 1]) & np.isfinite(caps)
     if known.any() and (used[known, 1] > AT_CAP * caps[known]).all():
-        return f"\N{GREATER-THAN OR EQUAL TO} {number(float(used[known, 0].min()), 1)}"
+        return f"{AT_LEAST} {number(float(used[known, 0].min()), 1)}"
     return interval_text(used)
 
 
 AT_CAP = 0.9
 """share of its cap from which V says "at least" """
+
+
+def cap_text(layers: Sequence[Layer]) -> str:
+    """What "≥" means and how large V can be, where one of the layers shows it; else empty."""
+    caps = [layer.used_cap for layer in layers if used_text(layer).startswith(AT_LEAST)]
+    if not caps:
+        return ""
+    most = sorted({number(float(cap), 2) for each in caps for cap in each[np.isfinite(each)]})
+    return f"{AT_LEAST}: as many other codes as were tried show a V of {' or '.join(most)} nats at most."
+
+
+AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
 
 
 def quantity_text(layer: Layer, quantity: str) -> str:
@@ -142,11 +155,12 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
 
 
 def overview_within(runs: Sequence[LoadedRun], width: int) -> tuple[Table, int]:
-    """The overview and its level: what is known of training gives way first, then words do."""
-    for level in range(LEVELS):
-        full = overview(runs, level)
-        for table in (full, full.without(BETA), full.without(BETA).without(GAINED)):
-            if table.width <= width:
+    """The overview and its level: words give way first, down to letters with counts, then what is known of training."""
+    tables = [overview(runs, level) for level in range(LEVELS)]
+    for left_out in ((), (BETA,), (BETA, GAINED)):
+        for level, full in enumerate(tables):
+            table = functools.reduce(Table.without, left_out, full)
+            if table.width <= width and (level < LEVELS - 1 or len(left_out) == 2):
                 return table, level
     return table, level
 

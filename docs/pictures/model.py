@@ -43,17 +43,18 @@ def main() -> None:
     axes.text(left, 3.55, "decoder $p$", ha="center", color=P, fontsize=11)
     axes.text(right, 3.55, "encoder $q$", ha="center", color=Q, fontsize=11)
     said = {
-        3.0: "rate:  what the layer costs in the bound",
-        2.35: "J, I:  what q's layer says, of all it sees and of $x$",
-        1.7: "U:  how far p's next layer moves with it",
-        1.05: "knock-out:  nats lost without it, in q and in p",
-        0.4: "gap:  what q's layer misses of p's posterior",
-        -0.25: "log p(x):  from below, from above, exact",
+        3.0: "V:  how much $p$ uses the layer to explain its $x$",
+        2.42: "moved:  how many $x$ change $q$ of the layer",
+        1.84: "I, J:  what the layer says of $x$, and of all that $q$ sees",
+        1.26: "rate:  what the layer costs in the bound",
+        0.68: "knock-out:  nats lost without the layer",
+        0.1: "gap:  how far $q$ of the layer is from $p$'s posterior",
+        -0.48: "log p(x):  from below, from above, exact",
     }
     axes.text(3.3, 3.55, "measured for each layer, seed and image", color=GREY, fontsize=11)
     for height, text in said.items():
         axes.text(3.3, height, text, va="center", fontsize=11)
-    axes.set(xlim=(0, 8.2), ylim=(-0.5, 3.9), aspect="equal")
+    axes.set(xlim=(0, 8.2), ylim=(-0.65, 3.9), aspect="equal")
     axes.axis("off")
     figure.savefig(Path(__file__).parent / "model.svg", bbox_inches="tight", metadata={"Date": None})
 

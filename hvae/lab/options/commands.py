@@ -52,6 +52,12 @@ class Parser(ArgumentParser):
         sentence = " ".join(re.sub(r"<class '(\w+)'>", r"\1", message).split()).replace("Parser key", "option")
         if "unrecognized arguments" in sentence:
             sentence += QUOTED
+        if missing := re.search(r"arguments are required: (\w+)\.(\w+)", sentence):
+            raise ConfigError(f"`hvae {missing[1]}` needs {missing[2].upper()}; see `hvae {missing[1]} --help`.")
+        if other := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", sentence):
+            close = difflib.get_close_matches(other[1], names := re.findall(r"'(\w+)'", other[2]), n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"choose {', '.join(names[:-1])} or {names[-1]}."
+            raise ConfigError(f"{other[1]!r} is unknown; {remedy}")
         unknown = re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", sentence)
         if unknown:  # a key of a --config file
             sections = get_type_hints(RunConfig).items()

@@ -38,10 +38,11 @@ class Progress:
             self.cost_ended += cost(run.config)
             self.seconds_ended += seconds
 
-    def line(self, label: str, outcome: str, running: Collection[Work], n_working: int) -> str:
+    def line(self, label: str, outcome: str, running: Collection[Work]) -> str:
         """A line for a run that ended; ``running`` are the others."""
         line = f"[{self.n_ended}/{self.n_total}] {label}: {outcome}"
-        return line if self.n_ended == self.n_total else f"{line} ({n_working} running{self._time_left(running)})"
+        left = self.n_total - self.n_ended
+        return f"{line} ({left} to go{self._time_left(running)})" if left else line
 
     def status(self, running: Collection[Work], n_working: int) -> str:
         """Where all runs together are at this moment."""

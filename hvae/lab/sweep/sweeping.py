@@ -134,7 +134,7 @@ class _Sweep:
 
     def _count(self, run: Run, outcome: str, seconds: float | None) -> None:
         self.progress.ended(run, seconds)
-        self.say(self.progress.line(run.label, outcome, self.running.values(), self.executor.n_working))
+        self.say(self.progress.line(run.label, outcome, self.running.values()))
 
     def _say_for_whom(self) -> None:
         for run in self.held:

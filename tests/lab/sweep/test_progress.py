@@ -23,9 +23,9 @@ def test_steps_and_runs_are_counted_and_the_time_left_is_guessed(tmp_path: Path)
     work = Work(fresh, time.monotonic() - 10)
     fresh.append_metrics([{"step": 10}])
     assert re.fullmatch(r"\[2/3\] 210 of 300 steps, 1 running, about (20|19) s left", progress.status([work], 1))
-    assert progress.line("b", "done in 30 s", [work], 1).startswith("[2/3] b: done in 30 s (1 running, about ")
+    assert progress.line("b", "done in 30 s", [work]).startswith("[2/3] b: done in 30 s (1 to go, about ")
     (fresh.path / "metrics.jsonl").write_text("damaged\n")
     assert "[2/3] 200 of 300 steps" in progress.status([work], 1)
     progress.ended(fresh, None)
-    assert progress.line("c", "done by another process", [], 0) == "[3/3] c: done by another process"
+    assert progress.line("c", "done by another process", []) == "[3/3] c: done by another process"
     assert done.last_step() == 0
