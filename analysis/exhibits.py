@@ -196,13 +196,14 @@ def _redrawn(wanted: Curves) -> Exhibit:
 
 
 def _grid(index: int, run: LoadedRun) -> Exhibit:
+    n_places = len({layer.place for layer in run.layers})
     return Exhibit(
         f"resampling-{index}",
         f"Which layer holds what: {run.label}",
         "Test images x, their reconstruction (mean), and three draws for each set of kept layers. The kept layers "
         "come from q(z|x), those below are drawn from p; shown are means of x. What the draws of a block share is "
-        "the content of the kept layers. Samples keep none. White is 0, black is 1. "
-        '"to 4x4": all layers that are no finer than 4x4 are kept.',
+        "the content of the kept layers. Samples keep none. White is 0, black is 1."
+        + (' "to 4x4": all layers that are no finer than 4x4 are kept.' if n_places > 1 else ""),
         lambda study: resampling_grid(run),
         "No resampling grid: no images were stored, or x is no image.",
         as_png=True,

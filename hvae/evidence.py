@@ -43,6 +43,8 @@ def _unknown() -> "Evidence":
 class Evidence:
     """The p-trace and the q-trace of the same draws.
 
+    >>> import torch
+    >>> from hvae import Evidence
     >>> from hvae.families import DiagonalGaussian
     >>> from hvae.network import Site
     >>> normal = DiagonalGaussian(1, variance="fixed")

@@ -73,6 +73,9 @@ class Conditional(nn.Module):
 
     A conditional without parents is a prior; its net takes no input.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae import Conditional
     >>> from hvae.families import DiagonalGaussian
     >>> layer = Conditional("z1", ["z2"], nn.Linear(2, 6), DiagonalGaussian(3))  # a mean and a log-variance a unit
     >>> layer({"z2": torch.zeros(7, 5, 2)}).mean.shape

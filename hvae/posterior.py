@@ -27,6 +27,7 @@ from hvae.shapes import Noise, Value
 class Posterior(nn.Module, ABC):
     """q(z | x).
 
+    >>> from hvae import Posterior
     >>> class Ignorant(Posterior):
     ...     '''q(z1 | x) = p(z1): a posterior that has collapsed to its prior.'''
     ...     order = ("z1",)
@@ -83,6 +84,8 @@ def scored(decoder: Decoder, q: Trace, x: Value) -> Trace:
 class NetworkPosterior(Posterior):
     """A belief network over the latents with x among its parents, such as the bottom-up encoder.
 
+    >>> from torch import nn
+    >>> from hvae import BeliefNetwork, NetworkPosterior
     >>> from hvae import Conditional, DiagonalGaussian
     >>> encoder = BeliefNetwork([Conditional("z1", ["x"], nn.Linear(3, 4), DiagonalGaussian(2))])
     >>> NetworkPosterior(encoder).order, NetworkPosterior(encoder).noise_specs()

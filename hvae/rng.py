@@ -73,6 +73,7 @@ def noise(
     One stream serves all variables, in the order of ``specs``, so the noise of a variable depends
     on K, B and the variables before it.
 
+    >>> from hvae import noise
     >>> noise({"z1": ("normal", 2), "x": ("uniform", 3)}, 7, 5, seed=0, purpose="example")["x"].shape
     torch.Size([7, 5, 3])
     """

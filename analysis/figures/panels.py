@@ -282,5 +282,5 @@ def _key(panels: Panels, quantities: Sequence[Quantity], hollow: str) -> list[Li
         handles.append(Line2D([], [], color=style.GREY, marker="o", linestyle="", markerfacecolor="none", label=hollow))
     if any(quantity.caps is not None for quantity in quantities):
         handles.append(Line2D([], [], label="the most that V can say", **CAP))
-        handles.append(Line2D([], [], color=style.GREY, linestyle="", label="V at that cap: at least", **AT_MOST))
+        handles.append(Line2D([], [], color=style.GREY, linestyle="", label="V near it: at least so much", **AT_MOST))
     return handles

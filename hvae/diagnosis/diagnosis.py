@@ -17,6 +17,7 @@ from hvae.diagnosis.saved import Saved, holds_run, save
 class Diagnosis(Measured):
     """What was measured of R replicas of one model. `hvae.measuring.measure` makes it.
 
+    >>> from hvae import Diagnosis
     >>> from tempfile import TemporaryDirectory
     >>> from hvae.exact.known_stacks import linear_stack
     >>> from hvae.measuring import Sizes, measure

@@ -10,8 +10,12 @@ from hvae.errors import ConfigError
 class Sizes:
     """How many images, paths and samples; what a number depends on beside the model and the images.
 
+    The page `reference` of the documentation says what each number is. Most of the time goes into ``n_images``,
+    ``max_paths``, ``n_alternatives`` and ``n_samples``.
+
     Raises `ConfigError` for less than 2 of what needs a spread, and for more than `MOST`.
 
+    >>> from hvae import Sizes
     >>> Sizes(n_images=128).n_paths
     32
     """

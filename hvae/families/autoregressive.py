@@ -34,6 +34,8 @@ class Autoregressive(GeneralFamily):
     Reparametrised if ``unit`` is. Raises ValueError for a unit family that does not factorise, and for a negative
     ``n_hidden``.
 
+    >>> import torch
+    >>> from hvae import Autoregressive
     >>> from hvae.families import Bernoulli
     >>> family = Autoregressive(Bernoulli(3), n_hidden=4, source=torch.Generator().manual_seed(0))
     >>> log_prob = family.log_prob(family.distribution(torch.zeros(5, 7)), torch.ones(5, 3))

@@ -129,6 +129,8 @@ class _CountFamily(GeneralFamily):
 class Poisson(_CountFamily):
     """Independent Poisson counts with ``outputs = log mean``, held below `LOG_LIMIT`.
 
+    >>> import torch
+    >>> from hvae import Poisson
     >>> family = Poisson(2)
     >>> distribution = family.distribution(torch.tensor([0.0, 14.0]))
     >>> family.draw(distribution, torch.tensor([0.5, 0.5])).tolist(), family.mean(distribution)[0].item()
@@ -154,6 +156,8 @@ class NegativeBinomial(_CountFamily):
     With "learned", ``outputs = log m`` and every unit has a dispersion r of its own, which starts at 1. A large r says
     Poisson.
 
+    >>> import torch
+    >>> from hvae import NegativeBinomial
     >>> family = NegativeBinomial(1)
     >>> family.draw(family.distribution(torch.tensor([2.0])), torch.tensor([0.5, 0.5, 0.5])).item()
     6.0

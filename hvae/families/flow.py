@@ -33,6 +33,8 @@ class Flow(GeneralFamily):
     each transform, drawing D of them. Raises ValueError for a kind that does not run under vmap, and
     `MissingExtraError` without zuko.
 
+    >>> import torch
+    >>> from hvae import Flow
     >>> family = Flow(2, "maf", n_hidden=4, n_transforms=1, source=torch.Generator().manual_seed(0))
     >>> family.draw(family.distribution(torch.zeros(8)), torch.tensor([1.0, -1.0])).tolist()  # at first the identity
     [1.0, -1.0]

@@ -74,6 +74,8 @@ class DiagonalGaussian(Family):
     A spatial latent ``[C, H, W]`` has ``units = C`` and ``pixels = H * W``: a unit is a channel, whose terms are summed
     over its pixels. Values are flat, ``width = C * H * W``, one channel after another.
 
+    >>> import torch
+    >>> from hvae import DiagonalGaussian
     >>> spatial = DiagonalGaussian(2, pixels=9)
     >>> spatial.width, spatial.unit_log_prob(spatial.standard(torch.zeros(())), torch.zeros(18)).shape
     (18, torch.Size([2]))
@@ -179,6 +181,8 @@ class FullGaussian(Family):
     keeps C well conditioned where entries of N are about 1, as an untrained net gives them: the inverse of ``I + N``
     grows exponentially with D.
 
+    >>> import torch
+    >>> from hvae import FullGaussian
     >>> FullGaussian(2).distribution(torch.tensor([0.0, 0.0, 2.0, 0.0, 0.0])).covariance_matrix.tolist()
     [[1.0, 1.0], [1.0, 2.0]]
     """

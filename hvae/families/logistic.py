@@ -48,6 +48,8 @@ class DiscretisedLogistic(GeneralFamily):
     ``outputs = [location, log-scale - LOG_SCALE_START]`` with ``variance="network"``, else ``[location]``, and a
     log-scale that is learned for each unit or fixed. It factorises, and has no natural parameters.
 
+    >>> import torch
+    >>> from hvae import DiscretisedLogistic
     >>> family = DiscretisedLogistic(1, n_levels=3)
     >>> family.draw(family.distribution(torch.tensor([0.4])), torch.tensor([0.5])).item()  # the level nearest to 0.4
     0.5

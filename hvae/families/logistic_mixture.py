@@ -85,6 +85,8 @@ class DiscretisedLogisticMixture(GeneralFamily):
     A draw takes 1 + C uniform numbers a pixel: one chooses the component, the others are the quantiles of its colours.
     Raises `ConfigError` for a shape of no image, and for fewer than 1 component or 2 levels.
 
+    >>> import torch
+    >>> from hvae import DiscretisedLogisticMixture
     >>> family = DiscretisedLogisticMixture((3, 4, 4), n_components=2)
     >>> family.units, family.n_outputs, family.noise_width
     (48, 320, 64)

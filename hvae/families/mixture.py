@@ -98,6 +98,8 @@ class Mixture(GeneralFamily):
 class MixtureGaussian(Mixture):
     """``outputs = [logits of the shares | means | log-variances]``, component by component.
 
+    >>> import torch
+    >>> from hvae import MixtureGaussian
     >>> family = MixtureGaussian(1, n_components=2)
     >>> round(family.mean(family.distribution(torch.tensor([0.0, 0.0, -1.0, 3.0, 0.0, 0.0]))).item(), 4)
     1.0

@@ -28,6 +28,8 @@ def from_laws(
     ``encode`` runs once per datum where its distribution is one of torch with tensors as parameters, else (a mixture,
     a flow, one of `hvae.law`) once per sample.
 
+    >>> from torch import nn
+    >>> from hvae import from_laws
     >>> import torch
     >>> from torch.distributions import Bernoulli, Normal
     >>> encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)

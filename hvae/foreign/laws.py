@@ -59,6 +59,7 @@ def law(log_prob: LogProbOf, sample: Callable[[], Tensor] | None = None) -> Law:
     Without ``sample`` all is measured that needs no draws of this variable. ``sample`` may draw as it likes; it runs
     under a seed of its own.
 
+    >>> import torch
     >>> import hvae
     >>> words = torch.tensor([[0, 1, 1], [1, 0, 1]])
     >>> logits = torch.zeros(2, 3, 2)  # what a net says of each word, given those before it
@@ -118,6 +119,7 @@ def pushed(base: Distribution, push: Push, pull: Push | None = None) -> Pushed:
     for each element. ``log q(z) = log base(e) - log|det dz/de|`` (Rezende and Mohamed 2015, equation 6). Without
     ``pull`` its own draws are scored, and what needs the density of other values is not measured.
 
+    >>> import torch
     >>> import hvae
     >>> from torch.distributions import Normal
     >>> flow = hvae.pushed(Normal(torch.zeros(5, 2), 1.0), lambda e: (2 * e, torch.full((5,), 2 * 0.6931)))
@@ -199,6 +201,7 @@ def masked(distribution: Distribution, mask: Tensor, fill: float = 0.0) -> Maske
     ``mask [rows, ...]`` covers the leading axes of independent elements. A value has ``fill`` in the others: 0 for
     padding, NaN for missing data. Raises ValueError for a mask over elements that depend on each other.
 
+    >>> import torch
     >>> import hvae
     >>> from torch.distributions import Normal
     >>> seen = torch.tensor([[True, False]])

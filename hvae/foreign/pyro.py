@@ -37,6 +37,8 @@ def from_pyro(model: Callable[..., Any], guide: Callable[..., Any], *, module: n
     draw a subsample or have a fixed size, latents without a site in the guide, and observations that are not x.
     Raises MissingExtraError where Pyro is not installed.
 
+    >>> from torch import nn
+    >>> from hvae import from_pyro
     >>> import torch, pyro, pyro.distributions as dist
     >>> decoder, encoder = nn.Linear(2, 6), nn.Linear(6, 2)
     >>> def model(x):

@@ -55,6 +55,7 @@ def from_pythae(vae: Any) -> Model:
     Raises ConfigError for models whose losses define no densities (AE, VQVAE, VAEGAN and more), for a subclass that
     changes `forward`, and MissingExtraError where pythae is not installed.
 
+    >>> from hvae import from_pythae
     >>> import torch
     >>> from pythae.models import VAE, VAEConfig
     >>> vae = VAE(VAEConfig(input_dim=(1, 8, 8), latent_dim=4, reconstruction_loss="bce"))

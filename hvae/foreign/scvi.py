@@ -75,6 +75,7 @@ def from_scvi(model: Any) -> Model:
     Raises ConfigError for other models of scvi-tools and for minified data, MissingExtraError where scvi-tools is not
     installed.
 
+    >>> from hvae import from_scvi, scvi_data
     >>> import scvi
     >>> cells = scvi.data.synthetic_iid(batch_size=20, n_genes=12)
     >>> scvi.model.SCVI.setup_anndata(cells, batch_key="batch")

@@ -28,6 +28,8 @@ Mode = Literal["q", "p", "both"]
 class Visit(Protocol):
     """What a user's functions call, once for each variable.
 
+    >>> import torch
+    >>> from hvae import Visit
     >>> def infer(visit: Visit) -> None:
     ...     mean, scale = visit.code
     ...     visit("z", torch.distributions.Normal(mean, scale))

@@ -43,6 +43,8 @@ FEWEST_DISTINCT_SHARE = 0.5
 class Estimate:
     """log p(x) of each datum `[B]`, in nats, with what is needed to doubt it.
 
+    >>> import numpy as np
+    >>> from hvae import Estimate
     >>> log_px, error, ess, k = np.array([[-3.0, -5.0], [0.4, 0.4], [6.0, 6.0], [0.9, 0.9]])
     >>> estimate = Estimate(log_px, "lower", error, ess, pareto_k=k, n_samples=1000)
     >>> estimate.mean[1], estimate.warning.split(":")[0]

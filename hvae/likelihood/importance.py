@@ -124,6 +124,7 @@ def log_likelihood_curve(
     Each datum has draws of its own, a function of (seed, its position, the draw's number): the answer depends neither
     on the chunks, but for rounding, nor on what other data there are.
 
+    >>> from hvae import log_likelihood_curve
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0)
     >>> log_likelihood_curve(stack.model, stack.x, (1, 10), seed=0).bound_datum_nats.shape

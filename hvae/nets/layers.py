@@ -40,6 +40,8 @@ INITIALISERS: dict[str, Initialise] = {"xavier": xavier, "kaiming": kaiming, "or
 class Root(nn.Module):
     """The net of a variable without parent: the same ``outputs`` always, learned or fixed.
 
+    >>> import torch
+    >>> from hvae import Root
     >>> Root(torch.zeros(4), learned=False)().tolist()  # N(0, I) with 2 units, as `DiagonalGaussian` reads it
     [0.0, 0.0, 0.0, 0.0]
     """
@@ -118,6 +120,10 @@ def mlp(n_in: int, hidden: Sequence[int], n_outputs: int, **style: Unpack[Style]
     ``hidden = ()`` is a linear net. The output layer is never normalised. A linear layer before batch
     norm has no bias: its gradient is 0, and Adam would turn the rounding of that 0 into full steps.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from hvae import mlp
+    >>> from hvae.nets.layers import xavier
     >>> net = mlp(3, (8,), 2, activation=nn.Tanh, initialise=xavier, source=torch.Generator(), batch_norm=True)
     >>> [type(layer).__name__ for layer in net]
     ['Linear', 'BatchNorm', 'Tanh', 'Linear']

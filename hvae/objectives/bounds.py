@@ -115,6 +115,9 @@ class Iwae(Bound):
 
     With discrete layers it is VIMCO; the paper's ``baseline`` is `hvae.gradients.fill_in`.
 
+    >>> import torch
+    >>> from hvae import Iwae
+    >>> from hvae.gradients import log_mean
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
     >>> torch.allclose(Iwae()(evidence, step=0), -log_mean(evidence.log_weight).mean())
@@ -147,6 +150,7 @@ class Tvo(Bound):
     `hvae.gradients.thermodynamic`). ``partition`` holds b_0 = 0 < b_1 < … < 1. The paper's gradient is in
     `hvae.Covariance`.
 
+    >>> from hvae import Elbo, Iwae, Tvo
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)
     >>> Elbo()(evidence, step=0) > Tvo((0.0, 0.5))(evidence, step=0) > Iwae()(evidence, step=0)

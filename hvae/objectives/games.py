@@ -57,6 +57,9 @@ class WakeSleep(Game):
 
     It rests where ``q = p(z|x)`` and p(x) is the distribution of the data. It is no bound on log p(x).
 
+    >>> import torch
+    >>> from hvae import WakeSleep
+    >>> from hvae.objectives.objective import total
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(5)
     >>> torch.allclose(WakeSleep()(evidence, dreams), -(total(evidence.p) + total(dreams.q)).mean())
@@ -75,6 +78,8 @@ class SymmetricEquilibrium(Game):
     batches as N more data. The paper's encoder may share the decoder's conditionals, constants for it; a ladder's does
     so in every game here. In the paper the players move in turn; here they move at once.
 
+    >>> import torch
+    >>> from hvae import SymmetricEquilibrium, WakeSleep
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(1)
     >>> pairs = evidence  # the same data again, labelled: the means stay as they are
@@ -99,6 +104,9 @@ class ReweightedWakeSleep(Game):
     and q, the last the sleep phase of q. Raises ValueError for one draw, which counts 1: p would learn as in wake-sleep
     and q nothing, as E_q ∇ log q = 0.
 
+    >>> import torch
+    >>> from hvae import ReweightedWakeSleep
+    >>> from hvae.objectives.objective import total
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = dreams = linear_stack(1.0, "best", seed=0).evidence(5)
     >>> share = evidence.log_weight.softmax(0)

@@ -20,6 +20,8 @@ class Objective(ABC):
 
     An objective that is biased for a model, or has no gradient there, refuses it: when asked, and at the first call.
 
+    >>> from torch import nn
+    >>> from hvae import HVAE
     >>> import torch
     >>> from hvae.families import Bernoulli, DiagonalGaussian
     >>> from hvae.nets import Root

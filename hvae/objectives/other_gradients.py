@@ -56,6 +56,7 @@ class StickingTheLanding(Bound):
     Unbiased at any depth, order, K and beta per layer, also with some discrete layers, or with batch norm.
     Raises ValueError for free nats, as their gate depends on the draws, and where no layer is Gaussian.
 
+    >>> from hvae import Elbo, StickingTheLanding
     >>> import torch
     >>> from hvae.exact.known_stacks import linear_stack
     >>> stack = linear_stack(1.0, "best", seed=0, widths=(6, 1))  # q is the exact posterior: no draw moves it
@@ -93,6 +94,7 @@ class DoublyReparametrised(Bound):
     the second term, is biased for K >= 2; so is this with batch norm. Raises ValueError for discrete layers, and for
     a layer_beta that differs between layers, as one draw's path would need a factor for each.
 
+    >>> from hvae import DoublyReparametrised, Iwae
     >>> import torch
     >>> from hvae.exact.known_stacks import linear_stack
     >>> evidence = linear_stack(1.0, "best", seed=0).evidence(5)

@@ -85,6 +85,7 @@ class BlockStyle:
     the ladder of Sønderby et al. 2016. With them every layer sees all above, by a deterministic path that passes the
     latents by, as in BIVA (Maaløe et al. 2019) and VDVAE.
 
+    >>> from hvae import BlockStyle
     >>> BlockStyle(width=16, widths={1: 32}).width_at(1), BlockStyle(width=16).width_at(1)
     (32, 16)
     """

@@ -102,7 +102,5 @@ def test_the_place_of_a_number_that_is_not_finite_in_data_of_ones_own_model() ->
     x = torch.ones(2000, 6)
     x[40, 3] = torch.inf  # not among the few that the model is looked at with
     x[41:, 5] = 0
-    with pytest.raises(
-        ConfigError, match="x has 1 number that is not finite, the first in column 3; leave such data"
-    ):
+    with pytest.raises(ConfigError, match="x has 1 number that is not finite, the first in column 3; leave such data"):
         hvae.diagnose(model_of(6), x, sizes="quick", progress=False)
