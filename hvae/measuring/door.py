@@ -84,9 +84,11 @@ def diagnose(
     datum; of several models give a list of them. ``parents`` narrow what each variable depends on. ``sizes`` say how
     much is measured, "quick", "usual" or "thorough", or a `Sizes`; ``budget_seconds`` takes the largest that fits.
     ``further`` names what else is measured, at its own cost: "annealed", "gap", "exact"; with ``budget_seconds`` by a
-    small ``budget``. ("gradients" needs the objective of a training run, and is refused here.) ``max_rows`` bounds the rows of one call of the model's functions.
+    small ``budget``. ("gradients" needs the objective of a training run, and is refused here.) ``max_rows``
+    bounds the rows of one call of the model's functions.
 
-    Raises `ConfigError`, with the remedy, for a model that fails a check (docs/own-vae.md lists them); nothing is measured then.
+    Raises `ConfigError`, with the remedy, for a model that fails a check (docs/own-vae.md lists them); nothing is
+    measured then.
 
     >>> import torch
     >>> import hvae
