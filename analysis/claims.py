@@ -41,6 +41,7 @@ LATER = "(claimed after its runs were seen)"
 Outcome = Literal["supported", "not supported", "undecided", "not measured", "too small to say"]
 DECIDED: tuple[Outcome, ...] = ("supported", "not supported")
 OF_SEEDS = "of all seeds"
+"""the unit of a share, as tables keep it"""
 """unit of a share of seeds"""
 FEWEST_SEEDS = 6
 """1 - 0.025^(1/S) is below one half from here on"""
@@ -130,6 +131,13 @@ class Decision:
     def criterion(self) -> str:
         """The rule in words, as it was applied."""
         return f"{self.claim.criterion}{' in more than half' * (self.unit == OF_SEEDS)}"
+
+
+def found_text(middle: float, low: float, high: float, unit: str, digits: Callable[[float], str]) -> str:
+    """ "0.42 [0.31, 0.53] nats"; of a claim on a count the share of seeds in which it holds."""
+    if unit == OF_SEEDS:
+        return f"in {100 * middle:.0f} % [{100 * low:.0f} %, {100 * high:.0f} %] of seeds"
+    return f"{digits(middle)} [{digits(low)}, {digits(high)}] {unit}"
 
 
 def outcome(relation: Relation, margin: float, low: float, high: float) -> Outcome:

@@ -25,7 +25,7 @@ DATE, SIZE, LABEL = 10, 9, 25
 """columns of a line; the rest is for the verdict"""
 FEW = 6
 """of an experiment with more runs the single ones are not listed unless asked for"""
-HINT = "`hvae report LABEL` shows one again, `hvae compare LABEL LABEL` two."
+HINT = "`hvae report LABEL{0}` shows one again, `hvae compare LABEL LABEL{0}` two."
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ def runs_text(
     ours = [run for name, runs in groups.items() if experiment or not grouped(name) for run in runs]
     theirs = {name: runs for name, runs in groups.items() if not experiment and grouped(name)}
     lines = []
+    where = "" if root == Path("runs") else f" --runs-dir {root}"
     if ours:
         shown = _newest(ours)[:most]
         lines += [f"Your runs in {root / experiment}, newest first", *_lines(_entries(shown), width)]
         lines += [f"  and {len(ours) - len(shown)} more; `hvae list` shows them"] if len(shown) < len(ours) else []
-        lines += ["", f"  {HINT}", ""]
+        lines += ["", f"  {HINT.format(where)}", ""]
     if theirs:
         lines.append(f"Runs of experiments in {root} (`hvae list NAME` shows each)")
         for name, runs in sorted(theirs.items()):

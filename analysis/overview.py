@@ -9,15 +9,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hvae.analysis.claims import DECIDED
+from hvae.analysis.claims import DECIDED, found_text
 from hvae.analysis.papers import linked
 from hvae.lab.runs.files import write_atomically
 from hvae.outside import read_json
 
-HEAD = """# Papers, reproduced or re-enacted
+HEAD = """# Papers, reproduced or repeated
 
 What was done: closed forms of three papers (Lucas, Wang, Dang) and one notebook's curve (Lucas) are reproduced. Three
-papers (Burda, Sønderby, Flach) are re-enacted at a small scale, where their numbers do not compare. Made from the
+papers (Burda, Sønderby, Flach) are repeated at a small scale, where their numbers do not compare. Made from the
 tables in these folders by `python -m hvae.analysis.overview experiments/results`; nothing is written by hand. Ours:
 mean with its 95 % interval: over replicas and images for likelihoods, over replicas only for other numbers; a count has
 none. A number *agrees* where the interval of ours less the paper's lies within a tolerance fixed before the runs; at
@@ -113,11 +113,7 @@ def _found(entry: dict[str, Any]) -> str:
     if entry["low"] == entry["high"]:
         value = f"{_short(entry['middle'])} {entry['unit']}".rstrip()
         return f"{value} in {entry['n_replicas']} of {entry['n_replicas']}"
-    return f"{_interval(entry['middle'], entry['low'], entry['high'])} {entry['unit']}"
-
-
-def _interval(middle: float, low: float | None, high: float | None) -> str:
-    return f"{_short(middle)} [{_short(low)}, {_short(high)}]"
+    return found_text(entry["middle"], entry["low"], entry["high"], entry["unit"], _short)
 
 
 def _short(value: float | None) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from hvae.analysis.claims import Decision
+from hvae.analysis.claims import Decision, found_text
 from hvae.analysis.tables.table import Cell, Column, Table, number
 
 ALONE = "(alone)"
@@ -22,7 +22,7 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
     rows = []
     for decision in decisions:
         claim = decision.claim
-        found = f"{number(decision.middle)} [{number(decision.low)}, {number(decision.high)}] {decision.unit}"
+        found = found_text(decision.middle, decision.low, decision.high, decision.unit, number)
         rows.append(
             (
                 Cell(claim.statement),

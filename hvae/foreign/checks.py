@@ -29,7 +29,7 @@ from hvae.foreign.two_functions import laws_agree
 REPEATS = 8
 """looks that are taken where random numbers were drawn, and the first two agree"""
 NOTHING_FOUND = (
-    "the door's checks found nothing at 16 rows; what they cannot see is a state fixed before the first call (data "
+    "the checks found nothing at 16 rows; what they cannot see is a state fixed before the first call (data "
     "normalised by the first batch ever seen) and, without own_elbo, a constant, a scale or a sum that log_prob has "
     "wrong."
 )

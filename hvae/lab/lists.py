@@ -8,7 +8,7 @@ from hvae.lab import experiment
 
 INDENT = " " * 21
 """of an experiment's question"""
-HEADINGS = {False: "Experiments (hvae run NAME --preset PRESET)", True: "Papers, reproduced or re-enacted"}
+HEADINGS = {False: "Experiments (hvae run NAME --preset PRESET)", True: "Papers, reproduced or repeated"}
 
 
 def experiments_text(width: int) -> str:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hvae.diagnosis.saved import find_saved
 from hvae.errors import ConfigError
 from hvae.extras import need
 from hvae.lab import experiment
@@ -89,6 +90,8 @@ def verify_runs(options: Any) -> int:
     place = find_place(options.directory, Path(options.runs_dir))
     states = verify(place)
     if not states:
+        if find_saved(place):
+            raise ConfigError(f"{place} is a saved diagnosis, which has no sums to verify; `hvae report` reads it.")
         raise ConfigError(f"{place} holds no run; see `hvae list`.")
     for state in states:
         print(f"{state.word:<12} {state}")
