@@ -26,6 +26,7 @@ from hvae.analysis.tables.published import held, limits, published_short
 from hvae.analysis.tables.table import Cell, Column, Table
 from hvae.analysis.tables.text import PAGE, wrapped
 from hvae.analysis.tables.verdict import (
+    BY_PLACE,
     GAINED,
     beta_text,
     cap_text,
@@ -52,6 +53,7 @@ BELOW = (
     "after it. Model: likelihood lost when the decoder sees the prior's mean in place of the layer."
 )
 """of a single run"""
+Z1 = "; z1 is next to the image. "
 SHOWN_REMARKS = 6
 """number of sentences of doubt on the gap; the rest are in the report"""
 
@@ -81,8 +83,9 @@ def _several(study: Study, width: int) -> str:
     replicas = sorted({run.n_replicas for run in study.runs})
     lines.append(
         wrap(
-            f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds); "
-            f"z1 is next to the image. {bound_heading(study.runs).removesuffix(' ≥')}: lower bound in nats, mean over "
+            f"Verdict per layer at {epsilon:g} nats, counted over {' or '.join(map(str, replicas))} replicas (seeds)"
+            + (" and the layers of a resolution; each layer is in the report. " if level == BY_PLACE else Z1)
+            + f"{bound_heading(study.runs).removesuffix(' ≥')}: lower bound in nats, mean over "
             f"{_n_images(study)}images and replicas ± the longer half of its 95 % interval over both. "
             + _of_training(study, table)
         )

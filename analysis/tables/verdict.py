@@ -3,11 +3,12 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from hvae.analysis.load import Array, LoadedRun
+from hvae.analysis.resolutions import at_place, resolutions
 from hvae.analysis.tables.likelihood import bound_heading, bound_of, mean_text
 from hvae.analysis.tables.table import Cell, Column, Table, hull, interval_text, number, to_csv
 from hvae.analysis.tables.words import ABBREVIATION, KIND, LETTER, QUANTITIES
@@ -18,6 +19,8 @@ BETA, GAINED = "β", "last half"
 """columns of the overview: beta at the last step, and by how much the ELBO rose in the last half of training"""
 LEVELS = 4
 """of the overview, from words to letters"""
+BY_PLACE = LEVELS
+"""beyond them: layers of one resolution counted together, where a column for each has no room"""
 
 
 def counts(layer: Layer, epsilon_index: int) -> Counter[str]:
@@ -126,10 +129,18 @@ def short(found: Counter[str], level: int = 0) -> str:
 def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
     """One row per run, one column per layer, z1 first; then the bound on log p(x), else L_K.
 
+    At `BY_PLACE` there is a column per resolution, the coarsest first, and one for latents without any.
     Last, where it is known, beta at the last step and what the ELBO gained in the last half of training.
     """
     depth = max(run.depth for run in runs)
-    columns = [Column("run", numeric=False), *(Column(f"z{index + 1}", numeric=False) for index in range(depth))]
+    groups: dict[str, Callable[[LoadedRun], Sequence[Layer]]] = {
+        f"z{index + 1}": lambda run, index=index: run.layers[index : index + 1] for index in range(depth)
+    }
+    if level == BY_PLACE:
+        measured = [run for run in runs if run.evaluated]
+        places = [*resolutions(runs), *[""] * any(not layer.place for run in measured for layer in run.layers)]
+        groups = {place or "dense": lambda run, place=place: at_place(run, place) for place in places}
+    columns = [Column("run", numeric=False), *(Column(heading, numeric=False) for heading in groups)]
     with_bound = any(run.likelihood is not None for run in runs)
     if with_bound:
         columns.append(Column(bound_heading(runs), "nats"))
@@ -141,10 +152,13 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
     for run in runs:
         cells = [Cell(run.title, "first" if run.depth != previous else "")]
         previous = run.depth
-        for layer in run.layers:
-            found = kind_counts(layer, run.epsilon_index)
-            cells.append(Cell(short(found, level), kind_class(found)))
-        cells += [Cell("")] * (depth - run.depth)
+        for layers_of in groups.values():
+            found: Counter[str] = sum((kind_counts(layer, run.epsilon_index) for layer in layers_of(run)), Counter())
+            cells.append(
+                Cell(short(found, min(level, 2) if level == BY_PLACE else level), kind_class(found))
+                if found
+                else Cell("")
+            )
         if with_bound:
             bound = run.likelihood
             cells.append(Cell(number(np.nan) if bound is None else bound_of(bound, runs)))
@@ -157,11 +171,16 @@ def overview(runs: Sequence[LoadedRun], level: int = 0) -> Table:
 def overview_within(runs: Sequence[LoadedRun], width: int) -> tuple[Table, int]:
     """The overview and its level: words give way first, down to letters with counts, then what is known of training."""
     tables = [overview(runs, level) for level in range(LEVELS)]
+    n_places = len(resolutions(runs))
     for left_out in ((), (BETA,), (BETA, GAINED)):
         for level, full in enumerate(tables):
             table = functools.reduce(Table.without, left_out, full)
-            if table.width <= width and (level < LEVELS - 1 or len(left_out) == 2):
+            if table.width <= width and (level < LEVELS - 1 or (len(left_out) == 2 and n_places < 2)):
                 return table, level
+    if n_places > 1:
+        full = overview(runs, BY_PLACE)
+        narrower = [full, full.without(BETA), full.without(BETA).without(GAINED)]
+        return next((table for table in narrower if table.width <= width), narrower[-1]), BY_PLACE
     return table, level
 
 

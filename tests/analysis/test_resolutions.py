@@ -7,6 +7,7 @@ import numpy as np
 
 from hvae.analysis.figures.above import ABOVE, lost
 from hvae.analysis.sections import resolutions as section
+from hvae.analysis.tables.verdict import BY_PLACE, overview_within
 
 
 def layer(name: str, place: str, words: tuple[str, str], rate: float, above: float) -> Any:
@@ -46,3 +47,31 @@ def test_every_layer_and_seed_has_a_row() -> None:
 
 def test_what_is_lost_is_counted_from_the_bound_without_z1() -> None:
     assert lost(study().runs[0]).tolist() == [[0.0, 2.0, 5.0]] * 2
+
+
+def tall(n_layers: int, place: str) -> Any:
+    """A run of which the lower half of the layers stands at 16x16, or all where there is no place."""
+    half = n_layers // 2
+    words = [("active", "collapsed to its prior")] * half + [("active", "active")] * (n_layers - half)
+    layers = tuple(
+        layer(f"z{n + 1}", place and ("16x16" if n < half else place), words[n], 1.0, 0.0) for n in range(n_layers)
+    )
+    return SimpleNamespace(
+        label=f"{n_layers} layers", title=f"{n_layers} layers", layers=layers, depth=n_layers, evaluated=True,
+        epsilon_index=0, seeds=(0, 1), likelihood=None, gained_nats=np.zeros(0),
+    )  # fmt: skip
+
+
+def test_a_stack_that_has_no_room_is_counted_by_resolution() -> None:
+    table, level = overview_within([tall(24, "1x1"), tall(4, "8x8"), tall(1, "")], 80)
+    assert level == BY_PLACE and table.width <= 80
+    assert [column.name for column in table.columns] == ["run", "1x1", "8x8", "16x16", "dense"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["24 layers", "A24", "", "A12 C12", ""],
+        ["4 layers", "", "A4", "A2 C2", ""],
+        ["1 layers", "", "", "", "A2"],
+    ]
+    table, level = overview_within([tall(4, "8x8")], 80)
+    assert level < BY_PLACE and [column.name for column in table.columns] == ["run", "z1", "z2", "z3", "z4"]
+    table, level = overview_within([tall(24, "")], 80)  # of one resolution: each layer stays
+    assert level < BY_PLACE and len(table.columns) == 25
