@@ -1,8 +1,12 @@
 """A few sentences on a study, made from its numbers."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 
 from hvae.analysis.load import LoadedRun
+from hvae.analysis.resolutions import kinds, resolutions
 from hvae.analysis.study import Study
 from hvae.analysis.tables.comparison import comparison_summary
 from hvae.analysis.tables.floor import below, bits_text
@@ -12,6 +16,9 @@ from hvae.analysis.tables.table import span
 from hvae.analysis.tables.verdict import kind_counts
 from hvae.analysis.tables.words import ADJECTIVE
 from hvae.vocabulary import FAILED
+
+DEEP = 8
+"""layers that can be told one by one"""
 
 
 def summary(study: Study) -> list[str]:
@@ -35,6 +42,7 @@ def _layers(study: Study) -> str:
     deepest = {title: run for title, run in study.deepest.items() if run.evaluated}
     if not deepest:
         return ""
+    deepest = {title: run for title, run in deepest.items() if title == _first(deepest, run)}
     depths = {run.depth for run in deepest.values()}
     mixed = "In the deepest run of each panel (the last, where all are equally deep)"
     where = f"At depth {depths.pop()}" if len(depths) == 1 else mixed
@@ -46,8 +54,21 @@ def _layers(study: Study) -> str:
     return f"{where}, at the threshold of {threshold:g} nats: {'; '.join(clauses)}."
 
 
+def _first(panels: Mapping[str, LoadedRun], run: LoadedRun) -> str:
+    """The first panel that shows the run: it is told once."""
+    return next(title for title, other in panels.items() if other is run)
+
+
+def _at(run: LoadedRun, place: str) -> str:
+    """ "at 4x4 14 active and 20 collapsed of 40"."""
+    found = Counter(ADJECTIVE.get(kind, kind) for kind in kinds(run, place))
+    return f"at {place} {' and '.join(f'{n} {word}' for word, n in found.most_common())} of {found.total()}"
+
+
 def _kinds(run: LoadedRun) -> str:
     """ "z1, z2 active and z3 to z5 collapsed in 4 of 4 replicas"; layers where replicas differ follow."""
+    if run.depth > DEEP and len(resolutions([run])) > 1:
+        return f"{', '.join(_at(run, place) for place in resolutions([run]))}, counted over layers and replicas"
     groups: dict[str, list[int]] = {}
     mixed: list[str] = []
     n_alive = run.n_replicas

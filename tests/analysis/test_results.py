@@ -8,7 +8,7 @@ import pytest
 
 from hvae.analysis.exhibits import GAP, LAYERS
 from hvae.analysis.results import write_results
-from hvae.analysis.sections import comparison, signal
+from hvae.analysis.sections import comparison, resolutions, signal
 from hvae.errors import ConfigError
 from hvae.experiments.depth import configs
 from hvae.lab import experiment
@@ -92,14 +92,16 @@ def links(file: Path) -> list[Path]:
 def drawn(name: str) -> set[str]:
     """Names of all figures that the report of an experiment may draw."""
     module = experiment.find(name)
-    sections = (comparison.SECTION, *getattr(module, "sections", tuple)(), signal.SECTION)
+    sections = (comparison.SECTION, *getattr(module, "sections", tuple)(), signal.SECTION, resolutions.SECTION)
     exhibits = [*LAYERS, *GAP, *(exhibit for section in sections for exhibit in section.figures)]
     own = getattr(module, "curves", ())
-    return {exhibit.name for exhibit in exhibits} | {curves.name for curves in own}
+    names = {exhibit.name for exhibit in exhibits} | {curves.name for curves in own}
+    panels = range(1, len(getattr(module, "panels", ())) + 1)
+    return names | {f"{kind}-{panel}" for kind in ("stack", "resampling") for panel in panels}
 
 
 def test_every_picture_is_on_its_page_and_every_link_leads_somewhere() -> None:
-    assert len(pages()) == 13
+    assert len(pages()) == 14
     documents = [REPO / "README.md", REPO / "CONTRIBUTING.md", *RESULTS.rglob("*.md"), *(REPO / "docs").rglob("*.md")]
     linked = {file: links(file) for file in documents if "report" not in file.relative_to(REPO).parts}
     dead = [f"{file.relative_to(REPO)}: {target}" for file, found in linked.items() for target in found

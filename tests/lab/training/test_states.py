@@ -168,7 +168,9 @@ def test_what_the_last_half_gained_is_that_of_the_same_images(rate: float, gains
     shown = overview([found])
     assert [column.name for column in shown.columns[-2:]] == ["β", "last half"] and shown.rows[0][-2].text == "1"
     assert "last half" in verdict_text(run.path)
-    narrow, _ = overview_within([found], shown.width - 1)
+    narrow, level = overview_within([found], shown.width - 1)
+    assert "β" in [column.name for column in narrow.columns] and level > 0, "words give way before columns"
+    narrow, _ = overview_within([found], overview([found], 2).width - 1)
     assert "β" not in [column.name for column in narrow.columns] and narrow.columns[-1].name == "last half"
 
 
