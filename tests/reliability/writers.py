@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -105,9 +106,10 @@ def on_two_machines(n: int) -> list[Row]:
     ]
 
 
-def put_entries(path: str, name: str, n: int, how: str) -> None:
+def put_entries(path: str, name: str, n: int, how: str, together: Any) -> None:
     if how == "twin":
         no_locks()
+    together.wait(60)  # one that starts late would never meet the other
     for number in range(n):
         with suppress(Exception):  # of the twin
             enter(Path(path), "0" * 64, f"{name}-{number}", Entry.of(b""))
@@ -117,7 +119,8 @@ def in_one_manifest(n: int) -> list[Row]:
     rows, context = [], multiprocessing.get_context("forkserver")
     for how, what in (("ours", "entries of two processes in one manifest"), ("twin", "a manifest without a lock")):
         with tempfile.TemporaryDirectory() as scratch:
-            both = [context.Process(target=put_entries, args=(scratch, name, n, how)) for name in "ab"]
+            together = context.Barrier(2)
+            both = [context.Process(target=put_entries, args=(scratch, name, n, how, together)) for name in "ab"]
             for process in both:
                 process.start()
             for process in both:
